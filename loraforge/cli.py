@@ -1,0 +1,359 @@
+"""The command line: the click group and its core commands; plugins add more.
+
+torch is imported by ``train``, ``sample``, ``eval`` and ``export`` only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import __version__
+from .errors import LoraForgeError, PluginError
+from .messages import speaker
+from .plugins import PluginHost
+
+if TYPE_CHECKING:
+    from .interfaces import Task
+
+say = speaker(__name__)
+
+
+class LoraForgeGroup(click.Group):
+    """Core commands, and those of plugins, which are asked for on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *host_of(ctx).commands(self.commands)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or host_of(ctx).commands(self.commands).get(cmd_name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = say(" Did you mean '{word}'?", word=close[0]) if close else ""
+            broken = "".join(f"\n{line}" for line in host_of(ctx).broken())
+            raise click.UsageError(f"{error.message}{hint}{broken}", ctx) from None
+
+
+def host_of(ctx: click.Context) -> PluginHost:
+    """The plugins of this process run."""
+    root = ctx.find_root()
+    if root.obj is None:
+        root.obj = PluginHost(tuple(root.params.get("plugin_files") or ()))
+    host = root.obj
+    assert isinstance(host, PluginHost)
+    return host
+
+
+def emit(value: Any) -> None:
+    """JSON on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def _complete_task(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in host_of(ctx).tasks() if name.startswith(incomplete)]
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
+_TASK = click.argument("task", shell_complete=_complete_task)
+_CONFIG = click.argument("config", type=click.Path(path_type=Path))
+_SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Use this value instead of the config's. May be repeated.")
+_RUN = click.argument("run", type=click.Path(path_type=Path))
+
+
+@click.group(cls=LoraForgeGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-p", "plugin_files", multiple=True, is_eager=True, metavar="FILE.py", type=click.Path(path_type=Path),
+              help="Load a one-file plugin. May be repeated; stands before the command.")
+@click.version_option(__version__, prog_name="loraforge")
+def cli(plugin_files: Sequence[Path]) -> None:
+    """Train a LoRA adapter from a folder of examples with one YAML file.
+
+    \b
+      loraforge train text configs/legal.yaml
+      loraforge sample output/legal "劳动合同到期不续签有补偿吗？" --base
+    """
+
+
+@cli.command()
+@_TASK
+@_CONFIG
+@_SET
+@click.option("--resume", is_flag=True, help="Continue from the newest checkpoint in output_dir.")
+@click.option("--fresh", is_flag=True, help="Rename an earlier run in output_dir out of the way and train anew.")
+@_JSON
+@click.pass_context
+def train(ctx: click.Context, task: str, config: Path, overrides: Sequence[str], resume: bool, fresh: bool, as_json: bool) -> None:
+    """Train an adapter: data, training, export, in one go."""
+    from . import pipeline, report
+    from .observers import Progress
+
+    host = host_of(ctx)
+    if resume and fresh:
+        raise click.UsageError(say("--resume and --fresh exclude each other."))
+    plan = pipeline.plan(host, task, config, overrides)
+    console = report.console(stderr=as_json)
+    report.headline(console, plan, config)
+    host.register(Progress(console, plan.task.unit), "progress", "loraforge")
+    outcome = pipeline.run(plan, host, resume=resume, fresh=fresh)
+    for line in host.failures:
+        click.echo(line, err=True)
+    if as_json:
+        emit({"run": outcome.run.path, "adapter": outcome.run.adapter, "exports": outcome.exports, "metrics": outcome.metrics})
+    else:
+        report.outcome(console, outcome)
+
+
+@cli.command()
+@_TASK
+@_CONFIG
+@_SET
+@click.option("--show", type=click.IntRange(min=0), default=0, metavar="N", help="Print N rows with what is learned in colour.")
+@_JSON
+@click.pass_context
+def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str], show: int, as_json: bool) -> None:
+    """Find all that is wrong with a config and its data, without loading a model."""
+    from . import loop, pipeline, report
+
+    plan = pipeline.plan(host_of(ctx), task, config, overrides)
+    data = pipeline.load_data(plan)
+    steps = loop.schedule(plan.config, len(data.pick(False))).steps
+    summary = {
+        "config": str(config),
+        "base_model": plan.config.base_model,
+        "examples": len(data.pick(False)),
+        "held_out": len(data.heldout),
+        "steps": steps,
+        "template": data.template.describe().get("reason", data.template.name),
+        **data.examination.facts,
+        "notes": list(data.notes),
+        "advice": list(plan.advice),
+    }
+    if as_json:
+        rows = [
+            {"where": data.records[i].where, "pieces": [{"text": span.text, "learned": span.learn} for span in pieces]}
+            for i, pieces in enumerate(data.examination.shown or data.texts)
+        ]
+        emit({**summary, "rows": rows[:show]} if show else summary)
+    else:
+        report.check(report.console(), summary, data, show)
+
+
+@cli.command()
+@_RUN
+@click.argument("prompts", nargs=-1, required=True)
+@click.option("--base", is_flag=True, help="Show what the base model says beside it.")
+@click.option("--adapter", "adapters", multiple=True, type=click.Path(path_type=Path),
+              help="Use this run, checkpoint or adapter folder instead of RUN's own adapter. May be repeated; all share one loaded base.")
+@click.option("--max-tokens", type=click.IntRange(min=1), default=512, show_default=True, help="The longest answer.")
+@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 always takes the likeliest word.")
+@click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), default=1.0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For temperatures above 0.")
+@_JSON
+@click.pass_context
+def sample(ctx: click.Context, run: Path, prompts: Sequence[str], base: bool, adapters: Sequence[Path], as_json: bool, max_tokens: int,
+           temperature: float, top_p: float, seed: int) -> None:
+    """Ask a trained run; the same prompt template that was trained is applied."""
+    from . import pipeline, report
+
+    opened = pipeline.open_run(host_of(ctx), run)
+    loaded = opened.adapters(adapters)
+    responder = opened.responder(loaded)
+    settings = {"max_new_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+    rows = []
+    for question in prompts:
+        answers = {name or "base": str(responder.respond([opened.prompt(question)], name, **settings)[0])
+                   for name in [*([None] if base else []), *loaded]}
+        rows.append({"prompt": question, "answers": answers})
+        if not as_json:
+            report.answers(report.console(), question, answers)
+    if as_json:
+        emit(rows)
+
+
+@cli.command("eval")
+@_RUN
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many held-out examples.")
+@_JSON
+@click.pass_context
+def evaluate(ctx: click.Context, run: Path, limit: int | None, as_json: bool) -> None:
+    """Ask base and adapter the same held-out questions and compare their answers."""
+    from . import pipeline, report, rundir
+
+    opened = pipeline.open_run(host_of(ctx), run)
+    console = report.console(stderr=as_json)
+    with report.ticker(console, say("answers")) as tick:
+        result = pipeline.evaluate(host_of(ctx), opened, limit, tick)
+    file = opened.run.path / "eval.json"
+    rundir.write_text(file, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    if as_json:
+        emit(result)
+    else:
+        report.evaluation(console, result, file)
+
+
+@cli.command()
+@_RUN
+@click.option("--to", "name", required=True, help="The exporter: see `loraforge list`.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write here instead of RUN/export/NAME.")
+@_JSON
+@click.pass_context
+def export(ctx: click.Context, run: Path, name: str, out: Path | None, as_json: bool) -> None:
+    """Write a run's adapter again, or in another format."""
+    from typing import cast
+
+    from . import pipeline, report
+    from .errors import ExportError
+    from .interfaces import Exporter
+
+    host = host_of(ctx)
+    opened = pipeline.open_run(host, run)
+    exporter = cast(Exporter, host.component("loraforge_exporters", opened.task.name, name))
+    if out is not None and out.exists():
+        raise ExportError(say("{path} exists already; nothing was written. Choose another --out.", path=out))
+    path, usage = pipeline.write_export(exporter, opened.run, out)
+    if as_json:
+        emit({"path": path, "usage": usage})
+    else:
+        report.exported(report.console(), name, path, usage)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("output"))
+@_JSON
+def runs(folder: Path, as_json: bool) -> None:
+    """List the runs in FOLDER (by default ./output): base, data, date, held-out loss."""
+    from . import report, rundir
+
+    found = []
+    for run in rundir.find_runs(folder):
+        try:
+            found.append(report.run_row(run))
+        except (LoraForgeError, KeyError, TypeError, AttributeError) as error:
+            click.echo(f"{run.path}: {error}", err=True)
+    if as_json:
+        emit(found)
+    else:
+        report.runs(report.console(), found, folder)
+
+
+@cli.command()
+@_TASK
+@click.option("--schema", is_flag=True, help="Print the JSON Schema for editors instead.")
+@_JSON
+@click.pass_context
+def keys(ctx: click.Context, task: str, schema: bool, as_json: bool) -> None:
+    """Explain every YAML key of a task."""
+    import dataclasses
+
+    from . import config, pipeline, report
+
+    host = host_of(ctx)
+    owners = pipeline.owners_of(host, host.task(task))
+    if schema:
+        emit(config.schema([owner for _, owner in owners]))
+        return
+    rows = [row for name, owner in owners for row in config.describe(name, owner)]
+    if as_json:
+        emit([dataclasses.asdict(row) for row in rows])
+    else:
+        report.keys(report.console(), rows)
+
+
+@cli.command()
+@_JSON
+@click.pass_context
+def plugins(ctx: click.Context, as_json: bool) -> None:
+    """List the plugins, those that could not be used included."""
+    import dataclasses
+
+    from . import report
+
+    host = host_of(ctx)
+    host.commands(cli.commands)  # a clash of commands shows only when they are asked for
+    rows = host.plugins()
+    clashes = [str(error) for error in _clashes(host)]
+    if as_json:
+        emit({"plugins": [dataclasses.asdict(row) for row in rows], "clashes": clashes})
+    else:
+        report.plugins(report.console(), rows, clashes)
+
+
+def _clashes(host: PluginHost) -> list[PluginError]:
+    """Names that two plugins claim."""
+    from .plugins import KINDS
+
+    found = []
+    try:
+        tasks: list[Task[Any]] = [task for task, _ in host.tasks().values()]
+    except PluginError as error:
+        return [error]
+    for task in tasks:
+        for hook in KINDS:
+            try:
+                host.components(hook, task.name)
+            except PluginError as error:
+                found.append(error)
+    return found
+
+
+@cli.command("list")
+@_JSON
+@click.pass_context
+def list_components(ctx: click.Context, as_json: bool) -> None:
+    """List what the plugins bring: tasks, loaders, templates, model families, exporters."""
+    from . import report
+    from .plugins import KINDS
+
+    host = host_of(ctx)
+    rows = [{"kind": "task", "task": name, "name": name, "help": say(task.help), "plugin": plugin} for name, (task, plugin) in host.tasks().items()]
+    for name in host.tasks():
+        for hook, kind in KINDS.items():
+            rows += [{"kind": kind, "task": name, "name": part, "help": component.help, "plugin": plugin}
+                     for part, (component, plugin) in host.components(hook, name).items()]
+    if as_json:
+        emit(rows)
+    else:
+        report.components(report.console(), rows, host.broken())
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell: eval "$(loraforge completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(cli, {}, "loraforge", "_LORAFORGE_COMPLETE").source())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point. Exit codes: 0 done, 2 the user's input, 1 anything else."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # Windows consoles are not UTF-8 by themselves
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = cli.main(args=given, prog_name="loraforge", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except LoraForgeError as error:
+        if "--json" in given:
+            emit({"error": list(error.problems)})
+        for line in error.problems:
+            click.echo(line, err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(say("Stopped. What was saved stays; --resume continues from the last checkpoint."), err=True)
+        sys.exit(1)

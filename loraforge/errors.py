@@ -1,0 +1,61 @@
+"""Errors that are for the person at the keyboard.
+
+    LoraForgeError            its message is the whole story: what, where, what was found, what to do
+    |-- ConfigError           the YAML file or a --set
+    |-- DataError             the examples
+    |-- PluginError           a plugin that is missing, broken, or at odds with another
+    |-- ModelError            the base model cannot be found, read or used
+    |-- RunError              a run's folder: missing, busy, damaged, or of another config
+    |-- ExportError           an adapter cannot be written in the format that was asked for
+    `-- TrainingError         training cannot go on (a loss that is not a number)
+
+The command line turns each into its message and ``exit_code``. Any other exception is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class LoraForgeError(Exception):
+    """Something that the user can mend.
+
+    Args:
+        problems: one message, or several that were found together; each stands on its own line.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ConfigError(LoraForgeError):
+    """The YAML file, or a ``--set``, cannot be used."""
+
+
+class DataError(LoraForgeError):
+    """The examples cannot be used; every bad row is named."""
+
+
+class PluginError(LoraForgeError):
+    """A plugin is missing, broken, or claims what another has."""
+
+
+class ModelError(LoraForgeError):
+    """The base model cannot be found, read or used."""
+
+
+class RunError(LoraForgeError):
+    """A run's folder is missing, occupied, damaged, or belongs to another config."""
+
+
+class ExportError(LoraForgeError):
+    """An adapter cannot be written in the wanted format without changing what it does."""
+
+
+class TrainingError(LoraForgeError):
+    """Training had to stop: the input was accepted, the numbers were not."""
+
+    exit_code = 1

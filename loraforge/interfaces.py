@@ -1,0 +1,214 @@
+"""What a plugin author writes. Importing this module imports neither torch nor transformers.
+
+    Task          a kind of run: its record, what it does by default, its YAML keys
+    Loader        reads data into records
+    Template      turns one record into spans of text
+    ModelFamily   loads a base with a LoRA on it (Trainee), or opens one to ask it (Responder)
+    Exporter      writes an adapter for some program
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from .config import Keys, KeySet, NoKeys, RunConfig
+from .types import Adapter, Batch, Example, Record, Span
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from .lora import Lora
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Task(Generic[R]):
+    """What a kind of run is. A value, not a base class.
+
+    Attributes:
+        name: what follows ``loraforge train``.
+        record: what its loaders yield and its families read.
+        ask: makes the record of a bare question or prompt, for ``sample``.
+        loader, template, exporters: what a run uses unless the YAML says otherwise.
+        keys: the YAML keys of every run of this task.
+        aliases: other values of ``task_type`` that mean this task.
+        unit: what ``loss`` is averaged over, for people: "tokens", "pictures".
+        question, answer: how a record is shown to people.
+        judge: scores one answer to one record, by measure, each 0 to 1; for ``eval``.
+    """
+
+    name: str
+    help: str
+    record: type[R]
+    ask: Callable[[str], R]
+    loader: str
+    template: str
+    exporters: tuple[str, ...]
+    keys: type[Keys] = NoKeys
+    aliases: tuple[str, ...] = ()
+    unit: str = "examples"
+    question: Callable[[R], str] = str
+    answer: Callable[[R], str] = str
+    judge: Callable[[R, str], Mapping[str, float]] = field(default=lambda record, answer: {})
+
+
+class Component(ABC):
+    """Something that a run picks by name.
+
+    Attributes:
+        name: how the YAML and ``--to`` call it; unique among its kind within the task.
+        task: the task that it serves.
+        help: one sentence for ``loraforge list``.
+        keys: the YAML keys that it adds to the runs that use it.
+    """
+
+    name: ClassVar[str]
+    task: ClassVar[str]
+    help: ClassVar[str] = ""
+    keys: ClassVar[type[Keys]] = NoKeys
+
+
+class Loader(Component, Generic[R]):
+    """Reads one layout of data."""
+
+    @abstractmethod
+    def load(self, config: RunConfig, keys: KeySet, note: Callable[[str], None]) -> Iterable[R]:
+        """The records, in the order of the files.
+
+        Args:
+            note: tells the user one decision: which column became what, which encoding a file has.
+
+        Raises:
+            DataError: with every bad row at once, each by file and row.
+        """
+
+
+class Template(Component, Generic[R]):
+    """Turns a record into text: no tokenizer, no torch."""
+
+    def recognises(self, value: str) -> bool:
+        """Whether a ``prompt_template`` that is no template's name is meant for this one (an inline string, say)."""
+        return False
+
+    def prepare(self, config: RunConfig, keys: KeySet, records: Sequence[R]) -> Template[R]:
+        """The template that this run uses: itself, or a copy that knows the base model and the data."""
+        return self
+
+    def describe(self) -> Mapping[str, Any]:
+        """All that decides its text, as plain JSON values; the manifest keeps it and its hash. ``reason`` says why it was chosen."""
+        return {"name": self.name}
+
+    def recall(self, description: Mapping[str, Any]) -> Template[R]:
+        """The template that ``describe`` described: what was trained is what is asked, whatever became of the base's own files."""
+        return self
+
+    @abstractmethod
+    def render(self, record: R) -> Sequence[Span]:
+        """The text of one record. A record without an answer renders as the prompt alone."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a look at the data showed before any model was loaded.
+
+    Attributes:
+        problems: rows that cannot be trained on, with the reason, by index of the rows examined.
+        facts: figures for the summary: tokens, the longest row.
+        shown: for every row, its text split into pieces with whether each is learned, as the tokens really cut it; empty if there is
+            no tokenizer to ask.
+    """
+
+    problems: Mapping[int, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    shown: Sequence[Sequence[Span]] = ()
+
+
+class Trainee(Protocol):
+    """A base model with a LoRA, as the loop sees it."""
+
+    @property
+    def model(self) -> torch.nn.Module: ...
+
+    @property
+    def lora(self) -> Lora: ...
+
+    def encode(self, record: Any, text: Sequence[Span]) -> Example:
+        """Called once per record, before the first step."""
+
+    def group(self, example: Example) -> Hashable:
+        """Only examples of one group share a batch: an image size, a length band."""
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Tensors of shape (len(examples), ...) on the CPU."""
+
+    def weight(self, batch: Batch) -> float:
+        """What the loss averages over: learned tokens, pictures. Makes accumulation exact."""
+
+    def units(self, batch: Batch) -> float:
+        """What is processed, for the speed shown to the user: tokens without padding, pictures."""
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> Tensor:
+        """The mean to minimise: a scalar."""
+
+
+class Responder(Protocol):
+    """A base model with adapters that can be switched while it is loaded."""
+
+    def respond(self, prompts: Sequence[str], adapter: str | None, **settings: Any) -> Sequence[str | Image]:
+        """One answer or picture per prompt. ``adapter`` None: the base alone."""
+
+
+class ModelFamily(Component):
+    """Loads base models of one kind. Stateless and cheap to list: the trainee exists only with a loaded model.
+
+    Attributes:
+        peft_task_type: what PEFT calls such models (``CAUSAL_LM``), for readers of the adapter's config.
+    """
+
+    peft_task_type: ClassVar[str | None] = None
+
+    @abstractmethod
+    def recognises(self, base_model: str) -> bool:
+        """Whether this is a base of this family. Reads a config file at most, never weights."""
+
+    def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
+        """All that can be wrong with rendered rows, found without loading a model and without importing torch."""
+        return Examination()
+
+    def base_files(self, config: RunConfig) -> Sequence[Path]:
+        """The files of the base model, all in one folder, for the manifest's hashes and for readers that need the folder."""
+        return ()
+
+    @abstractmethod
+    def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> Trainee:
+        """The frozen base with a LoRA on it: a fresh one, or that of ``init_from_adapter``."""
+
+    @abstractmethod
+    def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> Responder:
+        """The base and the adapters by name, for sampling."""
+
+
+class Exporter(Component):
+    """Writes an adapter. Sees an ``Adapter``, never a model."""
+
+    @abstractmethod
+    def export(self, adapter: Adapter, destination: Path) -> Path:
+        """Writes into the new, empty folder ``destination``; the caller renames it when it is whole.
+
+        Returns:
+            The file or folder that the user hands on, inside ``destination``.
+
+        Raises:
+            ExportError: if the format cannot hold what was trained.
+        """
+
+    def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
+        """The commands or lines that use ``path``, to be shown and pasted."""
+        return ()

@@ -1,0 +1,308 @@
+"""The one training loop, for every task, on accelerate.
+
+One optimizer step over ``batch_size x gradient_accumulation x processes`` examples is cut into batches of one group each. Every batch
+counts by its weight (learned tokens, pictures), so that 4x1, 2x2, 1x4 and two processes give the same losses and parameters.
+
+The order of the examples is a function of (seed, epoch) and the random state of a step is a function of (seed, step, process). A run that
+was stopped therefore continues to the bit from its step number alone.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .events import Evaluated, Event, StepFinished
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
+    from .config import RunConfig
+    from .interfaces import Trainee
+    from .types import Batch, Example
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many steps a run takes."""
+
+    examples: int
+    per_step: int
+    steps: int
+
+    @property
+    def per_epoch(self) -> int:
+        """Optimizer steps in one pass over the examples; the last one may be smaller."""
+        return math.ceil(self.examples / self.per_step)
+
+
+def schedule(config: RunConfig, examples: int, processes: int = 1) -> Schedule:
+    """The steps of a run over ``examples`` examples."""
+    per_step = config.batch_size * config.gradient_accumulation * processes
+    steps = max(1, round(config.epochs * math.ceil(examples / per_step)))
+    return Schedule(examples, per_step, min(steps, config.max_steps) if config.max_steps else steps)
+
+
+def order(groups: Sequence[Hashable], per_step: int, seed: int, epoch: int) -> list[list[int]]:
+    """The examples of every step of one epoch, by index.
+
+    Steps hold one group where possible; what is left over of the groups shares the remaining steps, so that an epoch never has more than
+    ceil(examples / per_step) steps. Independent of how a step is cut into batches.
+    """
+    rng = random.Random(f"{seed}/{epoch}")
+    members: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    steps: list[list[int]] = []
+    rest: list[int] = []
+    for indices in members.values():
+        rng.shuffle(indices)
+        whole = len(indices) - len(indices) % per_step
+        steps += [indices[i : i + per_step] for i in range(0, whole, per_step)]
+        rest += indices[whole:]
+    rng.shuffle(rest)
+    steps += [rest[i : i + per_step] for i in range(0, len(rest), per_step)]
+    # The short step, if there is one, takes its place at random too.
+    rng.shuffle(steps)
+    return steps
+
+
+def cut(indices: Sequence[int], groups: Sequence[Hashable], batch_size: int) -> list[list[int]]:
+    """One step's examples as batches of at most ``batch_size`` of one group each."""
+    members: dict[Hashable, list[int]] = {}
+    for index in indices:
+        members.setdefault(groups[index], []).append(index)
+    return [part[i : i + batch_size] for part in members.values() for i in range(0, len(part), batch_size)]
+
+
+def share(batches: Sequence[T], process: int, processes: int) -> list[tuple[T, bool]]:
+    """This process's batches, each with whether it counts: whole batches are repeated, uncounted, to a multiple of the processes."""
+    padded = [(batch, True) for batch in batches]
+    while len(padded) % processes:
+        padded.append((batches[len(padded) % len(batches)], False))
+    return padded[process::processes]
+
+
+def seed_step(seed: int, step: int, process: int) -> None:
+    """Sets every random generator to the state that belongs to one step of one process."""
+    from accelerate.utils import set_seed
+
+    set_seed(random.Random(f"{seed}/{step}/{process}").getrandbits(32))
+
+
+class NotFinite(Exception):
+    """A loss or gradient is no number. ``rows`` are the indices of the examples of the step."""
+
+    def __init__(self, what: str, step: int, rows: Sequence[int]) -> None:
+        super().__init__(what)
+        self.what, self.step, self.rows = what, step, tuple(rows)
+
+
+def make_optimizer(config: RunConfig, parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that the config names, over the adapter's parameters."""
+    import torch
+
+    if config.optimizer == "adamw_8bit":
+        import bitsandbytes
+
+        return bitsandbytes.optim.AdamW8bit(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)  # type: ignore[no-any-return]
+    if config.optimizer == "adafactor":
+        from transformers.optimization import Adafactor
+
+        return Adafactor(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, scale_parameter=False,  # type: ignore[no-any-return]
+                         relative_step=False, warmup_init=False)
+    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def make_scheduler(config: RunConfig, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """The schedule of the learning rate, stepped once per optimizer step."""
+    from transformers.optimization import get_scheduler
+
+    warmup = math.ceil(config.warmup * steps) if config.warmup < 1 else round(config.warmup)
+    name = "constant_with_warmup" if config.lr_scheduler == "constant" and warmup else config.lr_scheduler
+    return get_scheduler(name, optimizer, num_warmup_steps=min(warmup, steps), num_training_steps=steps)  # type: ignore[no-any-return]
+
+
+class Loop:
+    """Trains one ``Trainee`` on encoded examples.
+
+    Args:
+        tell: receives every event.
+        save: called after each step that ends in a checkpoint, with the step.
+    """
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        examples: Sequence[Example],
+        heldout: Sequence[Example],
+        config: RunConfig,
+        accelerator: Accelerator,
+        tell: Callable[[Event], None],
+        save: Callable[[int], None],
+    ) -> None:
+        self.trainee, self.examples, self.heldout, self.config = trainee, examples, heldout, config
+        self.accelerator, self.tell, self.save = accelerator, tell, save
+        self.groups = [trainee.group(example) for example in examples]
+        self.schedule = schedule(config, len(examples), accelerator.num_processes)
+        self.parameters = {name: p for name, p in trainee.model.named_parameters() if p.requires_grad}
+        bare = make_optimizer(config, list(self.parameters.values()))
+        self.scheduler = make_scheduler(config, bare, self.schedule.steps)
+        self.model, self.optimizer = accelerator.prepare(trainee.model, bare)
+        self.losses: list[float] = []
+
+    # --- one step ----------------------------------------------------------------------------------------------------------
+
+    def batches(self, indices: Sequence[int]) -> list[tuple[Batch, bool]]:
+        """This process's collated batches of one step, on its device, each with whether it counts."""
+        parts = share(cut(indices, self.groups, self.config.batch_size), self.accelerator.process_index, self.accelerator.num_processes)
+        return [(self._to_device(self.trainee.collate([self.examples[i] for i in part])), counts) for part, counts in parts]
+
+    def _to_device(self, batch: Batch) -> Batch:
+        return {k: v.to(self.accelerator.device, non_blocking=True) if hasattr(v, "to") else v for k, v in batch.items()}
+
+    def _everywhere(self, value: float) -> float:
+        """The sum over the processes."""
+        if self.accelerator.num_processes == 1:
+            return value
+        import torch
+
+        total = self.accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.accelerator.device), "sum")
+        return float(total)
+
+    def backward(self, indices: Sequence[int], step: int) -> tuple[float, float, float]:
+        """Accumulates the gradient of one step.
+
+        Returns:
+            (loss, weight, units): the mean loss over all processes, what it was averaged over, what was processed.
+
+        Raises:
+            NotFinite: before any parameter changed.
+        """
+        import contextlib
+
+        batches = self.batches(indices)
+        weights = [self.trainee.weight(batch) if counts else 0.0 for batch, counts in batches]
+        total = self._everywhere(sum(weights))
+        units = self._everywhere(sum(self.trainee.units(batch) for batch, counts in batches if counts))
+        loss_sum = 0.0
+        for position, ((batch, _), weight) in enumerate(zip(batches, weights, strict=True)):
+            last = position == len(batches) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    loss = self.trainee.loss(self.model, batch)
+                # Gradients are averaged over the processes; the factor makes that a sum.
+                self.accelerator.backward(loss * (weight / total * self.accelerator.num_processes))
+            loss_sum += float(loss.detach()) * weight if weight else 0.0
+        mean = self._everywhere(loss_sum) / total
+        if not math.isfinite(mean):
+            raise NotFinite("loss", step, indices)
+        return mean, total, units
+
+    def step(self, indices: Sequence[int], step: int) -> StepFinished:
+        """One optimizer step."""
+        started = time.perf_counter()
+        seed_step(self.config.seed, step, self.accelerator.process_index)
+        loss, weight, units = self.backward(indices, step)
+        limit = self.config.max_grad_norm or math.inf
+        norm = float(self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit))
+        # fp16 scales gradients up and skips a step that overflows by itself; elsewhere infinity is an error.
+        if not math.isfinite(norm) and self.accelerator.scaler is None:
+            raise NotFinite("gradient", step, indices)
+        rate = float(self.scheduler.get_last_lr()[0])
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        epoch = step / self.schedule.per_epoch
+        return StepFinished(step, self.schedule.steps, epoch, loss, rate, weight, units, time.perf_counter() - started, norm)
+
+    # --- the run -----------------------------------------------------------------------------------------------------------
+
+    def probe(self) -> float:
+        """Seconds that the run will take, from one forward and backward pass over the first batch; changes nothing."""
+        first = order(self.groups, self.schedule.per_step, self.config.seed, 0)[0]
+        seed_step(self.config.seed, 0, self.accelerator.process_index)
+        self.backward(first, 0)  # the first pass pays for warming up
+        started = time.perf_counter()
+        self.backward(first, 0)
+        seconds = time.perf_counter() - started
+        self.optimizer.zero_grad(set_to_none=True)
+        return seconds * self.schedule.steps
+
+    def walk(self, done: int) -> Iterator[tuple[int, list[int]]]:
+        """(step, examples) for every step after ``done``."""
+        per_epoch = self.schedule.per_epoch
+        epoch, steps = -1, list[list[int]]()
+        for step in range(done + 1, self.schedule.steps + 1):
+            if (step - 1) // per_epoch != epoch:
+                epoch = (step - 1) // per_epoch
+                steps = order(self.groups, self.schedule.per_step, self.config.seed, epoch)
+            yield step, steps[(step - 1) % per_epoch]
+
+    def run(self, done: int = 0) -> None:
+        """All steps after ``done``. Evaluates and saves every ``save_steps``, and at the end."""
+        self.trainee.model.train()
+        every = self.config.save_steps
+        if not done:
+            self.evaluate(0)
+        for step, indices in self.walk(done):
+            event = self.step(indices, step)
+            self.losses.append(event.loss)
+            self.tell(event)
+            if step == self.schedule.steps or (every and step % every == 0):
+                self.evaluate(step)
+                self.save(step)
+
+    def evaluate(self, step: int) -> float | None:
+        """The mean loss on the held-out examples, without dropout; None if there are none. Every process computes all of them."""
+        if not self.heldout:
+            return None
+        import torch
+
+        groups = [self.trainee.group(example) for example in self.heldout]
+        seed_step(self.config.seed, 0, 0)
+        self.trainee.model.eval()
+        total = weights = 0.0
+        try:
+            with torch.no_grad():
+                for part in cut(range(len(self.heldout)), groups, self.config.batch_size):
+                    batch = self._to_device(self.trainee.collate([self.heldout[i] for i in part]))
+                    with self.accelerator.autocast():
+                        loss = float(self.trainee.loss(self.trainee.model, batch))
+                    weight = self.trainee.weight(batch)
+                    total, weights = total + loss * weight, weights + weight
+        finally:
+            self.trainee.model.train()
+        mean = total / weights
+        self.tell(Evaluated(step, mean, len(self.heldout)))
+        return mean
+
+    # --- what a checkpoint holds -------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Parameters, optimizer, schedule and scaler: nested dicts and lists of tensors and plain values."""
+        return {
+            "parameters": {name: p.detach() for name, p in self.parameters.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes up what ``state`` returned."""
+        import torch
+
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state["parameters"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])

@@ -1,0 +1,400 @@
+"""Puts a LoRA on a module, takes it off, keeps it in PEFT's layout. The only place that knows peft.
+
+Imports torch and peft when it is imported: load it inside the function that needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import re
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import peft
+import safetensors.torch
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from .config import RunConfig
+from .errors import ConfigError, ExportError, RunError
+from .messages import speaker
+from .types import Adapter
+
+say = speaker(__name__)
+
+# Below this relative error a written file counts as what was trained: far above float32 rounding, far below any wrong scale.
+TOLERANCE = 1e-4
+_PROBES = 16
+
+
+# --- choosing the modules ----------------------------------------------------------------------------------------------------
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """The full names of the modules that a LoRA can sit on, without the output head."""
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    kinds = (nn.Linear, *_conv1d())
+    return [name for name, module in model.named_modules() if isinstance(module, kinds) and module is not head]
+
+
+def _conv1d() -> tuple[type[nn.Module], ...]:
+    """GPT-2's transposed linear layer."""
+    from transformers.pytorch_utils import Conv1D
+
+    return (Conv1D,)
+
+
+def choose(model: nn.Module, wanted: str | Sequence[str]) -> list[str]:
+    """The full names of the modules that ``lora_target`` means, in the model's order.
+
+    Raises:
+        ConfigError: if nothing matches; it lists what there is.
+    """
+    names = linear_names(model)
+    attention = [n for n in names if re.search(r"attn|attention", n, re.IGNORECASE)]
+    if wanted == "all-linear":
+        chosen = names
+    elif wanted == "attention":
+        chosen = attention
+    elif isinstance(wanted, str) and re.sub(r"[\s_]", "", wanted) in ("q,v", "qv"):
+        # Models with one fused projection have no q and v of their own: the fused one is adapted.
+        last = re.compile(r"^(q|v|q_proj|v_proj|query|value|to_q|to_v|wq|wv|q_lin|v_lin|query_key_value|qkv_proj|c_attn|W_pack|Wqkv|qkv)$")
+        chosen = [n for n in attention if last.match(n.rpartition(".")[2])]
+    elif isinstance(wanted, str) and re.search(r"[\\^$*+?()\[\]|]", wanted):
+        try:
+            pattern = re.compile(wanted)
+        except re.error as error:
+            raise ConfigError(say("lora_target: '{value}' is not a regular expression: {error}.", value=wanted, error=error)) from None
+        chosen = [n for n in names if pattern.fullmatch(n)]
+    else:
+        suffixes = [s.strip() for s in (wanted.split(",") if isinstance(wanted, str) else wanted)]
+        chosen = [n for n in names if any(n == s or n.endswith("." + s) for s in suffixes)]
+        missing = [s for s in suffixes if not any(n == s or n.endswith("." + s) for n in names)]
+        if missing:
+            raise ConfigError(_no_target(missing, names))
+    if not chosen:
+        raise ConfigError(_no_target([str(wanted)], names))
+    return chosen
+
+
+def _no_target(missing: Sequence[str], names: Sequence[str]) -> str:
+    have = ", ".join(sorted({n.rpartition(".")[2] for n in names}))
+    return say("lora_target: the base model has no linear layer '{value}'. It has: {have}.", value="', '".join(missing), have=have)
+
+
+def shortest(chosen: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The last parts of the names if those select exactly ``chosen`` among ``names``; otherwise the full names. Sorted."""
+    lasts = {name.rpartition(".")[2] for name in chosen}
+    selected = [name for name in names if name.rpartition(".")[2] in lasts]
+    return tuple(sorted(lasts)) if set(selected) == set(chosen) else tuple(sorted(chosen))
+
+
+# --- putting on --------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Lora:
+    """A LoRA that sits on ``model`` and can be trained.
+
+    Attributes:
+        targets: see ``Adapter.targets``.
+        initial: PiSSA's starting A and B, which the base's weights are reduced by; otherwise empty.
+    """
+
+    model: nn.Module
+    config: RunConfig
+    targets: tuple[str, ...]
+    initial: dict[str, Tensor]
+
+    def layers(self) -> Iterator[tuple[str, LoraLayer]]:
+        """The adapted modules by full name."""
+        for name, module in self.model.named_modules():
+            if isinstance(module, LoraLayer):
+                yield name, module
+
+    def adapter(self, base_folder: str | None = None, facts: Mapping[str, Any] | None = None) -> Adapter:
+        """What has been learned so far, detached: every scale folded, with probes taken from the live layers."""
+        rank, alpha = self.config.lora_rank, self.config.alpha
+        pissa = bool(self.initial)
+        tensors: dict[str, Tensor] = {}
+        probes: dict[str, Tensor] = {}
+        for name, layer in self.layers():
+            a, b = _pair(layer)
+            # rsLoRA scales by alpha / sqrt(rank); a reader that knows only alpha / rank must find the difference in B.
+            b = b * (float(layer.scaling["default"]) * rank / alpha)
+            delta = _delta(layer)
+            if pissa:
+                start_a, start_b = self.initial[f"{name}.lora_A.weight"], self.initial[f"{name}.lora_B.weight"]
+                a, b = torch.cat([a, start_a], 0), torch.cat([b, -start_b], 1)
+                delta = delta - float(layer.scaling["default"]) * start_b @ start_a
+            tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = a.contiguous(), b.contiguous()
+            if self.config.lora_variant == "dora":
+                magnitude = layer.lora_magnitude_vector["default"].weight
+                tensors[f"{name}.lora_magnitude_vector"] = magnitude.detach().float().cpu().flatten().contiguous()
+            probes[name] = probe(name, delta)
+        factor = 2 if pissa else 1  # the starting pair stands beside the trained one
+        return Adapter(
+            tensors=dict(sorted(tensors.items())),
+            rank=factor * rank,
+            alpha=factor * alpha,
+            targets=self.targets,
+            probes=probes,
+            base_model=self.config.base_model,
+            base_folder=base_folder,
+            dora=self.config.lora_variant == "dora",
+            facts=dict(facts or {}),
+        )
+
+
+def _pair(layer: LoraLayer) -> tuple[Tensor, Tensor]:
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    return a.detach().float().cpu().clone(), b.detach().float().cpu().clone()
+
+
+def _delta(layer: LoraLayer) -> Tensor:
+    """The weight change as peft itself computes it: (out, in), float32, CPU."""
+    delta = layer.get_delta_weight("default").detach().float().cpu()
+    return delta.T if getattr(layer, "fan_in_fan_out", False) else delta.flatten(1)
+
+
+def probe(name: str, delta: Tensor) -> Tensor:
+    """Sixteen numbers that tell one weight change from another: a fixed random projection of what it does to a fixed random input.
+
+    Args:
+        name: the module's name, which seeds the projection.
+        delta: (out, in).
+    """
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    x = torch.randn(delta.shape[1], generator=generator)
+    projection = torch.randn(_PROBES, delta.shape[0], generator=generator)
+    return projection @ (delta @ x)
+
+
+def attach(model: nn.Module, config: RunConfig, given: Adapter | None = None) -> Lora:
+    """Freezes ``model`` and puts a fresh LoRA on it, or ``given``. Its weights are float32 whatever the base's precision is.
+
+    Raises:
+        ConfigError: if no module matches, or ``given`` does not fit the config.
+    """
+    names = linear_names(model)
+    chosen = choose(model, config.lora_target)
+    targets = shortest(chosen, names)
+    if given is not None:
+        _check_fit(given, config, chosen)
+    variant = config.lora_variant
+    # 16 iterations of the fast decomposition are as good as the exact one for training and take seconds, not minutes, on a 7B base.
+    start: bool | str = ("pissa" if max(p.numel() for p in model.parameters()) < 2**22 else "pissa_niter_16") if variant == "pissa" else True
+    lora_config = peft.LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=chosen,
+        bias="none",
+        use_rslora=variant == "rslora",
+        use_dora=variant == "dora",
+        init_lora_weights=start,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft warns that it sets fan_in_fan_out for GPT-2 by itself
+        peft.inject_adapter_in_model(lora_config, model, adapter_name="default")
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    lora = Lora(model, config, targets, {})
+    if variant == "pissa":
+        for name, layer in lora.layers():
+            lora.initial[f"{name}.lora_A.weight"], lora.initial[f"{name}.lora_B.weight"] = _pair(layer)
+    if given is not None:
+        _fill(lora, given)
+    return lora
+
+
+def _check_fit(given: Adapter, config: RunConfig, chosen: Sequence[str]) -> None:
+    problems = []
+    if given.dora or config.lora_variant in ("dora", "pissa"):
+        problems.append(say("init_from_adapter: continuing works with lora_variant lora and rslora only."))
+    if given.rank != config.lora_rank:
+        problems.append(say("init_from_adapter: that adapter has rank {theirs}; this config says {ours}. Set lora_rank: {theirs}.",
+                            theirs=given.rank, ours=config.lora_rank))
+    if set(given.modules) != set(chosen):
+        problems.append(say("init_from_adapter: that adapter sits on other layers. Set lora_target: [{theirs}].", theirs=", ".join(given.targets)))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _fill(lora: Lora, given: Adapter) -> None:
+    for name, layer in lora.layers():
+        a, b = given.tensors[f"{name}.lora_A.weight"], given.tensors[f"{name}.lora_B.weight"]
+        scale = given.alpha / given.rank / float(layer.scaling["default"])
+        with torch.no_grad():
+            layer.lora_A["default"].weight.copy_(a)
+            layer.lora_B["default"].weight.copy_(b * scale)
+
+
+# --- using several -----------------------------------------------------------------------------------------------------------
+
+
+def mount(model: nn.Module, adapters: Mapping[str, Adapter]) -> None:
+    """Puts trained adapters beside each other on ``model``; ``select`` switches between them."""
+    for name, adapter in adapters.items():
+        config = peft.LoraConfig(r=adapter.rank, lora_alpha=adapter.alpha, target_modules=list(adapter.modules), use_dora=adapter.dora,
+                                 inference_mode=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            peft.inject_adapter_in_model(config, model, adapter_name=name)
+            result = peft.set_peft_model_state_dict(model, dict(adapter.tensors), adapter_name=name)
+        if result.unexpected_keys:
+            raise RunError(say("the adapter does not fit the base model: {names}", names=", ".join(sorted(result.unexpected_keys)[:5])))
+
+
+def select(model: nn.Module, name: str | None) -> None:
+    """Makes one mounted adapter the active one; None: the base alone."""
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.enable_adapters(name is not None)
+            if name is not None:
+                module.set_adapter(name, inference_mode=True)
+
+
+def merge(model: nn.Module, adapter: Adapter) -> None:
+    """Adds the adapter to the weights of ``model`` (in place) and checks the change of every module against the probes.
+
+    Raises:
+        ExportError: if a merged weight is not what was trained.
+    """
+    mount(model, {"merged": adapter})
+    wrong = []
+    for name, layer in list(model.named_modules()):
+        if not isinstance(layer, LoraLayer):
+            continue
+        delta = layer.get_delta_weight("merged").detach().float().cpu()
+        delta = delta.T if getattr(layer, "fan_in_fan_out", False) else delta.flatten(1)
+        if _error(probe(name, delta), adapter.probes[name]) > TOLERANCE:
+            wrong.append(name)
+        layer.merge(safe_merge=True, adapter_names=["merged"])
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, layer.get_base_layer())
+    _refuse(wrong)
+    with contextlib.suppress(AttributeError):  # a merged model is a plain one again
+        del model.peft_config
+
+
+# --- PEFT's layout -----------------------------------------------------------------------------------------------------------
+
+_PREFIX = "base_model.model."
+
+
+def write_peft(adapter: Adapter, folder: Path) -> None:
+    """Writes ``adapter_config.json`` (sorted: peft's own differs from run to run) and ``adapter_model.safetensors``, with what
+    LoRAForge knows beside them in ``loraforge.json``; then reads the file back and compares it with the probes.
+
+    Raises:
+        ExportError: if what the file says is not what was trained.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "base_model_name_or_path": adapter.base_folder or adapter.base_model,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": adapter.alpha,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "peft_version": peft.__version__,
+        "r": adapter.rank,
+        "revision": adapter.facts.get("revision"),
+        "target_modules": list(adapter.targets),
+        "task_type": adapter.facts.get("peft_task_type"),
+        "use_dora": adapter.dora,
+        "use_rslora": False,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    # One metadata key only: safetensors writes several in random order, and two equal runs must give equal bytes.
+    tensors = {_PREFIX + name: tensor for name, tensor in adapter.tensors.items()}
+    safetensors.torch.save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+    own = {
+        "base_model": adapter.base_model,
+        "facts": dict(adapter.facts),
+        "probes": {name: [round(float(x), 9) for x in values] for name, values in sorted(adapter.probes.items())},
+    }
+    (folder / "loraforge.json").write_text(json.dumps(own, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    verify(read_peft(folder))
+
+
+def verify(adapter: Adapter) -> None:
+    """Compares alpha / rank * B @ A with what the trained model did.
+
+    Raises:
+        ExportError: naming the modules that differ.
+    """
+    wrong = []
+    for name in adapter.modules:
+        delta = adapter.alpha / adapter.rank * adapter.tensors[f"{name}.lora_B.weight"].flatten(1) @ adapter.tensors[
+            f"{name}.lora_A.weight"
+        ].flatten(1)
+        if name in adapter.probes and _error(probe(name, delta), adapter.probes[name]) > TOLERANCE:
+            wrong.append(name)
+    _refuse(wrong)
+
+
+def _error(got: Tensor, wanted: Tensor) -> float:
+    return float((got - wanted).norm() / wanted.norm().clamp_min(1e-12)) if math.isfinite(float(got.norm())) else math.inf
+
+
+def _refuse(wrong: Sequence[str]) -> None:
+    if wrong:
+        raise ExportError(say("the file would not do what was trained; nothing was written. Modules that differ: {names}",
+                              names=", ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else "")))
+
+
+def read_peft(folder: Path) -> Adapter:
+    """The adapter in a folder of PEFT's layout, ours or anybody's.
+
+    Raises:
+        RunError: if it is no LoRA, is damaged, or has scales that an ``Adapter`` cannot hold.
+    """
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        loaded = safetensors.torch.load_file(folder / "adapter_model.safetensors")
+        own_file = folder / "loraforge.json"
+        own = json.loads(own_file.read_text(encoding="utf-8")) if own_file.exists() else {}
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name if error.filename else "adapter_model.safetensors"
+        raise RunError(say("{folder} is no adapter folder: it has no {file}.", folder=folder, file=missing)) from None
+    except Exception as error:  # safetensors and json raise several kinds; each means the same to the user
+        raise RunError(say("{folder}: the adapter cannot be read: {error}", folder=folder, error=error)) from None
+    unusable = [key for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication") if config.get(key)]
+    if config.get("peft_type") != "LORA" or unusable:
+        raise RunError(say("{folder}: only plain LoRA adapters can be read; this one has {what}.", folder=folder,
+                           what=", ".join(unusable) or config.get("peft_type")))
+    rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    if config.get("use_rslora"):
+        alpha *= math.sqrt(rank)
+    whole = max(1, round(alpha))
+    tensors = {}
+    for name, tensor in loaded.items():
+        value = tensor.float()
+        if alpha != whole and name.endswith("lora_B.weight"):
+            value = value * (alpha / whole)
+        tensors[name.removeprefix(_PREFIX)] = value
+    targets = config.get("target_modules") or []
+    return Adapter(
+        tensors=dict(sorted(tensors.items())),
+        rank=rank,
+        alpha=whole,
+        targets=tuple(sorted(targets)) if not isinstance(targets, str) else (targets,),
+        probes={name: torch.tensor(values) for name, values in own.get("probes", {}).items()},
+        base_model=own.get("base_model") or config.get("base_model_name_or_path") or "",
+        base_folder=config.get("base_model_name_or_path"),
+        dora=bool(config.get("use_dora")),
+        facts=cast(Mapping[str, Any], own.get("facts", {})),
+    )

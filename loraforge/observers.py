@@ -1,0 +1,225 @@
+"""What watches a run: progress bar, log.jsonl, TensorBoard, loss curve. Ordinary plugins on ``loraforge_event``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .events import CheckpointSaved, Evaluated, Event, RunFailed, RunFinished, RunStarted, StageStarted, StepFinished
+from .hookspecs import hookimpl
+from .messages import speaker
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+say = speaker(__name__)
+
+
+def plain(event: Event) -> dict[str, Any]:
+    """An event as JSON values."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(event).items()}
+
+
+class JsonLog:
+    """``log.jsonl``: one event a line, with the time in seconds since 1970, appended as it happens."""
+
+    def __init__(self) -> None:
+        self._file: Path | None = None
+        self._early: list[str] = []
+
+    @hookimpl
+    def loraforge_event(self, event: Event) -> None:
+        line = json.dumps({"time": round(time.time(), 3), "event": event.name, **plain(event)}, ensure_ascii=False, default=str)
+        if isinstance(event, RunStarted):
+            self._file = event.folder / "log.jsonl"
+        if self._file is None:
+            self._early.append(line)  # the folder is made after the data has been read
+            return
+        with self._file.open("a", encoding="utf-8", newline="\n") as file:
+            file.write("".join(f"{text}\n" for text in [*self._early, line]))
+        self._early = []
+        if isinstance(event, RunFinished | RunFailed):
+            self._file = None
+
+
+class TensorBoard:
+    """``tensorboard/``: loss, held-out loss, learning rate, gradient norm, tokens per second. A local file; no network."""
+
+    def __init__(self) -> None:
+        self._writer: Any = None
+
+    @hookimpl
+    def loraforge_event(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(event.folder / "tensorboard"), purge_step=event.first_step + 1 if event.first_step else None)
+        elif self._writer is None:
+            return
+        elif isinstance(event, StepFinished):
+            rate = event.units / event.seconds if event.seconds else 0.0
+            for tag, value in (("loss/train", event.loss), ("learning_rate", event.learning_rate), ("grad_norm", event.grad_norm),
+                               ("units_per_second", rate)):
+                self._writer.add_scalar(tag, value, event.step)
+        elif isinstance(event, Evaluated):
+            self._writer.add_scalar("loss/held_out", event.loss, event.step)
+        elif isinstance(event, RunFinished | RunFailed):
+            self._writer.close()
+            self._writer = None
+
+
+class LossCurve:
+    """``loss.png``, drawn when the run ends, from ``log.jsonl`` where a resumed run has an earlier part."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._train: list[tuple[int, float]] = []
+        self._heldout: list[tuple[int, float]] = []
+
+    @hookimpl
+    def loraforge_event(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self._folder, self._train, self._heldout = event.folder, [], []
+            if event.first_step:
+                self._remember(event.folder / "log.jsonl", event.first_step)
+        elif isinstance(event, StepFinished):
+            self._train.append((event.step, event.loss))
+        elif isinstance(event, Evaluated):
+            self._heldout.append((event.step, event.loss))
+        elif isinstance(event, RunFinished | RunFailed) and self._folder is not None and self._train:
+            draw_loss(self._train, self._heldout, self._folder / "loss.png")
+
+    def _remember(self, log: Path, upto: int) -> None:
+        train: dict[int, float] = {}
+        heldout: dict[int, float] = {}
+        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # the last line of a killed run may be torn
+            kind = {"StepFinished": train, "Evaluated": heldout}.get(entry.get("event"))
+            if kind is not None and entry["step"] <= upto:
+                kind[entry["step"]] = entry["loss"]
+        self._train, self._heldout = sorted(train.items()), sorted(heldout.items())
+
+
+def draw_loss(train: list[tuple[int, float]], heldout: list[tuple[int, float]], path: Path) -> None:
+    """The loss curve as PNG: every step, its moving average, and the held-out loss."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    steps = [step for step, _ in train]
+    losses = [loss for _, loss in train]
+    window = max(1, len(losses) // 40)
+    smooth = [sum(losses[max(0, i - window + 1) : i + 1]) / (i - max(0, i - window + 1) + 1) for i in range(len(losses))]
+    axes.plot(steps, losses, color="#9bb8d3", linewidth=0.8, label="each step")
+    axes.plot(steps, smooth, color="#1f5a94", linewidth=1.8, label=f"mean of {window} steps" if window > 1 else "training")
+    if heldout:
+        axes.plot([s for s, _ in heldout], [v for _, v in heldout], color="#c2410c", marker="o", markersize=4, label="held-out examples")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    aside = path.with_name(f".{path.stem}.partial.png")
+    figure.savefig(aside)
+    aside.replace(path)
+
+
+class Progress:
+    """The progress bar of ``loraforge train``: loss, learning rate, units per second, time left. The CLI registers it.
+
+    On a terminal it is one live line; in a file or a pipe it is a plain line now and then.
+    """
+
+    def __init__(self, console: Console, unit: str) -> None:
+        self._console, self._unit = console, unit
+        self._bar: Any = None
+        self._task: Any = None
+        self._last = 0.0
+        self._started = 0.0
+        self._first = 0
+        self._stage = ""
+
+    @hookimpl
+    def loraforge_event(self, event: Event) -> None:
+        if isinstance(event, StageStarted):
+            label = say(event.stage) if event.stage != self._stage else ""
+            self._stage = event.stage
+            self._console.print(f"  {label:<14} {event.detail}", markup=False)
+        elif isinstance(event, CheckpointSaved):
+            self._console.print(f"  {say('checkpoint'):<14} {event.path}", markup=False)
+        elif isinstance(event, RunStarted):
+            self._started, self._first = time.monotonic(), event.first_step
+            self._summary(event)
+            if self._console.is_terminal:
+                self._open(event)
+        elif isinstance(event, StepFinished):
+            self._show(event)
+        elif isinstance(event, Evaluated):
+            where = say("base model") if event.step == 0 else say("step {step}", step=event.step)
+            text = say("loss {loss:.3f} on {n} held-out examples ({where})", loss=event.loss, where=where, n=event.examples)
+            self._console.print(f"  {say('held out'):<14} {text}", markup=False)
+        elif isinstance(event, RunFinished | RunFailed):
+            self.close()
+
+    def _summary(self, event: RunStarted) -> None:
+        """What is about to happen, in plain words."""
+        facts = event.facts
+        lines = [
+            say("{base} on {device}, {precision}", base=facts["base_model"], device=facts["device"], precision=facts["precision"]),
+            say("{train} examples are learned, {held} are held out and never trained on", train=facts["examples"], held=facts["held_out"]),
+            say("{steps} steps ({epochs:.1f} passes over the examples), about {time}", steps=event.steps - event.first_step,
+                epochs=facts["epochs"], time=duration(facts["estimated_seconds"])),
+        ]
+        if event.first_step:
+            lines.append(say("continues after step {step}", step=event.first_step))
+        for number, line in enumerate(lines):
+            self._console.print(f"  {say('training') if not number else '':<14} {line}", markup=False)
+
+    def _open(self, event: RunStarted) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn(say("left")),
+                   TimeRemainingColumn())
+        self._bar = Bar(*columns, console=self._console, transient=True)
+        self._bar.start()
+        self._task = self._bar.add_task("", total=event.steps, completed=event.first_step)
+
+    def _show(self, event: StepFinished) -> None:
+        speed = event.units / event.seconds if event.seconds else 0.0
+        text = say("loss {loss:.3f}  rate {rate:.1e}  {speed:.0f} {unit}/s", loss=event.loss, rate=event.learning_rate, speed=speed,
+                   unit=say(self._unit))
+        if self._bar is not None:
+            self._bar.update(self._task, completed=event.step, description=text)
+            return
+        now = time.monotonic()
+        if now - self._last >= 10 or event.step == event.steps:
+            self._last = now
+            left = (now - self._started) / (event.step - self._first) * (event.steps - event.step)
+            line = say("step {step}/{steps}  epoch {epoch:.1f}  {text}  {left} left", step=event.step, steps=event.steps, epoch=event.epoch,
+                       text=text, left=duration(left))
+            self._console.print(f"  {'':<14} {line}", markup=False)
+
+    def close(self) -> None:
+        """Takes the bar off the screen; safe to call twice."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def duration(seconds: float) -> str:
+    """``12 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return say("{s} s", s=whole)
+    if whole < 3600:
+        return say("{m} min {s} s", m=whole // 60, s=whole % 60)
+    return say("{h} h {m} min", h=whole // 3600, m=whole % 3600 // 60)

@@ -1,0 +1,255 @@
+"""Finds plugins, asks them what they add, tells them what happened.
+
+A plugin is what an entry point of the group ``loraforge`` names (a module, or a class, of which one object is made), or one file given
+with ``-p``. One ``PluginHost`` serves one process run and is passed down. A plugin that cannot be used is set aside with the reason;
+the others go on, and the reason is repeated where something is missing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import pluggy
+
+from . import hookspecs
+from .errors import PluginError
+from .messages import speaker
+
+if TYPE_CHECKING:
+    import click
+
+    from .events import Event
+    from .interfaces import Component, Task
+
+C = TypeVar("C", bound="Component")
+say = speaker(__name__)
+
+GROUP = "loraforge"
+
+# The kinds of component by the hook that brings them, as people call them.
+KINDS: Mapping[str, str] = {
+    "loraforge_data_loaders": "data loader",
+    "loraforge_templates": "template",
+    "loraforge_model_families": "model family",
+    "loraforge_exporters": "exporter",
+}
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One plugin as ``loraforge plugins`` lists it. ``error`` is why it is not in use, or None."""
+
+    name: str
+    origin: str
+    hooks: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class PluginHost:
+    """The plugins of one process run.
+
+    Args:
+        files: one-file plugins (``-p``), from the command line only: a config file from a stranger must not run code.
+        blocked: names that are not loaded; by default ``LORAFORGE_BLOCK``, separated by commas.
+        entry_points: load installed plugins; tests turn it off.
+    """
+
+    def __init__(self, files: Sequence[Path] = (), blocked: Iterable[str] | None = None, *, entry_points: bool = True) -> None:
+        names = os.environ.get("LORAFORGE_BLOCK", "").split(",") if blocked is None else blocked
+        self._blocked = {name.strip() for name in names if name.strip()}
+        self._manager = pluggy.PluginManager("loraforge")
+        self._manager.add_hookspecs(hookspecs)
+        self._infos: dict[str, PluginInfo] = {}
+        self.failures: list[str] = []
+        if entry_points:
+            for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: p.name):
+                self._load(point.name, _origin(point), point.load)
+        for file in files:
+            self._load(file.stem, str(file), lambda file=file: _import_file(file))  # type: ignore[misc]
+
+    # --- coming in ---------------------------------------------------------------------------------------------------------
+
+    def _load(self, name: str, origin: str, load: Callable[[], Any]) -> None:
+        """One plugin from its source; whatever goes wrong is that plugin's own affair."""
+        if name in self._blocked:
+            self._infos[name] = PluginInfo(name, origin, error=say("blocked by LORAFORGE_BLOCK"))
+            return
+        try:
+            plugin = load()
+            self.register(plugin() if isinstance(plugin, type) else plugin, name, origin)
+        except PluginError as error:
+            self._set_aside(name, origin, str(error))
+        except (Exception, SystemExit) as error:
+            self._set_aside(name, origin, say("could not be imported: {kind}: {error}", kind=type(error).__name__, error=error))
+
+    def register(self, plugin: object, name: str, origin: str = "") -> None:
+        """Takes a plugin in.
+
+        Raises:
+            PluginError: if its name is taken, a hook is misspelt or unmarked, or a hook asks for an argument that does not exist.
+        """
+        if name in self._infos:
+            raise PluginError(say("plugin '{name}' from {origin} has the name of the one from {other}.", name=name, origin=origin or "?",
+                                  other=self._infos[name].origin))
+        try:
+            self._manager.register(plugin, name)
+        except pluggy.PluginValidationError as error:
+            self._drop(plugin)
+            raise PluginError(say("a hook has the wrong arguments: {error}", error=" ".join(str(error).split()))) from error
+        problems = self._misspelt(plugin)
+        if problems:
+            self._drop(plugin)
+            raise PluginError(problems)
+        callers = self._manager.get_hookcallers(plugin) or []
+        self._infos[name] = PluginInfo(name, origin or type(plugin).__name__, tuple(sorted(caller.name for caller in callers)))
+
+    def _drop(self, plugin: object) -> None:
+        if self._manager.is_registered(plugin):
+            self._manager.unregister(plugin)
+
+    def _misspelt(self, plugin: object) -> list[str]:
+        """Marked hooks that do not exist, and hook names that were not marked."""
+        known = [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("loraforge_")]
+        problems = []
+        for attribute in dir(plugin):
+            if attribute.startswith("__"):
+                continue
+            marked = self._manager.parse_hookimpl_opts(plugin, attribute) is not None
+            if marked and attribute not in known:
+                close = difflib.get_close_matches(attribute, known, n=1)
+                hint = say(" Did you mean '{word}'?", word=close[0]) if close else ""
+                problems.append(say("there is no hook '{hook}'.{hint}", hook=attribute, hint=hint))
+            elif attribute in known and not marked and callable(getattr(plugin, attribute)):
+                problems.append(say("'{hook}' is not marked with @hookimpl, so it would never be called.", hook=attribute))
+        return problems
+
+    def _set_aside(self, name: str, origin: str, error: str) -> None:
+        key = name if name not in self._infos else f"{name} ({origin})"
+        self._infos[key] = PluginInfo(name, origin, error=error)
+
+    # --- asking ------------------------------------------------------------------------------------------------------------
+
+    def plugins(self) -> list[PluginInfo]:
+        """All plugins, those set aside included."""
+        return list(self._infos.values())
+
+    def broken(self) -> list[str]:
+        """One line for each plugin that is not in use, to be shown where something is missing."""
+        return [say("plugin '{name}' is not in use: {error}", name=info.name, error=info.error) for info in self._infos.values() if info.error]
+
+    def _answers(self, hook: str) -> list[tuple[str, Any]]:
+        """(plugin, object) for everything that the plugins return from one hook."""
+        answers: list[tuple[str, Any]] = []
+        for impl in getattr(self._manager.hook, hook).get_hookimpls():
+            try:
+                answers += [(impl.plugin_name, answer) for answer in impl.function() or ()]
+            except Exception as error:  # a stranger's code; the others go on
+                self._fail(impl.plugin_name, hook, error)
+        return answers
+
+    def _fail(self, plugin: str, hook: str, error: Exception) -> None:
+        info = self._infos[plugin]
+        text = say("{hook} failed: {kind}: {error}", hook=hook, kind=type(error).__name__, error=error)
+        self._infos[plugin] = PluginInfo(info.name, info.origin, info.hooks, text)
+
+    def _by_name(self, answers: Sequence[tuple[str, Any]], kind: str) -> dict[str, tuple[Any, str]]:
+        """Answers by name.
+
+        Raises:
+            PluginError: naming both plugins, for every name claimed twice.
+        """
+        found: dict[str, tuple[Any, str]] = {}
+        clashes = []
+        for plugin, answer in answers:
+            name = str(answer.name)
+            if name in found:
+                clashes.append(
+                    say("the {kind} '{name}' is claimed by two plugins, '{first}' and '{second}'. Block one: LORAFORGE_BLOCK={second}",
+                        kind=say(kind), name=name, first=found[name][1], second=plugin)
+                )
+            found.setdefault(name, (answer, plugin))
+        if clashes:
+            raise PluginError(clashes)
+        return found
+
+    def tasks(self) -> dict[str, tuple[Task[Any], str]]:
+        """The tasks by name, each with the plugin that brings it."""
+        return self._by_name(self._answers("loraforge_tasks"), "task")
+
+    def task(self, name: str) -> Task[Any]:
+        """The task called ``name``, or an error that suggests one."""
+        return cast("Task[Any]", self._pick("task", name, self.tasks()))
+
+    def components(self, hook: str, task: str) -> dict[str, tuple[Component, str]]:
+        """The components of one kind (see ``KINDS``) that serve ``task``, each with its plugin."""
+        return self._by_name([(plugin, answer) for plugin, answer in self._answers(hook) if answer.task == task], KINDS[hook])
+
+    def component(self, hook: str, task: str, name: str) -> Component:
+        """The component of one kind called ``name``, or an error that suggests one."""
+        return cast("Component", self._pick(KINDS[hook], name, self.components(hook, task)))
+
+    def _pick(self, kind: str, name: str, found: Mapping[str, tuple[Any, str]]) -> Any:
+        if name in found:
+            return found[name][0]
+        close = difflib.get_close_matches(name, list(found), n=1)
+        hint = say(" Did you mean '{word}'?", word=close[0]) if close else ""
+        have = ", ".join(sorted(found)) or say("none")
+        message = say("there is no {kind} '{name}'.{hint} There are: {have}.", kind=say(kind), name=name, hint=hint, have=have)
+        raise PluginError([message, *self.broken()])
+
+    def commands(self, taken: Iterable[str]) -> dict[str, click.Command]:
+        """The commands that plugins add. One that has the name of a core command, or of another plugin's, is left out and reported."""
+        core = set(taken)
+        found: dict[str, tuple[click.Command, str]] = {}
+        for plugin, command in self._answers("loraforge_commands"):
+            name = str(command.name)
+            other = say("LoRAForge itself") if name in core else found[name][1] if name in found else None
+            if other is None:
+                found[name] = (command, plugin)
+                continue
+            info = self._infos[plugin]
+            text = say("its command '{name}' is already taken by {other}; it was left out.", name=name, other=other)
+            self._infos[plugin] = PluginInfo(info.name, info.origin, info.hooks, text)
+        return {name: command for name, (command, _) in found.items()}
+
+    # --- telling -----------------------------------------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """Tells every plugin. One that raises is noted in ``failures`` (once each); the run goes on."""
+        for impl in self._manager.hook.loraforge_event.get_hookimpls():
+            try:
+                impl.function(event) if impl.argnames else impl.function()
+            except Exception as error:  # an observer must not end a run
+                line = say("plugin '{name}' failed on {event}: {kind}: {error}", name=impl.plugin_name, event=event.name,
+                           kind=type(error).__name__, error=error)
+                if line not in self.failures:
+                    self.failures.append(line)
+
+
+def _origin(point: metadata.EntryPoint) -> str:
+    distribution = point.dist
+    return f"{distribution.name} {distribution.version}" if distribution else point.value
+
+
+def _import_file(file: Path) -> ModuleType:
+    """A one-file plugin as a module, kept out of the way of installed packages."""
+    if not file.is_file():
+        raise PluginError(say("there is no file {path}", path=file.absolute()))
+    name = f"loraforge_file_plugin_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise PluginError(say("{path} is not a Python file", path=file))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,215 @@
+"""The layout of a run's folder, and the only code that writes into it.
+
+    output_dir/
+      config.yaml        every effective value
+      manifest.json      hashes of data rows, base files and template; versions; seeds; metrics
+      log.jsonl          one event a line; loss.png; tensorboard/
+      checkpoints/step-000050/     adapter/ in PEFT's layout; state.json and state.safetensors to resume from
+      adapter/           the trained adapter, in PEFT's layout
+      export/            what the exporters wrote
+
+Every file and folder is written aside and renamed: it is whole or it is absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import RunError
+from .messages import speaker
+
+say = speaker(__name__)
+
+RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole UTF-8 file, or leaves what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)  # mkstemp makes it private
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def aside(folder: Path) -> Iterator[Path]:
+    """A new empty folder that takes the place of ``folder`` when the block ends well, and vanishes otherwise."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield partial
+        os.chmod(partial, 0o755)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            os.replace(folder, old / folder.name)
+            os.replace(partial, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+# --- nested states without pickle ---------------------------------------------------------------------------------------------
+
+
+def _flatten(value: Any, tensors: dict[str, Any], path: str) -> Any:
+    """``value`` as JSON, with its tensors moved to ``tensors``. Dictionaries become pairs, because JSON has no integer keys."""
+    if hasattr(value, "detach"):
+        tensors[path] = value.detach().cpu().contiguous().clone()
+        return {"tensor": path}
+    if isinstance(value, Mapping):
+        return {"pairs": [[key, _flatten(item, tensors, f"{path}/{key}")] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"items": [_flatten(item, tensors, f"{path}/{i}") for i, item in enumerate(value)]}
+    return value
+
+
+def _unflatten(value: Any, tensors: Mapping[str, Any]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    if "pairs" in value:
+        return {key: _unflatten(item, tensors) for key, item in value["pairs"]}
+    return [_unflatten(item, tensors) for item in value["items"]]
+
+
+def save_state(folder: Path, state: Mapping[str, Any], position: Mapping[str, Any]) -> None:
+    """``state.safetensors`` and ``state.json``: the nested state of a loop, and where it stood."""
+    import safetensors.torch
+
+    tensors: dict[str, Any] = {}
+    shape = _flatten(state, tensors, "")
+    safetensors.torch.save_file(tensors, folder / "state.safetensors")
+    write_text(folder / "state.json", json.dumps({"position": dict(position), "state": shape}) + "\n")
+
+
+def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(state, position), as ``save_state`` was given them."""
+    import safetensors.torch
+
+    written = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    tensors = safetensors.torch.load_file(folder / "state.safetensors")
+    return _unflatten(written["state"], tensors), written["position"]
+
+
+# --- the folder --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """A run's folder."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def manifest_file(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def exports(self) -> Path:
+        return self.path / "export"
+
+    def occupied(self) -> bool:
+        """Whether a run was begun here."""
+        return self.manifest_file.exists() or self.config_file.exists()
+
+    def set_aside(self) -> Path:
+        """Renames the folder so that a new run can take its place; nothing is lost."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        kept = self.path.with_name(f"{self.path.name}.{stamp}")
+        number = 1
+        while kept.exists():
+            number += 1
+            kept = self.path.with_name(f"{self.path.name}.{stamp}-{number}")
+        os.replace(self.path, kept)
+        return kept
+
+    def start(self, config: Mapping[str, Any]) -> None:
+        """Makes the folder, with the effective config in it.
+
+        Raises:
+            RunError: if it cannot be written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self.config_file, yaml.safe_dump(dict(config), allow_unicode=True, sort_keys=False))
+        except OSError as error:
+            raise RunError(say("output_dir: cannot write to {path}: {error}.", path=self.path.absolute(), error=error.strerror)) from None
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Replaces ``manifest.json``."""
+        write_text(self.manifest_file, json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n")
+
+    def manifest(self) -> dict[str, Any]:
+        """What ``manifest.json`` says.
+
+        Raises:
+            RunError: if this is no run's folder, or the file is damaged.
+        """
+        try:
+            found = json.loads(self.manifest_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(say("{path} is no run: it has no manifest.json. `loraforge runs` lists runs.", path=self.path)) from None
+        except (OSError, ValueError) as error:
+            raise RunError(say("{path} cannot be read: {error}.", path=self.manifest_file, error=error)) from None
+        if not isinstance(found, dict):
+            raise RunError(say("{path} cannot be read: {error}.", path=self.manifest_file, error="not a JSON object"))
+        return found
+
+    # --- checkpoints -------------------------------------------------------------------------------------------------------
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of ``step`` lies."""
+        return self.path / "checkpoints" / f"step-{step:06d}"
+
+    def checkpoints(self) -> list[Path]:
+        """The whole checkpoints, oldest first."""
+        return sorted(p for p in (self.path / "checkpoints").glob("step-*") if (p / "state.json").is_file())
+
+    def prune(self, keep: int) -> None:
+        """Deletes all but the newest ``keep`` checkpoints, and what an interrupted run left half-written."""
+        for old in self.checkpoints()[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        for partial in (self.path / "checkpoints").glob(".step-*"):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def find_runs(folder: Path, depth: int = 3) -> list[RunDir]:
+    """The runs in ``folder`` and below, newest first."""
+    found = []
+    for level in range(depth + 1):
+        found += [RunDir(file.parent) for file in folder.glob("/".join(["*"] * level + ["manifest.json"]))]
+    return sorted(found, key=lambda run: run.manifest_file.stat().st_mtime, reverse=True)

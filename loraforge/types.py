@@ -1,0 +1,96 @@
+"""What travels through a run: record -> spans -> example -> batch -> adapter."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of the user's data. Tasks derive their own: a conversation, a picture with its caption.
+
+    Attributes:
+        where: what the user calls this row: ``metadata.csv, row 12``. It is not part of what the row says.
+    """
+
+    where: str = field(compare=False, kw_only=True)
+
+    def content(self) -> dict[str, Any]:
+        """What the row says, without where it stands: plain values that JSON can hold."""
+        values = dataclasses.asdict(self)
+        del values["where"]
+        return values
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the content: equal for equal rows, wherever they stand."""
+        text = json.dumps(self.content(), ensure_ascii=False, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of the text that the model sees.
+
+    Attributes:
+        text: the characters.
+        learn: whether the model is trained to produce them.
+    """
+
+    text: str
+    learn: bool = False
+
+
+def prompt_of(spans: Sequence[Span]) -> str:
+    """The text that stands before the last learned span: what the model is given before it answers."""
+    learned = [i for i, span in enumerate(spans) if span.learn]
+    end = learned[-1] if learned else len(spans)
+    return "".join(span.text for span in spans[:end])
+
+
+# What a trainee makes of one record, and of several: names to tensors or plain values. Only the trainee looks inside.
+Example: TypeAlias = Mapping[str, Any]
+Batch: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A trained LoRA, detached from its model.
+
+    For every adapted module ``m`` the change of the weight is ``alpha / rank * B @ A`` with ``A = tensors[m + ".lora_A.weight"]``
+    of shape (rank, in) and ``B = tensors[m + ".lora_B.weight"]`` of shape (out, rank): scales of other kinds (rsLoRA, PiSSA)
+    are already folded in, so that a reader that knows only alpha / rank is right. DoRA alone keeps ``m + ".lora_magnitude_vector"``.
+
+    Attributes:
+        tensors: float32 tensors on the CPU, by name.
+        rank: the number of rows of every ``A``.
+        alpha: the numerator of the scale; always a whole number, because some readers parse it as one.
+        targets: the shortest names that select exactly the adapted modules (``q_proj``), sorted.
+        probes: for every adapted module, what the trained model's own weight change does to a fixed input (see ``lora.probe``);
+            a file is compared with it before it is handed over.
+        base_model: what the YAML said.
+        base_folder: where the base lay when the adapter was opened; None if it is not known.
+        facts: what else a reader should know: task, family, template, how it was trained. Plain JSON values.
+    """
+
+    tensors: Mapping[str, Tensor]
+    rank: int
+    alpha: int
+    targets: tuple[str, ...]
+    probes: Mapping[str, Tensor]
+    base_model: str
+    base_folder: str | None = None
+    dora: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The names of the adapted modules, sorted."""
+        return tuple(sorted(name.removesuffix(".lora_A.weight") for name in self.tensors if name.endswith(".lora_A.weight")))

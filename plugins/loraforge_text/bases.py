@@ -1,0 +1,171 @@
+"""Where a base model's files are: embedded, a folder, Hugging Face, ModelScope. Without torch, and without weights unless they are wanted."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loraforge import ModelError, speaker
+
+say = speaker(__name__)
+
+EMBEDDED: Mapping[str, Path] = {"tiny-chat": Path(__file__).parent / "tiny_chat" / "model"}
+_SMALL = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.txt", "merges.txt")
+_WEIGHTS = ("*.safetensors",)
+# Copies of the weights in other formats that many repositories carry.
+_IGNORED = ("original/*", "onnx/*", "openvino/*", "gguf/*", "*.gguf", "*.onnx")
+_MODELSCOPE = "modelscope:"
+
+
+@functools.cache
+def locate(base_model: str, revision: str | None = None, *, weights: bool = False) -> Path:
+    """The folder that holds the base model's files.
+
+    Args:
+        base_model: an embedded name, a folder, ``org/name`` on Hugging Face, or ``modelscope:org/name``.
+        weights: fetch the weights too, not only configuration and tokenizer.
+
+    Raises:
+        ModelError: saying what was looked for and what to do.
+    """
+    if base_model in EMBEDDED:
+        return EMBEDDED[base_model]
+    folder = Path(base_model).expanduser()
+    if folder.is_dir():
+        return folder.absolute()
+    if base_model.startswith(_MODELSCOPE):
+        return _from_modelscope(base_model.removeprefix(_MODELSCOPE), revision, weights)
+    if base_model.count("/") != 1 or folder.is_file():
+        raise ModelError(
+            say("base_model '{base}' is neither a folder, nor an embedded model ({embedded}), nor a hub id of the form org/name.",
+                base=base_model, embedded=", ".join(EMBEDDED))
+        )
+    return _from_hub(base_model, revision, weights)
+
+
+def _from_hub(repository: str, revision: str | None, weights: bool) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    patterns = [*_SMALL, *(_WEIGHTS if weights else ())]
+    try:
+        return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=patterns, ignore_patterns=list(_IGNORED)))
+    except errors.GatedRepoError:
+        problem = say("its owner grants access on request. Ask on its page, then run `hf auth login`.")
+    except errors.RevisionNotFoundError:
+        problem = say("it has no revision '{revision}'.", revision=revision)
+    except errors.RepositoryNotFoundError:
+        problem = say("there is no such repository, or it is private and you are not logged in (`hf auth login`).")
+    except errors.LocalEntryNotFoundError as error:  # also what offline mode ends in
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+        why = say("HF_HUB_OFFLINE is set") if offline else say("the hub cannot be reached")
+        problem = say("it is not on this computer and {why}. With a connection: `hf download {repository}`; without: copy its folder here "
+                      "and give the folder's path as base_model.", why=why, repository=repository)
+        del error
+    except (OSError, ValueError) as error:
+        problem = str(error).split("\n")[0]
+    raise ModelError(say("base_model '{base}' from Hugging Face: {problem}", base=repository, problem=problem))
+
+
+def _from_modelscope(repository: str, revision: str | None, weights: bool) -> Path:
+    try:
+        from modelscope import snapshot_download
+    except ImportError:
+        raise ModelError(say("base_model 'modelscope:{base}' needs ModelScope's library: pip install 'loraforge[modelscope]'", base=repository)) from None
+    patterns = [*_SMALL, *(_WEIGHTS if weights else ())]
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, ignore_patterns=list(_IGNORED)))
+    except Exception as error:  # its library raises many kinds, requests' among them
+        raise ModelError(say("base_model '{base}' from ModelScope: {problem}", base=repository, problem=str(error).split("\n")[0])) from None
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """What a base's small files say.
+
+    Attributes:
+        folder: where they are.
+        config: ``config.json``.
+        chat_template: the Jinja text of its own chat template, or None.
+        tokens: its named special tokens: ``bos_token``, ``eos_token`` ...
+        added: every token that the tokenizer recognises inside text, by text, with its id.
+        stops: the tokens that end an answer, the usual one first.
+        adds_bos: whether its tokenizer puts the BOS token before plain text.
+    """
+
+    folder: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+    chat_template: str | None = None
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    added: Mapping[str, int] = field(default_factory=dict)
+    special: frozenset[str] = frozenset()
+    stops: tuple[str, ...] = ()
+    adds_bos: bool = False
+
+
+# End-of-turn tokens of well-known chat formats; one counts only where the tokenizer has it.
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<turn|>", "<|end|>", "<|return|>", "<|endoftext|>", "</s>")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=error)) from None
+    return value if isinstance(value, dict) else {}
+
+
+@functools.cache
+def read_base(folder: Path) -> BaseFiles:
+    """Reads configuration, template and special tokens.
+
+    Raises:
+        ModelError: if a file is damaged.
+    """
+    tokenizer_config = _json(folder / "tokenizer_config.json")
+    named = {**_json(folder / "special_tokens_map.json"), **{k: v for k, v in tokenizer_config.items() if k.endswith("_token")}}
+    tokens = {key: value["content"] if isinstance(value, dict) else value for key, value in named.items() if isinstance(value, dict | str)}
+    tokenizer = _json(folder / "tokenizer.json")
+    listed = tokenizer.get("added_tokens") or [
+        {"content": entry.get("content"), "id": int(key), "special": entry.get("special")}
+        for key, entry in tokenizer_config.get("added_tokens_decoder", {}).items()
+    ]
+    added = {str(entry["content"]): int(entry["id"]) for entry in listed}
+    special = frozenset(str(entry["content"]) for entry in listed if entry.get("special"))
+    ends = _json(folder / "generation_config.json").get("eos_token_id", _json(folder / "config.json").get("eos_token_id"))
+    by_id = {number: text for text, number in added.items()}
+    stops = [by_id[i] for i in (ends if isinstance(ends, list) else [ends]) if i in by_id]
+    stops = [*([tokens["eos_token"]] if tokens.get("eos_token") else []), *stops, *(t for t in _TURN_ENDS if t in added)]
+    return BaseFiles(folder, _json(folder / "config.json"), _chat_template(folder, tokenizer_config), tokens, added, special | set(stops),
+                     tuple(dict.fromkeys(stops)), _adds_bos(folder, tokens))
+
+
+def _chat_template(folder: Path, tokenizer_config: Mapping[str, Any]) -> str | None:
+    """From ``chat_template.jinja``, ``chat_template.json`` or the tokenizer's config; of several named ones the default."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    found = tokenizer_config.get("chat_template") or _json(folder / "chat_template.json").get("chat_template")
+    if isinstance(found, list):
+        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
+        found = named.get("default") or next(iter(named.values()), None)
+    return found if isinstance(found, str) and found.strip() else None
+
+
+def _adds_bos(folder: Path, tokens: Mapping[str, str]) -> bool:
+    if not tokens.get("bos_token") or not (folder / "tokenizer.json").is_file():
+        return False
+    from tokenizers import Tokenizer
+
+    try:
+        encoded = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a")
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=folder / "tokenizer.json", error=error)) from None
+    return bool(encoded.tokens) and encoded.tokens[0] == tokens["bos_token"]

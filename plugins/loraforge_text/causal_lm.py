@@ -1,0 +1,236 @@
+"""The model family ``causal-lm``: anything that transformers' AutoModelForCausalLM loads."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraforge import Adapter, Batch, ConfigError, Examination, Example, KeySet, ModelError, ModelFamily, Record, RunConfig, Span, speaker
+
+from .bases import EMBEDDED, BaseFiles, locate, read_base
+from .encoding import encode, examine, pieces, tokenizer_of
+from .task import TextKeys
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from loraforge.lora import Lora
+
+say = speaker(__name__)
+
+_IGNORE = -100  # the label that torch's cross entropy leaves out
+_BAND = 64  # rows whose lengths differ by less than this many tokens may share a batch
+
+
+class CausalLM(ModelFamily):
+    """Language models with safetensors weights, from a folder, a hub or the package itself."""
+
+    name = "causal-lm"
+    task = "text"
+    help = "Language models of transformers: a folder with config.json and safetensors, a hub id, or the embedded tiny-chat."
+    peft_task_type = "CAUSAL_LM"
+
+    def recognises(self, base_model: str) -> bool:
+        folder = Path(base_model).expanduser()
+        if base_model in EMBEDDED:
+            return True
+        if not folder.is_dir():
+            # A hub id is looked at when its files are fetched; a wrong one is explained there.
+            return base_model.startswith("modelscope:") or (base_model.count("/") == 1 and not base_model.startswith((".", "/")))
+        named = read_base(folder.absolute()).config.get("architectures") or ()
+        return any(str(n).endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for n in named)
+
+    def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
+        folder = locate(config.base_model, config.revision)
+        tokenizer, base = tokenizer_of(folder), read_base(folder)
+        if tokenizer is None:
+            return Examination(facts={"tokens": say("counted when the model is loaded (the base has no tokenizer.json)")})
+        problems: dict[int, str] = {}
+        shown: list[list[Span]] = []
+        lengths, learned = [], 0
+        for index, (record, spans) in enumerate(rows):
+            encoded, problem = examine(tokenizer, base, record, spans, keys[TextKeys].max_seq_length) if spans else (None, None)
+            if problem:
+                problems[index] = problem
+            shown.append(pieces(tokenizer, encoded) if encoded else [])
+            if encoded and not problem:
+                lengths.append(len(encoded.ids))
+                learned += sum(encoded.learned)
+        facts = {"tokens": sum(lengths), "learned_tokens": learned, "longest_row": max(lengths, default=0)}
+        return Examination(problems, facts, shown)
+
+    def base_files(self, config: RunConfig) -> Sequence[Path]:
+        folder = locate(config.base_model, config.revision, weights=True)
+        return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in (".json", ".jinja", ".safetensors", ".model", ".txt"))
+
+    def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> CausalTrainee:
+        from loraforge import lora
+
+        folder = locate(config.base_model, config.revision, weights=True)
+        model = load_model(folder, config.precision, device)
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
+        attached = lora.attach(model, config, given)
+        return CausalTrainee(attached, _tokenizer(folder), read_base(folder), keys[TextKeys].max_seq_length)
+
+    def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> CausalResponder:
+        from loraforge import lora
+
+        folder = locate(config.base_model, config.revision, weights=True)
+        model = load_model(folder, config.precision, device)
+        lora.mount(model, adapters)
+        model.eval()
+        return CausalResponder(model, _tokenizer(folder), read_base(folder))
+
+
+def _adapter_folder(path: str) -> Path:
+    folder = Path(path)
+    return folder / "adapter" if (folder / "adapter" / "adapter_config.json").is_file() else folder
+
+
+def load_model(folder: Path, precision: str, device: torch.device) -> Any:
+    """The base, on ``device``, in the wanted precision. Only safetensors are read, and no code of the model's own is run.
+
+    Raises:
+        ModelError: if there are no such weights, or transformers cannot load them.
+        ConfigError: if 4bit is asked for and cannot be had.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if not any(folder.glob("*.safetensors")):
+        others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf", ".ckpt"))
+        found = say("it has {files}, which are not read because such files can run code or hold no full weights; convert them to safetensors",
+                    files=", ".join(others)) if others else say("it has no weights at all")
+        raise ModelError(say("base_model {folder} has no .safetensors weights: {found}.", folder=folder, found=found))
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "4bit": torch.bfloat16}
+    settings: dict[str, Any] = {"dtype": kinds[precision], "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    if precision == "4bit":
+        settings |= {"quantization_config": _four_bit(), "device_map": {"": device}}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, **settings)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise ModelError(say("base_model {folder} cannot be loaded: {error}", folder=folder, error=str(error).strip().split("\n")[0])) from None
+    return model if precision == "4bit" else model.to(device)
+
+
+def _four_bit() -> Any:
+    import importlib.util
+
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(say("precision: 4bit needs bitsandbytes: pip install 'loraforge[quantization]'"))
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16)
+
+
+def _tokenizer(folder: Path) -> Any:
+    """``tokenizers.Tokenizer`` of the base; made from the older formats by transformers where there is no tokenizer.json."""
+    found = tokenizer_of(folder)
+    if found is not None:
+        return found
+    from transformers import AutoTokenizer
+
+    try:
+        made = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(say("the tokenizer in {folder} cannot be loaded: {error}", folder=folder, error=str(error).split("\n")[0])) from None
+    backend = getattr(made, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(say("the tokenizer in {folder} has no fast version (tokenizer.json), which exact training of answers needs.", folder=folder))
+    return backend
+
+
+class CausalTrainee:
+    """A causal language model with a LoRA: next-token cross entropy on the learned tokens."""
+
+    def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int) -> None:
+        self.lora = lora
+        self._tokenizer, self._base, self._longest = tokenizer, base, longest
+
+    @property
+    def model(self) -> torch.nn.Module:
+        return self.lora.model
+
+    def encode(self, record: Record, text: Sequence[Span]) -> Example:
+        """``ids`` and ``learned`` of one row; a row that the look at the data has passed cannot fail here."""
+        encoded = encode(self._tokenizer, text)
+        return {"ids": encoded.ids, "learned": encoded.learned}
+
+    def group(self, example: Example) -> Hashable:
+        """The length band."""
+        return (len(example["ids"]) - 1) // _BAND
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """``input_ids``, ``attention_mask`` and ``labels``: int64 of shape (rows, longest), padded on the right."""
+        import torch
+
+        longest = max(len(example["ids"]) for example in examples)
+        shape = (len(examples), longest)
+        ids = torch.zeros(shape, dtype=torch.long)
+        mask = torch.zeros(shape, dtype=torch.long)
+        labels = torch.full(shape, _IGNORE, dtype=torch.long)
+        for row, example in enumerate(examples):
+            values = torch.tensor(example["ids"])
+            ids[row, : len(values)], mask[row, : len(values)] = values, 1
+            labels[row, : len(values)] = torch.where(torch.tensor(example["learned"]), values, _IGNORE)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    def weight(self, batch: Batch) -> float:
+        """Learned tokens; the first token of a row is never predicted."""
+        return float((batch["labels"][:, 1:] != _IGNORE).sum())
+
+    def units(self, batch: Batch) -> float:
+        """Tokens without padding."""
+        return float(batch["attention_mask"].sum())
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> Tensor:
+        """Mean cross entropy in nats per learned token, in float32."""
+        from torch.nn.functional import cross_entropy
+
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits[:, :-1]
+        labels = batch["labels"][:, 1:]
+        learned = labels != _IGNORE
+        return cross_entropy(logits[learned].float(), labels[learned])
+
+
+class CausalResponder:
+    """Answers prompts with the base, or with one of the mounted adapters."""
+
+    def __init__(self, model: Any, tokenizer: Any, base: BaseFiles) -> None:
+        from transformers import GenerationConfig
+
+        self._model, self._tokenizer = model, tokenizer
+        self._stops = [base.added[stop] for stop in base.stops if stop in base.added]
+        # The base's own sampling defaults (temperature, penalties) would answer otherwise than what is asked for here.
+        self._model.generation_config = GenerationConfig()
+
+    def respond(self, prompts: Sequence[str], adapter: str | None, **settings: Any) -> Sequence[str]:
+        """One answer per prompt.
+
+        Args:
+            settings: max_new_tokens (default 512), temperature (default 0: always the likeliest token), top_p, seed.
+        """
+        import torch
+        from transformers import GenerationConfig
+
+        from loraforge import lora
+
+        lora.select(self._model, adapter)
+        temperature = float(settings.get("temperature", 0))
+        sampling = {"do_sample": True, "temperature": temperature, "top_p": float(settings.get("top_p", 1.0))} if temperature > 0 else {}
+        if temperature > 0:
+            torch.manual_seed(int(settings.get("seed", 0)))
+        answers = []
+        for prompt in prompts:
+            ids = torch.tensor([self._tokenizer.encode(prompt, add_special_tokens=False).ids], device=self._model.device)
+            config = GenerationConfig(max_new_tokens=int(settings.get("max_new_tokens", 512)), eos_token_id=self._stops or None,
+                                      pad_token_id=self._stops[0] if self._stops else 0, **sampling)
+            with torch.no_grad():
+                out = self._model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
+            answers.append(self._tokenizer.decode(out[0, ids.shape[1] :].tolist(), skip_special_tokens=True).strip())
+        return answers

@@ -1,0 +1,86 @@
+"""``loraforge chat RUN``: a conversation in the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loraforge import RunError, open_run, speaker
+
+say = speaker(__name__)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--base", is_flag=True, help="Show what the base model says beside it.")
+@click.option("--adapter", "adapters", multiple=True, type=click.Path(path_type=Path),
+              help="Use this run, checkpoint or adapter folder instead of RUN's own adapter. May be repeated; /adapter switches.")
+@click.option("--max-tokens", type=click.IntRange(min=1), default=512, show_default=True, help="The longest answer.")
+@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 always takes the likeliest word.")
+@click.pass_context
+def chat(ctx: click.Context, run: Path, base: bool, adapters: Sequence[Path], max_tokens: int, temperature: float) -> None:
+    """Talk with a trained text run; earlier turns are remembered."""
+    opened = open_run(ctx.find_root().obj, run)
+    if opened.task.name != "text":
+        raise RunError(say("{run} is no text run; `loraforge sample` makes its pictures.", run=run))
+    loaded = opened.adapters(adapters)
+    responder = opened.responder(loaded)
+    session = Session(opened, list(loaded), base)
+    click.echo(session.help())
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            click.echo()
+            return
+        if line in ("/exit", "/quit"):
+            return
+        if line.startswith("/"):
+            click.echo(session.command(line))
+        elif line:
+            settings = {"max_new_tokens": max_tokens, "temperature": temperature}
+            for name, answer in session.ask(line, responder, settings):
+                click.echo(f"[{name or 'base'}] {answer}")
+
+
+class Session:
+    """What a chat remembers: the turns so far and the adapter in use."""
+
+    def __init__(self, opened: Any, names: Sequence[str], base: bool) -> None:
+        self._opened, self._names, self._base = opened, list(names), base
+        self._current: str | None = names[0]
+        self._history: list[tuple[str, str]] = []
+
+    def help(self) -> str:
+        """The commands."""
+        return say("/adapter NAME switches ({names}), /base shows the base beside it or not, /new forgets the turns so far, /exit ends.",
+                   names=", ".join([*self._names, "none"]))
+
+    def command(self, line: str) -> str:
+        """Carries out one /command and says what it did."""
+        word, _, rest = line.partition(" ")
+        rest = rest.strip()
+        if word == "/new":
+            self._history = []
+            return say("A new conversation.")
+        if word == "/base":
+            self._base = not self._base
+            return say("The base model answers too.") if self._base else say("The base model is silent.")
+        if word == "/adapter" and rest in [*self._names, "none"]:
+            self._current = None if rest == "none" else rest
+            return say("Answers come from {name}.", name=rest if self._current else say("the base model alone"))
+        return self.help()
+
+    def ask(self, question: str, responder: Any, settings: dict[str, Any]) -> list[tuple[str | None, str]]:
+        """The answers to one question: the base's if wanted, then the current adapter's, which is remembered."""
+        record = dataclasses.replace(self._opened.task.ask(question), history=tuple(self._history))
+        # The whole conversation up to here is the prompt: the earlier answers stand in it as they were given.
+        prompt = "".join(span.text for span in self._opened.template.render(record))
+        sides = [*([None] if self._base and self._current is not None else []), self._current]
+        given = [(side, str(responder.respond([prompt], side, **settings)[0])) for side in sides]
+        self._history.append((question, given[-1][1]))
+        return given

@@ -1,0 +1,125 @@
+"""Text to token ids, with exactly the answer learned. No torch.
+
+The rendered text is tokenised once, as a whole, and a token is learned when its first character lies in a learned span: the several tokens
+of one character (a rare 汉字, an emoji) share that character's offsets, so none of them is lost. Where a token would straddle the border
+between prompt and answer, both are tokenised apart, which is what a server does with a prompt.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loraforge import ModelError, Record, Span, speaker
+
+from .bases import BaseFiles
+from .task import Conversation
+
+say = speaker(__name__)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row as tokens.
+
+    Attributes:
+        ids: token ids.
+        learned: for each, whether its prediction counts in the loss.
+    """
+
+    ids: tuple[int, ...]
+    learned: tuple[bool, ...]
+
+
+@functools.cache
+def tokenizer_of(folder: Path) -> Any:
+    """The base's ``tokenizers.Tokenizer``; None where it has no tokenizer.json (it is then made when the model is loaded)."""
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=file, error=error)) from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def encode(tokenizer: Any, spans: Sequence[Span]) -> Encoded:
+    """Token ids of the joined spans, with the learned ones marked."""
+    text = "".join(span.text for span in spans)
+    ranges, position = [], 0
+    for span in spans:
+        ranges.append((position, position + len(span.text), span.learn))
+        position += len(span.text)
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    learned = []
+    for start, end in encoding.offsets:
+        inside = [r for r in ranges if r[0] <= start < r[1]]
+        if inside and end > inside[0][1] and any(r[2] != inside[0][2] for r in ranges if r[0] < end and r[1] > start):
+            return _apart(tokenizer, spans)
+        learned.append(bool(inside) and inside[0][2])
+    return Encoded(tuple(encoding.ids), tuple(learned))
+
+
+def _apart(tokenizer: Any, spans: Sequence[Span]) -> Encoded:
+    ids: list[int] = []
+    learned: list[bool] = []
+    for span in spans:
+        piece = tokenizer.encode(span.text, add_special_tokens=False).ids
+        ids += piece
+        learned += [span.learn] * len(piece)
+    return Encoded(tuple(ids), tuple(learned))
+
+
+def pieces(tokenizer: Any, encoded: Encoded) -> list[Span]:
+    """The row as the tokens cut it: runs of learned and unlearned tokens, decoded."""
+    runs: list[tuple[bool, list[int]]] = []
+    for token, learn in zip(encoded.ids, encoded.learned, strict=True):
+        if not runs or runs[-1][0] != learn:
+            runs.append((learn, []))
+        runs[-1][1].append(token)
+    return [Span(tokenizer.decode(ids, skip_special_tokens=False), learn) for learn, ids in runs]
+
+
+def examine(tokenizer: Any, base: BaseFiles, record: Record, spans: Sequence[Span], longest: int) -> tuple[Encoded | None, str | None]:
+    """One row's tokens, and why it cannot be trained on, if it cannot.
+
+    The learned tokens must decode to the answer and its stop token, the stop token among them; a row longer than ``longest`` is never cut;
+    control tokens inside the user's own text would end the answer early.
+    """
+    assert isinstance(record, Conversation)
+    own = [record.instruction, record.input, record.output, record.system or "", *(part for pair in record.history for part in pair)]
+    control = sorted({token for token in base.special if len(token) > 1 and any(token in text for text in own)})
+    if control:
+        return None, say("the text contains the control token {token}, which would end or begin a turn. Remove it.", token=control[0])
+    encoded = encode(tokenizer, spans)
+    if not any(encoded.learned):
+        return encoded, say("nothing of this row would be learned.")
+    if len(encoded.ids) > longest:
+        return encoded, say("is {n} tokens long, more than max_seq_length {longest}. Shorten it or raise max_seq_length: answers are never cut.",
+                            n=len(encoded.ids), longest=longest)
+    wanted = [span.text for span in spans if span.learn]
+    got = [piece.text for piece in pieces(tokenizer, encoded) if piece.learn]
+    if [_fold(text) for text in got] != [_fold(text) for text in wanted]:
+        return encoded, say("the tokens that would be learned say {got!r}, not {wanted!r}.", got=_short(got), wanted=_short(wanted))
+    if base.stops and not all(any(text.endswith(stop) for stop in base.stops) for text in wanted):
+        return encoded, say("the answer does not end in a stop token ({stops}), so the model would never stop.", stops=", ".join(base.stops))
+    return encoded, None
+
+
+def _fold(text: str) -> str:
+    # Some tokenizers normalise width and drop the space before a word; neither changes what is learned.
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+def _short(texts: Sequence[str]) -> str:
+    text = " | ".join(texts)
+    return text if len(text) <= 80 else text[:77] + "..."

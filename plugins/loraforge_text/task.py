@@ -1,0 +1,78 @@
+"""The text task: questions and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from loraforge import Keys, Record, Task
+
+from .citations import citations
+
+
+@dataclass(frozen=True)
+class Conversation(Record):
+    """One row: a question with its answer, and what came before.
+
+    Attributes:
+        instruction: the question.
+        output: the answer to learn; empty for a bare question.
+        input: material that belongs to the question (Alpaca's ``input``).
+        system: the system message of this row, instead of the config's.
+        prompt_template: the template of this row, instead of the config's: a name or an inline string.
+        history: earlier (question, answer) pairs.
+    """
+
+    instruction: str
+    output: str = ""
+    input: str = ""
+    system: str | None = None
+    prompt_template: str | None = None
+    history: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def question(self) -> str:
+        """Instruction and input as one message."""
+        return f"{self.instruction}\n{self.input}" if self.input else self.instruction
+
+
+class TextKeys(Keys):
+    """The keys of every text run."""
+
+    max_seq_length: int = Field(
+        512,
+        ge=8,
+        le=1_000_000,
+        description="The longest row in tokens, prompt and answer together. Longer rows are never cut: they stop the run or are skipped.",
+        json_schema_extra={"usual": [8, 512], "why": "longer rows need much more memory; answers of a few hundred characters fit into 512"},
+    )
+    system_prompt: str | None = Field(None, description="A system message for every row that has none of its own.")
+
+
+def judge(record: Conversation, answer: str) -> Mapping[str, float]:
+    """Scores of one answer, each 0 to 1: whether it equals the reference, and, where the reference cites, whether it cites the same."""
+    scores = {"equals the reference": float("".join(answer.split()) == "".join(record.output.split()))}
+    wanted = citations(record.output)
+    if wanted:
+        scores["cites the right article"] = float(citations(answer) == wanted)
+        scores["cites anything"] = float(bool(citations(answer)))
+    return scores
+
+
+TEXT: Task[Conversation] = Task(
+    name="text",
+    help="A language model that answers questions like the examples.",
+    record=Conversation,
+    ask=lambda question: Conversation(where="question", instruction=question),
+    loader="table",
+    template="auto",
+    exporters=("peft",),
+    keys=TextKeys,
+    aliases=("text-generation", "causal-lm"),
+    unit="tokens",
+    question=lambda record: record.question,
+    answer=lambda record: record.output,
+    judge=judge,
+)
