@@ -341,7 +341,9 @@ def _plain(value: Any) -> str:
         return repr(value)
     if isinstance(value, bool) or value is None:
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
+    return str(value)
 
 
 def _resolve_path(source: Source, value: Value, info: FieldInfo, key: str, problems: dict[str, str]) -> Any:
@@ -464,7 +466,7 @@ def _kind(part: Mapping[str, Any]) -> str:
         names = {"integer": say("whole number"), "number": say("number"), "string": say("text"), "boolean": say("true or false"),
                  "array": say("list"), "object": say("name: value lines")}
         word = names.get(option.get("type", ""), "")
-        bounds = [f"{sign} {option[key]:g}" for key, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
+        bounds = [f"{sign} {_plain(option[key])}" for key, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
                   if key in option]
         words.append(" ".join([word, *([f"({', '.join(bounds)})"] if bounds else [])]))
     return say(" or ").join(words)

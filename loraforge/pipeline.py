@@ -289,14 +289,16 @@ def make_accelerator(config: RunConfig) -> tuple[Accelerator, RunConfig]:
     from accelerate.state import AcceleratorState, PartialState
 
     AcceleratorState._reset_state(True)  # a second run in one process may want another precision
-    device = PartialState().device
+    # Without this, accelerate starts several processes on the CPU as if each were alone.
+    cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not torch.accelerator.is_available()
+    device = PartialState(cpu=cpu).device
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16", "4bit": "bf16"}[precision]
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError(say("precision: fp16 needs a GPU; on the CPU use fp32 (or auto)."))
-    return Accelerator(mixed_precision=mixed), config.model_copy(update={"precision": precision})
+    return Accelerator(mixed_precision=mixed, cpu=cpu), config.model_copy(update={"precision": precision})
 
 
 def run(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = False) -> Outcome:
@@ -362,10 +364,10 @@ class _Session:
             self.begun = True
             self._write_manifest(rundir.RUNNING)
         self.accelerator.wait_for_everyone()
-        seconds = loop.probe() if done < loop.schedule.steps else 0.0
-        self.facts["estimated_seconds"] = round(seconds * (1 - done / loop.schedule.steps), 1)
-        self.tell(RunStarted(self.folder.path, self.plan.task.name, loop.schedule.steps, done, self.facts))
         try:
+            seconds = loop.probe() if done < loop.schedule.steps else 0.0
+            self.facts["estimated_seconds"] = round(seconds * (1 - done / loop.schedule.steps), 1)
+            self.tell(RunStarted(self.folder.path, self.plan.task.name, loop.schedule.steps, done, self.facts))
             loop.run(done)
         except _not_finite() as error:
             raise TrainingError(self._explain(cast(Any, error))) from None

@@ -24,7 +24,10 @@ say = speaker(__name__)
 
 def console(*, stderr: bool = False) -> Console:
     """Standard output (or error), without guesses about what to highlight and without hard line breaks in pipes."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    out = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not out.is_terminal:
+        out.width = 200  # rich would squeeze tables into 80 columns
+    return out
 
 
 def _table(*columns: str) -> Table:
@@ -34,9 +37,13 @@ def _table(*columns: str) -> Table:
     return table
 
 
+def _row(table: Table, *cells: str) -> None:
+    # As Text: a cell may hold [INST], which is no markup.
+    table.add_row(*(Text(cell) for cell in cells))
+
+
 def _print_table(out: Console, table: Table) -> None:
-    # Without a terminal rich would squeeze tables into 80 columns.
-    out.print(table, soft_wrap=False, width=None if out.is_terminal else 200)
+    out.print(table, soft_wrap=False)
 
 
 def headline(out: Console, plan: Plan, path: Path) -> None:
@@ -118,9 +125,9 @@ def evaluation(out: Console, result: Mapping[str, Any], file: Path) -> None:
     table = _table(say("on {n} held-out examples", n=result["examples"]), say("base"), say("adapter"))
     losses = result["losses"]
     if losses["base"] is not None and losses["adapter"] is not None:
-        table.add_row(say("loss"), f"{losses['base']:.3f}", f"{losses['adapter']:.3f}")
+        _row(table, say("loss"), f"{losses['base']:.3f}", f"{losses['adapter']:.3f}")
     for measure, sides in result["scores"].items():
-        table.add_row(say(measure), *("" if sides[side] is None else f"{sides[side]:.1%}" for side in ("base", "adapter")))
+        _row(table, say(measure), *("" if sides[side] is None else f"{sides[side]:.1%}" for side in ("base", "adapter")))
     _print_table(out, table)
     out.print(say("Every question with both answers: {file}", file=escape(str(file))))
 
@@ -158,7 +165,7 @@ def runs(out: Console, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     for row in rows:
         before, after = row["held_out_loss_base"], row["held_out_loss"]
         loss = f"{before:.3f} -> {after:.3f}" if before is not None and after is not None else ""
-        table.add_row(row["run"], say(row["status"]), str(row["started"])[:16].replace("T", " "), row["task"], str(row["base_model"]),
+        _row(table, row["run"], say(row["status"]), str(row["started"])[:16].replace("T", " "), row["task"], str(row["base_model"]),
                       str(row["examples"]), loss)
     _print_table(out, table)
 
@@ -179,7 +186,7 @@ def plugins(out: Console, rows: Sequence[PluginInfo], clashes: Sequence[str]) ->
     """The table of ``loraforge plugins``."""
     table = _table(say("plugin"), say("from"), say("hooks"))
     for row in rows:
-        table.add_row(row.name, row.origin, ", ".join(hook.removeprefix("loraforge_") for hook in row.hooks))
+        _row(table, row.name, row.origin, ", ".join(hook.removeprefix("loraforge_") for hook in row.hooks))
     _print_table(out, table)
     for row in rows:
         if row.error:
@@ -192,7 +199,7 @@ def components(out: Console, rows: Sequence[Mapping[str, str]], broken: Sequence
     """The table of ``loraforge list``."""
     table = _table(say("kind"), say("task"), say("name"), say("what it does"), say("plugin"))
     for row in rows:
-        table.add_row(say(row["kind"]), row["task"], row["name"], say(row["help"]), row["plugin"])
+        _row(table, say(row["kind"]), row["task"], row["name"], say(row["help"]), row["plugin"])
     _print_table(out, table)
     for line in broken:
         out.print(escape(line), style="red")

@@ -99,6 +99,7 @@ def load_model(folder: Path, precision: str, device: torch.device) -> Any:
         ConfigError: if 4bit is asked for and cannot be had.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     if not any(folder.glob("*.safetensors")):
@@ -112,7 +113,7 @@ def load_model(folder: Path, precision: str, device: torch.device) -> Any:
         settings |= {"quantization_config": _four_bit(), "device_map": {"": device}}
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, **settings)
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         raise ModelError(say("base_model {folder} cannot be loaded: {error}", folder=folder, error=str(error).strip().split("\n")[0])) from None
     return model if precision == "4bit" else model.to(device)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from loraforge import speaker
+
 from .bases import BaseFiles
+
+say = speaker(__name__)
 
 
 @dataclass(frozen=True)
@@ -14,11 +18,19 @@ class Format:
 
     Attributes:
         jinja: renders ``messages``; ``bos_token`` and ``eos_token`` are the base's own, or empty.
-        stop: the text that ends an answer where it is not the base's own stop token.
+        stop: the token that ends an answer, where the format brings its own: a base without it would never stop.
     """
 
     help: str
     jinja: str
+    stop: str | None = None
+
+    def misfit(self, name: str, stops: Sequence[str]) -> str | None:
+        """Why the format cannot be used with a base that has these stop tokens, or None."""
+        if self.stop is None or self.stop in stops:
+            return None
+        return say("the template '{name}' ends answers with {stop}, a token that this base does not have. Choose another: {names}.", name=name,
+                   stop=self.stop, names=", ".join(other for other, format_ in FORMATS.items() if format_.stop in (None, *stops)))
 
 
 def _simple(first: str, user: str, assistant: str, between: str = "\n\n") -> str:
@@ -40,6 +52,7 @@ FORMATS: Mapping[str, Format] = {
         "ChatML: Qwen, Yi, InternLM and many others.",
         "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "<|im_end|>",
     ),
     "llama2": Format(
         "Llama 2 and Mistral: [INST] ... [/INST].",
@@ -54,6 +67,7 @@ FORMATS: Mapping[str, Format] = {
         "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>\n\n"
         "{{ message.content }}<|eot_id|>{% endfor %}"
         "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}",
+        "<|eot_id|>",
     ),
     "alpaca": Format(
         "Alpaca: ### Instruction and ### Response.",

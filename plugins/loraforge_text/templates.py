@@ -214,6 +214,9 @@ class TextTemplate(Template[Conversation]):
         if not own:
             return self.prompting.render(record)
         if own in FORMATS:
+            misfit = FORMATS[own].misfit(own, self.prompting.stops)
+            if misfit:
+                raise DataError(misfit)
             return dataclasses.replace(self.prompting, jinja=FORMATS[own].jinja, inline=None, kwargs={}).render(record)
         problem = check_inline(own)
         if problem:
@@ -246,7 +249,7 @@ class AutoTemplate(TextTemplate):
         only = next(iter(own)) if len(own) == 1 else None
         if only and check_inline(only) is None:
             return Prompting(inline=only), say("{value}, because every row says so", value=only)
-        if only in FORMATS:
+        if only in FORMATS and FORMATS[only].misfit(only, base.stops) is None:
             return Prompting(jinja=FORMATS[only].jinja), say("{value}, because every row says so", value=only)
         if base.chat_template:
             return Prompting(jinja=base.chat_template), say("the base model's own chat template")
@@ -280,6 +283,9 @@ def _named(format_name: str) -> TextTemplate:
         help = FORMATS[format_name].help
 
         def choose(self, base: BaseFiles, config: RunConfig, records: Sequence[Conversation]) -> tuple[Prompting, str]:
+            misfit = FORMATS[format_name].misfit(format_name, base.stops)
+            if misfit:
+                raise ConfigError(say("prompt_template: {problem}", problem=misfit))
             return Prompting(jinja=FORMATS[format_name].jinja), say("{value}, because prompt_template says so", value=format_name)
 
     Named.__name__ = f"{format_name.title()}Template"

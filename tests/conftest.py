@@ -1,0 +1,87 @@
+"""Fixtures of all tests: offline, in English, on the CPU."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.update({"LORAFORGE_LANG": "en", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "TOKENIZERS_PARALLELISM": "false"})
+sys.path.insert(0, str(Path(__file__).parent))
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Two test processes share two cores; more threads than cores are slower by far."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        import torch
+
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory) -> Path:
+    """A tiny random Llama with a ChatML template."""
+    from tiny import make_base
+
+    return make_base(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture
+def host():
+    from loraforge.plugins import PluginHost
+
+    return PluginHost(blocked=())
+
+
+@pytest.fixture
+def project(tmp_path, base):
+    """A folder with 12 rows and a config: ``project(key=value)`` writes it and returns its path."""
+    from tiny import write_config, write_rows
+
+    write_rows(tmp_path / "data" / "metadata.csv")
+
+    def make(name: str = "config.yaml", **values) -> Path:
+        settings = {
+            "train_data_dir": str(tmp_path / "data"),
+            "base_model": str(base),
+            "output_dir": str(tmp_path / "out"),
+            "lora_rank": 4,
+            "epochs": 2,
+            "learning_rate": 0.01,
+            "save_steps": 0,
+            **values,
+        }
+        return write_config(tmp_path / name, **{k: v for k, v in settings.items() if v is not ...})
+
+    return make
+
+
+@pytest.fixture
+def train(host):
+    """Trains a config and returns the outcome."""
+    from loraforge import pipeline
+
+    def go(config: Path, *overrides: str, **options):
+        return pipeline.run(pipeline.plan(host, "text", config, overrides), host, **options)
+
+    return go
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs the command line in this process: (exit code, standard output, standard error)."""
+    from loraforge.cli import main
+
+    def run(*arguments) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exit_:
+            main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return run

@@ -1,0 +1,179 @@
+"""The command line: exit codes, JSON, suggestions, languages, and no torch where none is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROBE = """
+import sys
+from loraforge.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as exit_:
+    assert not exit_.code, exit_.code
+heavy = {"torch", "transformers.modeling_utils", "peft", "accelerate"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["keys", "text"], ["list"], ["runs"], ["check", "text", "CONFIG", "--show", "2"],
+                                       ["keys", "text", "--schema"], ["completion", "bash"]])  # fmt: skip
+def test_torch_is_not_imported(project, tmp_path, arguments):
+    arguments = [str(project()) if a == "CONFIG" else a for a in arguments]
+    done = subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, cwd=tmp_path, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_importing_the_package_imports_next_to_nothing():
+    code = "import loraforge, sys; assert not {'torch', 'pydantic', 'yaml', 'click', 'rich', 'numpy'} & set(sys.modules), sys.modules.keys()"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_whole_run_prints_what_it_does_and_what_to_type_next(project, command, tmp_path):
+    code, out, err = command("train", "text", project(save_steps=4))
+    assert code == 0, err
+    for words in ("template", "base model", "LoRA injection", "training", "held out", "checkpoint", "export"):
+        assert f"  {words} " in out or f"  {words:<14}" in out, words
+    for words in ("parameters are trained", "examples are learned", "never trained on", "passes over the examples), about", "Loss on the held-out examples",
+                  "loss.png", f"loraforge sample {tmp_path / 'out'}", "tensorboard --logdir", "vllm serve"):
+        assert words in out, words
+    assert (tmp_path / "out" / "loss.png").stat().st_size > 5000
+
+
+def test_json_on_every_command_that_reports(project, command, tmp_path):
+    run = tmp_path / "out"
+    calls = [("train", "text", project()), ("check", "text", project(), "--show", "1"), ("sample", run, "第1问？", "--base", "--max-tokens", "3"),
+             ("eval", run, "--limit", "1"), ("export", run, "--to", "peft"), ("runs", tmp_path), ("keys", "text"), ("plugins",), ("list",)]  # fmt: skip
+    results = {}
+    for arguments in calls:
+        code, out, err = command(*arguments, "--json")
+        assert code == 0, (arguments, err)
+        results[arguments[0]] = json.loads(out)
+    assert results["train"]["metrics"]["held_out_loss"] > 0
+    assert results["check"]["examples"] + results["check"]["held_out"] == 12 and results["check"]["rows"][0]["pieces"][-1]["learned"]
+    assert set(results["sample"][0]["answers"]) == {"base", "out"}
+    assert results["runs"][0]["status"] == "finished"
+    assert any(row["name"] == "peft" for row in results["list"]) and any(row["name"] == "max_seq_length" for row in results["keys"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [(["train", "text", "none.yaml"], 2, "there is no such file"), (["train", "txet", "CONFIG"], 2, "Did you mean 'text'"),
+     (["trian"], 2, "Did you mean 'train'"), (["train", "text", "CONFIG", "--set", "epochs=no"], 2, "epochs: must be a number"),
+     (["sample", ".", "x"], 2, "is no run"), (["train", "text", "CONFIG", "--resume", "--fresh"], 2, "exclude each other"),
+     (["export", ".", "--to", "peft"], 2, "is no run"), (["check", "text", "CONFIG", "--set", "eval_ratio=2"], 2, "0.9 or less"),
+     (["--version"], 0, "")],
+)  # fmt: skip
+def test_exit_codes(project, command, arguments, code, words):
+    got, out, err = command(*[project() if a == "CONFIG" else a for a in arguments])
+    assert got == code and words in err and "Traceback" not in err + out
+
+
+def test_errors_are_json_too_when_json_is_asked_for(project, command):
+    code, out, _ = command("check", "text", project(batch_size=0, lora_rank=0), "--json")
+    assert code == 2 and len(json.loads(out)["error"]) == 2
+
+
+def test_a_bug_keeps_its_traceback(project, monkeypatch):
+    from loraforge import cli, pipeline
+
+    monkeypatch.setattr(pipeline, "plan", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["check", "text", str(project())])
+
+
+def test_check_shows_what_is_learned(project, command):
+    code, out, _ = command("check", "text", project(), "--show", "1")
+    assert code == 0 and "«答案0：根据《劳动合同法》第10条。<|im_end|>»" in out and "metadata.csv, row 2" in out
+
+
+def test_colours_are_used_on_a_terminal(project):
+    from rich.console import Console
+
+    from loraforge import pipeline, report
+    from loraforge.plugins import PluginHost
+
+    plan = pipeline.plan(PluginHost(blocked=()), "text", project())
+    data = pipeline.load_data(plan)
+    out = Console(record=True, force_terminal=True, color_system="standard", width=120, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    report.check(out, {"config": "c", "base_model": "b", "examples": 1, "held_out": 1, "steps": 1, "template": "t", "advice": []}, data, 1)
+    assert "\x1b[1;32m«答案0" in out.export_text(styles=True)
+
+
+def test_export_again_and_elsewhere(project, command, tmp_path):
+    command("train", "text", project(export=[]))
+    run = tmp_path / "out"
+    assert not (run / "export").exists()
+    assert command("export", run, "--to", "peft")[0] == 0 and (run / "export" / "peft" / "adapter_config.json").exists()
+    code, _, err = command("export", run, "--to", "merged", "--out", tmp_path / "data")
+    assert code == 2 and "exists already" in err
+    assert command("export", run, "--to", "merged", "--out", tmp_path / "model")[0] == 0 and (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_completion_completes_tasks(tmp_path):
+    environment = {**os.environ, "_LORAFORGE_COMPLETE": "bash_complete", "COMP_WORDS": "loraforge train te", "COMP_CWORD": "2"}
+    code = "import sys; sys.argv = ['loraforge']; from loraforge.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert "plain,text" in done.stdout
+
+
+def test_ctrl_c_says_how_to_go_on(project, command, monkeypatch):
+    from loraforge import pipeline
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", stop)
+    code, _, err = command("train", "text", project())
+    assert code == 1 and "--resume continues" in err
+
+
+def test_runs_lists_what_there_is_and_says_how_to_begin(command, tmp_path):
+    code, out, _ = command("runs", tmp_path)
+    assert code == 0 and "There are no runs in" in out and "loraforge train text" in out
+
+
+def test_a_one_file_plugin_on_the_command_line(command, tmp_path):
+    file = tmp_path / "hello.py"
+    file.write_text(
+        "import click\nfrom loraforge import hookimpl\n\n@click.command()\ndef hello():\n    click.echo('hello from a plugin')\n\n"
+        "@hookimpl\ndef loraforge_commands():\n    return [hello]\n", encoding="utf-8",
+    )  # fmt: skip
+    assert command("-p", file, "hello")[1] == "hello from a plugin\n"
+    code, out, _ = command("-p", file, "--help")
+    assert code == 0 and "hello" in out
+    code, _, err = command("-p", tmp_path / "none.py", "hello")
+    assert code == 2 and "plugin 'none' is not in use" in err and "there is no file" in err
+
+
+def test_a_yaml_cannot_load_a_plugin(project, command):
+    code, _, err = command("check", "text", project(plugins=["evil.py"]))
+    assert code == 2 and "unknown key 'plugins'" in err
+
+
+# --- languages ---------------------------------------------------------------------------------------------------------------
+
+
+def test_chinese_when_the_locale_is_chinese(project, command, monkeypatch):
+    monkeypatch.setenv("LORAFORGE_LANG", "zh")
+    code, _, err = command("check", "text", project(batch_size=0, lora_rnak=3))
+    assert code == 2 and "未知" in err and "lora_rank" in err and "unknown key" not in err
+
+
+@pytest.mark.parametrize(("variables", "expected"), [({"LANG": "zh_CN.UTF-8"}, "zh"), ({"LANG": "en_US.UTF-8"}, "en"), ({"LC_ALL": "zh_TW"}, "zh"),
+                                                     ({"LANG": "zh_CN", "LORAFORGE_LANG": "en"}, "en"), ({}, "en")])  # fmt: skip
+def test_the_language(monkeypatch, variables, expected):
+    from loraforge.messages import language
+
+    for name in ("LORAFORGE_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert language() == expected

@@ -1,0 +1,88 @@
+"""What watches a run."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from loraforge import Evaluated, RunFailed, RunFinished, RunStarted, StageStarted, StepFinished
+from loraforge.observers import JsonLog, LossCurve, Progress, TensorBoard, duration
+
+FACTS = {"base_model": "b", "device": "CPU", "precision": "fp32", "examples": 4, "held_out": 1, "epochs": 2.0, "estimated_seconds": 75.0}
+
+
+def story(folder, first: int = 0, last: int = 4):
+    yield StageStarted("data", "metadata.csv")
+    yield RunStarted(folder, "text", 4, first, FACTS)
+    for step in range(first + 1, last + 1):
+        yield StepFinished(step, 4, step / 2, 2.0 / step, 1e-4, 10.0, 100.0, 0.5, 1.0)
+    yield Evaluated(last, 0.7, 1)
+    yield RunFinished(folder, 3.0, {"loss": 0.5}) if last == 4 else RunFailed(folder, "stopped")
+
+
+def test_the_log_has_one_event_a_line_from_the_beginning(tmp_path):
+    log = JsonLog()
+    for event in story(tmp_path):
+        log.loraforge_event(event)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["event"] for line in lines] == ["StageStarted", "RunStarted", *["StepFinished"] * 4, "Evaluated", "RunFinished"]
+    assert lines[3]["loss"] == 1.0 and lines[1]["folder"] == str(tmp_path) and all(line["time"] > 1.7e9 for line in lines)
+
+
+def test_tensorboard_reads_the_events(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = TensorBoard()
+    for event in story(tmp_path):
+        board.loraforge_event(event)
+    read = EventAccumulator(str(tmp_path / "tensorboard"))
+    read.Reload()
+    assert {"loss/train", "loss/held_out", "learning_rate", "grad_norm", "units_per_second"} <= set(read.Tags()["scalars"])
+    assert [round(s.value, 4) for s in read.Scalars("loss/train")] == [2.0, 1.0, 0.6667, 0.5]
+    assert read.Scalars("units_per_second")[0].value == pytest.approx(200.0)
+
+
+def test_the_loss_curve_goes_on_after_a_resume(tmp_path, monkeypatch):
+    from loraforge import observers
+
+    drawn = []
+    monkeypatch.setattr(observers, "draw_loss", lambda train, heldout, path: drawn.append((train, heldout)))
+    first = [JsonLog(), LossCurve()]
+    for event in story(tmp_path, last=2):
+        for observer in first:
+            observer.loraforge_event(event)
+    with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"event": "StepFin')  # a killed run's last line
+    for event in story(tmp_path, first=2):
+        second = second if event.name != "StageStarted" else LossCurve()  # noqa: F821
+        second.loraforge_event(event)
+    assert [step for step, _ in drawn[-1][0]] == [1, 2, 3, 4]
+
+
+def test_the_picture_is_a_picture(tmp_path):
+    from PIL import Image
+
+    from loraforge.observers import draw_loss
+
+    draw_loss([(i, 3 / i) for i in range(1, 60)], [(10, 1.0), (50, 0.5)], tmp_path / "loss.png")
+    with Image.open(tmp_path / "loss.png") as picture:
+        assert picture.size[0] >= 800 and len(set(picture.convert("RGB").getdata())) > 50
+    assert [p.name for p in tmp_path.iterdir()] == ["loss.png"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_shows_loss_rate_speed_and_time_left(tmp_path, terminal):
+    out = io.StringIO()
+    progress = Progress(Console(file=out, force_terminal=terminal, width=160, highlight=False), "tokens")
+    for event in story(tmp_path):
+        progress.loraforge_event(event)
+    shown = out.getvalue()
+    for words in ("4 examples are learned, 1 are held out", "about 1 min 15 s", "loss 0.500", "rate 1.0e-04", "200 tokens/s", "left"):
+        assert words in shown, words
+
+
+def test_durations():
+    assert [duration(s) for s in (5, 75, 7800)] == ["5 s", "1 min 15 s", "2 h 10 min"]

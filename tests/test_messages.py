@@ -1,0 +1,62 @@
+"""Every sentence that a user can meet exists in Chinese, with the same placeholders."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {"loraforge": ROOT / "loraforge", "loraforge_text": ROOT / "plugins" / "loraforge_text"}
+# Classes whose help= is shown through say; click's own help texts stay English, like the names of the options.
+SHOWN_HELP = {"Task", "Format"}
+
+
+def sentences(folder: Path) -> set[str]:
+    """All literals that reach ``say``: direct calls, help and description of keys and components, stages of events."""
+    found: set[str] = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                if name == "say" and node.args and isinstance(node.args[0], ast.Constant):
+                    found.add(node.args[0].value)
+                if name == "StageStarted" and node.args and isinstance(node.args[0], ast.Constant):
+                    found.add(node.args[0].value)
+                if name == "Format" and node.args and isinstance(node.args[0], ast.Constant):
+                    found.add(node.args[0].value)
+                for keyword in node.keywords:
+                    if keyword.arg == "description" or (keyword.arg == "help" and name in SHOWN_HELP):
+                        found |= {keyword.value.value} if isinstance(keyword.value, ast.Constant) else set()
+            if isinstance(node, ast.Dict):
+                for key, value in zip(node.keys, node.values, strict=True):
+                    if isinstance(key, ast.Constant) and key.value == "why" and isinstance(value, ast.Constant):
+                        found.add(value.value)
+            if isinstance(node, ast.ClassDef):
+                for line in node.body:
+                    if isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == "help" and isinstance(line.value, ast.Constant):
+                        found.add(line.value.value)
+    # Words that are looked up by value: kinds of components, measures, units, statuses.
+    if folder.name == "loraforge":
+        found |= {"task", "data loader", "template", "model family", "exporter", "running", "finished", "failed", "loss", "gradient"}
+    else:
+        found |= {"tokens", "instruction", "output", "equals the reference", "cites the right article", "cites anything"}
+    return {sentence for sentence in found if re.search(r"[A-Za-z]{2}", re.sub(r"\{[^}]*\}", "", sentence))}
+
+
+def placeholders(sentence: str) -> list[str]:
+    return sorted(re.findall(r"(?<!\{)\{(\w*)", sentence.replace("{{", "")))
+
+
+@pytest.mark.parametrize("package", list(PACKAGES))
+def test_every_sentence_has_its_translation(package):
+    catalogue = json.loads((PACKAGES[package] / "zh.json").read_text(encoding="utf-8"))
+    wanted = sentences(PACKAGES[package])
+    missing, stale = sorted(wanted - set(catalogue)), sorted(set(catalogue) - wanted)
+    assert not missing and not stale, f"missing: {missing}\nstale: {stale}"
+    for english, chinese in catalogue.items():
+        assert placeholders(english) == placeholders(chinese), english
+        assert re.search("[\u4e00-\u9fff]", chinese) or english == chinese, english

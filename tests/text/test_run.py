@@ -1,0 +1,242 @@
+"""From a spreadsheet to an adapter that every reader loads."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from loraforge import DataError, pipeline
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, base):
+    """One trained run that several tests look at."""
+    from tiny import write_config, write_rows
+
+    from loraforge.plugins import PluginHost
+
+    folder = tmp_path_factory.mktemp("run")
+    write_rows(folder / "data" / "metadata.csv", 16)
+    config = write_config(folder / "c.yaml", train_data_dir=str(folder / "data"), base_model=str(base), output_dir=str(folder / "out"), lora_rank=4,
+                          epochs=4, learning_rate=0.05, save_steps=5, export=["peft", "merged"])
+    host = PluginHost(blocked=())
+    return pipeline.run(pipeline.plan(host, "text", config), host)
+
+
+QUESTION = "第3问：试用期工资怎么算？"
+
+
+def generate(model, tokenizer, count: int = 12) -> list[int]:
+    import torch
+
+    ids = tokenizer.apply_chat_template([{"role": "user", "content": QUESTION}], add_generation_prompt=True, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        return model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False)[0, ids.shape[1] :].tolist()
+
+
+def test_the_peft_folder_loads_in_transformers_and_peft_and_answers_like_our_own_sample(run, base, host):
+    from peft import AutoPeftModelForCausalLM, PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = run.exports["peft"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    opened = pipeline.open_run(host, run.run.path)
+    adapters = opened.adapters()
+    ours = opened.responder(adapters).respond([opened.prompt(QUESTION)], "out", max_new_tokens=12)[0]
+    direct = generate(AutoModelForCausalLM.from_pretrained(folder), tokenizer)
+    wrapped = generate(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder), tokenizer)
+    automatic = generate(AutoPeftModelForCausalLM.from_pretrained(folder), tokenizer)
+    assert direct == wrapped == automatic
+    assert tokenizer.decode(direct, skip_special_tokens=True).strip() == ours
+    assert generate(AutoModelForCausalLM.from_pretrained(base), tokenizer) != direct
+
+
+def test_what_vllm_wants_is_in_the_folder(run):
+    folder = run.exports["peft"]
+    written = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    assert isinstance(written["r"], int) and isinstance(written["lora_alpha"], int) and written["target_modules"] == sorted(written["target_modules"])
+    assert written["bias"] == "none" and not written["modules_to_save"] and not written["use_dora"] and written["task_type"] == "CAUSAL_LM"
+    assert {"adapter_model.safetensors", "chat_template.jinja", "tokenizer.json", "tokenizer_config.json"} <= {p.name for p in folder.iterdir()}
+    line = run.usage["peft"][0]
+    assert line.startswith("vllm serve") and "--max-lora-rank 8" in line and "--chat-template" in line and "--lora-modules out=" in line
+
+
+def test_the_merged_model_is_a_plain_one_that_says_the_same(run):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    merged = run.exports["merged"]
+    assert not (merged / "adapter_config.json").exists()
+    tokenizer = AutoTokenizer.from_pretrained(merged)
+    assert generate(AutoModelForCausalLM.from_pretrained(merged), tokenizer) == generate(
+        AutoModelForCausalLM.from_pretrained(run.exports["peft"]), tokenizer
+    )
+
+
+def test_a_merged_bf16_base_stays_bf16(base, tmp_path, project, train):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    half = tmp_path / "half"
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(half)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (half / name).write_bytes((base / name).read_bytes())
+    outcome = train(project(base_model=str(half), export=["merged"], epochs=1))
+    assert AutoModelForCausalLM.from_pretrained(outcome.exports["merged"]).dtype == torch.bfloat16
+
+
+def test_checkpoints_are_adapters_of_their_own(run, host):
+    opened = pipeline.open_run(host, run.run.path)
+    names = opened.adapters([p for p in run.run.checkpoints()[:2]])
+    assert list(names) == [p.name for p in run.run.checkpoints()[:2]]
+
+
+def test_base_and_adapter_differ_and_switch_on_one_loaded_base(run, host):
+    opened = pipeline.open_run(host, run.run.path)
+    responder = opened.responder(opened.adapters())
+    prompt = [opened.prompt(QUESTION)]
+    base_says, adapter_says = responder.respond(prompt, None, max_new_tokens=8), responder.respond(prompt, "out", max_new_tokens=8)
+    assert base_says != adapter_says and responder.respond(prompt, None, max_new_tokens=8) == base_says
+    warm = [responder.respond(prompt, "out", max_new_tokens=8, temperature=2.0, seed=seed)[0] for seed in (1, 1, 2)]
+    assert warm[0] == warm[1] != warm[2]
+
+
+def test_the_runs_folder_may_move_and_its_data_may_be_gone(run, host, tmp_path):
+    import shutil
+
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(run.run.path, moved)
+    manifest = json.loads((moved / "manifest.json").read_text(encoding="utf-8"))
+    manifest["config"]["train_data_dir"] = "/gone"
+    (moved / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert "assistant" in pipeline.open_run(host, moved).prompt("x")
+
+
+def test_evaluation_asks_only_held_out_rows(run, host):
+    result = pipeline.evaluate(host, pipeline.open_run(host, run.run.path), None, lambda done, total: None)
+    held = {row["where"] for row in run.run.manifest()["data"]["rows"] if row["split"] == "held-out"}
+    assert {row["where"] for row in result["rows"]} == held and result["examples"] == len(held)
+    assert set(result["scores"]) == {"cites anything", "cites the right article", "equals the reference"}
+
+
+@pytest.mark.parametrize("variant", ["rslora", "dora", "pissa"])
+def test_every_variant_trains_and_exports(project, train, variant):
+    outcome = train(project(lora_variant=variant, save_steps=2, lora_target="q,v"))
+    assert (outcome.exports["peft"] / "adapter_model.safetensors").exists()
+    if variant == "dora":
+        assert "vLLM does not read DoRA" in outcome.usage["peft"][0]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_precisions(project, train, precision):
+    outcome = train(project(precision=precision, gradient_checkpointing=precision == "fp32", epochs=1))
+    assert outcome.run.manifest()["facts"]["precision"] == precision
+
+
+def test_checkpointing_activations_changes_nothing(project, train, tmp_path):
+    import safetensors.torch
+    import torch
+
+    one = train(project("a.yaml", output_dir=str(tmp_path / "a"), lora_dropout=0.1)).run
+    two = train(project("b.yaml", output_dir=str(tmp_path / "b"), lora_dropout=0.1, gradient_checkpointing=True)).run
+    a, b = (safetensors.torch.load_file(r.adapter / "adapter_model.safetensors") for r in (one, two))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-5, atol=1e-6)
+
+
+def test_continuing_from_a_run_with_new_data(run, project, train):
+    outcome = train(project(init_from_adapter=str(run.run.path), learning_rate=1e-5, epochs=1))
+    manifest = outcome.run.manifest()
+    assert manifest["init_from_adapter"] == str(run.run.path)
+    # It starts where the other ended, not at the base.
+    assert manifest["metrics"]["held_out_loss_base"] < run.metrics["held_out_loss_base"] - 0.05
+
+
+def test_qwens_biases_and_shapes(tmp_path, project, train):
+    from tiny import make_base
+
+    outcome = train(project(base_model=str(make_base(tmp_path / "qwen", architecture="qwen2")), epochs=1, lora_target="attention"))
+    assert outcome.run.manifest()["facts"]["trainable_parameters"] > 0
+
+
+def test_long_rows_stop_with_a_list_or_are_skipped_by_choice(project, train, tmp_path):
+    data = tmp_path / "data" / "metadata.csv"
+    data.write_text(data.read_text(encoding="utf-8") + f"长？,{'长' * 300}\n控制<|im_end|>？,x\n", encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        train(project(max_seq_length=128))
+    text = str(error.value)
+    assert "metadata.csv, row 14: is " in text and "more than max_seq_length 128" in text
+    assert "metadata.csv, row 15: the text contains the control token <|im_end|>" in text and "2 of 14 rows cannot be used" in text
+    assert not (tmp_path / "out").exists()
+    outcome = train(project(max_seq_length=128, on_bad_row="skip", epochs=1))
+    manifest = outcome.run.manifest()
+    assert len(manifest["data"]["rows"]) == 12 and sum("skipped: metadata.csv, row" in note for note in manifest["data"]["notes"]) == 2
+
+
+def test_only_the_answer_counts_in_the_loss(base):
+    """Changing an unlearned token's label must not change the loss; changing a learned one must."""
+    import torch
+    from loraforge_text.bases import read_base
+    from loraforge_text.causal_lm import CausalTrainee, _tokenizer
+
+    from loraforge import RunConfig, Span, lora
+    from loraforge_text.causal_lm import load_model  # noqa: I001
+
+    torch.manual_seed(0)
+    attached = lora.attach(load_model(base, "fp32", torch.device("cpu")), RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.0))
+    trainee = CausalTrainee(attached, _tokenizer(base), read_base(base), 512)
+    spans = [Span("<|im_start|>user\n问<|im_end|>\n<|im_start|>assistant\n"), Span("答案。<|im_end|>", learn=True), Span("\n")]
+    example = trainee.encode(None, spans)
+    batch = trainee.collate([example])
+    learned = (batch["labels"] != -100).sum()
+    assert trainee.weight(batch) == float(learned) == sum(example["learned"])
+    assert batch["labels"][0][batch["labels"][0] != -100].tolist() == [i for i, learn in zip(example["ids"], example["learned"], strict=True) if learn]
+    # By hand: the mean of -log p over exactly these tokens.
+    logits = trainee.model(batch["input_ids"], use_cache=False).logits[0].detach().log_softmax(-1)
+    places = [i for i, learn in enumerate(example["learned"]) if learn]
+    expected = -sum(logits[i - 1, example["ids"][i]] for i in places) / len(places)
+    assert float(trainee.loss(trainee.model, batch).detach()) == pytest.approx(float(expected), rel=1e-5)
+    # Padding beside a longer row changes nothing.
+    other = trainee.encode(None, [*spans[:1], Span("长" * 40 + "<|im_end|>", learn=True)])
+    both = trainee.collate([example, other])
+    total = trainee.loss(trainee.model, both) * trainee.weight(both)
+    apart = sum(trainee.loss(trainee.model, trainee.collate([e])) * trainee.weight(trainee.collate([e])) for e in (example, other))
+    assert float(total.detach()) == pytest.approx(float(apart.detach()), rel=1e-5)
+
+
+def test_chat_remembers_switches_and_ends(run, host, monkeypatch, command):
+    lines = iter(["第1问？", "/base", "第2问？", "/adapter none", "第3问？", "/adapter nonsense", "/new", "/exit"])
+    monkeypatch.setattr("builtins.input", lambda prompt="": next(lines))
+    code, out, _ = command("chat", run.run.path, "--max-tokens", "4")
+    assert code == 0
+    assert out.count("[out]") == 2 and out.count("[base]") == 2
+    assert "The base model answers too." in out and "Answers come from the base model alone." in out and "A new conversation." in out
+
+
+def test_chat_gives_the_whole_conversation_to_the_model(run, host):
+    from loraforge_text.chat import Session
+
+    opened = pipeline.open_run(host, run.run.path)
+    seen = []
+
+    class Fake:
+        def respond(self, prompts, adapter, **settings):
+            seen.append(prompts[0])
+            return ["A"]
+
+    session = Session(opened, ["out"], False)
+    session.ask("一", Fake(), {})
+    session.ask("二", Fake(), {})
+    assert seen[1] == "<|im_start|>user\n一<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\n二<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("根据《劳动合同法》第46条，应当支付。", {("劳动合同法", 46)}), ("《中华人民共和国劳动合同法》第四十六条规定", {("劳动合同法", 46)}),
+     ("《民法典》第1062条和《民法典》第一千零六十二条", {("民法典", 1062)}), ("《劳动法》第 44 条第三项", {("劳动法", 44)}), ("视情况而定", set()),
+     ("第46条", set()), ("《民法典》第一百八十八条", {("民法典", 188)}), ("《劳动合同法》第十条", {("劳动合同法", 10)})],
+)  # fmt: skip
+def test_citations(text, found):
+    from loraforge_text.citations import citations
+
+    assert citations(text) == found
