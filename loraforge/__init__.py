@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .events import CheckpointSaved, Evaluated, Event, Exported, RunFailed, RunFinished, RunStarted, StageStarted, StepFinished
     from .interfaces import Component, Examination, Exporter, Loader, ModelFamily, Responder, Task, Template, Trainee
     from .messages import speaker
-    from .pipeline import OpenRun, open_run
+    from .opened import OpenRun, open_run
     from .types import Adapter, Batch, Example, Record, Span, prompt_of
 
 __version__ = "0.1.0"
@@ -26,11 +26,19 @@ _HOMES = {
     "config": ("Keys", "KeySet", "NoKeys", "RunConfig"),
     "errors": ("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
     "events": (
-        "CheckpointSaved", "Evaluated", "Event", "Exported", "RunFailed", "RunFinished", "RunStarted", "StageStarted", "StepFinished",
+        "CheckpointSaved",
+        "Evaluated",
+        "Event",
+        "Exported",
+        "RunFailed",
+        "RunFinished",
+        "RunStarted",
+        "StageStarted",
+        "StepFinished",
     ),
     "interfaces": ("Component", "Examination", "Exporter", "Loader", "ModelFamily", "Responder", "Task", "Template", "Trainee"),
     "messages": ("speaker",),
-    "pipeline": ("OpenRun", "open_run"),
+    "opened": ("OpenRun", "open_run"),
     "types": ("Adapter", "Batch", "Example", "Record", "Span", "prompt_of"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

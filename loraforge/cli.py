@@ -10,17 +10,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from . import __version__
-from .errors import LoraForgeError, PluginError
+from .errors import LoraForgeError
 from .messages import speaker
 from .plugins import PluginHost
-
-if TYPE_CHECKING:
-    from .interfaces import Task
 
 say = speaker(__name__)
 
@@ -66,13 +63,22 @@ def _complete_task(ctx: click.Context, param: click.Parameter, incomplete: str) 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 _TASK = click.argument("task", shell_complete=_complete_task)
 _CONFIG = click.argument("config", type=click.Path(path_type=Path))
-_SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Use this value instead of the config's. May be repeated.")
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Use this value instead of the config's. May be repeated."
+)
 _RUN = click.argument("run", type=click.Path(path_type=Path))
 
 
 @click.group(cls=LoraForgeGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-p", "plugin_files", multiple=True, is_eager=True, metavar="FILE.py", type=click.Path(path_type=Path),
-              help="Load a one-file plugin. May be repeated; stands before the command.")
+@click.option(
+    "-p",
+    "plugin_files",
+    multiple=True,
+    is_eager=True,
+    metavar="FILE.py",
+    type=click.Path(path_type=Path),
+    help="Load a one-file plugin. May be repeated; stands before the command.",
+)
 @click.version_option(__version__, prog_name="loraforge")
 def cli(plugin_files: Sequence[Path]) -> None:
     """Train a LoRA adapter from a folder of examples with one YAML file.
@@ -121,10 +127,12 @@ def train(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
 @click.pass_context
 def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str], show: int, as_json: bool) -> None:
     """Find all that is wrong with a config and its data, without loading a model."""
-    from . import loop, pipeline, report
+    from . import loop, report
+    from .dataset import load_data
+    from .planning import plan as make_plan
 
-    plan = pipeline.plan(host_of(ctx), task, config, overrides)
-    data = pipeline.load_data(plan)
+    plan = make_plan(host_of(ctx), task, config, overrides)
+    data = load_data(plan)
     steps = loop.schedule(plan.config, len(data.pick(False))).steps
     summary = {
         "config": str(config),
@@ -151,27 +159,45 @@ def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
 @_RUN
 @click.argument("prompts", nargs=-1, required=True)
 @click.option("--base", is_flag=True, help="Show what the base model says beside it.")
-@click.option("--adapter", "adapters", multiple=True, type=click.Path(path_type=Path),
-              help="Use this run, checkpoint or adapter folder instead of RUN's own adapter. May be repeated; all share one loaded base.")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Use this run, checkpoint or adapter folder instead of RUN's own adapter. May be repeated; all share one loaded base.",
+)
 @click.option("--max-tokens", type=click.IntRange(min=1), default=512, show_default=True, help="The longest answer.")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 always takes the likeliest word.")
 @click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), default=1.0, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For temperatures above 0.")
 @_JSON
 @click.pass_context
-def sample(ctx: click.Context, run: Path, prompts: Sequence[str], base: bool, adapters: Sequence[Path], as_json: bool, max_tokens: int,
-           temperature: float, top_p: float, seed: int) -> None:
+def sample(
+    ctx: click.Context,
+    run: Path,
+    prompts: Sequence[str],
+    base: bool,
+    adapters: Sequence[Path],
+    as_json: bool,
+    max_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> None:
     """Ask a trained run; the same prompt template that was trained is applied."""
-    from . import pipeline, report
+    from . import report
+    from .opened import open_run
 
-    opened = pipeline.open_run(host_of(ctx), run)
+    opened = open_run(host_of(ctx), run)
     loaded = opened.adapters(adapters)
     responder = opened.responder(loaded)
     settings = {"max_new_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
     rows = []
     for question in prompts:
-        answers = {name or "base": str(responder.respond([opened.prompt(question)], name, **settings)[0])
-                   for name in [*([None] if base else []), *loaded]}
+        answers = {
+            name or "base": str(responder.respond([opened.prompt(question)], name, **settings)[0])
+            for name in [*([None] if base else []), *loaded]
+        }
         rows.append({"prompt": question, "answers": answers})
         if not as_json:
             report.answers(report.console(), question, answers)
@@ -186,12 +212,13 @@ def sample(ctx: click.Context, run: Path, prompts: Sequence[str], base: bool, ad
 @click.pass_context
 def evaluate(ctx: click.Context, run: Path, limit: int | None, as_json: bool) -> None:
     """Ask base and adapter the same held-out questions and compare their answers."""
-    from . import pipeline, report, rundir
+    from . import opened as runs_
+    from . import report, rundir
 
-    opened = pipeline.open_run(host_of(ctx), run)
+    opened = runs_.open_run(host_of(ctx), run)
     console = report.console(stderr=as_json)
     with report.ticker(console, say("answers")) as tick:
-        result = pipeline.evaluate(host_of(ctx), opened, limit, tick)
+        result = runs_.evaluate(host_of(ctx), opened, limit, tick)
     file = opened.run.path / "eval.json"
     rundir.write_text(file, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     if as_json:
@@ -210,16 +237,18 @@ def export(ctx: click.Context, run: Path, name: str, out: Path | None, as_json: 
     """Write a run's adapter again, or in another format."""
     from typing import cast
 
-    from . import pipeline, report
+    from . import report
     from .errors import ExportError
     from .interfaces import Exporter
+    from .opened import open_run
+    from .pipeline import write_export
 
     host = host_of(ctx)
-    opened = pipeline.open_run(host, run)
+    opened = open_run(host, run)
     exporter = cast(Exporter, host.component("loraforge_exporters", opened.task.name, name))
     if out is not None and out.exists():
         raise ExportError(say("{path} exists already; nothing was written. Choose another --out.", path=out))
-    path, usage = pipeline.write_export(exporter, opened.run, out)
+    path, usage = write_export(exporter, opened.run, out)
     if as_json:
         emit({"path": path, "usage": usage})
     else:
@@ -254,14 +283,14 @@ def keys(ctx: click.Context, task: str, schema: bool, as_json: bool) -> None:
     """Explain every YAML key of a task."""
     import dataclasses
 
-    from . import config, pipeline, report
+    from . import keydocs, planning, report
 
     host = host_of(ctx)
-    owners = pipeline.owners_of(host, host.task(task))
+    owners = planning.owners_of(host, host.task(task))
     if schema:
-        emit(config.schema([owner for _, owner in owners]))
+        emit(keydocs.schema([owner for _, owner in owners]))
         return
-    rows = [row for name, owner in owners for row in config.describe(name, owner)]
+    rows = [row for name, owner in owners for row in keydocs.describe(name, owner)]
     if as_json:
         emit([dataclasses.asdict(row) for row in rows])
     else:
@@ -280,29 +309,11 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
     host = host_of(ctx)
     host.commands(cli.commands)  # a clash of commands shows only when they are asked for
     rows = host.plugins()
-    clashes = [str(error) for error in _clashes(host)]
+    clashes = host.clashes()
     if as_json:
         emit({"plugins": [dataclasses.asdict(row) for row in rows], "clashes": clashes})
     else:
         report.plugins(report.console(), rows, clashes)
-
-
-def _clashes(host: PluginHost) -> list[PluginError]:
-    """Names that two plugins claim."""
-    from .plugins import KINDS
-
-    found = []
-    try:
-        tasks: list[Task[Any]] = [task for task, _ in host.tasks().values()]
-    except PluginError as error:
-        return [error]
-    for task in tasks:
-        for hook in KINDS:
-            try:
-                host.components(hook, task.name)
-            except PluginError as error:
-                found.append(error)
-    return found
 
 
 @cli.command("list")
@@ -314,11 +325,16 @@ def list_components(ctx: click.Context, as_json: bool) -> None:
     from .plugins import KINDS
 
     host = host_of(ctx)
-    rows = [{"kind": "task", "task": name, "name": name, "help": say(task.help), "plugin": plugin} for name, (task, plugin) in host.tasks().items()]
+    rows = [
+        {"kind": "task", "task": name, "name": name, "help": say(task.help), "plugin": plugin}
+        for name, (task, plugin) in host.tasks().items()
+    ]
     for name in host.tasks():
         for hook, kind in KINDS.items():
-            rows += [{"kind": kind, "task": name, "name": part, "help": component.help, "plugin": plugin}
-                     for part, (component, plugin) in host.components(hook, name).items()]
+            rows += [
+                {"kind": kind, "task": name, "name": part, "help": component.help, "plugin": plugin}
+                for part, (component, plugin) in host.components(hook, name).items()
+            ]
     if as_json:
         emit(rows)
     else:

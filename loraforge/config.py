@@ -1,4 +1,4 @@
-"""Flat YAML -> one validated model per owner; every error at file:line, all at once.
+"""Values with lines -> one validated model per owner; every error at file:line, all at once.
 
 Every key has exactly one owner per run: the core (``RunConfig``), the task, or a component that the run uses. An owner declares its
 keys as one pydantic model with help and bounds at the field. Validation, ``loraforge keys``, ``docs/config.md`` and the JSON Schema all
@@ -11,16 +11,15 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from .errors import ConfigError
 from .messages import speaker
+from .yamlfile import Source, Value
 
 say = speaker(__name__)
 
@@ -44,7 +43,9 @@ class RunConfig(Keys):
 
     train_data_dir: str = Field(description="The folder with the examples.", json_schema_extra={"path": "input"})
     metadata_path: str | None = Field(
-        None, description="The file that lists the examples; by default the data files in train_data_dir.", json_schema_extra={"path": "input"}
+        None,
+        description="The file that lists the examples; by default the data files in train_data_dir.",
+        json_schema_extra={"path": "input"},
     )
     base_model: str = Field(
         description="What is adapted: the name of an embedded model, a folder, a Hugging Face id (org/name), or modelscope:org/name.",
@@ -65,7 +66,7 @@ class RunConfig(Keys):
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="The share of the adapter's input that is dropped in training.")
     lora_target: str | list[str] = Field(
         "all-linear",
-        description="Where the adapter sits: 'q,v', 'attention', 'all-linear', module names, or a regular expression for whole module paths.",
+        description="Where the adapter sits: 'q,v', 'attention', 'all-linear', module names, or a regular expression for module paths.",
     )
     lora_variant: Literal["lora", "rslora", "dora", "pissa"] = Field("lora", description="The kind of adapter.")
     init_from_adapter: str | None = Field(
@@ -95,7 +96,9 @@ class RunConfig(Keys):
     lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
         "cosine", description="How the learning rate moves after the warm-up."
     )
-    warmup: float = Field(0.03, ge=0, description="Steps until the full rate: a share of all steps if below 1, otherwise a number of steps.")
+    warmup: float = Field(
+        0.03, ge=0, description="Steps until the full rate: a share of all steps if below 1, otherwise a number of steps."
+    )
     optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = Field(
         "adamw", description="adamw_8bit needs a GPU and the quantization extra; adafactor needs the least memory of the others."
     )
@@ -114,9 +117,7 @@ class RunConfig(Keys):
     save_total_limit: int = Field(5, ge=1, description="How many checkpoints are kept; older ones are deleted.")
     seed: int = Field(42, ge=0, lt=2**32, description="Equal seeds give equal adapters on equal machines.")
 
-    prompt_template: str = Field(
-        "auto", description="auto, the name of a template, or an inline one such as '[INST]{instruction}[/INST]'."
-    )
+    prompt_template: str = Field("auto", description="auto, the name of a template, or an inline one such as '[INST]{instruction}[/INST]'.")
     data_loader: str | None = Field(None, description="Which plugin reads the data; by default the task's.")
     model_family: str | None = Field(None, description="Which plugin loads the base; by default the one that recognises it.")
     export: list[str] | None = Field(None, description="What is written at the end; by default what the task says. [] for nothing.")
@@ -152,100 +153,6 @@ class KeySet:
     def flat(self) -> dict[str, Any]:
         """Every effective value by key, the core's first."""
         return {key: value for owner in self for key, value in owner.model_dump(mode="json").items()}
-
-
-# --- reading -----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Value:
-    """A value and where it was written: ``configs/legal.yaml:4``."""
-
-    value: Any
-    where: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """What the user wrote, key by key, before anybody validated it."""
-
-    path: Path
-    values: Mapping[str, Value]
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's plain scalars: ``2e-4`` is a number, ``no`` and ``2024-01-02`` are text."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML reads this very attribute)
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
-_FLOAT = re.compile(r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-# PyYAML's own integer constructor reads 010 as octal.
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
-
-
-def read(path: Path, overrides: Sequence[str] = ()) -> Source:
-    """The keys of a YAML file, each with its line, and of ``--set key=value``.
-
-    Raises:
-        ConfigError: if the file cannot be read, is no flat mapping, or names a key twice.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(say("{path}: there is no such file (looked at {absolute}).", path=path, absolute=path.absolute())) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(say("{path}: is not UTF-8 text ({error}). Save it as UTF-8.", path=path, error=error.reason)) from None
-    except OSError as error:
-        raise ConfigError(say("{path}: cannot be read: {error}.", path=path, error=error.strerror)) from None
-    values, problems = _parse(text, str(path))
-    for setting in overrides:
-        key, equals, written = setting.partition("=")
-        where = f"--set {key}"
-        if not equals:
-            problems.append(say("--set {setting}: write it as key=value.", setting=setting))
-            continue
-        parsed, more = _parse(f"{key.strip()}: {written}", where)
-        problems += more
-        values.update({name: Value(value.value, where) for name, value in parsed.items()})
-    if problems:
-        raise ConfigError(problems)
-    return Source(path, values)
-
-
-def _parse(text: str, name: str) -> tuple[dict[str, Value], list[str]]:
-    """The keys of one flat mapping with their lines, and what is wrong with it."""
-    values: dict[str, Value] = {}
-    problems: list[str] = []
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return {}, [say("{file}: the file is empty.", file=name)]
-        if not isinstance(node, yaml.MappingNode):
-            return {}, [say("{file}:1: expected lines of the form 'key: value'.", file=name)]
-        for key_node, value_node in node.value:
-            where = f"{name}:{key_node.start_mark.line + 1}" if not name.startswith("--set") else name
-            key = str(loader.construct_object(key_node, deep=True))  # type: ignore[no-untyped-call]
-            if key in values:
-                problems.append(say("{where}: '{key}' is given twice (first at {first}).", where=where, key=key, first=values[key].where))
-                continue
-            values[key] = Value(loader.construct_object(value_node, deep=True), where)  # type: ignore[no-untyped-call]
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark and not name.startswith("--set") else ""
-        problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line=line, error=error.problem or error.context))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line="", error=str(error).split("\n")[0]))
-    finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
-    return values, problems
-
-
-# --- validating --------------------------------------------------------------------------------------------------------------
 
 
 def fields(owners: Sequence[type[Keys]]) -> dict[str, tuple[type[Keys], FieldInfo]]:
@@ -313,10 +220,10 @@ def _explain(source: Source, key: str, known: Mapping[str, tuple[type[Keys], Fie
         return say("{file}: '{key}' is missing. {help}", file=source.path, key=key, help=say(about))
     where = source.values[key].where if key in source.values else str(source.path)
     rules: dict[str, Callable[[], str]] = {
-        "greater_than_equal": lambda: say("must be {bound} or more", bound=_plain(context["ge"])),
-        "greater_than": lambda: say("must be more than {bound}", bound=_plain(context["gt"])),
-        "less_than_equal": lambda: say("must be {bound} or less", bound=_plain(context["le"])),
-        "less_than": lambda: say("must be less than {bound}", bound=_plain(context["lt"])),
+        "greater_than_equal": lambda: say("must be {bound} or more", bound=plain(context["ge"])),
+        "greater_than": lambda: say("must be more than {bound}", bound=plain(context["gt"])),
+        "less_than_equal": lambda: say("must be {bound} or less", bound=plain(context["le"])),
+        "less_than": lambda: say("must be less than {bound}", bound=plain(context["lt"])),
         "int_parsing": lambda: say("must be a whole number"),
         "int_from_float": lambda: say("must be a whole number"),
         "int_type": lambda: say("must be a whole number"),
@@ -333,10 +240,10 @@ def _explain(source: Source, key: str, known: Mapping[str, tuple[type[Keys], Fie
     }
     rule = rules.get(kind, lambda: str(detail["msg"]))()
     about = say(known[key][1].description or "") if key in known else ""
-    return say("{where}: {key}: {rule}; got {got}. ({help})", where=where, key=key, rule=rule, got=_plain(got), help=about)
+    return say("{where}: {key}: {rule}; got {got}. ({help})", where=where, key=key, rule=rule, got=plain(got), help=about)
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     if isinstance(value, str):
         return repr(value)
     if isinstance(value, bool) or value is None:
@@ -381,7 +288,7 @@ def resolve_base(source: Source) -> str:
 
 
 def _looks_like_path(value: str) -> bool:
-    """Whether a base_model can only be a path: ``./models/x``, ``/models/x``, ``~/x``, ``C:\\x``, ``a/b/c``. A bare ``org/name`` is a hub id."""
+    """Whether a base_model can only be a path: ``./models/x``, ``/models/x``, ``~/x``, ``C:\\x``, ``a/b/c``. ``org/name`` is a hub id."""
     return value.startswith((".", "/", "~")) or "\\" in value or value.count("/") > 1 or bool(re.match(r"^[A-Za-z]:[\\/]", value))
 
 
@@ -403,70 +310,10 @@ def advice(keys: KeySet, source: Source) -> list[str]:
                     "{where}: {key} is {value}; usual is {low} to {high} ({why}).",
                     where=where,
                     key=name,
-                    value=_plain(value),
-                    low=_plain(low),
-                    high=_plain(high),
+                    value=plain(value),
+                    low=plain(low),
+                    high=plain(high),
                     why=say(str(extra.get("why", ""))),
                 )
             )
     return remarks
-
-
-def schema(owners: Sequence[type[Keys]]) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a config file, for editors that complete YAML."""
-    properties: dict[str, Any] = {}
-    required: list[str] = []
-    for owner in owners:
-        part = owner.model_json_schema()
-        properties.update(part.get("properties", {}))
-        required += part.get("required", [])
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": False,
-    }
-
-
-@dataclass(frozen=True)
-class KeyInfo:
-    """One key as people read about it."""
-
-    name: str
-    owner: str
-    kind: str
-    default: str
-    help: str
-
-
-def describe(owner: str, keys: type[Keys]) -> list[KeyInfo]:
-    """The keys of one owner, for ``loraforge keys`` and ``docs/config.md``."""
-    found = []
-    for name, part in keys.model_json_schema()["properties"].items():
-        info = keys.model_fields[name]
-        if info.is_required():
-            default = say("(required)")
-        elif info.default_factory is not None:
-            default = "{}"
-        else:
-            default = "" if info.default is None else _plain(info.default).strip("'")
-        found.append(KeyInfo(name, owner, _kind(part), default, say(info.description or "")))
-    return found
-
-
-def _kind(part: Mapping[str, Any]) -> str:
-    """A JSON Schema type with its bounds, in words."""
-    options = [option for option in part.get("anyOf", [part]) if option.get("type") != "null"]
-    words = []
-    for option in options:
-        if "enum" in option:
-            words.append(" | ".join(str(choice) for choice in option["enum"]))
-            continue
-        names = {"integer": say("whole number"), "number": say("number"), "string": say("text"), "boolean": say("true or false"),
-                 "array": say("list"), "object": say("name: value lines")}
-        word = names.get(option.get("type", ""), "")
-        bounds = [f"{sign} {_plain(option[key])}" for key, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
-                  if key in option]
-        words.append(" ".join([word, *([f"({', '.join(bounds)})"] if bounds else [])]))
-    return say(" or ").join(words)

@@ -1,10 +1,10 @@
 """What a plugin author writes. Importing this module imports neither torch nor transformers.
 
-    Task          a kind of run: its record, what it does by default, its YAML keys
-    Loader        reads data into records
-    Template      turns one record into spans of text
-    ModelFamily   loads a base with a LoRA on it (Trainee), or opens one to ask it (Responder)
-    Exporter      writes an adapter for some program
+Task          a kind of run: its record, what it does by default, its YAML keys
+Loader        reads data into records
+Template      turns one record into spans of text
+ModelFamily   loads a base with a LoRA on it (Trainee), or opens one to ask it (Responder)
+Exporter      writes an adapter for some program
 """
 
 from __future__ import annotations

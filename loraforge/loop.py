@@ -109,15 +109,24 @@ def make_optimizer(config: RunConfig, parameters: Sequence[torch.nn.Parameter]) 
     """The optimizer that the config names, over the adapter's parameters."""
     import torch
 
+    made: torch.optim.Optimizer
     if config.optimizer == "adamw_8bit":
         import bitsandbytes
 
-        return bitsandbytes.optim.AdamW8bit(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)  # type: ignore[no-any-return]
+        made = bitsandbytes.optim.AdamW8bit(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        return made
     if config.optimizer == "adafactor":
         from transformers.optimization import Adafactor
 
-        return Adafactor(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, scale_parameter=False,  # type: ignore[no-any-return]
-                         relative_step=False, warmup_init=False)
+        made = Adafactor(
+            parameters,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            scale_parameter=False,
+            relative_step=False,
+            warmup_init=False,
+        )
+        return made
     return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 

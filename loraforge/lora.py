@@ -1,4 +1,4 @@
-"""Puts a LoRA on a module, takes it off, keeps it in PEFT's layout. The only place that knows peft.
+"""Puts a LoRA on a module, takes it off, merges it. The only place that knows peft; ``peftfile`` knows its files.
 
 Imports torch and peft when it is imported: load it inside the function that needs it.
 """
@@ -7,32 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import math
 import re
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import peft
-import safetensors.torch
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from .config import RunConfig
-from .errors import ConfigError, ExportError, RunError
+from .errors import ConfigError, RunError
 from .messages import speaker
+from .peftfile import differs, probe, read_peft, refuse, verify, write_peft
 from .types import Adapter
 
+__all__ = ["Lora", "attach", "choose", "linear_names", "merge", "mount", "probe", "read_peft", "select", "shortest", "verify", "write_peft"]
+
 say = speaker(__name__)
-
-# Below this relative error a written file counts as what was trained: far above float32 rounding, far below any wrong scale.
-TOLERANCE = 1e-4
-_PROBES = 16
-
 
 # --- choosing the modules ----------------------------------------------------------------------------------------------------
 
@@ -40,7 +33,7 @@ _PROBES = 16
 def linear_names(model: nn.Module) -> list[str]:
     """The full names of the modules that a LoRA can sit on, without the output head."""
     head = getattr(model, "get_output_embeddings", lambda: None)()
-    kinds = (nn.Linear, *_conv1d())
+    kinds: tuple[type[nn.Module], ...] = (nn.Linear, *_conv1d())
     return [name for name, module in model.named_modules() if isinstance(module, kinds) and module is not head]
 
 
@@ -160,21 +153,8 @@ def _pair(layer: LoraLayer) -> tuple[Tensor, Tensor]:
 
 def _delta(layer: LoraLayer) -> Tensor:
     """The weight change as peft itself computes it: (out, in), float32, CPU."""
-    delta = layer.get_delta_weight("default").detach().float().cpu()
+    delta: Tensor = layer.get_delta_weight("default").detach().float().cpu()
     return delta.T if getattr(layer, "fan_in_fan_out", False) else delta.flatten(1)
-
-
-def probe(name: str, delta: Tensor) -> Tensor:
-    """Sixteen numbers that tell one weight change from another: a fixed random projection of what it does to a fixed random input.
-
-    Args:
-        name: the module's name, which seeds the projection.
-        delta: (out, in).
-    """
-    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    x = torch.randn(delta.shape[1], generator=generator)
-    projection = torch.randn(_PROBES, delta.shape[0], generator=generator)
-    return projection @ (delta @ x)
 
 
 def attach(model: nn.Module, config: RunConfig, given: Adapter | None = None) -> Lora:
@@ -190,7 +170,9 @@ def attach(model: nn.Module, config: RunConfig, given: Adapter | None = None) ->
         _check_fit(given, config, chosen)
     variant = config.lora_variant
     # 16 iterations of the fast decomposition are as good as the exact one for training and take seconds, not minutes, on a 7B base.
-    start: bool | str = ("pissa" if max(p.numel() for p in model.parameters()) < 2**22 else "pissa_niter_16") if variant == "pissa" else True
+    start: bool | str = (
+        ("pissa" if max(p.numel() for p in model.parameters()) < 2**22 else "pissa_niter_16") if variant == "pissa" else True
+    )
     lora_config = peft.LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.alpha,
@@ -221,10 +203,17 @@ def _check_fit(given: Adapter, config: RunConfig, chosen: Sequence[str]) -> None
     if given.dora or config.lora_variant in ("dora", "pissa"):
         problems.append(say("init_from_adapter: continuing works with lora_variant lora and rslora only."))
     if given.rank != config.lora_rank:
-        problems.append(say("init_from_adapter: that adapter has rank {theirs}; this config says {ours}. Set lora_rank: {theirs}.",
-                            theirs=given.rank, ours=config.lora_rank))
+        problems.append(
+            say(
+                "init_from_adapter: that adapter has rank {theirs}; this config says {ours}. Set lora_rank: {theirs}.",
+                theirs=given.rank,
+                ours=config.lora_rank,
+            )
+        )
     if set(given.modules) != set(chosen):
-        problems.append(say("init_from_adapter: that adapter sits on other layers. Set lora_target: [{theirs}].", theirs=", ".join(given.targets)))
+        problems.append(
+            say("init_from_adapter: that adapter sits on other layers. Set lora_target: [{theirs}].", theirs=", ".join(given.targets))
+        )
     if problems:
         raise ConfigError(problems)
 
@@ -244,8 +233,9 @@ def _fill(lora: Lora, given: Adapter) -> None:
 def mount(model: nn.Module, adapters: Mapping[str, Adapter]) -> None:
     """Puts trained adapters beside each other on ``model``; ``select`` switches between them."""
     for name, adapter in adapters.items():
-        config = peft.LoraConfig(r=adapter.rank, lora_alpha=adapter.alpha, target_modules=list(adapter.modules), use_dora=adapter.dora,
-                                 inference_mode=True)
+        config = peft.LoraConfig(
+            r=adapter.rank, lora_alpha=adapter.alpha, target_modules=list(adapter.modules), use_dora=adapter.dora, inference_mode=True
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             peft.inject_adapter_in_model(config, model, adapter_name=name)
@@ -276,125 +266,11 @@ def merge(model: nn.Module, adapter: Adapter) -> None:
             continue
         delta = layer.get_delta_weight("merged").detach().float().cpu()
         delta = delta.T if getattr(layer, "fan_in_fan_out", False) else delta.flatten(1)
-        if _error(probe(name, delta), adapter.probes[name]) > TOLERANCE:
+        if differs(adapter, name, delta):
             wrong.append(name)
         layer.merge(safe_merge=True, adapter_names=["merged"])
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, layer.get_base_layer())
-    _refuse(wrong)
+    refuse(wrong)
     with contextlib.suppress(AttributeError):  # a merged model is a plain one again
         del model.peft_config
-
-
-# --- PEFT's layout -----------------------------------------------------------------------------------------------------------
-
-_PREFIX = "base_model.model."
-
-
-def write_peft(adapter: Adapter, folder: Path) -> None:
-    """Writes ``adapter_config.json`` (sorted: peft's own differs from run to run) and ``adapter_model.safetensors``, with what
-    LoRAForge knows beside them in ``loraforge.json``; then reads the file back and compares it with the probes.
-
-    Raises:
-        ExportError: if what the file says is not what was trained.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {
-        "base_model_name_or_path": adapter.base_folder or adapter.base_model,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "lora_alpha": adapter.alpha,
-        "lora_dropout": 0.0,
-        "modules_to_save": None,
-        "peft_type": "LORA",
-        "peft_version": peft.__version__,
-        "r": adapter.rank,
-        "revision": adapter.facts.get("revision"),
-        "target_modules": list(adapter.targets),
-        "task_type": adapter.facts.get("peft_task_type"),
-        "use_dora": adapter.dora,
-        "use_rslora": False,
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    # One metadata key only: safetensors writes several in random order, and two equal runs must give equal bytes.
-    tensors = {_PREFIX + name: tensor for name, tensor in adapter.tensors.items()}
-    safetensors.torch.save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
-    own = {
-        "base_model": adapter.base_model,
-        "facts": dict(adapter.facts),
-        "probes": {name: [round(float(x), 9) for x in values] for name, values in sorted(adapter.probes.items())},
-    }
-    (folder / "loraforge.json").write_text(json.dumps(own, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    verify(read_peft(folder))
-
-
-def verify(adapter: Adapter) -> None:
-    """Compares alpha / rank * B @ A with what the trained model did.
-
-    Raises:
-        ExportError: naming the modules that differ.
-    """
-    wrong = []
-    for name in adapter.modules:
-        delta = adapter.alpha / adapter.rank * adapter.tensors[f"{name}.lora_B.weight"].flatten(1) @ adapter.tensors[
-            f"{name}.lora_A.weight"
-        ].flatten(1)
-        if name in adapter.probes and _error(probe(name, delta), adapter.probes[name]) > TOLERANCE:
-            wrong.append(name)
-    _refuse(wrong)
-
-
-def _error(got: Tensor, wanted: Tensor) -> float:
-    return float((got - wanted).norm() / wanted.norm().clamp_min(1e-12)) if math.isfinite(float(got.norm())) else math.inf
-
-
-def _refuse(wrong: Sequence[str]) -> None:
-    if wrong:
-        raise ExportError(say("the file would not do what was trained; nothing was written. Modules that differ: {names}",
-                              names=", ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else "")))
-
-
-def read_peft(folder: Path) -> Adapter:
-    """The adapter in a folder of PEFT's layout, ours or anybody's.
-
-    Raises:
-        RunError: if it is no LoRA, is damaged, or has scales that an ``Adapter`` cannot hold.
-    """
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        loaded = safetensors.torch.load_file(folder / "adapter_model.safetensors")
-        own_file = folder / "loraforge.json"
-        own = json.loads(own_file.read_text(encoding="utf-8")) if own_file.exists() else {}
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name if error.filename else "adapter_model.safetensors"
-        raise RunError(say("{folder} is no adapter folder: it has no {file}.", folder=folder, file=missing)) from None
-    except Exception as error:  # safetensors and json raise several kinds; each means the same to the user
-        raise RunError(say("{folder}: the adapter cannot be read: {error}", folder=folder, error=error)) from None
-    unusable = [key for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication") if config.get(key)]
-    if config.get("peft_type") != "LORA" or unusable:
-        raise RunError(say("{folder}: only plain LoRA adapters can be read; this one has {what}.", folder=folder,
-                           what=", ".join(unusable) or config.get("peft_type")))
-    rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    if config.get("use_rslora"):
-        alpha *= math.sqrt(rank)
-    whole = max(1, round(alpha))
-    tensors = {}
-    for name, tensor in loaded.items():
-        value = tensor.float()
-        if alpha != whole and name.endswith("lora_B.weight"):
-            value = value * (alpha / whole)
-        tensors[name.removeprefix(_PREFIX)] = value
-    targets = config.get("target_modules") or []
-    return Adapter(
-        tensors=dict(sorted(tensors.items())),
-        rank=rank,
-        alpha=whole,
-        targets=tuple(sorted(targets)) if not isinstance(targets, str) else (targets,),
-        probes={name: torch.tensor(values) for name, values in own.get("probes", {}).items()},
-        base_model=own.get("base_model") or config.get("base_model_name_or_path") or "",
-        base_folder=config.get("base_model_name_or_path"),
-        dora=bool(config.get("use_dora")),
-        facts=cast(Mapping[str, Any], own.get("facts", {})),
-    )

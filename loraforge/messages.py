@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Mapping
 from importlib import resources
 
-
 _packages: list[str] = []
 
 

@@ -61,8 +61,12 @@ class TensorBoard:
             return
         elif isinstance(event, StepFinished):
             rate = event.units / event.seconds if event.seconds else 0.0
-            for tag, value in (("loss/train", event.loss), ("learning_rate", event.learning_rate), ("grad_norm", event.grad_norm),
-                               ("units_per_second", rate)):
+            for tag, value in (
+                ("loss/train", event.loss),
+                ("learning_rate", event.learning_rate),
+                ("grad_norm", event.grad_norm),
+                ("units_per_second", rate),
+            ):
                 self._writer.add_scalar(tag, value, event.step)
         elif isinstance(event, Evaluated):
             self._writer.add_scalar("loss/held_out", event.loss, event.step)
@@ -175,8 +179,12 @@ class Progress:
         lines = [
             say("{base} on {device}, {precision}", base=facts["base_model"], device=facts["device"], precision=facts["precision"]),
             say("{train} examples are learned, {held} are held out and never trained on", train=facts["examples"], held=facts["held_out"]),
-            say("{steps} steps ({epochs:.1f} passes over the examples), about {time}", steps=event.steps - event.first_step,
-                epochs=facts["epochs"], time=duration(facts["estimated_seconds"])),
+            say(
+                "{steps} steps ({epochs:.1f} passes over the examples), about {time}",
+                steps=event.steps - event.first_step,
+                epochs=facts["epochs"],
+                time=duration(facts["estimated_seconds"]),
+            ),
         ]
         if event.first_step:
             lines.append(say("continues after step {step}", step=event.first_step))
@@ -187,16 +195,27 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn(say("left")),
-                   TimeRemainingColumn())
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TextColumn(say("left")),
+            TimeRemainingColumn(),
+        )
         self._bar = Bar(*columns, console=self._console, transient=True)
         self._bar.start()
         self._task = self._bar.add_task("", total=event.steps, completed=event.first_step)
 
     def _show(self, event: StepFinished) -> None:
         speed = event.units / event.seconds if event.seconds else 0.0
-        text = say("loss {loss:.3f}  rate {rate:.1e}  {speed:.0f} {unit}/s", loss=event.loss, rate=event.learning_rate, speed=speed,
-                   unit=say(self._unit))
+        text = say(
+            "loss {loss:.3f}  rate {rate:.1e}  {speed:.0f} {unit}/s",
+            loss=event.loss,
+            rate=event.learning_rate,
+            speed=speed,
+            unit=say(self._unit),
+        )
         if self._bar is not None:
             self._bar.update(self._task, completed=event.step, description=text)
             return
@@ -204,8 +223,14 @@ class Progress:
         if now - self._last >= 10 or event.step == event.steps:
             self._last = now
             left = (now - self._started) / (event.step - self._first) * (event.steps - event.step)
-            line = say("step {step}/{steps}  epoch {epoch:.1f}  {text}  {left} left", step=event.step, steps=event.steps, epoch=event.epoch,
-                       text=text, left=duration(left))
+            line = say(
+                "step {step}/{steps}  epoch {epoch:.1f}  {text}  {left} left",
+                step=event.step,
+                steps=event.steps,
+                epoch=event.epoch,
+                text=text,
+                left=duration(left),
+            )
             self._console.print(f"  {'':<14} {line}", markup=False)
 
     def close(self) -> None:

@@ -1,27 +1,29 @@
-"""The one-way street: config -> plan -> data -> model -> loop -> adapter -> exports. Torch is imported by ``run`` and ``OpenRun`` only."""
+"""The one-way street: plan -> data -> model -> loop -> adapter -> exports. Torch is imported by ``run``, not before."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import importlib.util
 import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from . import rundir
-from .config import Keys, KeySet, RunConfig, Source, advice, read, resolve_base, validate
-from .errors import ConfigError, DataError, PluginError, RunError, TrainingError
+from .config import RunConfig
+from .dataset import Data, load_data
+from .errors import ConfigError, DataError, RunError, TrainingError
 from .events import CheckpointSaved, Exported, RunFailed, RunFinished, RunStarted, StageStarted
-from .interfaces import Examination, Exporter, Loader, ModelFamily, Responder, Task, Template
+from .interfaces import Exporter
 from .messages import speaker
+from .planning import Plan, plan
+from .provenance import device_name, digest, hash_file, versions
 from .rundir import RunDir
-from .types import Adapter, Record, Span, prompt_of
+from .types import Adapter
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -30,232 +32,9 @@ if TYPE_CHECKING:
     from .loop import Loop
     from .plugins import PluginHost
 
+__all__ = ["Data", "Outcome", "Plan", "load_data", "make_accelerator", "plan", "quiet_libraries", "run", "write_export"]
+
 say = speaker(__name__)
-
-
-# --- the plan ----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A validated config with the components that it names."""
-
-    task: Task[Any]
-    loader: Loader[Any]
-    template: Template[Any]
-    family: ModelFamily
-    exporters: tuple[Exporter, ...]
-    config: RunConfig
-    keys: KeySet
-    advice: tuple[str, ...]
-
-
-def plan(host: PluginHost, task_name: str, path: Path, overrides: Sequence[str] = (), *, paths: bool = True) -> Plan:
-    """Reads and validates a config for ``loraforge train TASK``.
-
-    Raises:
-        ConfigError, PluginError: with everything that is wrong.
-    """
-    task = host.task(task_name)
-    source = read(path, overrides)
-    problems = _task_problems(task, source)
-
-    def pick(choose: Callable[[], Any]) -> Any:
-        try:
-            return choose()
-        except PluginError as error:
-            problems.extend(error.problems)
-            return None
-
-    loader = pick(lambda: host.component("loraforge_data_loaders", task.name, _raw(source, "data_loader") or task.loader))
-    template = pick(lambda: _template(host, task, _raw(source, "prompt_template")))
-    family = pick(lambda: _family(host, task, source))
-    wanted = source.values["export"].value if "export" in source.values else None
-    names = wanted if isinstance(wanted, list) else task.exporters
-    exporters = [pick(lambda n=name: host.component("loraforge_exporters", task.name, str(n))) for name in names]  # type: ignore[misc]
-    components = [c for c in (loader, template, family, *exporters) if c is not None]
-    owners = _owners(task, components)
-    try:
-        keys = validate(source, owners, paths=paths)
-    except ConfigError as error:
-        raise ConfigError([*error.problems, *problems]) from None
-    if problems:
-        raise ConfigError(problems)
-    return Plan(task, loader, template, family, tuple(exporters), keys[RunConfig], keys, tuple(advice(keys, source)))
-
-
-def owners_of(host: PluginHost, task: Task[Any]) -> list[tuple[str, type[Keys]]]:
-    """Every owner of keys that a run of ``task`` may have, named for people: for ``loraforge keys``."""
-    found: list[tuple[str, type[Keys]]] = [("core", RunConfig), (f"task {task.name}", task.keys)]
-    for hook, kind in (("loraforge_data_loaders", "loader"), ("loraforge_templates", "template"), ("loraforge_model_families", "family"),
-                       ("loraforge_exporters", "exporter")):
-        for name, (component, _) in sorted(host.components(hook, task.name).items()):
-            if component.keys.model_fields and component.keys not in [keys for _, keys in found]:
-                found.append((f"{kind} {name}", component.keys))
-    return found
-
-
-def _owners(task: Task[Any], components: Sequence[Any]) -> list[type[Keys]]:
-    """The owners of keys of one run, each once.
-
-    Raises:
-        PluginError: if one key has two owners.
-    """
-    owners: list[type[Keys]] = []
-    claimed: dict[str, type[Keys]] = {}
-    problems = []
-    for owner in [RunConfig, task.keys, *(component.keys for component in components)]:
-        if owner in owners:
-            continue
-        owners.append(owner)
-        for key in owner.model_fields:
-            if key in claimed:
-                problems.append(say("the key '{key}' is declared by {first} and by {second}.", key=key, first=_label(claimed[key]),
-                                    second=_label(owner)))
-            claimed.setdefault(key, owner)
-    if problems:
-        raise PluginError(problems)
-    return owners
-
-
-def _label(owner: type[Keys]) -> str:
-    return f"{owner.__module__}.{owner.__qualname__}"
-
-
-def _raw(source: Source, key: str) -> str:
-    value = source.values[key].value if key in source.values else None
-    return "" if value is None else str(value)
-
-
-def _task_problems(task: Task[Any], source: Source) -> list[str]:
-    """A ``task_type`` that contradicts the command line."""
-    written = source.values.get("task_type")
-    if written is None or written.value is None or written.value in (task.name, *task.aliases):
-        return []
-    return [say("{where}: task_type is '{value}', but the command says '{task}'. Change one of them.", where=written.where,
-                value=written.value, task=task.name)]
-
-
-def _template(host: PluginHost, task: Task[Any], wanted: str) -> Any:
-    """By name; else the one that recognises the value; else an error that lists the names."""
-    if not wanted:
-        return host.component("loraforge_templates", task.name, task.template)
-    there = host.components("loraforge_templates", task.name)
-    if wanted not in there:
-        for component, _ in there.values():
-            if cast("Template[Any]", component).recognises(wanted):
-                return component
-    return host.component("loraforge_templates", task.name, wanted)
-
-
-def _family(host: PluginHost, task: Task[Any], source: Source) -> Any:
-    """By name; else the one that recognises the base.
-
-    Raises:
-        PluginError: if none or several do.
-    """
-    named = _raw(source, "model_family")
-    if named:
-        return host.component("loraforge_model_families", task.name, named)
-    base = resolve_base(source)
-    if not base:
-        return None  # validate says that the key is missing
-    there = host.components("loraforge_model_families", task.name)
-    fitting = [name for name, (family, _) in there.items() if cast(ModelFamily, family).recognises(base)]
-    where = source.values["base_model"].where
-    if len(fitting) > 1:
-        raise PluginError(say("{where}: several model families take '{base}': {names}. Choose one with model_family.", where=where, base=base,
-                              names=", ".join(fitting)))
-    if not fitting:
-        helps = "; ".join(f"{name}: {say(family.help)}" for name, (family, _) in sorted(there.items())) or say("none")
-        raise PluginError([say("{where}: no model family takes base_model '{base}'. There are: {helps}", where=where, base=base, helps=helps),
-                           *host.broken()])
-    return there[fitting[0]][0]
-
-
-# --- the data ----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Data:
-    """The examples of a run, rendered and looked at. ``heldout`` are indices of ``records``."""
-
-    records: tuple[Record, ...]
-    texts: tuple[Sequence[Span], ...]
-    heldout: frozenset[int]
-    template: Template[Any]
-    examination: Examination
-    notes: tuple[str, ...]
-
-    def pick(self, heldout: bool) -> list[int]:
-        """The indices of one side of the split."""
-        return [i for i in range(len(self.records)) if (i in self.heldout) == heldout]
-
-    def digest(self) -> str:
-        """SHA-256 over the content of all rows, in order."""
-        return hashlib.sha256("".join(record.fingerprint() for record in self.records).encode()).hexdigest()
-
-
-def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None) -> Data:
-    """Reads, renders, examines and splits the examples.
-
-    Raises:
-        DataError: with every row that cannot be used, unless ``on_bad_row`` is skip.
-    """
-    notes: list[str] = []
-
-    def remember(text: str) -> None:
-        notes.append(text)
-        note(text)
-
-    records: list[Record] = list(plan.loader.load(plan.config, plan.keys, remember))
-    if not records:
-        raise DataError(say("there are no examples in {path}.", path=plan.config.metadata_path or plan.config.train_data_dir))
-    template = plan.template.prepare(plan.config, plan.keys, records)
-    texts: list[Sequence[Span]] = []
-    problems: dict[int, str] = {}
-    for index, record in enumerate(records):
-        try:
-            texts.append(template.render(record))
-        except DataError as error:
-            texts.append(())
-            problems[index] = str(error)
-    examination = plan.family.examine(plan.config, plan.keys, list(zip(records, texts, strict=True)))
-    problems = {**examination.problems, **problems}
-    lines = [f"{records[i].where}: {problems[i]}" for i in sorted(problems)]
-    if lines and plan.config.on_bad_row == "stop":
-        hint = say("on_bad_row: skip leaves such rows out and goes on.")
-        raise DataError([*lines, say("{n} of {all} rows cannot be used. {hint}", n=len(lines), all=len(records), hint=hint)])
-    for line in lines:
-        remember(say("skipped: {line}", line=line))
-    good = [i for i in range(len(records)) if i not in problems]
-    if not good:
-        raise DataError([*lines, say("no row can be used.")])
-    if examination.shown:
-        examination = Examination({}, examination.facts, [examination.shown[i] for i in good])
-    kept = tuple(records[i] for i in good)
-    return Data(kept, tuple(texts[i] for i in good), split(kept, plan.config.eval_ratio), template, examination, tuple(notes))
-
-
-def split(records: Sequence[Record], ratio: float) -> frozenset[int]:
-    """The indices that are held out: those whose content hash falls below ``ratio``.
-
-    A row's side depends on that row alone, so it stays when rows are appended, and equal rows never stand on both sides. Very small
-    data still get one held-out row.
-    """
-    if ratio <= 0 or len(records) < 2:
-        return frozenset()
-    points = [int(record.fingerprint()[:16], 16) / 16**16 for record in records]
-    chosen = frozenset(i for i, point in enumerate(points) if point < ratio)
-    if len(chosen) == len(records):
-        return chosen - {max(chosen, key=lambda i: points[i])}
-    if not chosen:
-        lowest = min(points)
-        chosen = frozenset(i for i, point in enumerate(points) if point == lowest)
-    return chosen if len(chosen) < len(records) else frozenset()
-
-
-# --- the run -----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -298,6 +77,10 @@ def make_accelerator(config: RunConfig) -> tuple[Accelerator, RunConfig]:
     mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16", "4bit": "bf16"}[precision]
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError(say("precision: fp16 needs a GPU; on the CPU use fp32 (or auto)."))
+    if config.optimizer == "adamw_8bit" and (device.type != "cuda" or importlib.util.find_spec("bitsandbytes") is None):
+        raise ConfigError(
+            say("optimizer: adamw_8bit needs an NVIDIA GPU and bitsandbytes (pip install 'loraforge[quantization]'); use adamw.")
+        )
     return Accelerator(mixed_precision=mixed, cpu=cpu), config.model_copy(update={"precision": precision})
 
 
@@ -311,8 +94,13 @@ def run(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = Fal
     started = time.time()
     folder = RunDir(Path(plan.config.output_dir))
     if folder.occupied() and not resume and not fresh:
-        raise RunError(say("{path} already holds a run. --resume continues it, --fresh renames it and trains anew, "
-                           "--set output_dir=... trains beside it.", path=folder.path))
+        raise RunError(
+            say(
+                "{path} already holds a run. --resume continues it, --fresh renames it and trains anew, "
+                "--set output_dir=... trains beside it.",
+                path=folder.path,
+            )
+        )
     quiet_libraries()
     host.tell(StageStarted("data", plan.config.metadata_path or plan.config.train_data_dir))
     data = load_data(plan, lambda text: host.tell(StageStarted("data", text)))
@@ -337,8 +125,16 @@ def run(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = Fal
 class _Session:
     """One run, from the loaded data to the exports. Holds what the stages share."""
 
-    def __init__(self, plan: Plan, config: RunConfig, data: Data, folder: RunDir, accelerator: Accelerator, tell: Callable[[Any], None],
-                 started: float) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        config: RunConfig,
+        data: Data,
+        folder: RunDir,
+        accelerator: Accelerator,
+        tell: Callable[[Any], None],
+        started: float,
+    ) -> None:
         self.plan, self.config, self.data, self.folder = plan, config, data, folder
         self.accelerator, self.tell, self.started = accelerator, tell, started
         self.base: dict[str, Any] = {}
@@ -386,16 +182,36 @@ class _Session:
         trainee = self.plan.family.load(self.config, self.plan.keys, self.accelerator.device)
         trainable = sum(p.numel() for p in trainee.model.parameters() if p.requires_grad)
         total = sum(p.numel() for p in trainee.model.parameters())
-        self.tell(StageStarted("LoRA injection", say("{trainable:,} of {total:,} parameters are trained ({share:.3%}), in {n} layers",
-                                                     trainable=trainable, total=total, share=trainable / total,
-                                                     n=sum(1 for _ in trainee.lora.layers()))))
+        self.tell(
+            StageStarted(
+                "LoRA injection",
+                say(
+                    "{trainable:,} of {total:,} parameters are trained ({share:.3%}), in {n} layers",
+                    trainable=trainable,
+                    total=total,
+                    share=trainable / total,
+                    n=sum(1 for _ in trainee.lora.layers()),
+                ),
+            )
+        )
         encoded = [trainee.encode(r, t) for r, t in zip(self.data.records, self.data.texts, strict=True)]
         train, heldout = self.data.pick(False), self.data.pick(True)
-        loop = Loop(trainee, [encoded[i] for i in train], [encoded[i] for i in heldout], self.config, self.accelerator, self._hear,
-                    lambda step: self._save(trainee, loop, step))
+        loop = Loop(
+            trainee,
+            [encoded[i] for i in train],
+            [encoded[i] for i in heldout],
+            self.config,
+            self.accelerator,
+            self._hear,
+            lambda step: self._save(trainee, loop, step),
+        )
         if self.accelerator.is_main_process:
-            self.base = {"name": self.config.base_model, "revision": self.config.revision, "folder": str(files[0].parent) if files else None,
-                         "files": {file.name: _hash_file(file) for file in files}}
+            self.base = {
+                "name": self.config.base_model,
+                "revision": self.config.revision,
+                "folder": str(files[0].parent) if files else None,
+                "files": {file.name: hash_file(file) for file in files},
+            }
         self.facts = {
             "base_model": self.config.base_model,
             "examples": len(train),
@@ -404,7 +220,7 @@ class _Session:
             "steps": loop.schedule.steps,
             "trainable_parameters": trainable,
             "parameters": total,
-            "device": _device(self.accelerator),
+            "device": device_name(self.accelerator),
             "precision": self.config.precision,
             "template": str(self.data.template.describe().get("reason", self.data.template.name)),
             **self.data.examination.facts,
@@ -483,7 +299,7 @@ class _Session:
         """What must be equal for a run to go on as if it had never stopped."""
         free = ("output_dir", "save_steps", "save_total_limit", "export")
         config = {k: v for k, v in self.plan.keys.flat().items() if k not in free}
-        return {"config": config, "data": self.data.digest(), "template": _digest(self.data.template.describe())}
+        return {"config": config, "data": self.data.digest(), "template": digest(self.data.template.describe())}
 
     def _resumable(self) -> Path | None:
         """The newest checkpoint, or None to begin at the start.
@@ -559,7 +375,7 @@ class _Session:
             "facts": self.facts,
             "metrics": self.metrics,
             "exports": {name: str(path.relative_to(self.folder.path)) for name, path in (exports or {}).items()},
-            "versions": _versions(),
+            "versions": versions(),
             "machine": {"system": platform.platform(), "processor": platform.machine(), "device": self.facts.get("device")},
         })  # fmt: skip
 
@@ -585,137 +401,3 @@ def write_export(exporter: Exporter, folder: RunDir, destination: Path | None = 
         written = exporter.export(adapter, partial).relative_to(partial)
     path = target / written
     return path, tuple(exporter.usage(adapter, path))
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _hash_slowly(file)
-
-
-def _hash_slowly(file: Any) -> str:
-    """``hashlib.file_digest`` for Python 3.10."""
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("loraforge", "torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _device(accelerator: Accelerator) -> str:
-    import torch
-
-    device = accelerator.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    several = f" x {accelerator.num_processes}" if accelerator.num_processes > 1 else ""
-    return f"{name}{threads}{several}"
-
-
-# --- opening a run -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class OpenRun:
-    """A run that is there to be used: sampled, evaluated, exported."""
-
-    run: RunDir
-    task: Task[Any]
-    template: Template[Any]
-    family: ModelFamily
-    config: RunConfig
-    manifest: Mapping[str, Any]
-
-    def prompt(self, question: str) -> str:
-        """The text that the model is given for a question: the same template that was trained."""
-        return prompt_of(self.template.render(self.task.ask(question)))
-
-    def adapters(self, others: Sequence[Path] = ()) -> dict[str, Adapter]:
-        """This run's adapter, or ``others`` instead, by name. Each may be a run's folder or an adapter's.
-
-        Raises:
-            RunError: if one cannot be read.
-        """
-        from . import lora
-
-        found: dict[str, Adapter] = {}
-        for path in others or [self.run.path]:
-            folder = path / "adapter" if (path / "adapter" / "adapter_config.json").exists() else path
-            name = path.name if path.name != "adapter" else path.parent.name
-            while name in found or "." in name:  # two checkpoints of different runs may have one name; torch allows no dot
-                name = name.replace(".", "_") if "." in name else f"{name}+"
-            found[name] = lora.read_peft(folder)
-        return found
-
-    def responder(self, adapters: Mapping[str, Adapter]) -> Responder:
-        """The base with these adapters on this machine's device."""
-        quiet_libraries()
-        accelerator, config = make_accelerator(self.config)
-        return self.family.open(config, adapters, accelerator.device)
-
-
-def open_run(host: PluginHost, folder: Path) -> OpenRun:
-    """The run in ``folder``.
-
-    Raises:
-        RunError: if it is none, or its plugins are missing.
-    """
-    run = RunDir(folder)
-    manifest = run.manifest()
-    try:
-        task = host.task(str(manifest["task"]))
-        family = cast(ModelFamily, host.component("loraforge_model_families", task.name, str(manifest["family"])))
-        template = cast("Template[Any]", host.component("loraforge_templates", task.name, str(manifest["template"]["name"])))
-        config = RunConfig(**{k: v for k, v in manifest["config"].items() if k in RunConfig.model_fields})
-        return OpenRun(run, task, template.recall(manifest["template"]), family, config, manifest)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(say("{path} cannot be read: {error}.", path=run.manifest_file, error=repr(error))) from None
-
-
-def evaluate(host: PluginHost, opened: OpenRun, limit: int | None, tick: Callable[[int, int], None]) -> dict[str, Any]:
-    """Base and adapter on the same held-out examples of a run.
-
-    Args:
-        limit: at most so many examples.
-        tick: called with (done, all) answers.
-
-    Returns:
-        ``scores``: measure -> {"base": share, "adapter": share}; ``losses``; ``rows``: every question with both answers and the reference.
-    """
-    plan_ = plan(host, opened.task.name, opened.run.config_file)
-    heldout = {row["sha256"] for row in opened.manifest["data"]["rows"] if row["split"] == "held-out"}
-    records = [r for r in plan_.loader.load(plan_.config, plan_.keys, lambda text: None) if r.fingerprint() in heldout][:limit]
-    if not records:
-        raise RunError(say("{path}: none of the run's held-out examples is in its data any more.", path=opened.run.path))
-    prompts = [prompt_of(opened.template.render(record)) for record in records]
-    responder = opened.responder(opened.adapters())
-    name = next(iter(opened.adapters()))
-    answers: dict[str, list[str]] = {"base": [], "adapter": []}
-    for side, adapter in (("base", None), ("adapter", name)):
-        for prompt in prompts:
-            answers[side].append(str(responder.respond([prompt], adapter)[0]))
-            tick(len(answers["base"]) + len(answers["adapter"]), 2 * len(prompts))
-    judged = {side: [opened.task.judge(r, a) for r, a in zip(records, given, strict=True)] for side, given in answers.items()}
-    measures = sorted({measure for scores in judged["adapter"] for measure in scores})
-    scores = {m: {side: _mean([s[m] for s in judged[side] if m in s]) for side in judged} for m in measures}
-    rows = [
-        {"where": r.where, "question": opened.task.question(r), "reference": opened.task.answer(r), "base": b, "adapter": a}
-        for r, b, a in zip(records, answers["base"], answers["adapter"], strict=True)
-    ]
-    losses = {side: opened.manifest["metrics"].get(key) for side, key in (("base", "held_out_loss_base"), ("adapter", "held_out_loss"))}
-    return {"run": str(opened.run.path), "examples": len(records), "scores": scores, "losses": losses, "rows": rows}
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-

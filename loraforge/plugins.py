@@ -99,8 +99,14 @@ class PluginHost:
             PluginError: if its name is taken, a hook is misspelt or unmarked, or a hook asks for an argument that does not exist.
         """
         if name in self._infos:
-            raise PluginError(say("plugin '{name}' from {origin} has the name of the one from {other}.", name=name, origin=origin or "?",
-                                  other=self._infos[name].origin))
+            raise PluginError(
+                say(
+                    "plugin '{name}' from {origin} has the name of the one from {other}.",
+                    name=name,
+                    origin=origin or "?",
+                    other=self._infos[name].origin,
+                )
+            )
         try:
             self._manager.register(plugin, name)
         except pluggy.PluginValidationError as error:
@@ -145,7 +151,9 @@ class PluginHost:
 
     def broken(self) -> list[str]:
         """One line for each plugin that is not in use, to be shown where something is missing."""
-        return [say("plugin '{name}' is not in use: {error}", name=info.name, error=info.error) for info in self._infos.values() if info.error]
+        return [
+            say("plugin '{name}' is not in use: {error}", name=info.name, error=info.error) for info in self._infos.values() if info.error
+        ]
 
     def _answers(self, hook: str) -> list[tuple[str, Any]]:
         """(plugin, object) for everything that the plugins return from one hook."""
@@ -174,8 +182,13 @@ class PluginHost:
             name = str(answer.name)
             if name in found:
                 clashes.append(
-                    say("the {kind} '{name}' is claimed by two plugins, '{first}' and '{second}'. Block one: LORAFORGE_BLOCK={second}",
-                        kind=say(kind), name=name, first=found[name][1], second=plugin)
+                    say(
+                        "the {kind} '{name}' is claimed by two plugins, '{first}' and '{second}'. Block one: LORAFORGE_BLOCK={second}",
+                        kind=say(kind),
+                        name=name,
+                        first=found[name][1],
+                        second=plugin,
+                    )
                 )
             found.setdefault(name, (answer, plugin))
         if clashes:
@@ -207,6 +220,21 @@ class PluginHost:
         message = say("there is no {kind} '{name}'.{hint} There are: {have}.", kind=say(kind), name=name, hint=hint, have=have)
         raise PluginError([message, *self.broken()])
 
+    def clashes(self) -> list[str]:
+        """One line for every name that two plugins claim."""
+        found: list[str] = []
+        try:
+            names = list(self.tasks())
+        except PluginError as error:
+            return list(error.problems)
+        for task in names:
+            for hook in KINDS:
+                try:
+                    self.components(hook, task)
+                except PluginError as error:
+                    found += error.problems
+        return found
+
     def commands(self, taken: Iterable[str]) -> dict[str, click.Command]:
         """The commands that plugins add. One that has the name of a core command, or of another plugin's, is left out and reported."""
         core = set(taken)
@@ -230,8 +258,13 @@ class PluginHost:
             try:
                 impl.function(event) if impl.argnames else impl.function()
             except Exception as error:  # an observer must not end a run
-                line = say("plugin '{name}' failed on {event}: {kind}: {error}", name=impl.plugin_name, event=event.name,
-                           kind=type(error).__name__, error=error)
+                line = say(
+                    "plugin '{name}' failed on {event}: {kind}: {error}",
+                    name=impl.plugin_name,
+                    event=event.name,
+                    kind=type(error).__name__,
+                    error=error,
+                )
                 if line not in self.failures:
                     self.failures.append(line)
 

@@ -12,10 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from .config import KeyInfo
+from .dataset import Data
+from .keydocs import KeyInfo
 from .messages import speaker
 from .observers import duration
-from .pipeline import Data, Outcome, Plan
+from .pipeline import Outcome
+from .planning import Plan
 from .plugins import PluginInfo
 from .rundir import RunDir
 
@@ -69,8 +71,12 @@ def outcome(out: Console, done: Outcome) -> None:
     out.print()
     out.print(say("Next:"))
     quoted = done.question.replace('"', "'").replace("\n", " ")
-    for command in (f'loraforge sample {run} "{quoted}" --base', f"loraforge eval {run}", f"tensorboard --logdir {run / 'tensorboard'}",
-                    *(line for lines in done.usage.values() for line in lines)):
+    for command in (
+        f'loraforge sample {run} "{quoted}" --base',
+        f"loraforge eval {run}",
+        f"tensorboard --logdir {run / 'tensorboard'}",
+        *(line for lines in done.usage.values() for line in lines),
+    ):
         out.print(f"  {escape(command)}", style="cyan")
 
 
@@ -81,8 +87,14 @@ def check(out: Console, summary: Mapping[str, Any], data: Data, show: int) -> No
     out.print(say("  Examples:   {train} to learn, {held} held out", train=summary["examples"], held=summary["held_out"]))
     out.print(say("  Steps:      {steps}", steps=summary["steps"]))
     if "learned_tokens" in summary:
-        out.print(say("  Tokens:     {tokens:,}, {learned:,} of them learned; the longest row has {longest}", tokens=summary["tokens"],
-                      learned=summary["learned_tokens"], longest=summary["longest_row"]))
+        out.print(
+            say(
+                "  Tokens:     {tokens:,}, {learned:,} of them learned; the longest row has {longest}",
+                tokens=summary["tokens"],
+                learned=summary["learned_tokens"],
+                longest=summary["longest_row"],
+            )
+        )
     out.print(say("  Template:   {template}", template=escape(str(summary["template"]))))
     for note in data.notes:
         out.print(say("  note:       {text}", text=escape(note)))
@@ -159,14 +171,26 @@ def run_row(run: RunDir) -> dict[str, Any]:
 def runs(out: Console, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """The table of ``loraforge runs``."""
     if not rows:
-        out.print(say("There are no runs in {folder}. `loraforge train text configs/legal.yaml` makes one.", folder=escape(str(folder.absolute()))))
+        out.print(
+            say(
+                "There are no runs in {folder}. `loraforge train text configs/legal.yaml` makes one.", folder=escape(str(folder.absolute()))
+            )
+        )
         return
     table = _table(say("run"), say("status"), say("started"), say("task"), say("base"), say("examples"), say("held-out loss"))
     for row in rows:
         before, after = row["held_out_loss_base"], row["held_out_loss"]
         loss = f"{before:.3f} -> {after:.3f}" if before is not None and after is not None else ""
-        _row(table, row["run"], say(row["status"]), str(row["started"])[:16].replace("T", " "), row["task"], str(row["base_model"]),
-                      str(row["examples"]), loss)
+        _row(
+            table,
+            row["run"],
+            say(row["status"]),
+            str(row["started"])[:16].replace("T", " "),
+            row["task"],
+            str(row["base_model"]),
+            str(row["examples"]),
+            loss,
+        )
     _print_table(out, table)
 
 

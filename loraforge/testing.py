@@ -42,7 +42,9 @@ def check_plugin(plugin: object) -> None:
     assert not errors, errors
     if inspect.ismodule(plugin) and plugin.__name__ in sys.modules and importlib.util.find_spec(plugin.__name__):
         code = f"import {plugin.__name__}, sys; sys.exit('torch' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, "importing the plugin imports torch: import it in the function"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, (
+            "importing the plugin imports torch: import it in the function"
+        )
 
 
 def check_component(component: Component) -> None:

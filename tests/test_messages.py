@@ -37,7 +37,11 @@ def sentences(folder: Path) -> set[str]:
                         found.add(value.value)
             if isinstance(node, ast.ClassDef):
                 for line in node.body:
-                    if isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == "help" and isinstance(line.value, ast.Constant):
+                    if (
+                        isinstance(line, ast.Assign)
+                        and getattr(line.targets[0], "id", "") == "help"
+                        and isinstance(line.value, ast.Constant)
+                    ):
                         found.add(line.value.value)
     # Words that are looked up by value: kinds of components, measures, units, statuses.
     if folder.name == "loraforge":

@@ -17,15 +17,21 @@ CHATML = (
 )
 
 
-def make_tokenizer(folder: Path, chat_template: str | None = CHATML, special=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
-                   eos="<|im_end|>", bos: str | None = None) -> None:
+def make_tokenizer(
+    folder: Path,
+    chat_template: str | None = CHATML,
+    special=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    eos="<|im_end|>",
+    bos: str | None = None,
+) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=list(special), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-                                  show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=list(special), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
     tokenizer.train_from_iterator(TEXTS, trainer)
     if bos:
         tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))])
@@ -45,8 +51,16 @@ def make_base(folder: Path, seed: int = 0, architecture: str = "llama", **tokeni
 
     folder.mkdir(parents=True, exist_ok=True)
     make_tokenizer(folder, **tokenizer)
-    shape = {"vocab_size": 512, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-             "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": True}
+    shape = {
+        "vocab_size": 512,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+    }
     special = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
     eos = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["eos_token"]
     stop = next(t["id"] for t in special if t["content"] == eos)

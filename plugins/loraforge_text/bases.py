@@ -1,4 +1,4 @@
-"""Where a base model's files are: embedded, a folder, Hugging Face, ModelScope. Without torch, and without weights unless they are wanted."""
+"""Where a base model's files are: embedded, a folder, Hugging Face, ModelScope. Without torch; weights only if wanted."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ def locate(base_model: str, revision: str | None = None, *, weights: bool = Fals
         return _from_modelscope(base_model.removeprefix(_MODELSCOPE), revision, weights)
     if base_model.count("/") != 1 or folder.is_file():
         raise ModelError(
-            say("base_model '{base}' is neither a folder, nor an embedded model ({embedded}), nor a hub id of the form org/name.",
-                base=base_model, embedded=", ".join(EMBEDDED))
+            say(
+                "base_model '{base}' is neither a folder, nor an embedded model ({embedded}), nor a hub id of the form org/name.",
+                base=base_model,
+                embedded=", ".join(EMBEDDED),
+            )
         )
     return _from_hub(base_model, revision, weights)
 
@@ -54,7 +57,9 @@ def _from_hub(repository: str, revision: str | None, weights: bool) -> Path:
 
     patterns = [*_SMALL, *(_WEIGHTS if weights else ())]
     try:
-        return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=patterns, ignore_patterns=list(_IGNORED)))
+        return Path(
+            huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=patterns, ignore_patterns=list(_IGNORED))
+        )
     except errors.GatedRepoError:
         problem = say("its owner grants access on request. Ask on its page, then run `hf auth login`.")
     except errors.RevisionNotFoundError:
@@ -64,8 +69,12 @@ def _from_hub(repository: str, revision: str | None, weights: bool) -> Path:
     except errors.LocalEntryNotFoundError as error:  # also what offline mode ends in
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
         why = say("HF_HUB_OFFLINE is set") if offline else say("the hub cannot be reached")
-        problem = say("it is not on this computer and {why}. With a connection: `hf download {repository}`; without: copy its folder here "
-                      "and give the folder's path as base_model.", why=why, repository=repository)
+        problem = say(
+            "it is not on this computer and {why}. With a connection: `hf download {repository}`; without: copy its folder here "
+            "and give the folder's path as base_model.",
+            why=why,
+            repository=repository,
+        )
         del error
     except (OSError, ValueError) as error:
         problem = str(error).split("\n")[0]
@@ -76,12 +85,16 @@ def _from_modelscope(repository: str, revision: str | None, weights: bool) -> Pa
     try:
         from modelscope import snapshot_download
     except ImportError:
-        raise ModelError(say("base_model 'modelscope:{base}' needs ModelScope's library: pip install 'loraforge[modelscope]'", base=repository)) from None
+        raise ModelError(
+            say("base_model 'modelscope:{base}' needs ModelScope's library: pip install 'loraforge[modelscope]'", base=repository)
+        ) from None
     patterns = [*_SMALL, *(_WEIGHTS if weights else ())]
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, ignore_patterns=list(_IGNORED)))
     except Exception as error:  # its library raises many kinds, requests' among them
-        raise ModelError(say("base_model '{base}' from ModelScope: {problem}", base=repository, problem=str(error).split("\n")[0])) from None
+        raise ModelError(
+            say("base_model '{base}' from ModelScope: {problem}", base=repository, problem=str(error).split("\n")[0])
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -143,8 +156,16 @@ def read_base(folder: Path) -> BaseFiles:
     by_id = {number: text for text, number in added.items()}
     stops = [by_id[i] for i in (ends if isinstance(ends, list) else [ends]) if i in by_id]
     stops = [*([tokens["eos_token"]] if tokens.get("eos_token") else []), *stops, *(t for t in _TURN_ENDS if t in added)]
-    return BaseFiles(folder, _json(folder / "config.json"), _chat_template(folder, tokenizer_config), tokens, added, special | set(stops),
-                     tuple(dict.fromkeys(stops)), _adds_bos(folder, tokens))
+    return BaseFiles(
+        folder,
+        _json(folder / "config.json"),
+        _chat_template(folder, tokenizer_config),
+        tokens,
+        added,
+        special | set(stops),
+        tuple(dict.fromkeys(stops)),
+        _adds_bos(folder, tokens),
+    )
 
 
 def _chat_template(folder: Path, tokenizer_config: Mapping[str, Any]) -> str | None:

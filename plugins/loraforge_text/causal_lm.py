@@ -104,8 +104,14 @@ def load_model(folder: Path, precision: str, device: torch.device) -> Any:
 
     if not any(folder.glob("*.safetensors")):
         others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf", ".ckpt"))
-        found = say("it has {files}, which are not read because such files can run code or hold no full weights; convert them to safetensors",
-                    files=", ".join(others)) if others else say("it has no weights at all")
+        found = (
+            say(
+                "it has {files}, which are not read because such files can run code or hold no full weights; convert them to safetensors",
+                files=", ".join(others),
+            )
+            if others
+            else say("it has no weights at all")
+        )
         raise ModelError(say("base_model {folder} has no .safetensors weights: {found}.", folder=folder, found=found))
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "4bit": torch.bfloat16}
     settings: dict[str, Any] = {"dtype": kinds[precision], "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
@@ -114,7 +120,9 @@ def load_model(folder: Path, precision: str, device: torch.device) -> Any:
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, **settings)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        raise ModelError(say("base_model {folder} cannot be loaded: {error}", folder=folder, error=str(error).strip().split("\n")[0])) from None
+        raise ModelError(
+            say("base_model {folder} cannot be loaded: {error}", folder=folder, error=str(error).strip().split("\n")[0])
+        ) from None
     return model if precision == "4bit" else model.to(device)
 
 
@@ -126,7 +134,9 @@ def _four_bit() -> Any:
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(say("precision: 4bit needs bitsandbytes: pip install 'loraforge[quantization]'"))
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+    )
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -139,10 +149,14 @@ def _tokenizer(folder: Path) -> Any:
     try:
         made = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(say("the tokenizer in {folder} cannot be loaded: {error}", folder=folder, error=str(error).split("\n")[0])) from None
+        raise ModelError(
+            say("the tokenizer in {folder} cannot be loaded: {error}", folder=folder, error=str(error).split("\n")[0])
+        ) from None
     backend = getattr(made, "backend_tokenizer", None)
     if backend is None:
-        raise ModelError(say("the tokenizer in {folder} has no fast version (tokenizer.json), which exact training of answers needs.", folder=folder))
+        raise ModelError(
+            say("the tokenizer in {folder} has no fast version (tokenizer.json), which exact training of answers needs.", folder=folder)
+        )
     return backend
 
 
@@ -229,8 +243,12 @@ class CausalResponder:
         answers = []
         for prompt in prompts:
             ids = torch.tensor([self._tokenizer.encode(prompt, add_special_tokens=False).ids], device=self._model.device)
-            config = GenerationConfig(max_new_tokens=int(settings.get("max_new_tokens", 512)), eos_token_id=self._stops or None,
-                                      pad_token_id=self._stops[0] if self._stops else 0, **sampling)
+            config = GenerationConfig(
+                max_new_tokens=int(settings.get("max_new_tokens", 512)),
+                eos_token_id=self._stops or None,
+                pad_token_id=self._stops[0] if self._stops else 0,
+                **sampling,
+            )
             with torch.no_grad():
                 out = self._model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
             answers.append(self._tokenizer.decode(out[0, ids.shape[1] :].tolist(), skip_special_tokens=True).strip())

@@ -17,8 +17,13 @@ say = speaker(__name__)
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--base", is_flag=True, help="Show what the base model says beside it.")
-@click.option("--adapter", "adapters", multiple=True, type=click.Path(path_type=Path),
-              help="Use this run, checkpoint or adapter folder instead of RUN's own adapter. May be repeated; /adapter switches.")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Use this run, checkpoint or adapter folder instead of RUN's own adapter. May be repeated; /adapter switches.",
+)
 @click.option("--max-tokens", type=click.IntRange(min=1), default=512, show_default=True, help="The longest answer.")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 always takes the likeliest word.")
 @click.pass_context
@@ -57,8 +62,10 @@ class Session:
 
     def help(self) -> str:
         """The commands."""
-        return say("/adapter NAME switches ({names}), /base shows the base beside it or not, /new forgets the turns so far, /exit ends.",
-                   names=", ".join([*self._names, "none"]))
+        return say(
+            "/adapter NAME switches ({names}), /base shows the base beside it or not, /new forgets the turns so far, /exit ends.",
+            names=", ".join([*self._names, "none"]),
+        )
 
     def command(self, line: str) -> str:
         """Carries out one /command and says what it did."""

@@ -25,6 +25,6 @@ def number(written: str) -> int:
 
 
 def citations(text: str) -> frozenset[tuple[str, int]]:
-    """The (statute, article) pairs that ``text`` cites. The statute is given without 中华人民共和国, so that both ways of naming it agree."""
+    """The (statute, article) pairs that ``text`` cites. 中华人民共和国 is left out, so that both namings agree."""
     folded = unicodedata.normalize("NFKC", text)
     return frozenset((law.strip().removeprefix("中华人民共和国"), number(article)) for law, article in _CITATION.findall(folded))

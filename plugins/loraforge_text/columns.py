@@ -52,8 +52,11 @@ def map_columns(names: Sequence[str], given: Mapping[str, str], file: str) -> di
     Raises:
         DataError: if a given column is not there, two columns could be one field, or question or answer is missing.
     """
-    problems = [say("{file}: columns: there is no column '{column}'. There are: {names}.", file=file, column=column, names=", ".join(names))
-                for column in given.values() if column not in names]
+    problems = [
+        say("{file}: columns: there is no column '{column}'. There are: {names}.", file=file, column=column, names=", ".join(names))
+        for column in given.values()
+        if column not in names
+    ]
     found = {field: column for field, column in given.items() if column in names}
     for field, synonyms in SYNONYMS.items():
         if field in found:
@@ -61,16 +64,29 @@ def map_columns(names: Sequence[str], given: Mapping[str, str], file: str) -> di
         candidates = [name for name in names if _fold(name) in synonyms and name not in found.values()]
         exact = [name for name in candidates if _fold(name) == synonyms[0]]
         if len(candidates) > 1 and len(exact) != 1:
-            problems.append(say("{file}: the columns {names} could all be '{field}'. Say which: columns: {{{field}: {first}}}", file=file,
-                                names=", ".join(f"'{c}'" for c in candidates), field=field, first=candidates[0]))
+            problems.append(
+                say(
+                    "{file}: the columns {names} could all be '{field}'. Say which: columns: {{{field}: {first}}}",
+                    file=file,
+                    names=", ".join(f"'{c}'" for c in candidates),
+                    field=field,
+                    first=candidates[0],
+                )
+            )
         elif candidates:
             found[field] = exact[0] if exact else candidates[0]
     if "instruction" not in found and "input" in found and "input" not in given:
         found["instruction"] = found.pop("input")  # tables of just input and output
     missing = [field for field in ("instruction", "output") if field not in found]
     if "messages" not in found and missing and not problems:
-        problems.append(say("{file}: no column is the {what} (there are: {names}). Name it: columns: {{instruction: ..., output: ...}}", file=file,
-                            what=" / ".join(say(m) for m in missing), names=", ".join(names) or say("none")))
+        problems.append(
+            say(
+                "{file}: no column is the {what} (there are: {names}). Name it: columns: {{instruction: ..., output: ...}}",
+                file=file,
+                what=" / ".join(say(m) for m in missing),
+                names=", ".join(names) or say("none"),
+            )
+        )
     if problems:
         raise DataError(problems)
     return found
@@ -149,16 +165,25 @@ def _turns(value: Any, problems: list[str]) -> tuple[list[tuple[str, str]], str 
         role = _ROLES.get(str(message.get("role", message.get("from", ""))).strip().lower())
         content = _content(message.get("content", message.get("value", message.get("text"))))
         if role is None:
-            problems.append(say("message {n}: the role '{role}' is unknown; there are system, user, assistant.", n=number,
-                                role=message.get("role", message.get("from"))))
+            problems.append(
+                say(
+                    "message {n}: the role '{role}' is unknown; there are system, user, assistant.",
+                    n=number,
+                    role=message.get("role", message.get("from")),
+                )
+            )
         elif not content:
             problems.append(say("message {n}: the text is empty.", n=number))
         else:
             parsed.append((role, content))
     system = parsed.pop(0)[1] if parsed and parsed[0][0] == "system" else None
     if not problems and ([role for role, _ in parsed] != ["user", "assistant"] * (len(parsed) // 2) or not parsed):
-        problems.append(say("messages: expected user and assistant in turns, ending with the assistant; found {roles}.",
-                            roles=", ".join(role for role, _ in parsed) or say("none")))
+        problems.append(
+            say(
+                "messages: expected user and assistant in turns, ending with the assistant; found {roles}.",
+                roles=", ".join(role for role, _ in parsed) or say("none"),
+            )
+        )
     if problems:
         return [], system
     return [(parsed[i][1], parsed[i + 1][1]) for i in range(0, len(parsed), 2)], system

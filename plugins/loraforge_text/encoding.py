@@ -104,14 +104,19 @@ def examine(tokenizer: Any, base: BaseFiles, record: Record, spans: Sequence[Spa
     if not any(encoded.learned):
         return encoded, say("nothing of this row would be learned.")
     if len(encoded.ids) > longest:
-        return encoded, say("is {n} tokens long, more than max_seq_length {longest}. Shorten it or raise max_seq_length: answers are never cut.",
-                            n=len(encoded.ids), longest=longest)
+        return encoded, say(
+            "is {n} tokens long, more than max_seq_length {longest}. Shorten it or raise max_seq_length: answers are never cut.",
+            n=len(encoded.ids),
+            longest=longest,
+        )
     wanted = [span.text for span in spans if span.learn]
     got = [piece.text for piece in pieces(tokenizer, encoded) if piece.learn]
     if [_fold(text) for text in got] != [_fold(text) for text in wanted]:
         return encoded, say("the tokens that would be learned say {got!r}, not {wanted!r}.", got=_short(got), wanted=_short(wanted))
     if base.stops and not all(any(text.endswith(stop) for stop in base.stops) for text in wanted):
-        return encoded, say("the answer does not end in a stop token ({stops}), so the model would never stop.", stops=", ".join(base.stops))
+        return encoded, say(
+            "the answer does not end in a stop token ({stops}), so the model would never stop.", stops=", ".join(base.stops)
+        )
     return encoded, None
 
 

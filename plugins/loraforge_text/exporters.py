@@ -16,8 +16,16 @@ say = speaker(__name__)
 
 # What vLLM's --max-lora-rank accepts; its default is 16.
 _VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "added_tokens.json", "vocab.json",
-                    "merges.txt", "vocab.txt")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+)
 
 
 def _copy_tokenizer(base: Path, destination: Path, adapter: Adapter) -> None:
@@ -54,7 +62,9 @@ class PeftExporter(Exporter):
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         name = str(adapter.facts.get("name", "adapter"))
         if adapter.dora:
-            return (say("# vLLM does not read DoRA; `loraforge export {run} --to merged` makes a model that it reads", run=path.parent.parent),)
+            return (
+                say("# vLLM does not read DoRA; `loraforge export {run} --to merged` makes a model that it reads", run=path.parent.parent),
+            )
         rank = next((r for r in _VLLM_RANKS if r >= adapter.rank), _VLLM_RANKS[-1])
         base = adapter.base_model if adapter.base_model not in EMBEDDED else str(_base_folder(adapter))
         template = f" --chat-template {path / 'chat_template.jinja'}" if (path / "chat_template.jinja").is_file() else ""
@@ -72,6 +82,7 @@ class MergedExporter(Exporter):
         import torch
 
         from loraforge import lora
+
         from .bases import read_base
         from .causal_lm import load_model
 

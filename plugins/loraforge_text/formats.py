@@ -29,8 +29,12 @@ class Format:
         """Why the format cannot be used with a base that has these stop tokens, or None."""
         if self.stop is None or self.stop in stops:
             return None
-        return say("the template '{name}' ends answers with {stop}, a token that this base does not have. Choose another: {names}.", name=name,
-                   stop=self.stop, names=", ".join(other for other, format_ in FORMATS.items() if format_.stop in (None, *stops)))
+        return say(
+            "the template '{name}' ends answers with {stop}, a token that this base does not have. Choose another: {names}.",
+            name=name,
+            stop=self.stop,
+            names=", ".join(other for other, format_ in FORMATS.items() if format_.stop in (None, *stops)),
+        )
 
 
 def _simple(first: str, user: str, assistant: str, between: str = "\n\n") -> str:

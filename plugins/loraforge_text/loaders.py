@@ -38,8 +38,13 @@ class TableLoader(Loader[Conversation]):
         options = keys[TableKeys]
         unknown = sorted(set(options.columns) - set(SYNONYMS))
         if unknown:
-            raise DataError(say("columns: '{name}' is no field. There are: {fields}; write them as field: column.", name=unknown[0],
-                                fields=", ".join(SYNONYMS)))
+            raise DataError(
+                say(
+                    "columns: '{name}' is no field. There are: {fields}; write them as field: column.",
+                    name=unknown[0],
+                    fields=", ".join(SYNONYMS),
+                )
+            )
         records: list[Conversation] = []
         problems: list[str] = []
         for path in find_files(config, note):
@@ -57,7 +62,9 @@ class TableLoader(Loader[Conversation]):
             else:
                 problems += bad
         if problems:
-            raise DataError([*problems, say("{n} problems in the data. on_bad_row: skip leaves bad rows out and goes on.", n=len(problems))])
+            raise DataError(
+                [*problems, say("{n} problems in the data. on_bad_row: skip leaves bad rows out and goes on.", n=len(problems))]
+            )
         return records
 
 
@@ -77,8 +84,13 @@ def find_files(config: RunConfig, note: Callable[[str], None]) -> list[Path]:
     named = [p for p in data if p.stem.lower() == "metadata"]
     chosen = named or data
     if not chosen:
-        raise DataError(say("{path}: there is no data file. Put a metadata.csv with the columns instruction and output into it (or {kinds}).",
-                            path=start.absolute(), kinds=", ".join(SUFFIXES)))
+        raise DataError(
+            say(
+                "{path}: there is no data file. Put a metadata.csv with the columns instruction and output into it (or {kinds}).",
+                path=start.absolute(),
+                kinds=", ".join(SUFFIXES),
+            )
+        )
     left = [p.name for p in data if p not in chosen]
     if left:
         note(say("read: {files}; left out: {left}", files=", ".join(p.name for p in chosen), left=", ".join(left)))

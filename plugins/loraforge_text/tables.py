@@ -68,7 +68,9 @@ def decode(path: Path, encoding: str, note: Callable[[str], None]) -> str:
         try:
             return data.decode(encoding).removeprefix("\ufeff")
         except LookupError:
-            raise DataError(say("encoding: Python knows no encoding '{value}'. Usual are utf-8, gb18030, big5, utf-16.", value=encoding)) from None
+            raise DataError(
+                say("encoding: Python knows no encoding '{value}'. Usual are utf-8, gb18030, big5, utf-16.", value=encoding)
+            ) from None
         except UnicodeDecodeError as error:
             raise DataError(_not_decodable(path, data, encoding, error)) from None
     for bom, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
@@ -99,15 +101,25 @@ def _decode_other(path: Path, data: bytes, reason: UnicodeDecodeError | None, no
             continue
         if "\0" in text:
             continue
-        note(say("{file}: read as {encoding}, because it is not UTF-8; if characters look wrong, set encoding", file=path.name, encoding=name.upper()))
+        note(
+            say(
+                "{file}: read as {encoding}, because it is not UTF-8; if characters look wrong, set encoding",
+                file=path.name,
+                encoding=name.upper(),
+            )
+        )
         return text
     raise DataError(_not_decodable(path, data, "UTF-8, UTF-16, GB18030", reason))
 
 
 def _not_decodable(path: Path, data: bytes, tried: str, error: UnicodeDecodeError | None) -> str:
     line = data[: error.start].count(b"\n") + 1 if error is not None else 1
-    return say("{path}:{line}: is not text in {tried}. Save it as UTF-8, or set encoding to what it is (big5, for example).", path=path, line=line,
-               tried=tried)
+    return say(
+        "{path}:{line}: is not text in {tried}. Save it as UTF-8, or set encoding to what it is (big5, for example).",
+        path=path,
+        line=line,
+        tried=tried,
+    )
 
 
 # --- formats -----------------------------------------------------------------------------------------------------------------
@@ -138,8 +150,16 @@ def _csv(path: Path, text: str, note: Callable[[str], None]) -> Iterator[Row]:
         if header is None:
             header = _header(path, cells)
         elif len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
-            yield Row(where, {}, say("has {n} cells, but the header has {m} columns. A cell that contains '{separator}' must stand in quotes.",
-                                     n=len(cells), m=len(header), separator=separator))
+            yield Row(
+                where,
+                {},
+                say(
+                    "has {n} cells, but the header has {m} columns. A cell that contains '{separator}' must stand in quotes.",
+                    n=len(cells),
+                    m=len(header),
+                    separator=separator,
+                ),
+            )
         else:
             yield Row(where, dict(zip(header, cells, strict=False)))
 
@@ -204,12 +224,22 @@ def _excel(path: Path, note: Callable[[str], None]) -> Iterator[Row]:
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, openpyxl.utils.exceptions.InvalidFileException) as error:
         raise DataError(say("{path}: is no readable Excel file (.xlsx): {error}.", path=path, error=error)) from None
     try:
-        filled = [sheet for sheet in book.worksheets if any(any(c is not None for c in row) for row in sheet.iter_rows(max_row=50, values_only=True))]
+        filled = [
+            sheet
+            for sheet in book.worksheets
+            if any(any(c is not None for c in row) for row in sheet.iter_rows(max_row=50, values_only=True))
+        ]
         if not filled:
             return
         if len(filled) > 1:
-            note(say("{file}: the sheet '{sheet}' is read; left out: {others}", file=path.name, sheet=filled[0].title,
-                     others=", ".join(sheet.title for sheet in filled[1:])))
+            note(
+                say(
+                    "{file}: the sheet '{sheet}' is read; left out: {others}",
+                    file=path.name,
+                    sheet=filled[0].title,
+                    others=", ".join(sheet.title for sheet in filled[1:]),
+                )
+            )
         header: list[str] | None = None
         for number, values in enumerate(filled[0].iter_rows(values_only=True), 1):
             cells = [cell_text(value) for value in values]

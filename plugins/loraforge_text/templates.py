@@ -129,8 +129,11 @@ class Prompting:
             # The prompt opens a thought that the template leaves out of finished answers: the model has to close it itself.
             return f"\n{_THINK_END}\n\n{answer}{self.stop}"
         raise DataError(
-            say("the base's chat template writes a finished answer otherwise than it asks for one, so it cannot be trained as it will be "
-                "served. Choose another prompt_template: {names}.", names=", ".join(FORMATS))
+            say(
+                "the base's chat template writes a finished answer otherwise than it asks for one, so it cannot be trained as it will be "
+                "served. Choose another prompt_template: {names}.",
+                names=", ".join(FORMATS),
+            )
         )
 
     def _render_inline(self, record: Conversation, inline: str) -> list[Span]:
@@ -158,7 +161,11 @@ def _messages(record: Conversation, system: str | None) -> list[dict[str, str]]:
 def fill(inline: str, record: Conversation, system: str | None = None) -> str:
     """An inline template with its known names replaced, and nothing else: no attribute access, no format specifications."""
     inline = inline.removesuffix("{output}")
-    values = {"instruction": record.instruction, "input": record.input, "system": (record.system if record.system is not None else system) or ""}
+    values = {
+        "instruction": record.instruction,
+        "input": record.input,
+        "system": (record.system if record.system is not None else system) or "",
+    }
     if record.input and "{input}" not in inline:
         values["instruction"] = record.question
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), inline)
@@ -171,8 +178,12 @@ def check_inline(inline: str) -> str | None:
         return say("the template '{value}' has no {{instruction}}, so the question would be missing.", value=inline)
     unknown = sorted({name for name in names if name not in _KNOWN})
     if unknown:
-        return say("the template '{value}' has the unknown placeholder {{{unknown}}}. Known: {{instruction}}, {{input}}, {{system}}; the answer "
-                   "follows by itself.", value=inline, unknown=unknown[0])
+        return say(
+            "the template '{value}' has the unknown placeholder {{{unknown}}}. Known: {{instruction}}, {{input}}, {{system}}; the answer "
+            "follows by itself.",
+            value=inline,
+            unknown=unknown[0],
+        )
     return None
 
 
@@ -193,8 +204,13 @@ class TextTemplate(Template[Conversation]):
     def prepare(self, config: RunConfig, keys: KeySet, records: Sequence[Conversation]) -> TextTemplate:
         base = read_base(locate(config.base_model, config.revision))
         prompting, reason = self.choose(base, config, records)
-        prompting = dataclasses.replace(prompting, tokens=dict(base.tokens), stops=base.stops, system=keys[TextKeys].system_prompt,
-                                        bos=base.tokens.get("bos_token", "") if base.adds_bos else "")
+        prompting = dataclasses.replace(
+            prompting,
+            tokens=dict(base.tokens),
+            stops=base.stops,
+            system=keys[TextKeys].system_prompt,
+            bos=base.tokens.get("bos_token", "") if base.adds_bos else "",
+        )
         if prompting.jinja and prompting.jinja != base.chat_template and not base.adds_bos:
             # A format of ours must not add a BOS that the base's tokenizer would not add.
             prompting = dataclasses.replace(prompting, tokens={**prompting.tokens, "bos_token": ""})
@@ -206,7 +222,7 @@ class TextTemplate(Template[Conversation]):
 
     def recall(self, description: Mapping[str, Any]) -> TextTemplate:
         known = {f.name for f in dataclasses.fields(Prompting)}
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in description.items() if k in known}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in description.items() if k in known}
         return type(self)(Prompting(**values), str(description.get("reason", "")))
 
     def render(self, record: Conversation) -> list[Span]:
@@ -249,16 +265,19 @@ class AutoTemplate(TextTemplate):
         only = next(iter(own)) if len(own) == 1 else None
         if only and check_inline(only) is None:
             return Prompting(inline=only), say("{value}, because every row says so", value=only)
-        if only in FORMATS and FORMATS[only].misfit(only, base.stops) is None:
+        if only and only in FORMATS and FORMATS[only].misfit(only, base.stops) is None:
             return Prompting(jinja=FORMATS[only].jinja), say("{value}, because every row says so", value=only)
         if base.chat_template:
             return Prompting(jinja=base.chat_template), say("the base model's own chat template")
         name, sign = format_for(base)
         if not sign:
-            return Prompting(jinja=FORMATS[name].jinja), say("plain (question, line break, answer), because the base has no chat template "
-                                                             "and no known format; set prompt_template to choose another")
-        return Prompting(jinja=FORMATS[name].jinja), say("{name}, because the base has no chat template of its own but has {sign}", name=name,
-                                                         sign=sign)
+            return Prompting(jinja=FORMATS[name].jinja), say(
+                "plain (question, line break, answer), because the base has no chat template "
+                "and no known format; set prompt_template to choose another"
+            )
+        return Prompting(jinja=FORMATS[name].jinja), say(
+            "{name}, because the base has no chat template of its own but has {sign}", name=name, sign=sign
+        )
 
 
 class InlineTemplate(TextTemplate):
@@ -311,7 +330,9 @@ def export_jinja(prompting: Mapping[str, Any]) -> str | None:
     pieces = re.split(r"(\{(?:instruction|input|system)\})", str(inline).removesuffix("{output}"))
     names = {"{instruction}": "{{ message.content }}", "{input}": "", "{system}": "{{ system }}"}
     body = "".join(names[p] if p in names else "{{ " + _quoted(p) + " }}" for p in pieces if p)
-    system = "{% set system = messages[0].content if messages[0].role == 'system' else " + _quoted(str(prompting.get("system") or "")) + " %}"
+    system = (
+        "{% set system = messages[0].content if messages[0].role == 'system' else " + _quoted(str(prompting.get("system") or "")) + " %}"
+    )
     bos = "{{ " + _quoted(str(prompting.get("bos") or "")) + " }}"
     stop = "{{ " + _quoted(str((prompting.get("stops") or [""])[0])) + " }}"
     return (

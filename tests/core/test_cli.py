@@ -32,7 +32,9 @@ def test_torch_is_not_imported(project, tmp_path, arguments):
 
 
 def test_importing_the_package_imports_next_to_nothing():
-    code = "import loraforge, sys; assert not {'torch', 'pydantic', 'yaml', 'click', 'rich', 'numpy'} & set(sys.modules), sys.modules.keys()"
+    code = (
+        "import loraforge, sys; assert not {'torch', 'pydantic', 'yaml', 'click', 'rich', 'numpy'} & set(sys.modules), sys.modules.keys()"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -41,8 +43,17 @@ def test_a_whole_run_prints_what_it_does_and_what_to_type_next(project, command,
     assert code == 0, err
     for words in ("template", "base model", "LoRA injection", "training", "held out", "checkpoint", "export"):
         assert f"  {words} " in out or f"  {words:<14}" in out, words
-    for words in ("parameters are trained", "examples are learned", "never trained on", "passes over the examples), about", "Loss on the held-out examples",
-                  "loss.png", f"loraforge sample {tmp_path / 'out'}", "tensorboard --logdir", "vllm serve"):
+    for words in (
+        "parameters are trained",
+        "examples are learned",
+        "never trained on",
+        "passes over the examples), about",
+        "Loss on the held-out examples",
+        "loss.png",
+        f"loraforge sample {tmp_path / 'out'}",
+        "tensorboard --logdir",
+        "vllm serve",
+    ):
         assert words in out, words
     assert (tmp_path / "out" / "loss.png").stat().st_size > 5000
 
@@ -82,9 +93,9 @@ def test_errors_are_json_too_when_json_is_asked_for(project, command):
 
 
 def test_a_bug_keeps_its_traceback(project, monkeypatch):
-    from loraforge import cli, pipeline
+    from loraforge import cli, planning
 
-    monkeypatch.setattr(pipeline, "plan", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(planning, "plan", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["check", "text", str(project())])
 
@@ -114,7 +125,10 @@ def test_export_again_and_elsewhere(project, command, tmp_path):
     assert command("export", run, "--to", "peft")[0] == 0 and (run / "export" / "peft" / "adapter_config.json").exists()
     code, _, err = command("export", run, "--to", "merged", "--out", tmp_path / "data")
     assert code == 2 and "exists already" in err
-    assert command("export", run, "--to", "merged", "--out", tmp_path / "model")[0] == 0 and (tmp_path / "model" / "model.safetensors").exists()
+    assert (
+        command("export", run, "--to", "merged", "--out", tmp_path / "model")[0] == 0
+        and (tmp_path / "model" / "model.safetensors").exists()
+    )
 
 
 def test_completion_completes_tasks(tmp_path):

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from loraforge import ConfigError, Keys, PluginError, RunConfig, config, pipeline
-from loraforge.config import advice, read, schema, validate
+from loraforge import ConfigError, Keys, PluginError, RunConfig, keydocs, pipeline, planning
+from loraforge.config import advice, validate
+from loraforge.keydocs import schema
+from loraforge.yamlfile import read
 
 GOOD = "train_data_dir: .\nbase_model: tiny-chat\n"
 
@@ -50,7 +52,9 @@ def test_a_duplicate_key_is_an_error_that_names_both_lines(tmp_path):
 
 
 def test_all_problems_at_once_in_the_order_of_the_file(tmp_path):
-    found = problems(tmp_path, GOOD + "lora_rnak: 8\nbatch_size: 0\nepochs: many\ngradient_checkpointing: 7\nprecision: fp8\nlora_rank: true\n")
+    found = problems(
+        tmp_path, GOOD + "lora_rnak: 8\nbatch_size: 0\nepochs: many\ngradient_checkpointing: 7\nprecision: fp8\nlora_rank: true\n"
+    )
     assert found[0] == "c.yaml:3: unknown key 'lora_rnak'. Did you mean 'lora_rank'?"
     assert found[1] == "c.yaml:4: batch_size: must be 1 or more; got 0. (examples per forward pass and device)"
     assert found[2].startswith("c.yaml:5: epochs: must be a number; got 'many'.")
@@ -129,7 +133,7 @@ def test_two_owners_of_one_key_are_an_error_that_names_both(tmp_path):
         keys = Keys
 
     with pytest.raises(PluginError, match=r"'seed' is declared by loraforge.config.RunConfig and by .*Mine"):
-        pipeline._owners(FakeTask, [Part])
+        planning._owners(FakeTask, [Part])
 
 
 def test_the_schema_is_what_editors_expect():
@@ -139,7 +143,7 @@ def test_the_schema_is_what_editors_expect():
 
 
 def test_every_key_has_help_and_a_readable_kind():
-    for row in config.describe("core", RunConfig):
+    for row in keydocs.describe("core", RunConfig):
         assert row.help and row.kind, row.name
 
 

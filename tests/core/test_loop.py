@@ -203,7 +203,9 @@ def test_stored_losses_of_a_tiny_model(project, train, tmp_path):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    outcome = train(project(eval_ratio=0, lora_dropout=0.0, epochs=5, max_steps=3, batch_size=12, lr_scheduler="constant", warmup=0, lora_rank=4))
+    outcome = train(
+        project(eval_ratio=0, lora_dropout=0.0, epochs=5, max_steps=3, batch_size=12, lr_scheduler="constant", warmup=0, lora_rank=4)
+    )
     got = [s["loss"] for s in steps(tmp_path / "out")]
     # The same by hand: every row by itself, no batches, no loop of ours.
     base = Path(outcome.run.manifest()["base"]["folder"])

@@ -52,7 +52,9 @@ def test_a_name_claimed_twice_is_an_error_that_names_both(tmp_path):
 
 
 def test_a_broken_import_sets_only_that_plugin_aside(tmp_path):
-    host = PluginHost([plugin_file(tmp_path, "broken", "import no_such_module_anywhere"), plugin_file(tmp_path, "good", EXPORTER.format(name="x"))], ())
+    host = PluginHost(
+        [plugin_file(tmp_path, "broken", "import no_such_module_anywhere"), plugin_file(tmp_path, "good", EXPORTER.format(name="x"))], ()
+    )
     assert "ModuleNotFoundError" in error_of(host, "broken") and "no_such_module_anywhere" in error_of(host, "broken")
     assert "x" in host.components("loraforge_exporters", "text")
     with pytest.raises(PluginError, match="plugin 'broken' is not in use: could not be imported"):

@@ -31,7 +31,9 @@ def test_offline_says_what_to_do(monkeypatch):
     with pytest.raises(ModelError) as error:
         bases.locate("some-org/some-model")
     text = str(error.value)
-    assert "not on this computer and HF_HUB_OFFLINE is set" in text and "hf download some-org/some-model" in text and "copy its folder" in text
+    assert (
+        "not on this computer and HF_HUB_OFFLINE is set" in text and "hf download some-org/some-model" in text and "copy its folder" in text
+    )
 
 
 @pytest.mark.parametrize("kind", ["GatedRepoError", "RepositoryNotFoundError", "RevisionNotFoundError"])
@@ -44,7 +46,11 @@ def test_the_hubs_refusals_are_explained(monkeypatch, kind):
         raise refusal.__new__(refusal, "no")  # their constructors want a response of the HTTP library of the day
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    words = {"GatedRepoError": "grants access on request", "RepositoryNotFoundError": "no such repository", "RevisionNotFoundError": "no revision 'v9'"}
+    words = {
+        "GatedRepoError": "grants access on request",
+        "RepositoryNotFoundError": "no such repository",
+        "RevisionNotFoundError": "no revision 'v9'",
+    }
     with pytest.raises(ModelError, match=words[kind]):
         bases.locate("org/name", "v9")
 
@@ -78,7 +84,9 @@ def test_the_hubs_cache_is_used_offline(monkeypatch, base, tmp_path):
     import huggingface_hub
     from huggingface_hub import snapshot_download
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: snapshot_download(*a, cache_dir=tmp_path, local_files_only=True, **k))
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *a, **k: snapshot_download(*a, cache_dir=tmp_path, local_files_only=True, **k)
+    )
     assert bases.locate("org/name", weights=True) == snapshot
 
 
@@ -137,6 +145,8 @@ def test_four_bit_without_its_library_says_what_to_install(base, monkeypatch):
 
     import torch
 
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, real=importlib.util.find_spec: None if name == "bitsandbytes" else real(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, real=importlib.util.find_spec: None if name == "bitsandbytes" else real(name)
+    )
     with pytest.raises(ConfigError, match=r"pip install 'loraforge\[quantization\]'"):
         load_model(base, "4bit", torch.device("cpu"))

@@ -92,7 +92,9 @@ def test_a_named_encoding_is_used_and_a_wrong_one_explained(tmp_path):
 def test_excel_numbers_and_days_as_people_see_them(tmp_path):
     import datetime
 
-    file = excel(tmp_path / "d.xlsx", [["问题", "答案"], ["几年？", 20], ["哪天？", datetime.datetime(2021, 1, 1)], [None, None], ["是否？", 1.5]])
+    file = excel(
+        tmp_path / "d.xlsx", [["问题", "答案"], ["几年？", 20], ["哪天？", datetime.datetime(2021, 1, 1)], [None, None], ["是否？", 1.5]]
+    )
     assert [r.output for r in load(file)[0]] == ["20", "2021-01-01", "1.5"]
 
 
@@ -147,8 +149,11 @@ def test_alpaca_sharegpt_and_openai_shapes(tmp_path):
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "5"}]}, {"role": "assistant", "content": "6"}]},
         {"instruction": "7", "output": "8", "history": [["a", "b"]]},
     ]  # fmt: skip
-    for row, expected in zip(rows, [("翻译\n你好", "Hello", (), None), ("3", "4", (("1", "2"),), "S"), ("5", "6", (), None), ("7", "8", (("a", "b"),), None)],
-                             strict=True):
+    for row, expected in zip(
+        rows,
+        [("翻译\n你好", "Hello", (), None), ("3", "4", (("1", "2"),), "S"), ("5", "6", (), None), ("7", "8", (("a", "b"),), None)],
+        strict=True,
+    ):
         record = load(write(tmp_path / "d.jsonl", json.dumps(row)))[0][0]
         assert (record.question, record.output, record.history, record.system) == expected
 
@@ -168,7 +173,9 @@ def test_the_articles_columns(tmp_path):
 
 def test_metadata_wins_in_a_folder_and_the_rest_is_named(tmp_path):
     for name in ("metadata.csv", "other.jsonl"):
-        write(tmp_path / name, f"instruction,output\n{Q},{name}\n" if name.endswith("csv") else json.dumps({"instruction": Q, "output": name}))
+        write(
+            tmp_path / name, f"instruction,output\n{Q},{name}\n" if name.endswith("csv") else json.dumps({"instruction": Q, "output": name})
+        )
     records, notes = load(tmp_path)
     assert [r.output for r in records] == ["metadata.csv"] and any("other.jsonl" in note for note in notes)
     assert load(tmp_path, metadata=str(tmp_path / "other.jsonl"))[0][0].output == "other.jsonl"
@@ -210,8 +217,13 @@ def test_bad_rows_of_several_files_come_together(tmp_path):
     write(tmp_path / "c.csv", "foo,bar\n1,2\n")
     write(tmp_path / "d.csv", "instruction,instruction\n1,2\n")
     text = "\n".join(problems(tmp_path))
-    for part in ("a.jsonl, line 2: is not valid JSON", "a.jsonl, line 3: is no object", "b.json:1: is not valid JSON", "c.csv: no column is the",
-                 "d.csv: the column 'instruction' occurs twice"):
+    for part in (
+        "a.jsonl, line 2: is not valid JSON",
+        "a.jsonl, line 3: is no object",
+        "b.json:1: is not valid JSON",
+        "c.csv: no column is the",
+        "d.csv: the column 'instruction' occurs twice",
+    ):
         assert part in text, part
 
 
@@ -257,7 +269,7 @@ def test_records_know_where_they_stand_and_are_equal_by_content(tmp_path):
 
 
 def test_the_split_stays_when_rows_are_appended_and_has_about_the_wanted_size(tmp_path):
-    from loraforge.pipeline import split
+    from loraforge.dataset import split
 
     text = "instruction,output\n" + "".join(f"问题{i}？,答案{i}。\n" for i in range(300))
     records, _ = load(write(tmp_path / "d.csv", text))

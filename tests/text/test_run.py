@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from loraforge import DataError, pipeline
+from loraforge import DataError, opened, pipeline
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +18,17 @@ def run(tmp_path_factory, base):
 
     folder = tmp_path_factory.mktemp("run")
     write_rows(folder / "data" / "metadata.csv", 16)
-    config = write_config(folder / "c.yaml", train_data_dir=str(folder / "data"), base_model=str(base), output_dir=str(folder / "out"), lora_rank=4,
-                          epochs=4, learning_rate=0.05, save_steps=5, export=["peft", "merged"])
+    config = write_config(
+        folder / "c.yaml",
+        train_data_dir=str(folder / "data"),
+        base_model=str(base),
+        output_dir=str(folder / "out"),
+        lora_rank=4,
+        epochs=4,
+        learning_rate=0.05,
+        save_steps=5,
+        export=["peft", "merged"],
+    )
     host = PluginHost(blocked=())
     return pipeline.run(pipeline.plan(host, "text", config), host)
 
@@ -30,7 +39,9 @@ QUESTION = "第3问：试用期工资怎么算？"
 def generate(model, tokenizer, count: int = 12) -> list[int]:
     import torch
 
-    ids = tokenizer.apply_chat_template([{"role": "user", "content": QUESTION}], add_generation_prompt=True, return_tensors="pt")["input_ids"]
+    ids = tokenizer.apply_chat_template([{"role": "user", "content": QUESTION}], add_generation_prompt=True, return_tensors="pt")[
+        "input_ids"
+    ]
     with torch.no_grad():
         return model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False)[0, ids.shape[1] :].tolist()
 
@@ -41,9 +52,9 @@ def test_the_peft_folder_loads_in_transformers_and_peft_and_answers_like_our_own
 
     folder = run.exports["peft"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    opened = pipeline.open_run(host, run.run.path)
-    adapters = opened.adapters()
-    ours = opened.responder(adapters).respond([opened.prompt(QUESTION)], "out", max_new_tokens=12)[0]
+    there = opened.open_run(host, run.run.path)
+    adapters = there.adapters()
+    ours = there.responder(adapters).respond([there.prompt(QUESTION)], "out", max_new_tokens=12)[0]
     direct = generate(AutoModelForCausalLM.from_pretrained(folder), tokenizer)
     wrapped = generate(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder), tokenizer)
     automatic = generate(AutoPeftModelForCausalLM.from_pretrained(folder), tokenizer)
@@ -55,9 +66,15 @@ def test_the_peft_folder_loads_in_transformers_and_peft_and_answers_like_our_own
 def test_what_vllm_wants_is_in_the_folder(run):
     folder = run.exports["peft"]
     written = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    assert isinstance(written["r"], int) and isinstance(written["lora_alpha"], int) and written["target_modules"] == sorted(written["target_modules"])
+    assert (
+        isinstance(written["r"], int)
+        and isinstance(written["lora_alpha"], int)
+        and written["target_modules"] == sorted(written["target_modules"])
+    )
     assert written["bias"] == "none" and not written["modules_to_save"] and not written["use_dora"] and written["task_type"] == "CAUSAL_LM"
-    assert {"adapter_model.safetensors", "chat_template.jinja", "tokenizer.json", "tokenizer_config.json"} <= {p.name for p in folder.iterdir()}
+    assert {"adapter_model.safetensors", "chat_template.jinja", "tokenizer.json", "tokenizer_config.json"} <= {
+        p.name for p in folder.iterdir()
+    }
     line = run.usage["peft"][0]
     assert line.startswith("vllm serve") and "--max-lora-rank 8" in line and "--chat-template" in line and "--lora-modules out=" in line
 
@@ -86,15 +103,15 @@ def test_a_merged_bf16_base_stays_bf16(base, tmp_path, project, train):
 
 
 def test_checkpoints_are_adapters_of_their_own(run, host):
-    opened = pipeline.open_run(host, run.run.path)
-    names = opened.adapters([p for p in run.run.checkpoints()[:2]])
+    there = opened.open_run(host, run.run.path)
+    names = there.adapters([p for p in run.run.checkpoints()[:2]])
     assert list(names) == [p.name for p in run.run.checkpoints()[:2]]
 
 
 def test_base_and_adapter_differ_and_switch_on_one_loaded_base(run, host):
-    opened = pipeline.open_run(host, run.run.path)
-    responder = opened.responder(opened.adapters())
-    prompt = [opened.prompt(QUESTION)]
+    there = opened.open_run(host, run.run.path)
+    responder = there.responder(there.adapters())
+    prompt = [there.prompt(QUESTION)]
     base_says, adapter_says = responder.respond(prompt, None, max_new_tokens=8), responder.respond(prompt, "out", max_new_tokens=8)
     assert base_says != adapter_says and responder.respond(prompt, None, max_new_tokens=8) == base_says
     warm = [responder.respond(prompt, "out", max_new_tokens=8, temperature=2.0, seed=seed)[0] for seed in (1, 1, 2)]
@@ -109,11 +126,11 @@ def test_the_runs_folder_may_move_and_its_data_may_be_gone(run, host, tmp_path):
     manifest = json.loads((moved / "manifest.json").read_text(encoding="utf-8"))
     manifest["config"]["train_data_dir"] = "/gone"
     (moved / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    assert "assistant" in pipeline.open_run(host, moved).prompt("x")
+    assert "assistant" in opened.open_run(host, moved).prompt("x")
 
 
 def test_evaluation_asks_only_held_out_rows(run, host):
-    result = pipeline.evaluate(host, pipeline.open_run(host, run.run.path), None, lambda done, total: None)
+    result = opened.evaluate(host, opened.open_run(host, run.run.path), None, lambda done, total: None)
     held = {row["where"] for row in run.run.manifest()["data"]["rows"] if row["split"] == "held-out"}
     assert {row["where"] for row in result["rows"]} == held and result["examples"] == len(held)
     assert set(result["scores"]) == {"cites anything", "cites the right article", "equals the reference"}
@@ -177,10 +194,13 @@ def test_only_the_answer_counts_in_the_loss(base):
     """Changing an unlearned token's label must not change the loss; changing a learned one must."""
     import torch
     from loraforge_text.bases import read_base
-    from loraforge_text.causal_lm import CausalTrainee, _tokenizer
+    from loraforge_text.causal_lm import (
+        CausalTrainee,
+        _tokenizer,
+        load_model,
+    )
 
     from loraforge import RunConfig, Span, lora
-    from loraforge_text.causal_lm import load_model  # noqa: I001
 
     torch.manual_seed(0)
     attached = lora.attach(load_model(base, "fp32", torch.device("cpu")), RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.0))
@@ -190,7 +210,9 @@ def test_only_the_answer_counts_in_the_loss(base):
     batch = trainee.collate([example])
     learned = (batch["labels"] != -100).sum()
     assert trainee.weight(batch) == float(learned) == sum(example["learned"])
-    assert batch["labels"][0][batch["labels"][0] != -100].tolist() == [i for i, learn in zip(example["ids"], example["learned"], strict=True) if learn]
+    assert batch["labels"][0][batch["labels"][0] != -100].tolist() == [
+        i for i, learn in zip(example["ids"], example["learned"], strict=True) if learn
+    ]
     # By hand: the mean of -log p over exactly these tokens.
     logits = trainee.model(batch["input_ids"], use_cache=False).logits[0].detach().log_softmax(-1)
     places = [i for i, learn in enumerate(example["learned"]) if learn]
@@ -216,7 +238,7 @@ def test_chat_remembers_switches_and_ends(run, host, monkeypatch, command):
 def test_chat_gives_the_whole_conversation_to_the_model(run, host):
     from loraforge_text.chat import Session
 
-    opened = pipeline.open_run(host, run.run.path)
+    there = opened.open_run(host, run.run.path)
     seen = []
 
     class Fake:
@@ -224,10 +246,13 @@ def test_chat_gives_the_whole_conversation_to_the_model(run, host):
             seen.append(prompts[0])
             return ["A"]
 
-    session = Session(opened, ["out"], False)
+    session = Session(there, ["out"], False)
     session.ask("一", Fake(), {})
     session.ask("二", Fake(), {})
-    assert seen[1] == "<|im_start|>user\n一<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\n二<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        seen[1]
+        == "<|im_start|>user\n一<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\n二<|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,11 @@ GEMMA = (
     "+ message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 GEMMA_TOKENS = {"special": ("<pad>", "<start_of_turn>", "<end_of_turn>", "<eos>", "<bos>"), "eos": "<eos>", "bos": "<bos>"}
-LLAMA3_TOKENS = {"special": ("<pad>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|begin_of_text|>"), "eos": "<|eot_id|>",
-                 "bos": "<|begin_of_text|>"}
+LLAMA3_TOKENS = {
+    "special": ("<pad>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|begin_of_text|>"),
+    "eos": "<|eot_id|>",
+    "bos": "<|begin_of_text|>",
+}
 
 
 def test_chatml_learns_the_answer_and_its_stop_token_and_not_the_line_break_after_it(tmp_path):
@@ -193,7 +196,9 @@ def test_a_format_whose_stop_token_the_base_lacks_is_refused(tmp_path):
 
 
 def test_llama2_as_its_authors_write_it(tmp_path):
-    template = prepared(base_in(tmp_path, chat_template=None, special=("<unk>", "<s>", "</s>"), eos="</s>", bos="<s>"), "llama2", system="S")
+    template = prepared(
+        base_in(tmp_path, chat_template=None, special=("<unk>", "<s>", "</s>"), eos="</s>", bos="<s>"), "llama2", system="S"
+    )
     assert text(template.render(conversation("q2", "a2", history=(("q1", "a1"),)))) == (
         "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nq1 [/INST]« a1 </s>»<s>[INST] q2 [/INST]« a2 </s>»"
     )
@@ -281,7 +286,9 @@ def test_a_token_across_the_border_is_cut_as_a_server_would(tmp_path):
     folder = base_in(tmp_path)
     tokenizer = tokenizer_of(folder)
     merged = tokenizer.encode("the", add_special_tokens=False)
-    word = next(w for w in ("period", "notice", "thirty", "days", "the", "is") if len(tokenizer.encode(w, add_special_tokens=False).ids) == 1)
+    word = next(
+        w for w in ("period", "notice", "thirty", "days", "the", "is") if len(tokenizer.encode(w, add_special_tokens=False).ids) == 1
+    )
     encoded = encode(tokenizer, [Span(word[:1]), Span(word[1:], learn=True)])
     assert [p.text for p in pieces(tokenizer, encoded)] == [word[:1], word[1:]]
     assert list(encoded.ids) == [i for part in (word[:1], word[1:]) for i in tokenizer.encode(part, add_special_tokens=False).ids]

@@ -1,0 +1,95 @@
+"""The examples of a run: read, rendered, looked at, split. Torch is not imported."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import DataError
+from .interfaces import Examination, Template
+from .messages import speaker
+from .planning import Plan
+from .types import Record, Span
+
+say = speaker(__name__)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The examples of a run, rendered and looked at. ``heldout`` are indices of ``records``."""
+
+    records: tuple[Record, ...]
+    texts: tuple[Sequence[Span], ...]
+    heldout: frozenset[int]
+    template: Template[Any]
+    examination: Examination
+    notes: tuple[str, ...]
+
+    def pick(self, heldout: bool) -> list[int]:
+        """The indices of one side of the split."""
+        return [i for i in range(len(self.records)) if (i in self.heldout) == heldout]
+
+    def digest(self) -> str:
+        """SHA-256 over the content of all rows, in order."""
+        return hashlib.sha256("".join(record.fingerprint() for record in self.records).encode()).hexdigest()
+
+
+def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None) -> Data:
+    """Reads, renders, examines and splits the examples.
+
+    Raises:
+        DataError: with every row that cannot be used, unless ``on_bad_row`` is skip.
+    """
+    notes: list[str] = []
+
+    def remember(text: str) -> None:
+        notes.append(text)
+        note(text)
+
+    records: list[Record] = list(plan.loader.load(plan.config, plan.keys, remember))
+    if not records:
+        raise DataError(say("there are no examples in {path}.", path=plan.config.metadata_path or plan.config.train_data_dir))
+    template = plan.template.prepare(plan.config, plan.keys, records)
+    texts: list[Sequence[Span]] = []
+    problems: dict[int, str] = {}
+    for index, record in enumerate(records):
+        try:
+            texts.append(template.render(record))
+        except DataError as error:
+            texts.append(())
+            problems[index] = str(error)
+    examination = plan.family.examine(plan.config, plan.keys, list(zip(records, texts, strict=True)))
+    problems = {**examination.problems, **problems}
+    lines = [f"{records[i].where}: {problems[i]}" for i in sorted(problems)]
+    if lines and plan.config.on_bad_row == "stop":
+        hint = say("on_bad_row: skip leaves such rows out and goes on.")
+        raise DataError([*lines, say("{n} of {all} rows cannot be used. {hint}", n=len(lines), all=len(records), hint=hint)])
+    for line in lines:
+        remember(say("skipped: {line}", line=line))
+    good = [i for i in range(len(records)) if i not in problems]
+    if not good:
+        raise DataError([*lines, say("no row can be used.")])
+    if examination.shown:
+        examination = Examination({}, examination.facts, [examination.shown[i] for i in good])
+    kept = tuple(records[i] for i in good)
+    return Data(kept, tuple(texts[i] for i in good), split(kept, plan.config.eval_ratio), template, examination, tuple(notes))
+
+
+def split(records: Sequence[Record], ratio: float) -> frozenset[int]:
+    """The indices that are held out: those whose content hash falls below ``ratio``.
+
+    A row's side depends on that row alone, so it stays when rows are appended, and equal rows never stand on both sides. Very small
+    data still get one held-out row.
+    """
+    if ratio <= 0 or len(records) < 2:
+        return frozenset()
+    points = [int(record.fingerprint()[:16], 16) / 16**16 for record in records]
+    chosen = frozenset(i for i, point in enumerate(points) if point < ratio)
+    if len(chosen) == len(records):
+        return chosen - {max(chosen, key=lambda i: points[i])}
+    if not chosen:
+        lowest = min(points)
+        chosen = frozenset(i for i, point in enumerate(points) if point == lowest)
+    return chosen if len(chosen) < len(records) else frozenset()

@@ -1,0 +1,81 @@
+"""What is said about YAML keys, derived from their declarations: tables for people, a JSON Schema for editors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .config import Keys, plain
+from .messages import speaker
+
+say = speaker(__name__)
+
+
+def schema(owners: Sequence[type[Keys]]) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a config file, for editors that complete YAML."""
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for owner in owners:
+        part = owner.model_json_schema()
+        properties.update(part.get("properties", {}))
+        required += part.get("required", [])
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """One key as people read about it."""
+
+    name: str
+    owner: str
+    kind: str
+    default: str
+    help: str
+
+
+def describe(owner: str, keys: type[Keys]) -> list[KeyInfo]:
+    """The keys of one owner, for ``loraforge keys`` and ``docs/config.md``."""
+    found = []
+    for name, part in keys.model_json_schema()["properties"].items():
+        info = keys.model_fields[name]
+        if info.is_required():
+            default = say("(required)")
+        elif info.default_factory is not None:
+            default = "{}"
+        else:
+            default = "" if info.default is None else plain(info.default).strip("'")
+        found.append(KeyInfo(name, owner, _kind(part), default, say(info.description or "")))
+    return found
+
+
+def _kind(part: Mapping[str, Any]) -> str:
+    """A JSON Schema type with its bounds, in words."""
+    options = [option for option in part.get("anyOf", [part]) if option.get("type") != "null"]
+    words = []
+    for option in options:
+        if "enum" in option:
+            words.append(" | ".join(str(choice) for choice in option["enum"]))
+            continue
+        names = {
+            "integer": say("whole number"),
+            "number": say("number"),
+            "string": say("text"),
+            "boolean": say("true or false"),
+            "array": say("list"),
+            "object": say("name: value lines"),
+        }
+        word = names.get(option.get("type", ""), "")
+        bounds = [
+            f"{sign} {plain(option[key])}"
+            for key, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
+            if key in option
+        ]
+        words.append(" ".join([word, *([f"({', '.join(bounds)})"] if bounds else [])]))
+    return say(" or ").join(words)

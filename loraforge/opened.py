@@ -1,0 +1,117 @@
+"""A finished run that is used: sampled, evaluated, exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from .config import RunConfig
+from .errors import RunError
+from .interfaces import ModelFamily, Responder, Task, Template
+from .messages import speaker
+from .pipeline import make_accelerator, quiet_libraries
+from .planning import plan
+from .rundir import RunDir
+from .types import Adapter, prompt_of
+
+if TYPE_CHECKING:
+    from .plugins import PluginHost
+
+say = speaker(__name__)
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that is there to be used: sampled, evaluated, exported."""
+
+    run: RunDir
+    task: Task[Any]
+    template: Template[Any]
+    family: ModelFamily
+    config: RunConfig
+    manifest: Mapping[str, Any]
+
+    def prompt(self, question: str) -> str:
+        """The text that the model is given for a question: the same template that was trained."""
+        return prompt_of(self.template.render(self.task.ask(question)))
+
+    def adapters(self, others: Sequence[Path] = ()) -> dict[str, Adapter]:
+        """This run's adapter, or ``others`` instead, by name. Each may be a run's folder or an adapter's.
+
+        Raises:
+            RunError: if one cannot be read.
+        """
+        from . import lora
+
+        found: dict[str, Adapter] = {}
+        for path in others or [self.run.path]:
+            folder = path / "adapter" if (path / "adapter" / "adapter_config.json").exists() else path
+            name = path.name if path.name != "adapter" else path.parent.name
+            while name in found or "." in name:  # two checkpoints of different runs may have one name; torch allows no dot
+                name = name.replace(".", "_") if "." in name else f"{name}+"
+            found[name] = lora.read_peft(folder)
+        return found
+
+    def responder(self, adapters: Mapping[str, Adapter]) -> Responder:
+        """The base with these adapters on this machine's device."""
+        quiet_libraries()
+        accelerator, config = make_accelerator(self.config)
+        return self.family.open(config, adapters, accelerator.device)
+
+
+def open_run(host: PluginHost, folder: Path) -> OpenRun:
+    """The run in ``folder``.
+
+    Raises:
+        RunError: if it is none, or its plugins are missing.
+    """
+    run = RunDir(folder)
+    manifest = run.manifest()
+    try:
+        task = host.task(str(manifest["task"]))
+        family = cast(ModelFamily, host.component("loraforge_model_families", task.name, str(manifest["family"])))
+        template = cast("Template[Any]", host.component("loraforge_templates", task.name, str(manifest["template"]["name"])))
+        config = RunConfig(**{k: v for k, v in manifest["config"].items() if k in RunConfig.model_fields})
+        return OpenRun(run, task, template.recall(manifest["template"]), family, config, manifest)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(say("{path} cannot be read: {error}.", path=run.manifest_file, error=repr(error))) from None
+
+
+def evaluate(host: PluginHost, opened: OpenRun, limit: int | None, tick: Callable[[int, int], None]) -> dict[str, Any]:
+    """Base and adapter on the same held-out examples of a run.
+
+    Args:
+        limit: at most so many examples.
+        tick: called with (done, all) answers.
+
+    Returns:
+        ``scores``: measure -> {"base": share, "adapter": share}; ``losses``; ``rows``: every question with both answers and the reference.
+    """
+    planned = plan(host, opened.task.name, opened.run.config_file)
+    heldout = {row["sha256"] for row in opened.manifest["data"]["rows"] if row["split"] == "held-out"}
+    records = [r for r in planned.loader.load(planned.config, planned.keys, lambda text: None) if r.fingerprint() in heldout][:limit]
+    if not records:
+        raise RunError(say("{path}: none of the run's held-out examples is in its data any more.", path=opened.run.path))
+    prompts = [prompt_of(opened.template.render(record)) for record in records]
+    responder = opened.responder(opened.adapters())
+    name = next(iter(opened.adapters()))
+    answers: dict[str, list[str]] = {"base": [], "adapter": []}
+    for side, adapter in (("base", None), ("adapter", name)):
+        for prompt in prompts:
+            answers[side].append(str(responder.respond([prompt], adapter)[0]))
+            tick(len(answers["base"]) + len(answers["adapter"]), 2 * len(prompts))
+    judged = {side: [opened.task.judge(r, a) for r, a in zip(records, given, strict=True)] for side, given in answers.items()}
+    measures = sorted({measure for scores in judged["adapter"] for measure in scores})
+    scores = {m: {side: _mean([s[m] for s in judged[side] if m in s]) for side in judged} for m in measures}
+    rows = [
+        {"where": r.where, "question": opened.task.question(r), "reference": opened.task.answer(r), "base": b, "adapter": a}
+        for r, b, a in zip(records, answers["base"], answers["adapter"], strict=True)
+    ]
+    losses = {side: opened.manifest["metrics"].get(key) for side, key in (("base", "held_out_loss_base"), ("adapter", "held_out_loss"))}
+    return {"run": str(opened.run.path), "examples": len(records), "scores": scores, "losses": losses, "rows": rows}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,168 @@
+"""An adapter in a folder of PEFT's layout, checked against what was trained. Imports torch when it is imported."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .errors import ExportError, RunError
+from .messages import speaker
+from .types import Adapter
+
+say = speaker(__name__)
+
+# Below this relative error a written file counts as what was trained: far above float32 rounding, far below any wrong scale.
+TOLERANCE = 1e-4
+_PROBES = 16
+
+
+def probe(name: str, delta: Tensor) -> Tensor:
+    """Sixteen numbers that tell one weight change from another: a fixed random projection of what it does to a fixed random input.
+
+    Args:
+        name: the module's name, which seeds the projection.
+        delta: (out, in).
+    """
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    x = torch.randn(delta.shape[1], generator=generator)
+    projection = torch.randn(_PROBES, delta.shape[0], generator=generator)
+    return projection @ (delta @ x)
+
+
+_PREFIX = "base_model.model."
+
+
+def write_peft(adapter: Adapter, folder: Path) -> None:
+    """Writes ``adapter_config.json`` (sorted: peft's own differs from run to run) and ``adapter_model.safetensors``, with what
+    LoRAForge knows beside them in ``loraforge.json``; then reads the file back and compares it with the probes.
+
+    Raises:
+        ExportError: if what the file says is not what was trained.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "base_model_name_or_path": adapter.base_folder or adapter.base_model,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": adapter.alpha,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "peft_version": metadata.version("peft"),
+        "r": adapter.rank,
+        "revision": adapter.facts.get("revision"),
+        "target_modules": list(adapter.targets),
+        "task_type": adapter.facts.get("peft_task_type"),
+        "use_dora": adapter.dora,
+        "use_rslora": False,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    # One metadata key only: safetensors writes several in random order, and two equal runs must give equal bytes.
+    tensors = {_PREFIX + name: tensor for name, tensor in adapter.tensors.items()}
+    safetensors.torch.save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+    own = {
+        "base_model": adapter.base_model,
+        "facts": dict(adapter.facts),
+        "probes": {name: [round(float(x), 9) for x in values] for name, values in sorted(adapter.probes.items())},
+    }
+    (folder / "loraforge.json").write_text(json.dumps(own, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    verify(read_peft(folder))
+
+
+def verify(adapter: Adapter) -> None:
+    """Compares alpha / rank * B @ A with what the trained model did.
+
+    Raises:
+        ExportError: naming the modules that differ.
+    """
+    wrong = []
+    for name in adapter.modules:
+        delta = (
+            adapter.alpha
+            / adapter.rank
+            * adapter.tensors[f"{name}.lora_B.weight"].flatten(1)
+            @ adapter.tensors[f"{name}.lora_A.weight"].flatten(1)
+        )
+        if differs(adapter, name, delta):
+            wrong.append(name)
+    refuse(wrong)
+
+
+def differs(adapter: Adapter, name: str, delta: Tensor) -> bool:
+    """Whether ``delta`` (out, in) is another weight change than the one that was trained on module ``name``; unknown without probes."""
+    if name not in adapter.probes:
+        return False
+    got, wanted = probe(name, delta), adapter.probes[name]
+    error = float((got - wanted).norm() / wanted.norm().clamp_min(1e-12))
+    return not error <= TOLERANCE  # not a number differs too
+
+
+def refuse(wrong: Sequence[str]) -> None:
+    """Raises ExportError if there are modules that differ."""
+    if wrong:
+        raise ExportError(
+            say(
+                "the file would not do what was trained; nothing was written. Modules that differ: {names}",
+                names=", ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else ""),
+            )
+        )
+
+
+def read_peft(folder: Path) -> Adapter:
+    """The adapter in a folder of PEFT's layout, ours or anybody's.
+
+    Raises:
+        RunError: if it is no LoRA, is damaged, or has scales that an ``Adapter`` cannot hold.
+    """
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        loaded = safetensors.torch.load_file(folder / "adapter_model.safetensors")
+        own_file = folder / "loraforge.json"
+        own = json.loads(own_file.read_text(encoding="utf-8")) if own_file.exists() else {}
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name if error.filename else "adapter_model.safetensors"
+        raise RunError(say("{folder} is no adapter folder: it has no {file}.", folder=folder, file=missing)) from None
+    except Exception as error:  # safetensors and json raise several kinds; each means the same to the user
+        raise RunError(say("{folder}: the adapter cannot be read: {error}", folder=folder, error=error)) from None
+    unusable = [key for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication") if config.get(key)]
+    if config.get("peft_type") != "LORA" or unusable:
+        raise RunError(
+            say(
+                "{folder}: only plain LoRA adapters can be read; this one has {what}.",
+                folder=folder,
+                what=", ".join(unusable) or config.get("peft_type"),
+            )
+        )
+    rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    if config.get("use_rslora"):
+        alpha *= math.sqrt(rank)
+    whole = max(1, round(alpha))
+    tensors = {}
+    for name, tensor in loaded.items():
+        value = tensor.float()
+        if alpha != whole and name.endswith("lora_B.weight"):
+            value = value * (alpha / whole)
+        tensors[name.removeprefix(_PREFIX)] = value
+    targets = config.get("target_modules") or []
+    return Adapter(
+        tensors=dict(sorted(tensors.items())),
+        rank=rank,
+        alpha=whole,
+        targets=tuple(sorted(targets)) if not isinstance(targets, str) else (targets,),
+        probes={name: torch.tensor(values) for name, values in own.get("probes", {}).items()},
+        base_model=own.get("base_model") or config.get("base_model_name_or_path") or "",
+        base_folder=config.get("base_model_name_or_path"),
+        dora=bool(config.get("use_dora")),
+        facts=cast(Mapping[str, Any], own.get("facts", {})),
+    )

@@ -1,0 +1,179 @@
+"""A config and the components that it names: ``plan()``. Nothing is loaded and torch is not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from .config import Keys, KeySet, RunConfig, advice, resolve_base, validate
+from .errors import ConfigError, PluginError
+from .interfaces import Exporter, Loader, ModelFamily, Task, Template
+from .messages import speaker
+from .yamlfile import Source, read
+
+if TYPE_CHECKING:
+    from .plugins import PluginHost
+
+say = speaker(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A validated config with the components that it names."""
+
+    task: Task[Any]
+    loader: Loader[Any]
+    template: Template[Any]
+    family: ModelFamily
+    exporters: tuple[Exporter, ...]
+    config: RunConfig
+    keys: KeySet
+    advice: tuple[str, ...]
+
+
+def plan(host: PluginHost, task_name: str, path: Path, overrides: Sequence[str] = (), *, paths: bool = True) -> Plan:
+    """Reads and validates a config for ``loraforge train TASK``.
+
+    Raises:
+        ConfigError, PluginError: with everything that is wrong.
+    """
+    task = host.task(task_name)
+    source = read(path, overrides)
+    problems = _task_problems(task, source)
+
+    def pick(choose: Callable[[], Any]) -> Any:
+        try:
+            return choose()
+        except PluginError as error:
+            problems.extend(error.problems)
+            return None
+
+    loader = pick(lambda: host.component("loraforge_data_loaders", task.name, _raw(source, "data_loader") or task.loader))
+    template = pick(lambda: _template(host, task, _raw(source, "prompt_template")))
+    family = pick(lambda: _family(host, task, source))
+    wanted = source.values["export"].value if "export" in source.values else None
+    names = wanted if isinstance(wanted, list) else task.exporters
+    exporters = [pick(lambda n=name: host.component("loraforge_exporters", task.name, str(n))) for name in names]  # type: ignore[misc]
+    components = [c for c in (loader, template, family, *exporters) if c is not None]
+    owners = _owners(task, components)
+    try:
+        keys = validate(source, owners, paths=paths)
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *problems]) from None
+    if problems:
+        raise ConfigError(problems)
+    return Plan(task, loader, template, family, tuple(exporters), keys[RunConfig], keys, tuple(advice(keys, source)))
+
+
+def owners_of(host: PluginHost, task: Task[Any]) -> list[tuple[str, type[Keys]]]:
+    """Every owner of keys that a run of ``task`` may have, named for people: for ``loraforge keys``."""
+    found: list[tuple[str, type[Keys]]] = [("core", RunConfig), (f"task {task.name}", task.keys)]
+    for hook, kind in (
+        ("loraforge_data_loaders", "loader"),
+        ("loraforge_templates", "template"),
+        ("loraforge_model_families", "family"),
+        ("loraforge_exporters", "exporter"),
+    ):
+        for name, (component, _) in sorted(host.components(hook, task.name).items()):
+            if component.keys.model_fields and component.keys not in [keys for _, keys in found]:
+                found.append((f"{kind} {name}", component.keys))
+    return found
+
+
+def _owners(task: Task[Any], components: Sequence[Any]) -> list[type[Keys]]:
+    """The owners of keys of one run, each once.
+
+    Raises:
+        PluginError: if one key has two owners.
+    """
+    owners: list[type[Keys]] = []
+    claimed: dict[str, type[Keys]] = {}
+    problems = []
+    for owner in [RunConfig, task.keys, *(component.keys for component in components)]:
+        if owner in owners:
+            continue
+        owners.append(owner)
+        for key in owner.model_fields:
+            if key in claimed:
+                problems.append(
+                    say(
+                        "the key '{key}' is declared by {first} and by {second}.", key=key, first=_label(claimed[key]), second=_label(owner)
+                    )
+                )
+            claimed.setdefault(key, owner)
+    if problems:
+        raise PluginError(problems)
+    return owners
+
+
+def _label(owner: type[Keys]) -> str:
+    return f"{owner.__module__}.{owner.__qualname__}"
+
+
+def _raw(source: Source, key: str) -> str:
+    value = source.values[key].value if key in source.values else None
+    return "" if value is None else str(value)
+
+
+def _task_problems(task: Task[Any], source: Source) -> list[str]:
+    """A ``task_type`` that contradicts the command line."""
+    written = source.values.get("task_type")
+    if written is None or written.value is None or written.value in (task.name, *task.aliases):
+        return []
+    return [
+        say(
+            "{where}: task_type is '{value}', but the command says '{task}'. Change one of them.",
+            where=written.where,
+            value=written.value,
+            task=task.name,
+        )
+    ]
+
+
+def _template(host: PluginHost, task: Task[Any], wanted: str) -> Any:
+    """By name; else the one that recognises the value; else an error that lists the names."""
+    if not wanted:
+        return host.component("loraforge_templates", task.name, task.template)
+    there = host.components("loraforge_templates", task.name)
+    if wanted not in there:
+        for component, _ in there.values():
+            if cast("Template[Any]", component).recognises(wanted):
+                return component
+    return host.component("loraforge_templates", task.name, wanted)
+
+
+def _family(host: PluginHost, task: Task[Any], source: Source) -> Any:
+    """By name; else the one that recognises the base.
+
+    Raises:
+        PluginError: if none or several do.
+    """
+    named = _raw(source, "model_family")
+    if named:
+        return host.component("loraforge_model_families", task.name, named)
+    base = resolve_base(source)
+    if not base:
+        return None  # validate says that the key is missing
+    there = host.components("loraforge_model_families", task.name)
+    fitting = [name for name, (family, _) in there.items() if cast(ModelFamily, family).recognises(base)]
+    where = source.values["base_model"].where
+    if len(fitting) > 1:
+        raise PluginError(
+            say(
+                "{where}: several model families take '{base}': {names}. Choose one with model_family.",
+                where=where,
+                base=base,
+                names=", ".join(fitting),
+            )
+        )
+    if not fitting:
+        helps = "; ".join(f"{name}: {say(family.help)}" for name, (family, _) in sorted(there.items())) or say("none")
+        raise PluginError(
+            [
+                say("{where}: no model family takes base_model '{base}'. There are: {helps}", where=where, base=base, helps=helps),
+                *host.broken(),
+            ]
+        )
+    return there[fitting[0]][0]
