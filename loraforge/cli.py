@@ -107,9 +107,12 @@ def train(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
         raise click.UsageError(say("--resume and --fresh exclude each other."))
     plan = pipeline.plan(host, task, config, overrides)
     console = report.console(stderr=as_json)
-    report.headline(console, plan, config)
-    host.register(Progress(console, plan.task.unit), "progress", "loraforge")
+    if pipeline.is_main_process():
+        report.headline(console, plan, config)
+        host.register(Progress(console, plan.task.unit), "progress", "loraforge")
     outcome = pipeline.run(plan, host, resume=resume, fresh=fresh)
+    if not pipeline.is_main_process():
+        return
     for line in host.failures:
         click.echo(line, err=True)
     if as_json:

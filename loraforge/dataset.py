@@ -85,7 +85,7 @@ def split(records: Sequence[Record], ratio: float) -> frozenset[int]:
     """
     if ratio <= 0 or len(records) < 2:
         return frozenset()
-    points = [int(record.fingerprint()[:16], 16) / 16**16 for record in records]
+    points = [int(record.fingerprint()[32:48], 16) / 16**16 for record in records]
     chosen = frozenset(i for i, point in enumerate(points) if point < ratio)
     if len(chosen) == len(records):
         return chosen - {max(chosen, key=lambda i: points[i])}

@@ -112,6 +112,15 @@ class Lora:
             if isinstance(module, LoraLayer):
                 yield name, module
 
+    def count(self) -> tuple[int, int]:
+        """(trained, all) parameters of the model with the adapter on it. 4-bit weights are packed, two in a byte."""
+        trained = total = 0
+        for parameter in self.model.parameters():
+            packed = 2 * parameter.element_size() if type(parameter).__name__ == "Params4bit" else 1
+            total += parameter.numel() * packed
+            trained += parameter.numel() if parameter.requires_grad else 0
+        return trained, total
+
     def adapter(self, base_folder: str | None = None, facts: Mapping[str, Any] | None = None) -> Adapter:
         """What has been learned so far, detached: every scale folded, with probes taken from the live layers."""
         rank, alpha = self.config.lora_rank, self.config.alpha

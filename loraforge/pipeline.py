@@ -61,6 +61,25 @@ def quiet_libraries() -> None:
     transformers.logging.disable_progress_bar()
 
 
+def is_main_process() -> bool:
+    """Whether this process speaks and writes: the only one, or the first of those that torchrun started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _occupied(folder: RunDir) -> str:
+    """What can be done about a run that is already in output_dir."""
+    with contextlib.suppress(RunError):
+        if folder.manifest().get("status") == rundir.FINISHED:
+            return say(
+                "{path} already holds a finished run. --fresh renames it and trains anew, --set output_dir=... trains beside it.",
+                path=folder.path,
+            )
+    return say(
+        "{path} already holds a run. --resume continues it, --fresh renames it and trains anew, --set output_dir=... trains beside it.",
+        path=folder.path,
+    )
+
+
 def make_accelerator(config: RunConfig) -> tuple[Accelerator, RunConfig]:
     """The accelerator, and the config with ``precision: auto`` decided for its device."""
     import torch
@@ -94,22 +113,16 @@ def run(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = Fal
     started = time.time()
     folder = RunDir(Path(plan.config.output_dir))
     if folder.occupied() and not resume and not fresh:
-        raise RunError(
-            say(
-                "{path} already holds a run. --resume continues it, --fresh renames it and trains anew, "
-                "--set output_dir=... trains beside it.",
-                path=folder.path,
-            )
-        )
+        raise RunError(_occupied(folder))
     quiet_libraries()
-    host.tell(StageStarted("data", plan.config.metadata_path or plan.config.train_data_dir))
-    data = load_data(plan, lambda text: host.tell(StageStarted("data", text)))
-    host.tell(StageStarted("template", str(data.template.describe().get("reason", data.template.name))))
+    main = is_main_process()
+    tell = host.tell if main else lambda event: None
+    tell(StageStarted("data", plan.config.metadata_path or plan.config.train_data_dir))
+    data = load_data(plan, lambda text: tell(StageStarted("data", text)))
+    tell(StageStarted("template", str(data.template.describe().get("reason", data.template.name))))
     if not data.pick(heldout=False):
         raise DataError(say("eval_ratio leaves nothing to train on; there are {n} rows.", n=len(data.records)))
     accelerator, config = make_accelerator(plan.config)
-    main = accelerator.is_main_process
-    tell = host.tell if main else lambda event: None
     if main and folder.occupied() and fresh and not resume:
         tell(StageStarted("folder", say("the earlier run is now {path}", path=folder.set_aside())))
     accelerator.wait_for_everyone()
@@ -180,8 +193,7 @@ class _Session:
         # Before the adapter is made: its random start belongs to the seed too.
         set_seed(self.config.seed)
         trainee = self.plan.family.load(self.config, self.plan.keys, self.accelerator.device)
-        trainable = sum(p.numel() for p in trainee.model.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in trainee.model.parameters())
+        trainable, total = trainee.lora.count()
         self.tell(
             StageStarted(
                 "LoRA injection",

@@ -112,7 +112,7 @@ def test_the_effective_config_repeats_the_run(run, train, tmp_path):
 
 def test_a_second_run_does_not_touch_the_first(run, project, train):
     before = (run.adapter / "adapter_model.safetensors").read_bytes()
-    with pytest.raises(RunError, match="already holds a run. --resume continues it, --fresh renames it"):
+    with pytest.raises(RunError, match="already holds a finished run. --fresh renames it"):
         train(project())
     outcome = train(project(seed=1), fresh=True)
     kept = [p for p in run.path.parent.iterdir() if p.name.startswith("out.")]

@@ -150,6 +150,16 @@ def test_precisions(project, train, precision):
     assert outcome.run.manifest()["facts"]["precision"] == precision
 
 
+def test_four_bit_training(project, train):
+    """QLoRA, through the real bitsandbytes on the CPU."""
+    pytest.importorskip("bitsandbytes")
+    outcome = train(project(precision="4bit", epochs=1, export=["peft", "merged"]))
+    facts = outcome.run.manifest()["facts"]
+    plain = train(project("plain.yaml", output_dir=str(outcome.run.path) + "-plain", epochs=1)).run.manifest()["facts"]
+    assert facts["precision"] == "4bit" and facts["parameters"] == plain["parameters"]
+    assert outcome.metrics["held_out_loss"] < outcome.metrics["held_out_loss_base"]
+
+
 def test_checkpointing_activations_changes_nothing(project, train, tmp_path):
     import safetensors.torch
     import torch

@@ -1,0 +1,76 @@
+"""Writes docs/config.md and docs/cli.md from the code. ``--check`` only says whether they are up to date."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["LORAFORGE_LANG"] = "en"
+os.environ.pop("LORAFORGE_BLOCK", None)
+
+import click
+
+from loraforge.cli import cli
+from loraforge.keydocs import describe
+from loraforge.planning import owners_of
+from loraforge.plugins import PluginHost
+
+DOCS = Path(__file__).parent
+
+
+def config_page() -> str:
+    """Every key of every task, one table per owner."""
+    host = PluginHost(blocked=())
+    lines = [
+        "# Keys of the YAML file",
+        "",
+        "<!-- Written by docs/generate.py; edit the declarations in the code instead. -->",
+        "",
+        "A config is flat: `key: value`, one a line. `loraforge keys text` prints this page; `loraforge keys text --schema` prints",
+        "a JSON Schema for editors. Relative paths are looked up from the working directory first, from the config file's folder second.",
+    ]
+    for task in host.tasks():
+        for owner, keys in owners_of(host, host.task(task)):
+            lines += ["", f"## {owner}", "", "| key | default | what may stand there | what it does |", "|---|---|---|---|"]
+            for row in describe(owner, keys):
+                cells = [f"`{row.name}`", f"`{row.default}`" if row.default else "", row.kind, row.help]
+                lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def cli_page() -> str:
+    """``--help`` of every command that comes with the package."""
+    lines = ["# Commands", "", "<!-- Written by docs/generate.py; edit the docstrings in the code instead. -->", ""]
+    lines += ["Exit codes: 0 done, 2 something in the input, 1 anything else. Every command that reports takes `--json`."]
+    root = click.Context(cli, info_name="loraforge", terminal_width=100, max_content_width=100)
+    root.obj = PluginHost(blocked=("echo",))
+    pages = [("loraforge", cli, root)]
+    for name in cli.list_commands(root):
+        command = cli.get_command(root, name)
+        assert command is not None
+        pages.append(
+            (f"loraforge {name}", command, click.Context(command, info_name=name, parent=root, terminal_width=100, max_content_width=100))
+        )
+    for title, command, context in pages:
+        lines += ["", f"## {title}", "", "```text", command.get_help(context).rstrip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Writes or checks both pages."""
+    stale = []
+    for name, made in (("config.md", config_page()), ("cli.md", cli_page())):
+        file = DOCS / name
+        if file.exists() and file.read_text(encoding="utf-8") == made:
+            continue
+        stale.append(name)
+        if "--check" not in sys.argv:
+            file.write_text(made, encoding="utf-8", newline="\n")
+            print(f"wrote docs/{name}")
+    if "--check" in sys.argv and stale:
+        sys.exit(f"docs/{', docs/'.join(stale)} are out of date: run python docs/generate.py")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Nothing points left: who may import whom, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import loraforge
+
+ROOT = Path(__file__).parent.parent
+CORE = sorted((ROOT / "loraforge").glob("*.py"))
+PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
+
+# Each module may import those before it. ``hookspecs`` and ``plugins`` know the shapes of plugins only for the type checker.
+ORDER = [
+    "errors", "messages", "types", "events", "hookspecs", "yamlfile", "config", "keydocs", "interfaces", "plugins", "peftfile", "lora", "loop",
+    "rundir", "observers", "provenance", "planning", "dataset", "pipeline", "opened", "report", "cli", "testing", "__main__",
+]  # fmt: skip
+LAST = len(ORDER)
+
+
+def imports(file: Path) -> list[tuple[str, list[str], bool]]:
+    """(module, names, at the top) of every import that really happens; ``if TYPE_CHECKING`` does not."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    hidden = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    top = {id(node) for node in tree.body}
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            found += [(alias.name, [], id(node) in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+            if node.level and not node.module:
+                found += [("." + name, [], id(node) in top) for name in names]
+            else:
+                found.append(("." * node.level + (node.module or ""), names, id(node) in top))
+    return found
+
+
+@pytest.mark.parametrize("file", CORE, ids=lambda f: f.stem)
+def test_the_core_points_right_only_and_names_no_plugin(file):
+    if file.stem == "__init__":
+        return
+    assert file.stem in ORDER, "a new room needs a place in the order"
+    for module, _, _ in imports(file):
+        assert not module.startswith("loraforge_"), f"the core imports a plugin: {module}"
+        if module.startswith("."):
+            target = module.lstrip(".").split(".")[0]
+            if target in ORDER:
+                assert ORDER.index(target) < ORDER.index(file.stem), f"{file.stem} imports {target}"
+
+
+def test_the_loop_imports_only_the_events():
+    assert {m for m, _, _ in imports(ROOT / "loraforge" / "loop.py") if m.startswith(".")} == {".events"}
+
+
+@pytest.mark.parametrize("file", CORE, ids=lambda f: f.stem)
+def test_heavy_libraries_are_imported_where_they_are_needed(file):
+    heavy = {m.split(".")[0] for m, _, top in imports(file) if top} & {
+        "torch",
+        "transformers",
+        "peft",
+        "accelerate",
+        "safetensors",
+        "matplotlib",
+    }
+    assert not heavy or file.stem in ("lora", "peftfile"), heavy
+
+
+@pytest.mark.parametrize("file", PLUGINS, ids=lambda f: str(f.relative_to(ROOT / "plugins")))
+def test_plugins_use_only_the_public_api(file):
+    for module, names, top in imports(file):
+        if module == "loraforge":
+            assert set(names) <= {*loraforge.__all__, "lora"}, names
+        else:
+            assert not module.startswith("loraforge."), f"{module} is not public"
+        assert not (top and module.split(".")[0] in ("torch", "transformers", "peft")), f"{module} at the top makes --help slow"
+
+
+def test_all_names_of_the_public_api_exist_and_nothing_else():
+    for name in loraforge.__all__:
+        assert getattr(loraforge, name) is not None
+    assert sorted(loraforge.__all__) == sorted(dir(loraforge)) and len(set(loraforge.__all__)) == len(loraforge.__all__)
+    homes = {name for names in loraforge._HOMES.values() for name in names}
+    assert homes | {"hookimpl", "__version__"} == set(loraforge.__all__)
+
+
+def test_everything_is_annotated_and_no_function_is_endless():
+    for file in [*CORE, *PLUGINS]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                assert node.returns is not None, f"{file.name}: {node.name}"
+                assert node.end_lineno - node.lineno < 70, f"{file.name}: {node.name} is too long"
+
+
+def test_no_file_is_endless_and_there_is_no_junk_room():
+    for file in [*CORE, *PLUGINS]:
+        assert file.stem not in ("utils", "common", "helpers", "misc")
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file
+
+
+def test_every_public_function_and_class_says_what_it_is():
+    for file in [*CORE, *PLUGINS]:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree) or file.stem == "__main__", file
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                decorated = any("hook" in ast.dump(d) for d in node.decorator_list)
+                assert ast.get_docstring(node) or decorated, f"{file.name}: {node.name}"
+
+
+def test_the_product_stands_alone():
+    for file in [
+        *CORE,
+        *PLUGINS,
+        *(ROOT / "configs").rglob("*.yaml"),
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("*.md"),
+        ROOT / "pyproject.toml",
+    ]:
+        text = file.read_text(encoding="utf-8")
+        for word in ("/work/", "shared/", "/root/"):
+            assert word not in text, f"{file}: {word}"

@@ -1,0 +1,163 @@
+"""The documentation is true: hooks with their exact signatures, examples that load, commands and keys that exist."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from loraforge import hookspecs
+from loraforge.cli import cli
+from loraforge.plugins import PluginHost
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+HOOKS = {name: spec for name, spec in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("loraforge_")}
+
+
+def blocks(page: Path, *languages: str) -> list[tuple[int, str]]:
+    """(line, text) of the fenced blocks in these languages."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```(\w*)[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [(text[: m.start()].count("\n") + 1, m[2]) for m in found if m[1] in languages]
+
+
+def each(*languages: str) -> list:
+    return [pytest.param(page, text, id=f"{page.name}:{line}") for page in PAGES for line, text in blocks(page, *languages)]
+
+
+def signature(name: str) -> str:
+    return name + str(inspect.signature(HOOKS[name])).replace("'", "")
+
+
+# --- hooks -------------------------------------------------------------------------------------------------------------------
+
+
+def test_there_are_seven_hooks_and_their_headings_are_their_signatures():
+    page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    headings = [h.strip("` ") for h in re.findall(r"^## (.*loraforge_.*)$", page, re.MULTILINE)]
+    order = sorted(HOOKS, key=lambda name: HOOKS[name].__code__.co_firstlineno)
+    assert len(HOOKS) == 7 and headings == [signature(name) for name in order]
+
+
+@pytest.mark.parametrize("name", list(HOOKS))
+def test_the_example_below_a_hooks_heading_implements_it(name):
+    page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    section = page.split(signature(name), 1)[1]
+    assert f"def {name}(" in re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+
+
+def test_every_hook_is_reached_in_a_run(project, host, tmp_path):
+    from types import SimpleNamespace
+
+    from loraforge import hookimpl, pipeline
+
+    asked: list[str] = []
+
+    def implement(name: str):
+        if name == "loraforge_event":
+            return hookimpl(lambda event: asked.append(name), specname=name)
+        return hookimpl(lambda: asked.append(name), specname=name)
+
+    host.register(SimpleNamespace(**{name: implement(name) for name in HOOKS}), "listener")
+    pipeline.run(pipeline.plan(host, "text", project(epochs=1)), host)
+    host.commands([])
+    assert set(asked) == set(HOOKS)
+
+
+# --- examples ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "text"), [p for p in each("python") if p.values[0].name in ("hooks.md", "writing-plugins.md")])
+def test_every_plugin_example_is_a_whole_plugin(page, text, tmp_path, monkeypatch):
+    named = re.match(r"# ([\w/]+\.py)", text)
+    assert named, "the first line names the file"
+    file = tmp_path / Path(named[1]).name
+    file.write_text(text, encoding="utf-8")
+    if "def test_" in text or "hookimpl" not in text:
+        compile(text, str(file), "exec")
+        return
+    host = PluginHost([file], ())
+    info = next(i for i in host.plugins() if i.name == file.stem)
+    assert info.error is None and info.hooks, info
+    host.commands(cli.commands)
+    assert host.clashes() == [] and all(i.error is None for i in host.plugins() if i.name == file.stem)
+
+
+@pytest.mark.parametrize(("page", "text"), each("yaml"))
+def test_every_yaml_example_is_right(page, text, command, tmp_path, monkeypatch):
+    values = yaml.safe_load(text)
+    assert isinstance(values, dict)
+    monkeypatch.chdir(ROOT)
+    if "train_data_dir" not in values:
+        from loraforge import planning
+
+        known = {
+            k for _, owner in planning.owners_of(PluginHost(blocked=()), PluginHost(blocked=()).task("text")) for k in owner.model_fields
+        }
+        assert set(values) <= known, set(values) - known
+        return
+    file = tmp_path / "c.yaml"
+    file.write_text(text, encoding="utf-8")
+    code, _, err = command("check", "text", file)
+    assert code == 0, err
+
+
+def commands_in(text: str) -> list[list[str]]:
+    found = []
+    for line in text.replace("\\\n", " ").splitlines():
+        line = line.split("  #")[0].strip().removeprefix("$ ")
+        for part in re.split(r"\s*&&\s*", line):
+            if re.match(r"(\w+=\S+ )*loraforge( |$)", part):
+                words = shlex.split(part)
+                found.append(words[words.index("loraforge") + 1 :])
+    return found
+
+
+@pytest.mark.parametrize(("page", "words"), [pytest.param(page, words, id=f"{page.name}: {' '.join(words)[:60]}") for page in PAGES
+                                             for _, text in blocks(page, "sh", "bash", "console", "text", "") for words in commands_in(text)
+                                             if page.name != "cli.md"])  # fmt: skip
+def test_every_command_line_parses(page, words):
+    root = click.Context(cli, info_name="loraforge")
+    root.obj = PluginHost(blocked=())
+    own = [w for i, w in enumerate(words) if w == "-p" or (i and words[i - 1] == "-p")]
+    words = [w for i, w in enumerate(words) if w != "-p" and not (i and words[i - 1] == "-p")]
+    if not words or words[0].startswith("-"):
+        return
+    command = cli.get_command(root, words[0])
+    if command is None and own:
+        return  # the command of the plugin that the example has just written
+    assert command is not None, f"there is no command {words[0]}"
+    if "--help" not in words:
+        command.make_context(words[0], words[1:], parent=root, resilient_parsing=False)
+
+
+def test_the_readmes_two_commands_are_there():
+    for name in ("README.md", "README.zh-CN.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert re.search(r"^pip install -e \. && loraforge train text configs/legal\.yaml$", text, re.MULTILINE), name
+        assert re.search(r"^pip install -e '\.\[dev\]' && pytest$", text, re.MULTILINE), name
+
+
+def test_no_link_inside_the_project_is_dead():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if not target.startswith(("http", "mailto")):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_generated_pages_are_up_to_date():
+    done = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", ["index", "train-text", "deploy", "config", "cli", "writing-plugins", "hooks", "design"])
+def test_the_pages_exist_and_say_something(page):
+    assert len((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")) > 1000
