@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from . import __version__
+from . import __version__, about
 from .errors import LoraForgeError
 from .messages import speaker
-from .plugins import PluginHost
+from .options import CONFIG, JSON, RUN, SET, TASK, emit, host_of
 
 say = speaker(__name__)
 
@@ -41,34 +41,6 @@ class LoraForgeGroup(click.Group):
             raise click.UsageError(f"{error.message}{hint}{broken}", ctx) from None
 
 
-def host_of(ctx: click.Context) -> PluginHost:
-    """The plugins of this process run."""
-    root = ctx.find_root()
-    if root.obj is None:
-        root.obj = PluginHost(tuple(root.params.get("plugin_files") or ()))
-    host = root.obj
-    assert isinstance(host, PluginHost)
-    return host
-
-
-def emit(value: Any) -> None:
-    """JSON on standard output."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
-
-
-def _complete_task(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    return [name for name in host_of(ctx).tasks() if name.startswith(incomplete)]
-
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
-_TASK = click.argument("task", shell_complete=_complete_task)
-_CONFIG = click.argument("config", type=click.Path(path_type=Path))
-_SET = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Use this value instead of the config's. May be repeated."
-)
-_RUN = click.argument("run", type=click.Path(path_type=Path))
-
-
 @click.group(cls=LoraForgeGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "-p",
@@ -90,16 +62,17 @@ def cli(plugin_files: Sequence[Path]) -> None:
 
 
 @cli.command()
-@_TASK
-@_CONFIG
-@_SET
+@TASK
+@CONFIG
+@SET
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Rename an earlier run in output_dir out of the way and train anew.")
-@_JSON
+@JSON
 @click.pass_context
 def train(ctx: click.Context, task: str, config: Path, overrides: Sequence[str], resume: bool, fresh: bool, as_json: bool) -> None:
     """Train an adapter: data, training, export, in one go."""
     from . import pipeline, report
+    from .machine import is_main_process
     from .observers import Progress
 
     host = host_of(ctx)
@@ -107,11 +80,11 @@ def train(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
         raise click.UsageError(say("--resume and --fresh exclude each other."))
     plan = pipeline.plan(host, task, config, overrides)
     console = report.console(stderr=as_json)
-    if pipeline.is_main_process():
+    if is_main_process():
         report.headline(console, plan, config)
         host.register(Progress(console, plan.task.unit), "progress", "loraforge")
     outcome = pipeline.run(plan, host, resume=resume, fresh=fresh)
-    if not pipeline.is_main_process():
+    if not is_main_process():
         return
     for line in host.failures:
         click.echo(line, err=True)
@@ -122,11 +95,11 @@ def train(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
 
 
 @cli.command()
-@_TASK
-@_CONFIG
-@_SET
+@TASK
+@CONFIG
+@SET
 @click.option("--show", type=click.IntRange(min=0), default=0, metavar="N", help="Print N rows with what is learned in colour.")
-@_JSON
+@JSON
 @click.pass_context
 def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str], show: int, as_json: bool) -> None:
     """Find all that is wrong with a config and its data, without loading a model."""
@@ -159,7 +132,7 @@ def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
 
 
 @cli.command()
-@_RUN
+@RUN
 @click.argument("prompts", nargs=-1, required=True)
 @click.option("--base", is_flag=True, help="Show what the base model says beside it.")
 @click.option(
@@ -173,7 +146,7 @@ def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 always takes the likeliest word.")
 @click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), default=1.0, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For temperatures above 0.")
-@_JSON
+@JSON
 @click.pass_context
 def sample(
     ctx: click.Context,
@@ -209,9 +182,9 @@ def sample(
 
 
 @cli.command("eval")
-@_RUN
+@RUN
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many held-out examples.")
-@_JSON
+@JSON
 @click.pass_context
 def evaluate(ctx: click.Context, run: Path, limit: int | None, as_json: bool) -> None:
     """Ask base and adapter the same held-out questions and compare their answers."""
@@ -231,10 +204,10 @@ def evaluate(ctx: click.Context, run: Path, limit: int | None, as_json: bool) ->
 
 
 @cli.command()
-@_RUN
+@RUN
 @click.option("--to", "name", required=True, help="The exporter: see `loraforge list`.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write here instead of RUN/export/NAME.")
-@_JSON
+@JSON
 @click.pass_context
 def export(ctx: click.Context, run: Path, name: str, out: Path | None, as_json: bool) -> None:
     """Write a run's adapter again, or in another format."""
@@ -260,7 +233,7 @@ def export(ctx: click.Context, run: Path, name: str, out: Path | None, as_json: 
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("output"))
-@_JSON
+@JSON
 def runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER (by default ./output): base, data, date, held-out loss."""
     from . import report, rundir
@@ -277,82 +250,8 @@ def runs(folder: Path, as_json: bool) -> None:
         report.runs(report.console(), found, folder)
 
 
-@cli.command()
-@_TASK
-@click.option("--schema", is_flag=True, help="Print the JSON Schema for editors instead.")
-@_JSON
-@click.pass_context
-def keys(ctx: click.Context, task: str, schema: bool, as_json: bool) -> None:
-    """Explain every YAML key of a task."""
-    import dataclasses
-
-    from . import keydocs, planning, report
-
-    host = host_of(ctx)
-    owners = planning.owners_of(host, host.task(task))
-    if schema:
-        emit(keydocs.schema([owner for _, owner in owners]))
-        return
-    rows = [row for name, owner in owners for row in keydocs.describe(name, owner)]
-    if as_json:
-        emit([dataclasses.asdict(row) for row in rows])
-    else:
-        report.keys(report.console(), rows)
-
-
-@cli.command()
-@_JSON
-@click.pass_context
-def plugins(ctx: click.Context, as_json: bool) -> None:
-    """List the plugins, those that could not be used included."""
-    import dataclasses
-
-    from . import report
-
-    host = host_of(ctx)
-    host.commands(cli.commands)  # a clash of commands shows only when they are asked for
-    rows = host.plugins()
-    clashes = host.clashes()
-    if as_json:
-        emit({"plugins": [dataclasses.asdict(row) for row in rows], "clashes": clashes})
-    else:
-        report.plugins(report.console(), rows, clashes)
-
-
-@cli.command("list")
-@_JSON
-@click.pass_context
-def list_components(ctx: click.Context, as_json: bool) -> None:
-    """List what the plugins bring: tasks, loaders, templates, model families, exporters."""
-    from . import report
-    from .plugins import KINDS
-
-    host = host_of(ctx)
-    rows = [
-        {"kind": "task", "task": name, "name": name, "help": say(task.help), "plugin": plugin}
-        for name, (task, plugin) in host.tasks().items()
-    ]
-    for name in host.tasks():
-        for hook, kind in KINDS.items():
-            rows += [
-                {"kind": kind, "task": name, "name": part, "help": component.help, "plugin": plugin}
-                for part, (component, plugin) in host.components(hook, name).items()
-            ]
-    if as_json:
-        emit(rows)
-    else:
-        report.components(report.console(), rows, host.broken())
-
-
-@cli.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print the completion script of a shell: eval "$(loraforge completion bash)"."""
-    from click.shell_completion import get_completion_class
-
-    made = get_completion_class(shell)
-    assert made is not None
-    click.echo(made(cli, {}, "loraforge", "_LORAFORGE_COMPLETE").source())
+for _command in about.COMMANDS:
+    cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -360,6 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Windows consoles are not UTF-8 by themselves
             stream.reconfigure(encoding="utf-8", errors="replace")
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):  # before any library that reads them is imported
+        os.environ.setdefault(name, "1")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = cli.main(args=given, prog_name="loraforge", standalone_mode=False)

@@ -244,6 +244,7 @@ def _explain(source: Source, key: str, known: Mapping[str, tuple[type[Keys], Fie
 
 
 def plain(value: Any) -> str:
+    """A value as people write it: quoted text, 0.0002, true."""
     if isinstance(value, str):
         return repr(value)
     if isinstance(value, bool) or value is None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from .config import RunConfig
 from .errors import RunError
 from .interfaces import ModelFamily, Responder, Task, Template
+from .machine import make_accelerator, quiet_libraries
 from .messages import speaker
-from .pipeline import make_accelerator, quiet_libraries
 from .planning import plan
 from .rundir import RunDir
 from .types import Adapter, prompt_of

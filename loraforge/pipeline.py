@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import json
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -16,12 +13,14 @@ from typing import TYPE_CHECKING, Any, cast
 from . import rundir
 from .config import RunConfig
 from .dataset import Data, load_data
-from .errors import ConfigError, DataError, RunError, TrainingError
+from .errors import DataError, RunError, TrainingError
 from .events import CheckpointSaved, Exported, RunFailed, RunFinished, RunStarted, StageStarted
 from .interfaces import Exporter
+from .machine import device_name, is_main_process, make_accelerator, quiet_libraries
 from .messages import speaker
 from .planning import Plan, plan
-from .provenance import device_name, digest, hash_file, versions
+from .provenance import hash_file, versions
+from .resume import check_start, identity, newest_checkpoint, occupied
 from .rundir import RunDir
 from .types import Adapter
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from .loop import Loop
     from .plugins import PluginHost
 
-__all__ = ["Data", "Outcome", "Plan", "load_data", "make_accelerator", "plan", "quiet_libraries", "run", "write_export"]
+__all__ = ["Data", "Outcome", "Plan", "load_data", "plan", "run", "write_export"]
 
 say = speaker(__name__)
 
@@ -49,60 +48,6 @@ class Outcome:
     question: str
 
 
-def quiet_libraries() -> None:
-    """No telemetry and no advertising of the libraries that we call; what they warn of, we say ourselves."""
-    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
-        os.environ.setdefault(name, "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-
-
-def is_main_process() -> bool:
-    """Whether this process speaks and writes: the only one, or the first of those that torchrun started."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def _occupied(folder: RunDir) -> str:
-    """What can be done about a run that is already in output_dir."""
-    with contextlib.suppress(RunError):
-        if folder.manifest().get("status") == rundir.FINISHED:
-            return say(
-                "{path} already holds a finished run. --fresh renames it and trains anew, --set output_dir=... trains beside it.",
-                path=folder.path,
-            )
-    return say(
-        "{path} already holds a run. --resume continues it, --fresh renames it and trains anew, --set output_dir=... trains beside it.",
-        path=folder.path,
-    )
-
-
-def make_accelerator(config: RunConfig) -> tuple[Accelerator, RunConfig]:
-    """The accelerator, and the config with ``precision: auto`` decided for its device."""
-    import torch
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-
-    AcceleratorState._reset_state(True)  # a second run in one process may want another precision
-    # Without this, accelerate starts several processes on the CPU as if each were alone.
-    cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not torch.accelerator.is_available()
-    device = PartialState(cpu=cpu).device
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16", "4bit": "bf16"}[precision]
-    if precision == "fp16" and device.type == "cpu":
-        raise ConfigError(say("precision: fp16 needs a GPU; on the CPU use fp32 (or auto)."))
-    if config.optimizer == "adamw_8bit" and (device.type != "cuda" or importlib.util.find_spec("bitsandbytes") is None):
-        raise ConfigError(
-            say("optimizer: adamw_8bit needs an NVIDIA GPU and bitsandbytes (pip install 'loraforge[quantization]'); use adamw.")
-        )
-    return Accelerator(mixed_precision=mixed, cpu=cpu), config.model_copy(update={"precision": precision})
-
-
 def run(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = False) -> Outcome:
     """Trains, saves and exports.
 
@@ -113,7 +58,7 @@ def run(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = Fal
     started = time.time()
     folder = RunDir(Path(plan.config.output_dir))
     if folder.occupied() and not resume and not fresh:
-        raise RunError(_occupied(folder))
+        raise RunError(occupied(folder))
     quiet_libraries()
     main = is_main_process()
     tell = host.tell if main else lambda event: None
@@ -158,13 +103,13 @@ class _Session:
     # --- stages ------------------------------------------------------------------------------------------------------------
 
     def go(self, resume: bool) -> Outcome:
-        checkpoint = self._resumable() if resume else None
+        checkpoint = newest_checkpoint(self.folder, identity(self.plan, self.data)) if resume else None
         trainee, loop = self._load()
         done = 0
         if checkpoint is not None:
             self.tell(StageStarted("resume", str(checkpoint)))
             state, position = rundir.load_state(checkpoint)
-            self._check_initial(trainee, state)
+            check_start(self.folder, trainee, state["initial"])
             loop.restore(state["loop"])
             done = int(position["step"])
             self.metrics.update(position["metrics"])
@@ -206,7 +151,7 @@ class _Session:
                 ),
             )
         )
-        encoded = [trainee.encode(r, t) for r, t in zip(self.data.records, self.data.texts, strict=True)]
+        encoded = self._encode(trainee)
         train, heldout = self.data.pick(False), self.data.pick(True)
         loop = Loop(
             trainee,
@@ -238,6 +183,22 @@ class _Session:
             **self.data.examination.facts,
         }
         return trainee, loop
+
+    def _encode(self, trainee: Trainee) -> list[Any]:
+        """Every row as the trainee's example.
+
+        Raises:
+            DataError: with every row that the trainee refuses; a base whose tokenizer could not be asked earlier is asked here.
+        """
+        encoded, problems = [], []
+        for record, text in zip(self.data.records, self.data.texts, strict=True):
+            try:
+                encoded.append(trainee.encode(record, text))
+            except DataError as error:
+                problems.append(f"{record.where}: {error}")
+        if problems:
+            raise DataError(problems)
+        return encoded
 
     def _hear(self, event: Any) -> None:
         """Keeps the figures of the manifest while the loop's events pass through."""
@@ -305,49 +266,6 @@ class _Session:
             self._write_manifest(rundir.FAILED, error=reason)
         self.tell(RunFailed(self.folder.path, reason))
 
-    # --- resuming ----------------------------------------------------------------------------------------------------------
-
-    def _identity(self) -> dict[str, Any]:
-        """What must be equal for a run to go on as if it had never stopped."""
-        free = ("output_dir", "save_steps", "save_total_limit", "export")
-        config = {k: v for k, v in self.plan.keys.flat().items() if k not in free}
-        return {"config": config, "data": self.data.digest(), "template": digest(self.data.template.describe())}
-
-    def _resumable(self) -> Path | None:
-        """The newest checkpoint, or None to begin at the start.
-
-        Raises:
-            RunError: if the run in the folder was another one; it shows the difference.
-        """
-        if not self.folder.manifest_file.exists():
-            return None
-        before = self.folder.manifest()
-        if before.get("status") == rundir.FINISHED:
-            raise RunError(say("{path}: this run is finished; there is nothing to resume. --fresh trains anew.", path=self.folder.path))
-        theirs, ours = before.get("identity", {}), json.loads(json.dumps(self._identity(), default=str))
-        problems = [
-            say("{key}: was {old}, is now {new}.", key=key, old=theirs.get("config", {}).get(key), new=value)
-            for key, value in ours["config"].items()
-            if theirs.get("config", {}).get(key) != value
-        ]
-        if theirs.get("data") != ours["data"]:
-            problems.append(say("the examples have changed."))
-        if theirs.get("template") != ours["template"]:
-            problems.append(say("the prompt template has changed."))
-        if problems:
-            head = say("{path} cannot be resumed, because it would be another run:", path=self.folder.path)
-            raise RunError([head, *problems, say("--fresh trains anew; init_from_adapter continues from an adapter with new data.")])
-        there = self.folder.checkpoints()
-        return there[-1] if there else None
-
-    def _check_initial(self, trainee: Trainee, state: Mapping[str, Any]) -> None:
-        """PiSSA's start is computed from the base again; it must have come out the same."""
-        import torch
-
-        for name, tensor in state["initial"].items():
-            if not torch.equal(tensor, trainee.lora.initial[name]):
-                raise RunError(say("{path} cannot be resumed: PiSSA starts differently on this machine.", path=self.folder.path))
-
     def _explain(self, error: Any) -> list[str]:
         """A loss or gradient that is no number, with the rows of the step."""
         train = self.data.pick(False)
@@ -373,7 +291,7 @@ class _Session:
             "task": self.plan.task.name,
             "family": self.plan.family.name,
             "config": self.plan.keys.flat(),
-            "identity": self._identity(),
+            "identity": identity(self.plan, self.data),
             "seed": self.config.seed,
             "template": template,
             "base": self.base,

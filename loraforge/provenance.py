@@ -8,13 +8,11 @@ import json
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from typing import Any
 
 
 def hash_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _hash_slowly(file)
 
@@ -28,22 +26,14 @@ def _hash_slowly(file: Any) -> str:
 
 
 def digest(value: Any) -> str:
+    """SHA-256 (hex) of a value as sorted JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that decide the numbers."""
     found = {"python": platform.python_version()}
     for name in ("loraforge", "torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-
-def device_name(accelerator: Accelerator) -> str:
-    import torch
-
-    device = accelerator.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    several = f" x {accelerator.num_processes}" if accelerator.num_processes > 1 else ""
-    return f"{name}{threads}{several}"

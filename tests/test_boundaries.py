@@ -16,9 +16,9 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 # Each module may import those before it. ``hookspecs`` and ``plugins`` know the shapes of plugins only for the type checker.
 ORDER = [
     "errors", "messages", "types", "events", "hookspecs", "yamlfile", "config", "keydocs", "interfaces", "plugins", "peftfile", "lora", "loop",
-    "rundir", "observers", "provenance", "planning", "dataset", "pipeline", "opened", "report", "cli", "testing", "__main__",
+    "rundir", "observers", "provenance", "machine", "planning", "dataset", "resume", "pipeline", "opened", "report", "options", "about", "cli",
+    "testing", "__main__",
 ]  # fmt: skip
-LAST = len(ORDER)
 
 
 def imports(file: Path) -> list[tuple[str, list[str], bool]]:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 @hookimpl
 def loraforge_commands() -> Iterable[click.Command]:
     from .chat import chat
+    from .metadata import metadata
 
-    return [chat]
+    return [chat, metadata]
 
 
 @hookimpl

@@ -6,10 +6,24 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import Adapter, Batch, ConfigError, Examination, Example, KeySet, ModelError, ModelFamily, Record, RunConfig, Span, speaker
+from loraforge import (
+    Adapter,
+    Batch,
+    ConfigError,
+    DataError,
+    Examination,
+    Example,
+    KeySet,
+    ModelError,
+    ModelFamily,
+    Record,
+    RunConfig,
+    Span,
+    speaker,
+)
 
 from .bases import EMBEDDED, BaseFiles, locate, read_base
-from .encoding import encode, examine, pieces, tokenizer_of
+from .encoding import examine, pieces, tokenizer_of
 from .task import TextKeys
 
 if TYPE_CHECKING:
@@ -172,8 +186,14 @@ class CausalTrainee:
         return self.lora.model
 
     def encode(self, record: Record, text: Sequence[Span]) -> Example:
-        """``ids`` and ``learned`` of one row; a row that the look at the data has passed cannot fail here."""
-        encoded = encode(self._tokenizer, text)
+        """``ids`` and ``learned`` of one row.
+
+        Raises:
+            DataError: if the row cannot be trained on; only a base without tokenizer.json gets this far with such a row.
+        """
+        encoded, problem = examine(self._tokenizer, self._base, record, text, self._longest)
+        if problem or encoded is None:
+            raise DataError(problem or "")
         return {"ids": encoded.ids, "learned": encoded.learned}
 
     def group(self, example: Example) -> Hashable:

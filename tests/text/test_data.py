@@ -278,3 +278,34 @@ def test_the_split_stays_when_rows_are_appended_and_has_about_the_wanted_size(tm
     assert split(records[:200], 0.2) == {i for i in held if i < 200}
     assert split(records, 0) == frozenset() and len(split(records[:3], 0.01)) == 1
     assert split([*records, *records], 0.2) == held | {i + 300 for i in held}  # equal rows never on both sides
+
+
+# --- making metadata.csv -----------------------------------------------------------------------------------------------------
+
+
+def test_metadata_makes_one_clean_csv_of_what_one_has(tmp_path, command):
+    (tmp_path / "in").mkdir()
+    excel(tmp_path / "in" / "a.xlsx", [["问题", "答案"], ["一？", '带"引号"，和\n换行']])
+    write(
+        tmp_path / "in" / "b.jsonl",
+        json.dumps(
+            {"messages": [{"role": "user", "content": str(i)} if i % 2 else {"role": "assistant", "content": str(i)} for i in (1, 2, 3, 4)]}
+        ),
+    )
+    code, out, _ = command("metadata", tmp_path / "in", "--out", tmp_path / "out" / "metadata.csv")
+    assert code == 0 and "2 rows, columns instruction, output, history" in out
+    before, _ = load(tmp_path / "in")
+    after, notes = load(tmp_path / "out" / "metadata.csv")
+    assert before == after and any("UTF-8-SIG" in note for note in notes)
+    code, _, err = command("metadata", tmp_path / "in", "--out", tmp_path / "out" / "metadata.csv")
+    assert code == 2 and "exists already" in err
+
+
+def test_metadata_lists_bad_rows_and_maps_columns(tmp_path, command):
+    file = write(tmp_path / "d.csv", "客户说,律师说\n一？,答。\n,答。\n")
+    code, _, err = command("metadata", file)
+    assert code == 2 and "no column is the instruction" in err
+    code, _, err = command("metadata", file, "--columns", "instruction=客户说", "--columns", "output=律师说")
+    assert code == 2 and "d.csv, row 3: the instruction is empty." in err and not (tmp_path / "metadata.csv").exists()
+    code, out, _ = command("metadata", file, "--columns", "instruction=客户说", "--columns", "output=律师说", "--skip", "--json")
+    assert code == 0 and json.loads(out)["rows"] == 1 and "skipped: d.csv, row 3" in "".join(json.loads(out)["notes"])

@@ -204,11 +204,8 @@ def test_only_the_answer_counts_in_the_loss(base):
     """Changing an unlearned token's label must not change the loss; changing a learned one must."""
     import torch
     from loraforge_text.bases import read_base
-    from loraforge_text.causal_lm import (
-        CausalTrainee,
-        _tokenizer,
-        load_model,
-    )
+    from loraforge_text.causal_lm import CausalTrainee, _tokenizer, load_model
+    from loraforge_text.task import Conversation
 
     from loraforge import RunConfig, Span, lora
 
@@ -216,7 +213,8 @@ def test_only_the_answer_counts_in_the_loss(base):
     attached = lora.attach(load_model(base, "fp32", torch.device("cpu")), RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.0))
     trainee = CausalTrainee(attached, _tokenizer(base), read_base(base), 512)
     spans = [Span("<|im_start|>user\n问<|im_end|>\n<|im_start|>assistant\n"), Span("答案。<|im_end|>", learn=True), Span("\n")]
-    example = trainee.encode(None, spans)
+    record = Conversation("问", "答案。", where="x")
+    example = trainee.encode(record, spans)
     batch = trainee.collate([example])
     learned = (batch["labels"] != -100).sum()
     assert trainee.weight(batch) == float(learned) == sum(example["learned"])
@@ -229,7 +227,7 @@ def test_only_the_answer_counts_in_the_loss(base):
     expected = -sum(logits[i - 1, example["ids"][i]] for i in places) / len(places)
     assert float(trainee.loss(trainee.model, batch).detach()) == pytest.approx(float(expected), rel=1e-5)
     # Padding beside a longer row changes nothing.
-    other = trainee.encode(None, [*spans[:1], Span("长" * 40 + "<|im_end|>", learn=True)])
+    other = trainee.encode(record, [*spans[:1], Span("长" * 40 + "<|im_end|>", learn=True)])
     both = trainee.collate([example, other])
     total = trainee.loss(trainee.model, both) * trainee.weight(both)
     apart = sum(trainee.loss(trainee.model, trainee.collate([e])) * trainee.weight(trainee.collate([e])) for e in (example, other))

@@ -1,0 +1,67 @@
+"""The machine a run is on: its device and precision, its processes, and the manners of the libraries that we call."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import TYPE_CHECKING
+
+from .config import RunConfig
+from .errors import ConfigError
+from .messages import speaker
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+say = speaker(__name__)
+
+
+def quiet_libraries() -> None:
+    """No telemetry and no advertising of the libraries that we call; what they warn of, we say ourselves."""
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
+        os.environ.setdefault(name, "1")  # the command line has done so already; a program that calls us has not
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks and writes: the only one, or the first of those that torchrun started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def make_accelerator(config: RunConfig) -> tuple[Accelerator, RunConfig]:
+    """The accelerator, and the config with ``precision: auto`` decided for its device."""
+    import torch
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    AcceleratorState._reset_state(True)  # a second run in one process may want another precision
+    # Without this, accelerate starts several processes on the CPU as if each were alone.
+    cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not torch.accelerator.is_available()
+    device = PartialState(cpu=cpu).device
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16", "4bit": "bf16"}[precision]
+    if precision == "fp16" and device.type == "cpu":
+        raise ConfigError(say("precision: fp16 needs a GPU; on the CPU use fp32 (or auto)."))
+    if config.optimizer == "adamw_8bit" and (device.type != "cuda" or importlib.util.find_spec("bitsandbytes") is None):
+        raise ConfigError(
+            say("optimizer: adamw_8bit needs an NVIDIA GPU and bitsandbytes (pip install 'loraforge[quantization]'); use adamw.")
+        )
+    return Accelerator(mixed_precision=mixed, cpu=cpu), config.model_copy(update={"precision": precision})
+
+
+def device_name(accelerator: Accelerator) -> str:
+    """The device as people call it, with the threads of a CPU: ``CPU, 2 threads``."""
+    import torch
+
+    device = accelerator.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    several = f" x {accelerator.num_processes}" if accelerator.num_processes > 1 else ""
+    return f"{name}{threads}{several}"

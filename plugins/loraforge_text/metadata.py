@@ -1,0 +1,53 @@
+"""``loraforge metadata``: whatever one has (Excel, JSON, several files) as one clean metadata.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from loraforge import DataError, KeySet, RunConfig, speaker
+
+say = speaker(__name__)
+
+_FIELDS = ("instruction", "output", "input", "system", "prompt_template", "history")
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The file to write; by default metadata.csv in the folder of SOURCE.")
+@click.option("--columns", metavar="FIELD=COLUMN", multiple=True, help="Which column is what, where the names are not recognised.")
+@click.option("--skip", is_flag=True, help="Leave bad rows out instead of stopping; they are listed.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
+def metadata(source: Path, out: Path | None, columns: Sequence[str], skip: bool, as_json: bool) -> None:
+    """Make a metadata.csv of a table, or of a folder of tables: CSV, TSV, JSONL, JSON, Excel."""
+    from .loaders import TableKeys, TableLoader
+
+    target = out or (source if source.is_dir() else source.parent) / "metadata.csv"
+    if target.exists():
+        raise DataError(say("{path} exists already; nothing was written. Choose another --out.", path=target))
+    mapping = dict(part.partition("=")[::2] for part in columns)
+    config = RunConfig(train_data_dir=str(source), base_model="none", on_bad_row="skip" if skip else "stop")
+    notes: list[str] = []
+    records = list(TableLoader().load(config, KeySet({RunConfig: config, TableKeys: TableKeys(columns=mapping)}), notes.append))
+    rows = [{**record.content(), "history": json.dumps(record.history, ensure_ascii=False) if record.history else ""} for record in records]
+    used = [field for field in _FIELDS if field in _FIELDS[:2] or any(row[field] for row in rows)]
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, used, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.partial")
+    # With a byte order mark Excel opens Chinese text rightly by a double click.
+    aside.write_text(buffer.getvalue(), encoding="utf-8-sig", newline="")
+    aside.replace(target)
+    if as_json:
+        click.echo(json.dumps({"path": str(target), "rows": len(rows), "columns": used, "notes": notes}, ensure_ascii=False))
+        return
+    for note in notes:
+        click.echo(say("note: {text}", text=note))
+    click.echo(say("{path}: {n} rows, columns {columns}", path=target, n=len(rows), columns=", ".join(used)))
