@@ -91,7 +91,7 @@ def train(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
     if as_json:
         emit({"run": outcome.run.path, "adapter": outcome.run.adapter, "exports": outcome.exports, "metrics": outcome.metrics})
     else:
-        report.outcome(console, outcome)
+        report.outcome(console, outcome, ctx.find_root().params.get("plugin_files") or ())
 
 
 @cli.command()

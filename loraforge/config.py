@@ -89,8 +89,7 @@ class RunConfig(Keys):
         description="The step size at its peak.",
         json_schema_extra={
             "usual": [1e-4, 3e-4],
-            "why": "for bases of a billion parameters and more; loss falling too slowly: 3e-4, oscillating: 1e-4. "
-            "Very small bases such as tiny-chat need more",
+            "why": "start at 2e-4; loss falling too slowly: 3e-4, oscillating: 1e-4; very small bases need much more",
         },
     )
     lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
@@ -267,15 +266,21 @@ def _resolve_path(source: Source, value: Value, info: FieldInfo, key: str, probl
     for candidate in (Path(written), source.path.parent / written):
         if candidate.exists():
             return str(candidate.absolute())
-    beside = source.path.parent / written
-    if _looks_like_path(value.value) or role == "input":
+    first, second = Path(written).absolute(), (source.path.parent / written).absolute()
+    if not _looks_like_path(value.value) and role != "input":
+        return value.value
+    if os.path.normpath(first) == os.path.normpath(second):
+        problems[key] = say(
+            "{where}: {key}: there is no '{value}' (looked at {first}).", where=value.where, key=key, value=value.value, first=first
+        )
+    else:
         problems[key] = say(
             "{where}: {key}: '{value}' is neither at {first} nor at {second}.",
             where=value.where,
             key=key,
             value=value.value,
-            first=Path(written).absolute(),
-            second=beside.absolute(),
+            first=first,
+            second=second,
         )
     return value.value
 
@@ -293,19 +298,36 @@ def _looks_like_path(value: str) -> bool:
     return value.startswith((".", "/", "~")) or "\\" in value or value.count("/") > 1 or bool(re.match(r"^[A-Za-z]:[\\/]", value))
 
 
-def advice(keys: KeySet, source: Source) -> list[str]:
-    """Remarks on values that are allowed but outside of the range that usually works."""
+def advice(keys: KeySet, source: Source, own: Mapping[str, tuple[float, float]] | None = None) -> list[str]:
+    """Remarks on values that are allowed but outside of the range that usually works.
+
+    Args:
+        own: the ranges that the base has of its own.
+    """
     remarks = []
     for owner in keys:
         for name, info in type(owner).model_fields.items():
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
             if "usual" not in extra:
                 continue
-            low, high = cast(list[float], extra["usual"])
+            for_base = (own or {}).get(name)
+            low, high = for_base or cast(list[float], extra["usual"])
             value = getattr(owner, name)
             if value is None or low <= value <= high:
                 continue
             where = source.values[name].where if name in source.values else str(source.path)
+            if for_base is not None:
+                remarks.append(
+                    say(
+                        "{where}: {key} is {value}; this base model wants {low} to {high}.",
+                        where=where,
+                        key=name,
+                        value=plain(value),
+                        low=plain(low),
+                        high=plain(high),
+                    )
+                )
+                continue
             remarks.append(
                 say(
                     "{where}: {key} is {value}; usual is {low} to {high} ({why}).",

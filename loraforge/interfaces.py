@@ -178,6 +178,10 @@ class ModelFamily(Component):
     def recognises(self, base_model: str) -> bool:
         """Whether this is a base of this family. Reads a config file at most, never weights."""
 
+    def usual(self, base_model: str) -> Mapping[str, tuple[float, float]]:
+        """The usual ranges of keys for a base that differs from most, for the advice of ``check`` and ``train``."""
+        return {}
+
     def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
         """All that can be wrong with rendered rows, found without loading a model and without importing torch."""
         return Examination()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import random
 import time
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -136,7 +137,12 @@ def make_scheduler(config: RunConfig, optimizer: torch.optim.Optimizer, steps: i
 
     warmup = math.ceil(config.warmup * steps) if config.warmup < 1 else round(config.warmup)
     name = "constant_with_warmup" if config.lr_scheduler == "constant" and warmup else config.lr_scheduler
-    return get_scheduler(name, optimizer, num_warmup_steps=min(warmup, steps), num_training_steps=steps)  # type: ignore[no-any-return]
+    made = get_scheduler(name, optimizer, num_warmup_steps=min(warmup, steps), num_training_steps=steps + 1)
+    with warnings.catch_warnings():
+        # Its first rate is 0, which would waste a step: begin at the second. torch takes that for a mistake.
+        warnings.simplefilter("ignore")
+        made.step()
+    return made  # type: ignore[no-any-return]
 
 
 class Loop:

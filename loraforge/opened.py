@@ -89,7 +89,7 @@ def evaluate(host: PluginHost, opened: OpenRun, limit: int | None, tick: Callabl
     Returns:
         ``scores``: measure -> {"base": share, "adapter": share}; ``losses``; ``rows``: every question with both answers and the reference.
     """
-    planned = plan(host, opened.task.name, opened.run.config_file)
+    planned = plan(host, opened.task.name, opened.run.config_file, ["export=[]"])  # nothing is exported, so no exporter is needed
     heldout = {row["sha256"] for row in opened.manifest["data"]["rows"] if row["split"] == "held-out"}
     records = [r for r in planned.loader.load(planned.config, planned.keys, lambda text: None) if r.fingerprint() in heldout][:limit]
     if not records:

@@ -27,6 +27,7 @@ def emit(value: Any) -> None:
 
 
 def complete_task(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The names of tasks, for the shell."""
     return [name for name in host_of(ctx).tasks() if name.startswith(incomplete)]
 
 

@@ -64,7 +64,16 @@ def plan(host: PluginHost, task_name: str, path: Path, overrides: Sequence[str] 
         raise ConfigError([*error.problems, *problems]) from None
     if problems:
         raise ConfigError(problems)
-    return Plan(task, loader, template, family, tuple(exporters), keys[RunConfig], keys, tuple(advice(keys, source)))
+    return Plan(
+        task,
+        loader,
+        template,
+        family,
+        tuple(exporters),
+        keys[RunConfig],
+        keys,
+        tuple(advice(keys, source, family.usual(keys[RunConfig].base_model))),
+    )
 
 
 def owners_of(host: PluginHost, task: Task[Any]) -> list[tuple[str, type[Keys]]]:
@@ -134,9 +143,9 @@ def _task_problems(task: Task[Any], source: Source) -> list[str]:
 
 def _template(host: PluginHost, task: Task[Any], wanted: str) -> Any:
     """By name; else the one that recognises the value; else an error that lists the names."""
-    if not wanted:
-        return host.component("loraforge_templates", task.name, task.template)
     there = host.components("loraforge_templates", task.name)
+    if not wanted or (wanted == "auto" and "auto" not in there):  # the key's default means the task's template
+        return host.component("loraforge_templates", task.name, task.template)
     if wanted not in there:
         for component, _ in there.values():
             if cast("Template[Any]", component).recognises(wanted):

@@ -109,6 +109,8 @@ class PluginHost:
             )
         try:
             self._manager.register(plugin, name)
+        except ValueError as error:
+            raise PluginError(say("is the same plugin as '{other}'.", other=self.name_of(plugin))) from error
         except pluggy.PluginValidationError as error:
             self._drop(plugin)
             raise PluginError(say("a hook has the wrong arguments: {error}", error=" ".join(str(error).split()))) from error
@@ -118,6 +120,10 @@ class PluginHost:
             raise PluginError(problems)
         callers = self._manager.get_hookcallers(plugin) or []
         self._infos[name] = PluginInfo(name, origin or type(plugin).__name__, tuple(sorted(caller.name for caller in callers)))
+
+    def name_of(self, plugin: object) -> str | None:
+        """The name under which a plugin is in use, or None."""
+        return self._manager.get_name(plugin)
 
     def _drop(self, plugin: object) -> None:
         if self._manager.is_registered(plugin):

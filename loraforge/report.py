@@ -55,7 +55,7 @@ def headline(out: Console, plan: Plan, path: Path) -> None:
         out.print(say("  advice: {text}", text=escape(remark)), style="yellow")
 
 
-def outcome(out: Console, done: Outcome) -> None:
+def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = ()) -> None:
     """The last lines of ``train``: where everything is, and what to type next."""
     run = done.run.path
     before, after = done.metrics.get("held_out_loss_base"), done.metrics.get("held_out_loss")
@@ -71,9 +71,10 @@ def outcome(out: Console, done: Outcome) -> None:
     out.print()
     out.print(say("Next:"))
     quoted = done.question.replace('"', "'").replace("\n", " ")
+    program = " ".join(["loraforge", *(f"-p {file}" for file in plugin_files)])
     for command in (
-        f'loraforge sample {run} "{quoted}" --base',
-        f"loraforge eval {run}",
+        f'{program} sample {run} "{quoted}" --base',
+        f"{program} eval {run}",
         f"tensorboard --logdir {run / 'tensorboard'}",
         *(line for lines in done.usage.values() for line in lines),
     ):

@@ -57,7 +57,7 @@ def aside(folder: Path) -> Iterator[Path]:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield partial
-        os.chmod(partial, 0o755)
+        _open_up(partial)
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
             os.replace(folder, old / folder.name)
@@ -67,6 +67,15 @@ def aside(folder: Path) -> Iterator[Path]:
             os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _open_up(folder: Path) -> None:
+    """The usual permissions: temporary folders, and files that safetensors writes, are private otherwise."""
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(folder, 0o777 & ~mask)
+    for path in folder.rglob("*"):
+        os.chmod(path, (0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 # --- nested states without pickle ---------------------------------------------------------------------------------------------

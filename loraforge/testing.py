@@ -31,14 +31,17 @@ def check_plugin(plugin: object) -> None:
     from .plugins import KINDS
 
     host = PluginHost(blocked=())
-    host.register(plugin, "plugin-under-test")
+    name = host.name_of(plugin)  # an installed one is there already
+    if name is None:
+        name = "plugin-under-test"
+        host.register(plugin, name)
     tasks = host.tasks()
     for task in tasks:
         for hook in KINDS:
             for component, _ in host.components(hook, task).values():
                 check_component(component)
     host.commands(())
-    errors = [info.error for info in host.plugins() if info.name == "plugin-under-test" and info.error]
+    errors = [info.error for info in host.plugins() if info.name == name and info.error]
     assert not errors, errors
     if inspect.ismodule(plugin) and plugin.__name__ in sys.modules and importlib.util.find_spec(plugin.__name__):
         code = f"import {plugin.__name__}, sys; sys.exit('torch' in sys.modules)"

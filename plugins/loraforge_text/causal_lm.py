@@ -22,7 +22,7 @@ from loraforge import (
     speaker,
 )
 
-from .bases import EMBEDDED, BaseFiles, locate, read_base
+from .bases import EMBEDDED, USUAL, BaseFiles, locate, read_base
 from .encoding import examine, pieces, tokenizer_of
 from .task import TextKeys
 
@@ -55,6 +55,9 @@ class CausalLM(ModelFamily):
             return base_model.startswith("modelscope:") or (base_model.count("/") == 1 and not base_model.startswith((".", "/")))
         named = read_base(folder.absolute()).config.get("architectures") or ()
         return any(str(n).endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for n in named)
+
+    def usual(self, base_model: str) -> Mapping[str, tuple[float, float]]:
+        return USUAL.get(base_model, {})
 
     def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
         folder = locate(config.base_model, config.revision)

@@ -121,7 +121,7 @@ def to_conversation(where: str, values: Mapping[str, Any], columns: Mapping[str,
         instruction, material = material, ""
     for field, value in (("instruction", instruction), ("output", output)):
         if not value and not any(p.startswith(columns.get(field, field) + ":") for p in problems):
-            problems.append(say("the {field} is empty.", field=say(field)))
+            problems.append(say("'{column}' is empty.", column=columns.get(field, field)))
     history = _history(raw.get("history"), problems)
     if problems:
         return None, problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,10 +30,15 @@ _TOKENIZER_FILES = (
 
 
 def _copy_tokenizer(base: Path, destination: Path, adapter: Adapter) -> None:
-    """The base's tokenizer, with the template that was trained as its chat template."""
+    """The base's tokenizer, with the template that was trained as its chat template, and no other one."""
     for name in _TOKENIZER_FILES:
         if (base / name).is_file():
             shutil.copyfile(base / name, destination / name)
+    settings = destination / "tokenizer_config.json"
+    if settings.is_file():
+        values = json.loads(settings.read_text(encoding="utf-8"))
+        values.pop("chat_template", None)
+        settings.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     jinja = export_jinja(adapter.facts.get("template", {}))
     if jinja is not None:
         (destination / "chat_template.jinja").write_text(jinja, encoding="utf-8", newline="\n")

@@ -63,7 +63,7 @@ class TableLoader(Loader[Conversation]):
                 problems += bad
         if problems:
             raise DataError(
-                [*problems, say("{n} problems in the data. on_bad_row: skip leaves bad rows out and goes on.", n=len(problems))]
+                [*problems, say("Problems in the data: {n}. on_bad_row: skip leaves bad rows out and goes on.", n=len(problems))]
             )
         return records
 

@@ -323,7 +323,7 @@ def export_jinja(prompting: Mapping[str, Any]) -> str | None:
         prompting: what ``describe`` returned.
     """
     if prompting.get("jinja"):
-        return str(prompting["jinja"])
+        return _settled(str(prompting["jinja"]), prompting)
     inline = prompting.get("inline")
     if not inline:
         return None
@@ -339,6 +339,24 @@ def export_jinja(prompting: Mapping[str, Any]) -> str | None:
         system + "{% for message in messages %}{% if message.role == 'user' %}" + bos + body + "{% endif %}"
         "{% if message.role == 'assistant' %}{{ message.content }}" + stop + "{% endif %}{% endfor %}"
     )
+
+
+def _settled(jinja: str, prompting: Mapping[str, Any]) -> str:
+    """A chat template with all that training decided written into it, so that a server need not be told: thinking, date, system message."""
+    first = ""
+    for name, value in (prompting.get("kwargs") or {}).items():
+        first += "{% set " + name + " = " + (str(value).lower() if isinstance(value, bool) else _quoted(str(value))) + " %}"
+    if "date_string" in jinja:
+        first += "{% set date_string = " + _quoted(PINNED_DATE) + " %}"
+    patterns = sorted(set(re.findall(r"strftime_now\(\s*['\"]([^'\"]+)['\"]", jinja)))
+    if patterns:
+        cases = "".join("{% if pattern == " + _quoted(p) + " %}" + _pinned(p) + "{% endif %}" for p in patterns)
+        first += "{% macro strftime_now(pattern) %}" + cases + "{% endmacro %}"
+    system = prompting.get("system")
+    if system:
+        message = "{'role': 'system', 'content': " + _quoted(str(system)) + "}"
+        first += "{% if not messages or messages[0]['role'] != 'system' %}{% set messages = [" + message + "] + messages %}{% endif %}"
+    return first + jinja
 
 
 def _quoted(text: str) -> str:

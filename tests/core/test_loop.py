@@ -185,7 +185,7 @@ def test_the_learning_rate_warms_up_and_comes_down():
         rates.append(scheduler.get_last_lr()[0])
         optimizer.step()
         scheduler.step()
-    assert rates[:3] == [0.0, 0.5, 1.0] and rates[-1] < 0.05 and rates[2:] == sorted(rates[2:], reverse=True)
+    assert rates[:2] == [0.5, 1.0] and 0 < rates[-1] < 0.1 and rates[1:] == sorted(rates[1:], reverse=True)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])

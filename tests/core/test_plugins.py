@@ -178,3 +178,71 @@ def test_a_second_plugin_of_the_same_name_is_set_aside(tmp_path):
     there = host.components("loraforge_exporters", "text")
     assert "one" in there and "two" not in there
     assert any("has the name of the one from" in (info.error or "") for info in host.plugins())
+
+
+TASK = """
+    from dataclasses import dataclass
+    from loraforge import Loader, Record, Span, Task, Template, hookimpl
+
+    @dataclass(frozen=True)
+    class Line(Record):
+        text: str
+
+    class Whole(Template):
+        name, task, help = "whole", "lines", "All of it."
+        def render(self, record):
+            return [Span(record.text, learn=True)]
+
+    class Fixed(Loader):
+        name, task, help = "fixed", "lines", "Three lines."
+        def load(self, config, keys, note):
+            return [Line(str(i), where=f"line {i}") for i in range(3)]
+
+    @hookimpl
+    def loraforge_tasks():
+        return [Task(name="lines", help="Lines.", record=Line, ask=lambda t: Line(t, where="q"), loader="fixed", template="whole", exporters=())]
+
+    @hookimpl
+    def loraforge_templates():
+        return [Whole()]
+
+    @hookimpl
+    def loraforge_data_loaders():
+        return [Fixed()]
+"""
+
+
+def test_a_task_whose_template_is_not_called_auto(tmp_path):
+    """The effective config of a run says ``prompt_template: auto``; that still means the task's own template."""
+    from loraforge.planning import _template
+    from loraforge.yamlfile import read
+
+    host = PluginHost([plugin_file(tmp_path, "lines", TASK)], ())
+    assert _template(host, host.task("lines"), "auto").name == "whole" == _template(host, host.task("lines"), "").name
+    file = tmp_path / "c.yaml"
+    file.write_text("train_data_dir: .\n", encoding="utf-8")
+    assert read(file).values["train_data_dir"].value == "."
+
+
+def test_the_contract_checks_accept_a_plugin_that_is_installed_already():
+    import loraforge_text
+
+    from loraforge.testing import check_plugin
+
+    check_plugin(loraforge_text)
+
+
+def test_the_contract_checks_find_what_is_wrong(tmp_path):
+    from loraforge.testing import check_component, check_exporter
+
+    class Silent(Exporter):
+        name, task, help = "silent", "text", ""
+
+        def export(self, adapter, destination):
+            return destination
+
+    with pytest.raises(AssertionError, match="help"):
+        check_component(Silent())
+    Silent.help = "Writes nothing."
+    with pytest.raises(AssertionError, match="nothing was written"):
+        check_exporter(Silent(), SimpleNamespace(tensors={}), tmp_path)

@@ -199,11 +199,11 @@ BAD = f'instruction,output\n{Q},{A}\n,{A}\n{Q},\n{Q},{A},多余\n"{Q},{A}\n'
 
 def test_all_bad_rows_by_file_and_row(tmp_path):
     found = problems(write(tmp_path / "d.csv", BAD))
-    assert found[0] == "d.csv, row 3: the instruction is empty."
-    assert found[1] == "d.csv, row 4: the output is empty."
+    assert found[0] == "d.csv, row 3: 'instruction' is empty."
+    assert found[1] == "d.csv, row 4: 'output' is empty."
     assert found[2].startswith("d.csv, row 5: has 3 cells, but the header has 2 columns.")
     assert found[3].startswith("d.csv, row 6: the quotes do not match")
-    assert found[4].startswith("4 problems in the data. on_bad_row: skip")
+    assert found[4].startswith("Problems in the data: 4. on_bad_row: skip")
 
 
 def test_skipping_names_what_it_skipped(tmp_path):
@@ -306,6 +306,6 @@ def test_metadata_lists_bad_rows_and_maps_columns(tmp_path, command):
     code, _, err = command("metadata", file)
     assert code == 2 and "no column is the instruction" in err
     code, _, err = command("metadata", file, "--columns", "instruction=客户说", "--columns", "output=律师说")
-    assert code == 2 and "d.csv, row 3: the instruction is empty." in err and not (tmp_path / "metadata.csv").exists()
+    assert code == 2 and "d.csv, row 3: '客户说' is empty." in err and not (tmp_path / "metadata.csv").exists()
     code, out, _ = command("metadata", file, "--columns", "instruction=客户说", "--columns", "output=律师说", "--skip", "--json")
     assert code == 0 and json.loads(out)["rows"] == 1 and "skipped: d.csv, row 3" in "".join(json.loads(out)["notes"])

@@ -63,6 +63,48 @@ def test_the_peft_folder_loads_in_transformers_and_peft_and_answers_like_our_own
     assert generate(AutoModelForCausalLM.from_pretrained(base), tokenizer) != direct
 
 
+def test_a_run_is_evaluated_without_the_exporters_it_was_made_with(run, host, tmp_path):
+    import shutil
+
+    import yaml
+
+    moved = tmp_path / "run"
+    shutil.copytree(run.run.path, moved)
+    config = yaml.safe_load((moved / "config.yaml").read_text(encoding="utf-8"))
+    (moved / "config.yaml").write_text(yaml.safe_dump({**config, "export": ["not-installed-any-more"]}), encoding="utf-8")
+    assert opened.evaluate(host, opened.open_run(host, moved), 1, lambda done, total: None)["examples"] == 1
+
+
+def test_our_own_contract_checks_on_our_own_parts(run, host, tmp_path):
+    from loraforge_text.exporters import MergedExporter, PeftExporter
+
+    from loraforge import lora, planning
+    from loraforge.testing import check_exporter, check_loader, check_template
+
+    adapter = lora.read_peft(run.run.adapter)
+    check_exporter(PeftExporter(), adapter, tmp_path / "peft")
+    check_exporter(MergedExporter(), adapter, tmp_path / "merged")
+    plan = planning.plan(host, "text", run.run.config_file)
+    source = tmp_path / "data.csv"
+    source.write_text("instruction,output\n问？,答。\n问二？,答二。\n", encoding="utf-8")
+    config = plan.config.model_copy(update={"train_data_dir": str(source)})
+    records = check_loader(plan.loader, config, plan.keys, spoil=lambda: source.write_text("a,b\n1,2\n", encoding="utf-8"))
+    check_template(plan.template.prepare(plan.config, plan.keys, records), records)
+
+
+def test_exported_files_can_be_read_by_others(run):
+    """safetensors and temporary folders are private by default; a server often runs as somebody else."""
+    import os
+    import sys
+
+    if sys.platform == "win32":
+        pytest.skip("no such permissions")
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in [run.run.adapter, *run.run.adapter.rglob("*"), run.exports["peft"], *run.exports["peft"].rglob("*")]:
+        assert path.stat().st_mode & 0o044 == 0o044 & ~mask, path
+
+
 def test_what_vllm_wants_is_in_the_folder(run):
     folder = run.exports["peft"]
     written = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))

@@ -257,6 +257,25 @@ def test_the_exported_template_gives_servers_the_same_prompt(tmp_path, wanted):
     assert served.text([{"role": "user", "content": "问？"}], ask=True) == prompt_of(template.render(conversation()))
 
 
+@pytest.mark.parametrize(("own", "options"), [(QWEN3, {}), (LLAMA3, LLAMA3_TOKENS)])
+def test_the_exported_template_carries_thinking_date_and_system_message(tmp_path, own, options):
+    """A server is told nothing: neither enable_thinking nor a date nor the system message."""
+    from datetime import datetime
+
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    template = prepared(base_in(tmp_path, chat_template=own, **options), system="S'\n律师")
+    tokens = dict(template.prompting.tokens)
+    served, _ = render_jinja_template(
+        conversations=[[{"role": "user", "content": "问？"}]],
+        chat_template=export_jinja(template.describe()),
+        add_generation_prompt=True,
+        **tokens,
+    )
+    assert served[0] == prompt_of(template.render(conversation())) and "S'\n律师" in served[0]
+    assert datetime.now().strftime("%d %b %Y") not in served[0]
+
+
 # --- tokens ------------------------------------------------------------------------------------------------------------------
 
 
