@@ -286,11 +286,13 @@ def _resolve_path(source: Source, value: Value, info: FieldInfo, key: str, probl
 
 
 def resolve_base(source: Source) -> str:
-    """The base_model that ``validate`` will see, for choosing the model family before its keys are known; empty if there is none."""
+    """The base_model that ``validate`` will see, for choosing the model family before its keys are known; empty if it is missing."""
     value = source.values.get("base_model")
     if value is None or not isinstance(value.value, str):
         return ""
-    return str(_resolve_path(source, value, RunConfig.model_fields["base_model"], "base_model", {}))
+    problems: dict[str, str] = {}
+    found = str(_resolve_path(source, value, RunConfig.model_fields["base_model"], "base_model", problems))
+    return "" if problems else found
 
 
 def _looks_like_path(value: str) -> bool:

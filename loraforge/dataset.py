@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import DataError
+from .errors import DataError, LoraForgeError
 from .interfaces import Examination, Template
 from .messages import speaker
 from .planning import Plan
@@ -48,21 +48,24 @@ def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None) -> Da
         notes.append(text)
         note(text)
 
-    records: list[Record] = list(plan.loader.load(plan.config, plan.keys, remember))
+    early: list[str] = []
+    try:
+        records: list[Record] = list(plan.loader.load(plan.config, plan.keys, remember))
+    except DataError as error:
+        early = list(error.problems)
+        records = _sound_rows(plan)
+        if not records:
+            raise
     if not records:
         raise DataError(say("there are no examples in {path}.", path=plan.config.metadata_path or plan.config.train_data_dir))
-    template = plan.template.prepare(plan.config, plan.keys, records)
-    texts: list[Sequence[Span]] = []
-    problems: dict[int, str] = {}
-    for index, record in enumerate(records):
-        try:
-            texts.append(template.render(record))
-        except DataError as error:
-            texts.append(())
-            problems[index] = str(error)
-    examination = plan.family.examine(plan.config, plan.keys, list(zip(records, texts, strict=True)))
-    problems = {**examination.problems, **problems}
+    try:
+        template = plan.template.prepare(plan.config, plan.keys, records)
+        texts, examination, problems = _examine(plan, template, records)
+    except LoraForgeError as error:
+        raise (DataError([*early, *error.problems]) if early else error) from None
     lines = [f"{records[i].where}: {problems[i]}" for i in sorted(problems)]
+    if early:
+        raise DataError([*early, *lines])
     if lines and plan.config.on_bad_row == "stop":
         hint = say("on_bad_row: skip leaves such rows out and goes on.")
         raise DataError([*lines, say("{n} of {all} rows cannot be used. {hint}", n=len(lines), all=len(records), hint=hint)])
@@ -75,6 +78,28 @@ def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None) -> Da
         examination = Examination({}, examination.facts, [examination.shown[i] for i in good])
     kept = tuple(records[i] for i in good)
     return Data(kept, tuple(texts[i] for i in good), split(kept, plan.config.eval_ratio), template, examination, tuple(notes))
+
+
+def _sound_rows(plan: Plan) -> list[Record]:
+    """The rows that could be read of data that has bad ones, so that what is wrong with these is told in the same breath."""
+    try:
+        return list(plan.loader.load(plan.config.model_copy(update={"on_bad_row": "skip"}), plan.keys, lambda text: None))
+    except DataError:
+        return []
+
+
+def _examine(plan: Plan, template: Template[Any], records: Sequence[Record]) -> tuple[list[Sequence[Span]], Examination, dict[int, str]]:
+    """The text of every row, what the model family says of them, and the rows that cannot be used with the reason."""
+    texts: list[Sequence[Span]] = []
+    problems: dict[int, str] = {}
+    for index, record in enumerate(records):
+        try:
+            texts.append(template.render(record))
+        except DataError as error:
+            texts.append(())
+            problems[index] = str(error)
+    examination = plan.family.examine(plan.config, plan.keys, list(zip(records, texts, strict=True)))
+    return texts, examination, {**examination.problems, **problems}
 
 
 def split(records: Sequence[Record], ratio: float) -> frozenset[int]:

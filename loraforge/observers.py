@@ -156,9 +156,9 @@ class Progress:
         if isinstance(event, StageStarted):
             label = say(event.stage) if event.stage != self._stage else ""
             self._stage = event.stage
-            self._console.print(f"  {label:<14} {event.detail}", markup=False)
+            self._line(label, event.detail)
         elif isinstance(event, CheckpointSaved):
-            self._console.print(f"  {say('checkpoint'):<14} {event.path}", markup=False)
+            self._line(say("checkpoint"), str(event.path))
         elif isinstance(event, RunStarted):
             self._started, self._first = time.monotonic(), event.first_step
             self._summary(event)
@@ -169,9 +169,15 @@ class Progress:
         elif isinstance(event, Evaluated):
             where = say("base model") if event.step == 0 else say("step {step}", step=event.step)
             text = say("loss {loss:.3f} on {n} held-out examples ({where})", loss=event.loss, where=where, n=event.examples)
-            self._console.print(f"  {say('held out'):<14} {text}", markup=False)
+            self._line(say("held out"), text)
         elif isinstance(event, RunFinished | RunFailed):
             self.close()
+
+    def _line(self, label: str, text: str) -> None:
+        """One line with its label in a column; Chinese characters are two cells wide."""
+        from rich.cells import set_cell_size
+
+        self._console.print(f"  {set_cell_size(label, 14)} {text}", markup=False)
 
     def _summary(self, event: RunStarted) -> None:
         """What is about to happen, in plain words."""
@@ -182,14 +188,14 @@ class Progress:
             say(
                 "{steps} steps ({epochs:.1f} passes over the examples), about {time}",
                 steps=event.steps - event.first_step,
-                epochs=facts["epochs"],
+                epochs=facts["epochs"] * (event.steps - event.first_step) / event.steps,
                 time=duration(facts["estimated_seconds"]),
             ),
         ]
         if event.first_step:
             lines.append(say("continues after step {step}", step=event.first_step))
         for number, line in enumerate(lines):
-            self._console.print(f"  {say('training') if not number else '':<14} {line}", markup=False)
+            self._line("" if number else say("training"), line)
 
     def _open(self, event: RunStarted) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -231,7 +237,7 @@ class Progress:
                 text=text,
                 left=duration(left),
             )
-            self._console.print(f"  {'':<14} {line}", markup=False)
+            self._line("", line)
 
     def close(self) -> None:
         """Takes the bar off the screen; safe to call twice."""

@@ -191,6 +191,8 @@ class RunDir:
         try:
             found = json.loads(self.manifest_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
+            if not self.path.exists():
+                raise RunError(say("{path}: there is no such folder. `loraforge runs` lists runs.", path=self.path.absolute())) from None
             raise RunError(say("{path} is no run: it has no manifest.json. `loraforge runs` lists runs.", path=self.path)) from None
         except (OSError, ValueError) as error:
             raise RunError(say("{path} cannot be read: {error}.", path=self.manifest_file, error=error)) from None

@@ -96,10 +96,12 @@ def to_conversation(where: str, values: Mapping[str, Any], columns: Mapping[str,
     """One row as a conversation, or all that is wrong with it."""
     raw = {field: values.get(column) for field, column in columns.items()}
     problems: list[str] = []
+    wrong: set[str] = set()
 
     def text(field: str) -> str:
         value = raw.get(field)
         if isinstance(value, dict | list):
+            wrong.add(field)
             problems.append(say("{field}: expected text, found a {kind}.", field=columns[field], kind=type(value).__name__))
             return ""
         return cell_text(value).strip()
@@ -120,7 +122,7 @@ def to_conversation(where: str, values: Mapping[str, Any], columns: Mapping[str,
     if not instruction and material:
         instruction, material = material, ""
     for field, value in (("instruction", instruction), ("output", output)):
-        if not value and not any(p.startswith(columns.get(field, field) + ":") for p in problems):
+        if not value and field not in wrong:
             problems.append(say("'{column}' is empty.", column=columns.get(field, field)))
     history = _history(raw.get("history"), problems)
     if problems:

@@ -102,13 +102,13 @@ def format_for(base: BaseFiles) -> tuple[str, str]:
     """The name of the format that suits a base without a chat template of its own, and what it was told by."""
     name = str(base.folder.name).lower()
     if "<|im_start|>" in base.added and "<|im_end|>" in base.added:
-        return "chatml", "<|im_start|>"
+        return "chatml", say("its tokenizer has {token}", token="<|im_start|>")
     if "<|start_header_id|>" in base.added:
-        return "llama3", "<|start_header_id|>"
+        return "llama3", say("its tokenizer has {token}", token="<|start_header_id|>")
     for known in ("vicuna", "alpaca"):
         if known in name:
-            return known, base.folder.name
+            return known, say("its name is {name}", name=base.folder.name)
     kind = str(base.config.get("model_type", ""))
     if kind in ("llama", "mistral", "mixtral") and base.tokens.get("bos_token") == "<s>":
-        return "llama2", f"model_type {kind}"
+        return "llama2", say("its model_type is {kind}", kind=kind)
     return "plain", ""

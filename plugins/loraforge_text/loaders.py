@@ -47,6 +47,7 @@ class TableLoader(Loader[Conversation]):
             )
         records: list[Conversation] = []
         problems: list[str] = []
+        bad_rows = 0
         for path in find_files(config, note):
             try:
                 rows = read_rows(path, options.encoding, note)
@@ -61,10 +62,11 @@ class TableLoader(Loader[Conversation]):
                     note(say("skipped: {line}", line=line))
             else:
                 problems += bad
+                bad_rows += len(bad)
+        if bad_rows:
+            problems.append(say("Bad rows: {n}. on_bad_row: skip leaves them out and goes on.", n=bad_rows))
         if problems:
-            raise DataError(
-                [*problems, say("Problems in the data: {n}. on_bad_row: skip leaves bad rows out and goes on.", n=len(problems))]
-            )
+            raise DataError(problems)
         return records
 
 

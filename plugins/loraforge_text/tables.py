@@ -157,7 +157,7 @@ def _csv(path: Path, text: str, note: Callable[[str], None]) -> Iterator[Row]:
                     "has {n} cells, but the header has {m} columns. A cell that contains '{separator}' must stand in quotes.",
                     n=len(cells),
                     m=len(header),
-                    separator=separator,
+                    separator=say("tab") if separator == "\t" else separator,
                 ),
             )
         else:

@@ -173,6 +173,12 @@ def fill(inline: str, record: Conversation, system: str | None = None) -> str:
 
 def check_inline(inline: str) -> str | None:
     """What is wrong with an inline template, or None."""
+    if "{" not in inline:
+        return say(
+            "there is no template '{name}'. There are: {names}; or write it out, like [INST]{{instruction}}[/INST].",
+            name=inline,
+            names=", ".join(FORMATS),
+        )
     names = _PLACEHOLDER.findall(inline.removesuffix("{output}"))
     if "instruction" not in names:
         return say("the template '{value}' has no {{instruction}}, so the question would be missing.", value=inline)
@@ -276,7 +282,7 @@ class AutoTemplate(TextTemplate):
                 "and no known format; set prompt_template to choose another"
             )
         return Prompting(jinja=FORMATS[name].jinja), say(
-            "{name}, because the base has no chat template of its own but has {sign}", name=name, sign=sign
+            "{name}, because the base has no chat template of its own and {sign}", name=name, sign=sign
         )
 
 

@@ -78,7 +78,8 @@ def test_json_on_every_command_that_reports(project, command, tmp_path):
     ("arguments", "code", "words"),
     [(["train", "text", "none.yaml"], 2, "there is no such file"), (["train", "txet", "CONFIG"], 2, "Did you mean 'text'"),
      (["trian"], 2, "Did you mean 'train'"), (["train", "text", "CONFIG", "--set", "epochs=no"], 2, "epochs: must be a number"),
-     (["sample", ".", "x"], 2, "is no run"), (["train", "text", "CONFIG", "--resume", "--fresh"], 2, "exclude each other"),
+     (["sample", ".", "x"], 2, "is no run"),
+        (["sample", "no-such-run", "x"], 2, "there is no such folder"), (["train", "text", "CONFIG", "--resume", "--fresh"], 2, "exclude each other"),
      (["export", ".", "--to", "peft"], 2, "is no run"), (["check", "text", "CONFIG", "--set", "eval_ratio=2"], 2, "0.9 or less"),
      (["--version"], 0, "")],
 )  # fmt: skip

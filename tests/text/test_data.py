@@ -203,7 +203,7 @@ def test_all_bad_rows_by_file_and_row(tmp_path):
     assert found[1] == "d.csv, row 4: 'output' is empty."
     assert found[2].startswith("d.csv, row 5: has 3 cells, but the header has 2 columns.")
     assert found[3].startswith("d.csv, row 6: the quotes do not match")
-    assert found[4].startswith("Problems in the data: 4. on_bad_row: skip")
+    assert found[4].startswith("Bad rows: 4. on_bad_row: skip")
 
 
 def test_skipping_names_what_it_skipped(tmp_path):

@@ -242,6 +242,14 @@ def test_long_rows_stop_with_a_list_or_are_skipped_by_choice(project, train, tmp
     assert len(manifest["data"]["rows"]) == 12 and sum("skipped: metadata.csv, row" in note for note in manifest["data"]["notes"]) == 2
 
 
+def test_rows_that_cannot_be_read_and_rows_that_are_too_long_are_told_together(project, train, tmp_path):
+    data = tmp_path / "data" / "metadata.csv"
+    data.write_text(data.read_text(encoding="utf-8") + f"长？,{'长' * 300}\n空？,\n", encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        train(project(max_seq_length=128))
+    assert "row 15: 'output' is empty" in str(error.value) and "row 14: is " in str(error.value)
+
+
 def test_only_the_answer_counts_in_the_loss(base):
     """Changing an unlearned token's label must not change the loss; changing a learned one must."""
     import torch

@@ -164,7 +164,7 @@ def test_a_hostile_template_can_do_nothing(tmp_path):
 )
 def test_the_format_follows_the_family_and_says_why(tmp_path, options, name):
     template = prepared(base_in(tmp_path, chat_template=None, **options))
-    assert template.reason.startswith(f"{name}, because the base has no chat template of its own but has ")
+    assert template.reason.startswith(f"{name}, because the base has no chat template of its own and its ")
 
 
 def test_plain_is_the_last_resort_and_says_so(tmp_path):
