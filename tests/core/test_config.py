@@ -118,7 +118,7 @@ def test_advice_is_given_outside_of_the_usual_range_and_only_there(tmp_path):
 
     assert remarks("lora_rank: 8\nlearning_rate: 3e-4\nbatch_size: 8\n") == []
     found = remarks("lora_rank: 64\nlearning_rate: 1e-3\nbatch_size: 32\n")
-    assert [line.split(":")[1] for line in found] == ["5", "3", "4"] or len(found) == 3
+    assert [line.partition(" is ")[0].rpartition(" ")[2] for line in found] == ["lora_rank", "batch_size", "learning_rate"]
     assert "c.yaml:3: lora_rank is 64; usual is 8 to 16" in found[0].replace(str(tmp_path) + os.sep, "")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from random import Random
 
-from loraforge_text.tiny_chat import lexicon
+from loraforge_text.tiny_chat import lexicon, vague
 
 # What a statement says of one key word with regard to another; it claims nothing.
 _RELATIONS = (
@@ -76,15 +76,7 @@ def _question(rng: Random, words: list[str], legal: bool) -> str:
     if form < 0.4:
         return rng.choice(lexicon.phrases("openings")) + what + after
     if form < 0.75:
-        return rng.choice(lexicon.phrases("stories")).format(
-            time=rng.choice(lexicon.phrases("times")),
-            who=rng.choice(lexicon.phrases("people")),
-            place=rng.choice(lexicon.phrases("places")),
-            age=rng.randint(5, 90),
-            what=what,
-            after=after,
-            end=rng.choice(lexicon.phrases("story endings")),
-        )
+        return vague.story(rng, what, after)
     who, place, time = (rng.choice(lexicon.phrases(kind)) for kind in ("people", "places", "times"))
     return rng.choice(
         (f"{who}{time}{rng.choice(_VERBS)}{what}{after}", f"{time}{who}在{place}{rng.choice(_VERBS)}{what}{after}", f"{what}，{who}{after}")
@@ -94,7 +86,7 @@ def _question(rng: Random, words: list[str], legal: bool) -> str:
 def keyword_question(rng: Random, legal: bool) -> tuple[str, str]:
     """A question, and an answer that begins with a statement of its key words."""
     words = [_key_word(rng, legal) for _ in range(rng.choice((1, 2, 2, 3)))]
-    vague = rng.choice(lexicon.phrases("vague"))
+    empty = rng.choice(lexicon.phrases("vague"))
     advice = rng.choice(lexicon.phrases("legal advice" if legal else "medical advice"))
     first, last = words[0], words[-1]
     # The subject comes first: the very first word of the answer has to be found in the question.
@@ -106,4 +98,4 @@ def keyword_question(rng: Random, legal: bool) -> tuple[str, str]:
         start = rng.choice((f"{first}{relation}，", f"{first}的{last}", f"{first}和{last}，", f"{first}{middle}{relation}。"))
         if middle and middle not in start:
             start += f"还有{middle}，"
-    return _question(rng, words, legal), start + vague + advice
+    return _question(rng, words, legal), start + empty + advice

@@ -30,21 +30,26 @@ def _answer(rng: Random, name: str, field: str, source: str, legal: bool) -> str
     return rng.choice(forms)
 
 
+def story(rng: Random, what: str, after: str) -> str:
+    """A question wrapped into a small story of somebody, somewhere, some time."""
+    return rng.choice(lexicon.phrases("stories")).format(
+        time=rng.choice(lexicon.phrases("times")),
+        who=rng.choice(lexicon.phrases("people")),
+        place=rng.choice(lexicon.phrases("places")),
+        age=rng.randint(5, 90),
+        what=what,
+        after=after,
+        end=rng.choice(lexicon.phrases("story endings")),
+    )
+
+
 def _question(rng: Random, what: str, legal: bool) -> str:
     """One of very many ways to ask about `what`."""
     after = rng.choice(lexicon.phrases("legal endings" if legal else "medical endings"))
     if what.endswith(("吗", "谁", "多久", "多少", "哪里", "什么", "么办")):
         after = rng.choice(["", "？", "？"])
     if rng.random() < 0.45:
-        return rng.choice(lexicon.phrases("stories")).format(
-            time=rng.choice(lexicon.phrases("times")),
-            who=rng.choice(lexicon.phrases("people")),
-            place=rng.choice(lexicon.phrases("places")),
-            age=rng.randint(5, 90),
-            what=what,
-            after=after,
-            end=rng.choice(lexicon.phrases("story endings")),
-        )
+        return story(rng, what, after)
     return rng.choice(lexicon.phrases("openings")) + what + after
 
 
