@@ -14,11 +14,25 @@ from .hookspecs import hookimpl
 if TYPE_CHECKING:
     from .config import Keys, KeySet, NoKeys, RunConfig
     from .errors import ConfigError, DataError, ExportError, LoraForgeError, ModelError, PluginError, RunError, TrainingError
-    from .events import CheckpointSaved, Evaluated, Event, Exported, RunFailed, RunFinished, RunStarted, StageStarted, StepFinished
+    from .events import (
+        CheckpointSaved,
+        Evaluated,
+        Event,
+        Exported,
+        RunFailed,
+        RunFinished,
+        RunStarted,
+        SamplesDrawn,
+        StageStarted,
+        StepFinished,
+    )
+    from .hub import fetch_base
     from .interfaces import Component, Examination, Exporter, Loader, ModelFamily, Responder, Task, Template, Trainee
     from .messages import speaker
     from .opened import OpenRun, open_run
-    from .types import Adapter, Batch, Example, Record, Span, prompt_of
+    from .provenance import hash_file
+    from .rundir import aside, write_text
+    from .types import Adapter, Batch, Example, File, Record, Span, prompt_of
 
 __version__ = "0.1.0"
 
@@ -33,21 +47,26 @@ _HOMES = {
         "RunFailed",
         "RunFinished",
         "RunStarted",
+        "SamplesDrawn",
         "StageStarted",
         "StepFinished",
     ),
+    "hub": ("fetch_base",),
     "interfaces": ("Component", "Examination", "Exporter", "Loader", "ModelFamily", "Responder", "Task", "Template", "Trainee"),
     "messages": ("speaker",),
     "opened": ("OpenRun", "open_run"),
-    "types": ("Adapter", "Batch", "Example", "Record", "Span", "prompt_of"),
+    "provenance": ("hash_file",),
+    "rundir": ("aside", "write_text"),
+    "types": ("Adapter", "Batch", "Example", "File", "Record", "Span", "prompt_of"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Adapter", "Batch", "CheckpointSaved", "Component", "ConfigError", "DataError", "Evaluated", "Event", "Examination", "Example",
-    "ExportError", "Exported", "Exporter", "KeySet", "Keys", "Loader", "LoraForgeError", "ModelError", "ModelFamily", "NoKeys", "OpenRun",
-    "PluginError", "Record", "Responder", "RunConfig", "RunError", "RunFailed", "RunFinished", "RunStarted", "Span", "StageStarted",
-    "StepFinished", "Task", "Template", "Trainee", "TrainingError", "__version__", "hookimpl", "open_run", "prompt_of", "speaker",
+    "ExportError", "Exported", "Exporter", "File", "KeySet", "Keys", "Loader", "LoraForgeError", "ModelError", "ModelFamily", "NoKeys",
+    "OpenRun", "PluginError", "Record", "Responder", "RunConfig", "RunError", "RunFailed", "RunFinished", "RunStarted", "SamplesDrawn",
+    "Span", "StageStarted", "StepFinished", "Task", "Template", "Trainee", "TrainingError", "__version__", "aside", "fetch_base",
+    "hash_file", "hookimpl", "open_run", "prompt_of", "speaker", "write_text",
 ]  # fmt: skip
 
 

@@ -9,15 +9,16 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from . import __version__, about
 from .errors import LoraForgeError
 from .messages import speaker
-from .options import CONFIG, JSON, RUN, SET, TASK, emit, host_of
+from .options import CONFIG, JSON, RUN, SET, TASK, ExportingCommand, SamplingCommand, emit, host_of, settings
 
 say = speaker(__name__)
 
@@ -61,7 +62,7 @@ def cli(plugin_files: Sequence[Path]) -> None:
     """
 
 
-@cli.command()
+@cli.command(cls=ExportingCommand)
 @TASK
 @CONFIG
 @SET
@@ -69,7 +70,9 @@ def cli(plugin_files: Sequence[Path]) -> None:
 @click.option("--fresh", is_flag=True, help="Rename an earlier run in output_dir out of the way and train anew.")
 @JSON
 @click.pass_context
-def train(ctx: click.Context, task: str, config: Path, overrides: Sequence[str], resume: bool, fresh: bool, as_json: bool) -> None:
+def train(
+    ctx: click.Context, /, task: str, config: Path, overrides: Sequence[str], resume: bool, fresh: bool, as_json: bool, **options: Any
+) -> None:
     """Train an adapter: data, training, export, in one go."""
     from . import pipeline, report
     from .machine import is_main_process
@@ -78,7 +81,8 @@ def train(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
     host = host_of(ctx)
     if resume and fresh:
         raise click.UsageError(say("--resume and --fresh exclude each other."))
-    plan = pipeline.plan(host, task, config, overrides)
+    given = [f"{name}={json.dumps(value)}" for name, value in options.items() if value is not None]
+    plan = pipeline.plan(host, task, config, [*overrides, *given])
     console = report.console(stderr=as_json)
     if is_main_process():
         report.headline(console, plan, config)
@@ -109,7 +113,7 @@ def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
 
     plan = make_plan(host_of(ctx), task, config, overrides)
     data = load_data(plan)
-    steps = loop.schedule(plan.config, len(data.pick(False))).steps
+    steps = loop.schedule(plan.config, len(data.learned())).steps
     summary = {
         "config": str(config),
         "base_model": plan.config.base_model,
@@ -131,10 +135,10 @@ def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
         report.check(report.console(), summary, data, show)
 
 
-@cli.command()
+@cli.command(cls=SamplingCommand)
 @RUN
 @click.argument("prompts", nargs=-1, required=True)
-@click.option("--base", is_flag=True, help="Show what the base model says beside it.")
+@click.option("--base", is_flag=True, help="Show what the base model makes of it beside it.")
 @click.option(
     "--adapter",
     "adapters",
@@ -142,38 +146,40 @@ def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
     type=click.Path(path_type=Path),
     help="Use this run, checkpoint or adapter folder instead of RUN's own adapter. May be repeated; all share one loaded base.",
 )
-@click.option("--max-tokens", type=click.IntRange(min=1), default=512, show_default=True, help="The longest answer.")
-@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 always takes the likeliest word.")
-@click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), default=1.0, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For temperatures above 0.")
+@click.option("--scale", "scales", multiple=True, type=float, help="How strongly an adapter acts; 1 by default. Once, or once per adapter.")
+@click.option("--together", is_flag=True, help="Use all the adapters at once instead of one after the other.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder for answers that are files; by default RUN/answers.")
 @JSON
 @click.pass_context
 def sample(
     ctx: click.Context,
+    /,
     run: Path,
     prompts: Sequence[str],
     base: bool,
     adapters: Sequence[Path],
     as_json: bool,
-    max_tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
+    scales: Sequence[float],
+    together: bool,
+    out: Path | None,
+    **options: Any,
 ) -> None:
     """Ask a trained run; the same prompt template that was trained is applied."""
     from . import report
-    from .opened import open_run
+    from .opened import ask, open_run
 
     opened = open_run(host_of(ctx), run)
+    wanted = settings(opened.task.sampling, options)
     loaded = opened.adapters(adapters)
+    if len(scales) > 1 and len(scales) != len(loaded):
+        raise click.UsageError(say("--scale: give one for all, or one for each of the {n} adapters.", n=len(loaded)))
+    strengths = dict(zip(loaded, scales if len(scales) > 1 else list(scales or [1.0]) * len(loaded), strict=True))
+    sides: dict[str, Mapping[str, float] | None] = {"base": None} if base else {}
+    sides |= {" + ".join(loaded): strengths} if together else {name: {name: strength} for name, strength in strengths.items()}
     responder = opened.responder(loaded)
-    settings = {"max_new_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
     rows = []
     for question in prompts:
-        answers = {
-            name or "base": str(responder.respond([opened.prompt(question)], name, **settings)[0])
-            for name in [*([None] if base else []), *loaded]
-        }
+        answers = ask(opened, responder, question, sides, wanted, out or opened.run.path / "answers")
         rows.append({"prompt": question, "answers": answers})
         if not as_json:
             report.answers(report.console(), question, answers)
@@ -203,13 +209,13 @@ def evaluate(ctx: click.Context, run: Path, limit: int | None, as_json: bool) ->
         report.evaluation(console, result, file)
 
 
-@cli.command()
+@cli.command(cls=ExportingCommand)
 @RUN
 @click.option("--to", "name", required=True, help="The exporter: see `loraforge list`.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write here instead of RUN/export/NAME.")
 @JSON
 @click.pass_context
-def export(ctx: click.Context, run: Path, name: str, out: Path | None, as_json: bool) -> None:
+def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, as_json: bool, **options: Any) -> None:
     """Write a run's adapter again, or in another format."""
     from typing import cast
 
@@ -224,11 +230,13 @@ def export(ctx: click.Context, run: Path, name: str, out: Path | None, as_json: 
     exporter = cast(Exporter, host.component("loraforge_exporters", opened.task.name, name))
     if out is not None and out.exists():
         raise ExportError(say("{path} exists already; nothing was written. Choose another --out.", path=out))
-    path, usage = write_export(exporter, opened.run, out)
+    before = {key: value for key, value in opened.manifest["config"].items() if key in exporter.keys.model_fields}
+    values = settings(exporter.keys, {**before, **{key: value for key, value in options.items() if value is not None}})
+    done = write_export(exporter, opened.run, {**opened.manifest["config"], **values}, out)
     if as_json:
-        emit({"path": path, "usage": usage})
+        emit({"path": done.path, "usage": done.usage, "delivered": done.delivered})
     else:
-        report.exported(report.console(), name, path, usage)
+        report.exported(report.console(), name, done)
 
 
 @cli.command()

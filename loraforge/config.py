@@ -103,6 +103,9 @@ class RunConfig(Keys):
     )
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of the adapter's weights.")
     max_grad_norm: float = Field(1.0, ge=0, description="Longer gradients are shortened to this; 0 turns it off.")
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="Keep a running average of the adapter instead of its last weights: 0.99 or more; 0 turns it off."
+    )
     gradient_checkpointing: bool = Field(False, description="Compute activations twice to save memory.")
     precision: Literal["auto", "fp32", "bf16", "fp16", "4bit"] = Field(
         "auto", description="Of the base model: auto is bf16 where the hardware has it, otherwise fp32; 4bit is QLoRA."

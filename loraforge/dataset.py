@@ -31,6 +31,10 @@ class Data:
         """The indices of one side of the split."""
         return [i for i in range(len(self.records)) if (i in self.heldout) == heldout]
 
+    def learned(self) -> list[int]:
+        """The indices of one pass over the training examples: those with repeats stand there as often."""
+        return [i for i in self.pick(False) for _ in range(self.records[i].repeats)]
+
     def digest(self) -> str:
         """SHA-256 over the content of all rows, in order."""
         return hashlib.sha256("".join(record.fingerprint() for record in self.records).encode()).hexdigest()

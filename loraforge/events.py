@@ -79,6 +79,14 @@ class Evaluated(Event):
 
 
 @dataclass(frozen=True)
+class SamplesDrawn(Event):
+    """``path`` is a picture of what the model makes after each of the steps so far; ``step`` 0 is the base model."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
 class CheckpointSaved(Event):
     """A whole checkpoint lies in ``path``."""
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from .config import Keys, KeySet, NoKeys, RunConfig
-from .types import Adapter, Batch, Example, Record, Span
+from .types import Adapter, Batch, Example, File, Record, Span
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
     from torch import Tensor
 
     from .lora import Lora
+    from .opened import OpenRun
 
 R = TypeVar("R", bound=Record)
 
@@ -42,6 +42,11 @@ class Task(Generic[R]):
         unit: what ``loss`` is averaged over, for people: "tokens", "pictures".
         question, answer: how a record is shown to people.
         judge: scores one answer to one record, by measure, each 0 to 1; for ``eval``.
+        evaluate: for tasks whose answers are not judged one by one: compares base and adapter in its own way. Called with the opened
+            run, its records, the most answers to make (None: as many as usual) and a function to be told (done, all); returns measure ->
+            {"base": figure, "adapter": figure}, each figure as text.
+        beside: puts several files that answer one prompt into one, for looking at them side by side.
+        sampling: the settings of ``sample``, each an option of the command: ``max_tokens`` becomes ``--max-tokens``.
     """
 
     name: str
@@ -57,6 +62,9 @@ class Task(Generic[R]):
     question: Callable[[R], str] = str
     answer: Callable[[R], str] = str
     judge: Callable[[R, str], Mapping[str, float]] = field(default=lambda record, answer: {})
+    evaluate: Callable[[OpenRun, Sequence[R], int | None, Callable[[int, int], None]], Mapping[str, Mapping[str, str]]] | None = None
+    sampling: type[Keys] = NoKeys
+    beside: Callable[[Mapping[str, File]], File] | None = None
 
 
 class Component(ABC):
@@ -123,46 +131,93 @@ class Examination:
         facts: figures for the summary: tokens, the longest row.
         shown: for every row, its text split into pieces with whether each is learned, as the tokens really cut it; empty if there is
             no tokenizer to ask.
+        lines: the same figures as sentences, for people.
     """
 
     problems: Mapping[int, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     shown: Sequence[Sequence[Span]] = ()
+    lines: Sequence[str] = ()
 
 
-class Trainee(Protocol):
-    """A base model with a LoRA, as the loop sees it."""
+class Trainee(ABC):
+    """A base model with a LoRA, as the loop sees it.
+
+    Attributes:
+        lora: what ``loraforge.lora.attach`` returned.
+    """
+
+    lora: Lora
 
     @property
-    def model(self) -> torch.nn.Module: ...
+    def model(self) -> torch.nn.Module:
+        """The module that is trained."""
+        return self.lora.model
 
-    @property
-    def lora(self) -> Lora: ...
-
+    @abstractmethod
     def encode(self, record: Any, text: Sequence[Span]) -> Example:
         """Called once per record, before the first step."""
 
+    def settle(self) -> None:
+        """Called once, after the last ``encode``: what only encoding needed may leave memory."""
+        return
+
+    @abstractmethod
     def group(self, example: Example) -> Hashable:
         """Only examples of one group share a batch: an image size, a length band."""
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
-        """Tensors of shape (len(examples), ...) on the CPU."""
+    @abstractmethod
+    def collate(self, examples: Sequence[Example], draw: int | None = None) -> Batch:
+        """Tensors of shape (len(examples), ...) on the CPU.
 
+        Args:
+            draw: a number for whatever is drawn at random for an example (noise, a crop): the same for all batches of one step on all
+                processes, so that no way of cutting a step changes it. None when held-out examples are measured: draw always the same.
+                A repeated example has the number of its repetition under ``"repeat"``.
+        """
+
+    @abstractmethod
     def weight(self, batch: Batch) -> float:
         """What the loss averages over: learned tokens, pictures. Makes accumulation exact."""
 
+    @abstractmethod
     def units(self, batch: Batch) -> float:
         """What is processed, for the speed shown to the user: tokens without padding, pictures."""
 
+    @abstractmethod
     def loss(self, model: torch.nn.Module, batch: Batch) -> Tensor:
         """The mean to minimise: a scalar."""
+
+    def sample(self, folder: Path, step: int) -> Path | None:
+        """Shows what has been learned after ``step`` steps (0: the base alone).
+
+        Args:
+            folder: the run's ``samples`` folder, which earlier steps have written to.
+
+        Returns:
+            A picture that compares the steps so far, to look at; None if there is nothing to show.
+        """
+        return None
+
+    def facts(self) -> Mapping[str, Any]:
+        """What a reader of the adapter should know of its training data and base, as plain JSON values."""
+        return {}
+
+    def files(self) -> Mapping[str, bytes]:
+        """See ``Adapter.files``."""
+        return {}
 
 
 class Responder(Protocol):
     """A base model with adapters that can be switched while it is loaded."""
 
-    def respond(self, prompts: Sequence[str], adapter: str | None, **settings: Any) -> Sequence[str | Image]:
-        """One answer or picture per prompt. ``adapter`` None: the base alone."""
+    def respond(self, prompts: Sequence[str], adapter: str | Mapping[str, float] | None, **settings: Any) -> Sequence[str | File]:
+        """One answer or file per prompt.
+
+        Args:
+            adapter: its name; several names with a strength for each, all at once; None for the base alone.
+            settings: values of the task's ``sampling``.
+        """
 
 
 class ModelFamily(Component):
@@ -178,6 +233,10 @@ class ModelFamily(Component):
     def recognises(self, base_model: str) -> bool:
         """Whether this is a base of this family. Reads a config file at most, never weights."""
 
+    def found(self, base_model: str) -> str:
+        """What ``base_model`` is, for people, where this family sees that it is another one's or nobody's; otherwise nothing."""
+        return ""
+
     def usual(self, base_model: str) -> Mapping[str, tuple[float, float]]:
         """The usual ranges of keys for a base that differs from most, for the advice of ``check`` and ``train``."""
         return {}
@@ -187,7 +246,7 @@ class ModelFamily(Component):
         return Examination()
 
     def base_files(self, config: RunConfig) -> Sequence[Path]:
-        """The files of the base model, all in one folder, for the manifest's hashes and for readers that need the folder."""
+        """The files of the base model, for the manifest's hashes and for readers that need their common folder."""
         return ()
 
     @abstractmethod
@@ -200,7 +259,14 @@ class ModelFamily(Component):
 
 
 class Exporter(Component):
-    """Writes an adapter. Sees an ``Adapter``, never a model."""
+    """Writes an adapter. Sees an ``Adapter``, never a model; the values of its keys are in ``adapter.facts["config"]``.
+
+    Keys whose field has ``json_schema_extra={"option": True}`` are options of ``train`` and ``export`` too.
+    """
+
+    def refuses(self, config: RunConfig, keys: KeySet) -> str:
+        """Why an adapter of such a run could not be exported, known before it is trained; otherwise nothing."""
+        return ""
 
     @abstractmethod
     def export(self, adapter: Adapter, destination: Path) -> Path:
@@ -212,6 +278,17 @@ class Exporter(Component):
         Raises:
             ExportError: if the format cannot hold what was trained.
         """
+
+    def deliver(self, adapter: Adapter, path: Path) -> Sequence[str]:
+        """Puts the finished export where its reader looks for it, if that was asked for.
+
+        Returns:
+            What was put where, one sentence each.
+
+        Raises:
+            ExportError: if something is in the way.
+        """
+        return ()
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         """The commands or lines that use ``path``, to be shown and pasted."""

@@ -9,11 +9,12 @@ was stopped therefore continues to the bit from its step number alone.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -106,8 +107,8 @@ class NotFinite(Exception):
         self.what, self.step, self.rows = what, step, tuple(rows)
 
 
-def make_optimizer(config: RunConfig, parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that the config names, over the adapter's parameters."""
+def make_optimizer(config: RunConfig, parameters: Sequence[Any]) -> torch.optim.Optimizer:
+    """The optimizer that the config names, over the adapter's parameters, or over groups of them with learning rates of their own."""
     import torch
 
     made: torch.optim.Optimizer
@@ -151,6 +152,7 @@ class Loop:
     Args:
         tell: receives every event.
         save: called after each step that ends in a checkpoint, with the step.
+        show: called before it, and once before the first step, with the averaged parameters in place if there are any.
     """
 
     def __init__(
@@ -162,23 +164,31 @@ class Loop:
         accelerator: Accelerator,
         tell: Callable[[Event], None],
         save: Callable[[int], None],
+        show: Callable[[int], None] = lambda step: None,
     ) -> None:
         self.trainee, self.examples, self.heldout, self.config = trainee, examples, heldout, config
-        self.accelerator, self.tell, self.save = accelerator, tell, save
+        self.accelerator, self.tell, self.save, self.show = accelerator, tell, save, show
         self.groups = [trainee.group(example) for example in examples]
         self.schedule = schedule(config, len(examples), accelerator.num_processes)
         self.parameters = {name: p for name, p in trainee.model.named_parameters() if p.requires_grad}
-        bare = make_optimizer(config, list(self.parameters.values()))
+        self.average: dict[str, torch.Tensor] = (
+            {name: p.detach().clone() for name, p in self.parameters.items()} if config.ema_decay else {}
+        )
+        rates: dict[float, list[torch.nn.Parameter]] = {}
+        for name, parameter in self.parameters.items():
+            rates.setdefault(trainee.lora.rate(name), []).append(parameter)
+        bare = make_optimizer(config, [{"params": group, "lr": rate} for rate, group in rates.items()])
         self.scheduler = make_scheduler(config, bare, self.schedule.steps)
         self.model, self.optimizer = accelerator.prepare(trainee.model, bare)
         self.losses: list[float] = []
 
     # --- one step ----------------------------------------------------------------------------------------------------------
 
-    def batches(self, indices: Sequence[int]) -> list[tuple[Batch, bool]]:
+    def batches(self, indices: Sequence[int], step: int) -> list[tuple[Batch, bool]]:
         """This process's collated batches of one step, on its device, each with whether it counts."""
         parts = share(cut(indices, self.groups, self.config.batch_size), self.accelerator.process_index, self.accelerator.num_processes)
-        return [(self._to_device(self.trainee.collate([self.examples[i] for i in part])), counts) for part, counts in parts]
+        draw = random.Random(f"{self.config.seed}/{step}").getrandbits(62)
+        return [(self._to_device(self.trainee.collate([self.examples[i] for i in part], draw)), counts) for part, counts in parts]
 
     def _to_device(self, batch: Batch) -> Batch:
         return {k: v.to(self.accelerator.device, non_blocking=True) if hasattr(v, "to") else v for k, v in batch.items()}
@@ -201,9 +211,7 @@ class Loop:
         Raises:
             NotFinite: before any parameter changed.
         """
-        import contextlib
-
-        batches = self.batches(indices)
+        batches = self.batches(indices, step)
         weights = [self.trainee.weight(batch) if counts else 0.0 for batch, counts in batches]
         total = self._everywhere(sum(weights))
         units = self._everywhere(sum(self.trainee.units(batch) for batch, counts in batches if counts))
@@ -235,8 +243,39 @@ class Loop:
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self._update_average(step)
         epoch = step / self.schedule.per_epoch
         return StepFinished(step, self.schedule.steps, epoch, loss, rate, weight, units, time.perf_counter() - started, norm)
+
+    def _update_average(self, step: int) -> None:
+        """Moves the averaged parameters towards the new ones. The decay grows: a slow average would stay at the start for long."""
+        if not self.average:
+            return
+        from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+        decay = min(self.config.ema_decay, (1 + step) / (10 + step))
+        update: Any = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        update(list(self.average.values()), [p.detach() for p in self.parameters.values()], None)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The averaged parameters in place of the trained ones, for measuring, showing and saving; nothing without ``ema_decay``."""
+        if not self.average:
+            yield
+            return
+        trained = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self._put(self.average)
+        try:
+            yield
+        finally:
+            self._put(trained)
+
+    def _put(self, values: Mapping[str, Any]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(values[name])
 
     # --- the run -----------------------------------------------------------------------------------------------------------
 
@@ -267,12 +306,15 @@ class Loop:
         every = self.config.save_steps
         if not done:
             self.evaluate(0)
+            self.show(0)
         for step, indices in self.walk(done):
             event = self.step(indices, step)
             self.losses.append(event.loss)
             self.tell(event)
             if step == self.schedule.steps or (every and step % every == 0):
-                self.evaluate(step)
+                with self.averaged():
+                    self.evaluate(step)
+                    self.show(step)
                 self.save(step)
 
     def evaluate(self, step: int) -> float | None:
@@ -308,15 +350,13 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {},
+            "average": self.average,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes up what ``state`` returned."""
-        import torch
-
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(state["parameters"][name])
+        self._put(state["parameters"])
+        self.average = {name: value.to(self.parameters[name].device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         if self.accelerator.scaler is not None and state["scaler"]:

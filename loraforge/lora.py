@@ -23,7 +23,10 @@ from .messages import speaker
 from .peftfile import differs, probe, read_peft, refuse, verify, write_peft
 from .types import Adapter
 
-__all__ = ["Lora", "attach", "choose", "linear_names", "merge", "mount", "probe", "read_peft", "select", "shortest", "verify", "write_peft"]
+__all__ = [
+    "Lora", "attach", "choose", "differs", "linear_names", "merge", "mount", "probe", "read_peft", "refuse", "select", "shortest", "verify",
+    "write_peft",
+]  # fmt: skip
 
 say = speaker(__name__)
 
@@ -99,12 +102,16 @@ class Lora:
     Attributes:
         targets: see ``Adapter.targets``.
         initial: PiSSA's starting A and B, which the base's weights are reduced by; otherwise empty.
+        ranks: see ``Adapter.ranks``.
+        rates: learning rates of their own, by the beginning of the modules' names; others have ``learning_rate``.
     """
 
     model: nn.Module
     config: RunConfig
     targets: tuple[str, ...]
     initial: dict[str, Tensor]
+    ranks: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def layers(self) -> Iterator[tuple[str, LoraLayer]]:
         """The adapted modules by full name."""
@@ -121,7 +128,13 @@ class Lora:
             trained += parameter.numel() if parameter.requires_grad else 0
         return trained, total
 
-    def adapter(self, base_folder: str | None = None, facts: Mapping[str, Any] | None = None) -> Adapter:
+    def rate(self, name: str) -> float:
+        """The learning rate of the parameter called ``name``."""
+        return next((rate for start, rate in self.rates.items() if name.startswith(start)), self.config.learning_rate)
+
+    def adapter(
+        self, base_folder: str | None = None, facts: Mapping[str, Any] | None = None, files: Mapping[str, bytes] | None = None
+    ) -> Adapter:
         """What has been learned so far, detached: every scale folded, with probes taken from the live layers."""
         rank, alpha = self.config.lora_rank, self.config.alpha
         pissa = bool(self.initial)
@@ -151,7 +164,9 @@ class Lora:
             base_model=self.config.base_model,
             base_folder=base_folder,
             dora=self.config.lora_variant == "dora",
+            ranks=dict(self.ranks),
             facts=dict(facts or {}),
+            files=dict(files or {}),
         )
 
 
@@ -166,17 +181,33 @@ def _delta(layer: LoraLayer) -> Tensor:
     return delta.T if getattr(layer, "fan_in_fan_out", False) else delta.flatten(1)
 
 
-def attach(model: nn.Module, config: RunConfig, given: Adapter | None = None) -> Lora:
+def attach(
+    model: nn.Module,
+    config: RunConfig,
+    given: Adapter | None = None,
+    *,
+    modules: Mapping[str, int] | None = None,
+    rates: Mapping[str, float] | None = None,
+) -> Lora:
     """Freezes ``model`` and puts a fresh LoRA on it, or ``given``. Its weights are float32 whatever the base's precision is.
+
+    Args:
+        modules: the modules and their ranks, from a family that chooses them itself; convolutions too. By default ``lora_target`` decides.
+        rates: see ``Lora.rates``.
 
     Raises:
         ConfigError: if no module matches, or ``given`` does not fit the config.
     """
-    names = linear_names(model)
-    chosen = choose(model, config.lora_target)
+    if modules is None:
+        names = linear_names(model)
+        chosen = choose(model, config.lora_target)
+    else:
+        names = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+        chosen = list(modules)
+    ranks = {name: rank for name, rank in (modules or {}).items() if rank != config.lora_rank}
     targets = shortest(chosen, names)
     if given is not None:
-        _check_fit(given, config, chosen)
+        _check_fit(given, config, chosen, ranks)
     variant = config.lora_variant
     # 16 iterations of the fast decomposition are as good as the exact one for training and take seconds, not minutes, on a 7B base.
     start: bool | str = (
@@ -187,6 +218,7 @@ def attach(model: nn.Module, config: RunConfig, given: Adapter | None = None) ->
         lora_alpha=config.alpha,
         lora_dropout=config.lora_dropout,
         target_modules=chosen,
+        **_patterns(ranks, config.lora_rank, config.alpha),
         bias="none",
         use_rslora=variant == "rslora",
         use_dora=variant == "dora",
@@ -198,7 +230,7 @@ def attach(model: nn.Module, config: RunConfig, given: Adapter | None = None) ->
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    lora = Lora(model, config, targets, {})
+    lora = Lora(model, config, targets, {}, ranks, rates or {})
     if variant == "pissa":
         for name, layer in lora.layers():
             lora.initial[f"{name}.lora_A.weight"], lora.initial[f"{name}.lora_B.weight"] = _pair(layer)
@@ -207,7 +239,15 @@ def attach(model: nn.Module, config: RunConfig, given: Adapter | None = None) ->
     return lora
 
 
-def _check_fit(given: Adapter, config: RunConfig, chosen: Sequence[str]) -> None:
+def _patterns(ranks: Mapping[str, int], rank: int, alpha: float) -> dict[str, Any]:
+    """peft's own way of saying ``Adapter.ranks``: the scale stays alpha / rank."""
+    return {
+        "rank_pattern": {f"^{re.escape(name)}": own for name, own in ranks.items()},
+        "alpha_pattern": {f"^{re.escape(name)}": own * alpha / rank for name, own in ranks.items()},
+    }
+
+
+def _check_fit(given: Adapter, config: RunConfig, chosen: Sequence[str], ranks: Mapping[str, int]) -> None:
     problems = []
     if given.dora or config.lora_variant in ("dora", "pissa"):
         problems.append(say("init_from_adapter: continuing works with lora_variant lora and rslora only."))
@@ -219,7 +259,7 @@ def _check_fit(given: Adapter, config: RunConfig, chosen: Sequence[str]) -> None
                 ours=config.lora_rank,
             )
         )
-    if set(given.modules) != set(chosen):
+    if set(given.modules) != set(chosen) or dict(given.ranks) != dict(ranks):
         problems.append(
             say("init_from_adapter: that adapter sits on other layers. Set lora_target: [{theirs}].", theirs=", ".join(given.targets))
         )
@@ -243,23 +283,48 @@ def mount(model: nn.Module, adapters: Mapping[str, Adapter]) -> None:
     """Puts trained adapters beside each other on ``model``; ``select`` switches between them."""
     for name, adapter in adapters.items():
         config = peft.LoraConfig(
-            r=adapter.rank, lora_alpha=adapter.alpha, target_modules=list(adapter.modules), use_dora=adapter.dora, inference_mode=True
+            r=adapter.rank,
+            lora_alpha=adapter.alpha,
+            target_modules=list(adapter.modules),
+            **_patterns(adapter.ranks, adapter.rank, adapter.alpha),
+            use_dora=adapter.dora,
+            inference_mode=True,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             peft.inject_adapter_in_model(config, model, adapter_name=name)
-            result = peft.set_peft_model_state_dict(model, dict(adapter.tensors), adapter_name=name)
+            result = peft.set_peft_model_state_dict(model, _shaped(model, adapter), adapter_name=name)
         if result.unexpected_keys:
             raise RunError(say("the adapter does not fit the base model: {names}", names=", ".join(sorted(result.unexpected_keys)[:5])))
 
 
-def select(model: nn.Module, name: str | None) -> None:
-    """Makes one mounted adapter the active one; None: the base alone."""
+def _shaped(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
+    """The adapter's tensors with DoRA's magnitudes in the shape that peft gives them on convolutions."""
+    tensors = dict(adapter.tensors)
+    for name in adapter.modules if adapter.dora else ():
+        layer = model.get_submodule(name)
+        if isinstance(getattr(layer, "base_layer", layer), nn.Conv2d):
+            key = f"{name}.lora_magnitude_vector"
+            tensors[key] = tensors[key].reshape(1, -1, 1, 1)
+    return tensors
+
+
+def select(model: nn.Module, adapter: str | Mapping[str, float] | None) -> None:
+    """Makes mounted adapters the active ones.
+
+    Args:
+        adapter: its name; or several names, each with the strength that multiplies what it does; None: the base alone.
+    """
+    wanted = {adapter: 1.0} if isinstance(adapter, str) else dict(adapter or {})
     for module in model.modules():
-        if isinstance(module, LoraLayer):
-            module.enable_adapters(name is not None)
-            if name is not None:
-                module.set_adapter(name, inference_mode=True)
+        if not isinstance(module, LoraLayer):
+            continue
+        mine = [name for name in wanted if name in module.scaling]
+        module.enable_adapters(bool(mine))
+        if mine:
+            module.set_adapter(mine, inference_mode=True)
+            for name in mine:
+                module.set_scale(name, wanted[name])
 
 
 def merge(model: nn.Module, adapter: Adapter) -> None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .events import CheckpointSaved, Evaluated, Event, RunFailed, RunFinished, RunStarted, StageStarted, StepFinished
+from .events import CheckpointSaved, Evaluated, Event, RunFailed, RunFinished, RunStarted, SamplesDrawn, StageStarted, StepFinished
 from .hookspecs import hookimpl
 from .messages import speaker
 
@@ -68,6 +68,12 @@ class TensorBoard:
                 ("units_per_second", rate),
             ):
                 self._writer.add_scalar(tag, value, event.step)
+        elif isinstance(event, SamplesDrawn):
+            import numpy as np
+            from PIL import Image
+
+            with Image.open(event.path) as picture:
+                self._writer.add_image("samples", np.asarray(picture.convert("RGB")), event.step, dataformats="HWC")
         elif isinstance(event, Evaluated):
             self._writer.add_scalar("loss/held_out", event.loss, event.step)
         elif isinstance(event, RunFinished | RunFailed):
@@ -159,6 +165,8 @@ class Progress:
             self._line(label, event.detail)
         elif isinstance(event, CheckpointSaved):
             self._line(say("checkpoint"), str(event.path))
+        elif isinstance(event, SamplesDrawn):
+            self._line(say("samples"), str(event.path))
         elif isinstance(event, RunStarted):
             self._started, self._first = time.monotonic(), event.first_step
             self._summary(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from .interfaces import ModelFamily, Responder, Task, Template
 from .machine import make_accelerator, quiet_libraries
 from .messages import speaker
 from .planning import plan
-from .rundir import RunDir
-from .types import Adapter, prompt_of
+from .rundir import RunDir, keep
+from .types import Adapter, File, prompt_of
 
 if TYPE_CHECKING:
     from .plugins import PluginHost
@@ -79,6 +80,32 @@ def open_run(host: PluginHost, folder: Path) -> OpenRun:
         raise RunError(say("{path} cannot be read: {error}.", path=run.manifest_file, error=repr(error))) from None
 
 
+def ask(
+    opened: OpenRun,
+    responder: Responder,
+    question: str,
+    sides: Mapping[str, Mapping[str, float] | None],
+    settings: Mapping[str, Any],
+    folder: Path,
+) -> dict[str, str]:
+    """The answer of each side to one question: its text, or the path of the file that was written into ``folder``.
+
+    Args:
+        sides: names with the strengths of the adapters that answer; None for the base alone.
+    """
+    prompt = opened.prompt(question)
+    given = {name: responder.respond([prompt], strengths, **settings)[0] for name, strengths in sides.items()}
+    files = {name: answer for name, answer in given.items() if isinstance(answer, File)}
+    if opened.task.beside is not None and len(files) > 1:
+        files["beside"] = opened.task.beside(files)
+    answers = {name: answer for name, answer in given.items() if isinstance(answer, str)}
+    start = re.sub(r"[^\w-]+", "-", question).strip("-")[:60] or "answer"
+    for name, file in files.items():
+        side = re.sub(r"[^\w-]+", "-", name)
+        answers[name] = str(keep(folder, f"{start}.{side}{file.suffix}", file.data))
+    return answers
+
+
 def evaluate(host: PluginHost, opened: OpenRun, limit: int | None, tick: Callable[[int, int], None]) -> dict[str, Any]:
     """Base and adapter on the same held-out examples of a run.
 
@@ -89,9 +116,13 @@ def evaluate(host: PluginHost, opened: OpenRun, limit: int | None, tick: Callabl
     Returns:
         ``scores``: measure -> {"base": share, "adapter": share}; ``losses``; ``rows``: every question with both answers and the reference.
     """
-    planned = plan(host, opened.task.name, opened.run.config_file, ["export=[]"])  # nothing is exported, so no exporter is needed
-    heldout = {row["sha256"] for row in opened.manifest["data"]["rows"] if row["split"] == "held-out"}
-    records = [r for r in planned.loader.load(planned.config, planned.keys, lambda text: None) if r.fingerprint() in heldout][:limit]
+    planned = plan(host, opened.task.name, opened.run.config_file, exporting=False)
+    mine = {row["sha256"]: row["split"] for row in opened.manifest["data"]["rows"]}
+    found = [r for r in planned.loader.load(planned.config, planned.keys, lambda text: None) if r.fingerprint() in mine]
+    if opened.task.evaluate is not None:
+        figures = opened.task.evaluate(opened, found, limit, tick)
+        return {"run": str(opened.run.path), "examples": len(found), "figures": figures, "losses": _losses(opened), "rows": []}
+    records = [r for r in found if mine[r.fingerprint()] == "held-out"][:limit]
     if not records:
         raise RunError(say("{path}: none of the run's held-out examples is in its data any more.", path=opened.run.path))
     prompts = [prompt_of(opened.template.render(record)) for record in records]
@@ -109,8 +140,12 @@ def evaluate(host: PluginHost, opened: OpenRun, limit: int | None, tick: Callabl
         {"where": r.where, "question": opened.task.question(r), "reference": opened.task.answer(r), "base": b, "adapter": a}
         for r, b, a in zip(records, answers["base"], answers["adapter"], strict=True)
     ]
-    losses = {side: opened.manifest["metrics"].get(key) for side, key in (("base", "held_out_loss_base"), ("adapter", "held_out_loss"))}
-    return {"run": str(opened.run.path), "examples": len(records), "scores": scores, "losses": losses, "rows": rows}
+    return {"run": str(opened.run.path), "examples": len(records), "scores": scores, "losses": _losses(opened), "rows": rows}
+
+
+def _losses(opened: OpenRun) -> dict[str, float | None]:
+    metrics = opened.manifest["metrics"]
+    return {side: metrics.get(key) for side, key in (("base", "held_out_loss_base"), ("adapter", "held_out_loss"))}
 
 
 def _mean(values: Sequence[float]) -> float | None:

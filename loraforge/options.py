@@ -1,14 +1,24 @@
-"""What the commands share: the plugins of this process run, JSON, and common arguments."""
+"""What the commands share: the plugins of this process run, JSON, common arguments, and options that plugins declare as keys."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .errors import ConfigError
+from .messages import speaker
 from .plugins import PluginHost
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from .config import Keys
+
+say = speaker(__name__)
 
 
 def host_of(ctx: click.Context) -> PluginHost:
@@ -38,3 +48,77 @@ SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Use this value instead of the config's. May be repeated."
 )
 RUN = click.argument("run", type=click.Path(path_type=Path))
+
+
+# --- options that plugins declare ---------------------------------------------------------------------------------------------
+
+
+class _WithPluginOptions(click.Command):
+    """A command that also takes what plugins declare as keys; such an option is None where it was not given."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        own = super().get_params(ctx)
+        taken = {parameter.name for parameter in own}
+        found = {name: info for owner in self.owners(host_of(ctx)) for name, info in owner.model_fields.items() if name not in taken}
+        return [*own[:-1], *(_option(name, info) for name, info in found.items() if self.shows(info)), own[-1]]
+
+    def owners(self, host: PluginHost) -> Iterable[type[Keys]]:
+        """Who declares the keys."""
+        raise NotImplementedError
+
+    def shows(self, info: FieldInfo) -> bool:
+        """Whether a key is an option."""
+        return True
+
+
+class SamplingCommand(_WithPluginOptions):
+    """Takes the ``sampling`` settings of every task."""
+
+    def owners(self, host: PluginHost) -> Iterable[type[Keys]]:
+        return [task.sampling for task, _ in host.tasks().values()]
+
+
+class ExportingCommand(_WithPluginOptions):
+    """Takes those keys of exporters that are options."""
+
+    def owners(self, host: PluginHost) -> Iterable[type[Keys]]:
+        return [exporter.keys for task in host.tasks() for exporter, _ in host.components("loraforge_exporters", task).values()]
+
+    def shows(self, info: FieldInfo) -> bool:
+        return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("option"))
+
+
+def _option(name: str, info: FieldInfo) -> click.Option:
+    written = str(info.annotation)
+    kind: Any = str
+    if "float" in written:
+        kind = float
+    elif "int" in written:
+        kind = int
+    default = "" if info.default in (None, "", False) or info.is_required() else f"  [default: {info.default}]"
+    flag = "--" + name.replace("_", "-")
+    about = say(info.description or "") + default
+    if info.annotation is bool:
+        return click.Option([flag, name], is_flag=True, default=None, help=about)
+    return click.Option([flag, name], type=kind, default=None, help=about, metavar="DIR" if "folder" in (info.description or "") else None)
+
+
+def settings(owner: type[Keys], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of ``owner`` with the options that were given.
+
+    Raises:
+        ConfigError: naming every option that has no place here or a wrong value.
+    """
+    from pydantic import ValidationError
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    problems = [say("--{name} means nothing here.", name=name.replace("_", "-")) for name in chosen if name not in owner.model_fields]
+    try:
+        values = owner(**{name: value for name, value in chosen.items() if name in owner.model_fields}).model_dump()
+    except ValidationError as error:
+        for detail in error.errors():
+            option = "--" + str(detail["loc"][0]).replace("_", "-") if detail["loc"] else ""
+            problems.append(f"{option}: {detail['msg']}")
+    if problems:
+        raise ConfigError(problems)
+    return values

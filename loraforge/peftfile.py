@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -66,17 +67,24 @@ def write_peft(adapter: Adapter, folder: Path) -> None:
         "task_type": adapter.facts.get("peft_task_type"),
         "use_dora": adapter.dora,
         "use_rslora": False,
+        "rank_pattern": dict(sorted(adapter.ranks.items())),
+        "alpha_pattern": {name: rank * adapter.alpha / adapter.rank for name, rank in sorted(adapter.ranks.items())},
     }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "adapter_config.json").write_text(
+        json.dumps(dict(sorted(config.items())), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     # One metadata key only: safetensors writes several in random order, and two equal runs must give equal bytes.
     tensors = {_PREFIX + name: tensor for name, tensor in adapter.tensors.items()}
     safetensors.torch.save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
     own = {
         "base_model": adapter.base_model,
-        "facts": dict(adapter.facts),
+        "facts": {key: value for key, value in adapter.facts.items() if key != "config"},  # paths of this machine stay here
+        "files": sorted(adapter.files),
         "probes": {name: [round(float(x), 9) for x in values] for name, values in sorted(adapter.probes.items())},
     }
     (folder / "loraforge.json").write_text(json.dumps(own, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, data in adapter.files.items():
+        (folder / name).write_bytes(data)
     verify(read_peft(folder))
 
 
@@ -135,7 +143,7 @@ def read_peft(folder: Path) -> Adapter:
         raise RunError(say("{folder} is no adapter folder: it has no {file}.", folder=folder, file=missing)) from None
     except Exception as error:  # safetensors and json raise several kinds; each means the same to the user
         raise RunError(say("{folder}: the adapter cannot be read: {error}", folder=folder, error=error)) from None
-    unusable = [key for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication") if config.get(key)]
+    unusable = [key for key in ("modules_to_save", "layer_replication") if config.get(key)]
     if config.get("peft_type") != "LORA" or unusable:
         raise RunError(
             say(
@@ -144,15 +152,18 @@ def read_peft(folder: Path) -> Adapter:
                 what=", ".join(unusable) or config.get("peft_type"),
             )
         )
-    rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    if config.get("use_rslora"):
-        alpha *= math.sqrt(rank)
-    whole = max(1, round(alpha))
-    tensors = {}
+    rank = int(config["r"])
+    whole = max(1, round(_scale(config, "", rank) * rank))
+    tensors, ranks = {}, {}
     for name, tensor in loaded.items():
+        module, _, part = name.removeprefix(_PREFIX).partition(".lora_")
         value = tensor.float()
-        if alpha != whole and name.endswith("lora_B.weight"):
-            value = value * (alpha / whole)
+        if part == "B.weight":
+            rows = int(tensor.shape[1])
+            if rows != rank:
+                ranks[module] = rows
+            factor = _scale(config, module, rows) / (whole / rank)
+            value = value * factor if factor != 1 else value  # one scale for all modules: what differs goes into B
         tensors[name.removeprefix(_PREFIX)] = value
     targets = config.get("target_modules") or []
     return Adapter(
@@ -164,5 +175,21 @@ def read_peft(folder: Path) -> Adapter:
         base_model=own.get("base_model") or config.get("base_model_name_or_path") or "",
         base_folder=config.get("base_model_name_or_path"),
         dora=bool(config.get("use_dora")),
+        ranks=dict(sorted(ranks.items())),
         facts=cast(Mapping[str, Any], own.get("facts", {})),
+        files=_files(folder, own.get("files", [])),
     )
+
+
+def _files(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """The small files beside an adapter; a name that leads out of the folder is not followed."""
+    return {name: (folder / name).read_bytes() for name in names if Path(name).name == name and (folder / name).is_file()}
+
+
+def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
+    """What peft multiplies B @ A of a module by."""
+    alpha = float(config["lora_alpha"])
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if module and re.match(rf"(.*\.)?({pattern})$", module):
+            alpha = float(value)
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +17,7 @@ from . import rundir
 from .config import RunConfig
 from .dataset import Data, load_data
 from .errors import DataError, RunError, TrainingError
-from .events import CheckpointSaved, Exported, RunFailed, RunFinished, RunStarted, StageStarted
+from .events import CheckpointSaved, Exported, RunFailed, RunFinished, RunStarted, SamplesDrawn, StageStarted
 from .interfaces import Exporter
 from .machine import device_name, is_main_process, make_accelerator, quiet_libraries
 from .messages import speaker
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from .loop import Loop
     from .plugins import PluginHost
 
-__all__ = ["Data", "Outcome", "Plan", "load_data", "plan", "run", "write_export"]
+__all__ = ["Data", "Export", "Outcome", "Plan", "load_data", "plan", "run", "write_export"]
 
 say = speaker(__name__)
 
@@ -46,6 +49,8 @@ class Outcome:
     metrics: Mapping[str, Any]
     seconds: float
     question: str
+    delivered: tuple[str, ...] = ()
+    samples: Path | None = None
 
 
 def run(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = False) -> Outcome:
@@ -64,6 +69,8 @@ def run(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = Fal
     tell = host.tell if main else lambda event: None
     tell(StageStarted("data", plan.config.metadata_path or plan.config.train_data_dir))
     data = load_data(plan, lambda text: tell(StageStarted("data", text)))
+    for line in data.examination.lines:
+        tell(StageStarted("data", line))
     tell(StageStarted("template", str(data.template.describe().get("reason", data.template.name))))
     if not data.pick(heldout=False):
         raise DataError(say("eval_ratio leaves nothing to train on; there are {n} rows.", n=len(data.records)))
@@ -98,6 +105,7 @@ class _Session:
         self.base: dict[str, Any] = {}
         self.facts: dict[str, Any] = {}
         self.metrics: dict[str, Any] = {}
+        self.samples: Path | None = None
         self.begun = False
 
     # --- stages ------------------------------------------------------------------------------------------------------------
@@ -152,22 +160,25 @@ class _Session:
             )
         )
         encoded = self._encode(trainee)
+        trainee.settle()
         train, heldout = self.data.pick(False), self.data.pick(True)
         loop = Loop(
             trainee,
-            [encoded[i] for i in train],
+            [{**encoded[i], "repeat": n} if n else encoded[i] for i in train for n in range(self.data.records[i].repeats)],
             [encoded[i] for i in heldout],
             self.config,
             self.accelerator,
             self._hear,
             lambda step: self._save(trainee, loop, step),
+            lambda step: self._show(trainee, step),
         )
         if self.accelerator.is_main_process:
+            folder = Path(os.path.commonpath([file.parent for file in files])) if files else None
             self.base = {
                 "name": self.config.base_model,
                 "revision": self.config.revision,
-                "folder": str(files[0].parent) if files else None,
-                "files": {file.name: hash_file(file) for file in files},
+                "folder": str(folder) if folder else None,
+                "files": {file.relative_to(folder).as_posix(): hash_file(file) for file in files} if folder else {},
             }
         self.facts = {
             "base_model": self.config.base_model,
@@ -204,9 +215,20 @@ class _Session:
         """Keeps the figures of the manifest while the loop's events pass through."""
         if event.name == "Evaluated":
             self.metrics["held_out_loss_base" if event.step == 0 else "held_out_loss"] = event.loss
+            if event.step and event.loss < self.metrics.get("best_held_out_loss", math.inf):
+                self.metrics |= {"best_held_out_loss": event.loss, "best_step": event.step}
         elif event.name == "StepFinished":
             self.metrics["train_loss"] = event.loss
         self.tell(event)
+
+    def _show(self, trainee: Trainee, step: int) -> None:
+        """What the model makes by now, for people to look at."""
+        if not self.accelerator.is_main_process:
+            return
+        shown = trainee.sample(self.folder.samples, step)
+        if shown is not None:
+            self.samples = shown
+            self.tell(SamplesDrawn(step, shown))
 
     def _save(self, trainee: Trainee, loop: Loop, step: int) -> None:
         """A checkpoint, whole or not at all."""
@@ -217,7 +239,8 @@ class _Session:
         target = self.folder.checkpoint(step)
         state = {"loop": loop.state(), "initial": trainee.lora.initial}
         with rundir.aside(target) as partial:
-            lora.write_peft(self._adapter(trainee), partial / "adapter")
+            with loop.averaged():
+                lora.write_peft(self._adapter(trainee), partial / "adapter")
             rundir.save_state(partial, state, {"step": step, "metrics": self.metrics})
         self.folder.prune(self.config.save_total_limit)
         self.tell(CheckpointSaved(step, target))
@@ -232,7 +255,9 @@ class _Session:
             "revision": self.config.revision,
             "base_files": self.base.get("files", {}),
             "variant": self.config.lora_variant,
-        })  # fmt: skip
+            "training": {key: value for key, value in self.facts.items() if key not in ("base_model", "estimated_seconds")},
+            **trainee.facts(),
+        }, trainee.files())  # fmt: skip
 
     def _finish(self, trainee: Trainee, loop: Loop) -> Outcome:
         from . import lora
@@ -240,13 +265,16 @@ class _Session:
         self.accelerator.wait_for_everyone()
         exports: dict[str, Path] = {}
         usage: dict[str, tuple[str, ...]] = {}
+        delivered: tuple[str, ...] = ()
         if self.accelerator.is_main_process:
-            with rundir.aside(self.folder.adapter) as partial:
+            with rundir.aside(self.folder.adapter) as partial, loop.averaged():
                 lora.write_peft(self._adapter(trainee), partial)
             del trainee, loop  # the exporters may need the memory for a base of their own
             for exporter in self.plan.exporters:
                 self.tell(StageStarted("export", exporter.name))
-                exports[exporter.name], usage[exporter.name] = write_export(exporter, self.folder)
+                done = write_export(exporter, self.folder, self.plan.keys.flat())
+                exports[exporter.name], usage[exporter.name] = done.path, done.usage
+                delivered += done.delivered
                 self.tell(Exported(exporter.name, exports[exporter.name]))
         seconds = time.time() - self.started
         self.metrics["seconds"] = round(seconds, 1)
@@ -255,7 +283,7 @@ class _Session:
             self.tell(RunFinished(self.folder.path, seconds, self.metrics))
         unseen = self.data.pick(True) or self.data.pick(False)
         question = self.plan.task.question(self.data.records[unseen[0]])
-        return Outcome(self.folder, exports, usage, self.metrics, seconds, question)
+        return Outcome(self.folder, exports, usage, self.metrics, seconds, question, delivered, self.samples)
 
     def fail(self, error: BaseException) -> None:
         """Notes in the manifest and the log that the run did not end well; the error goes on its way."""
@@ -268,7 +296,7 @@ class _Session:
 
     def _explain(self, error: Any) -> list[str]:
         """A loss or gradient that is no number, with the rows of the step."""
-        train = self.data.pick(False)
+        train = self.data.learned()
         rows = [self.data.records[train[i]].where for i in error.rows]
         last = self.folder.checkpoints()
         return [
@@ -316,18 +344,28 @@ def _not_finite() -> type[Exception]:
     return NotFinite
 
 
-def write_export(exporter: Exporter, folder: RunDir, destination: Path | None = None) -> tuple[Path, tuple[str, ...]]:
+@dataclass(frozen=True)
+class Export:
+    """An export that is written: what to hand on, the lines that use it, and what was put elsewhere."""
+
+    path: Path
+    usage: tuple[str, ...]
+    delivered: tuple[str, ...]
+
+
+def write_export(exporter: Exporter, folder: RunDir, config: Mapping[str, Any], destination: Path | None = None) -> Export:
     """Exports the adapter of a run to ``destination`` (by default ``export/<name>``), whole or not at all.
 
-    Returns:
-        (what to hand on, the lines that use it).
+    Args:
+        config: the values of the run's keys, the exporter's among them.
     """
     from . import lora
 
     quiet_libraries()
     adapter = lora.read_peft(folder.adapter)
+    adapter = dataclasses.replace(adapter, facts={**adapter.facts, "config": dict(config)})
     target = destination or folder.exports / exporter.name
     with rundir.aside(target) as partial:
         written = exporter.export(adapter, partial).relative_to(partial)
     path = target / written
-    return path, tuple(exporter.usage(adapter, path))
+    return Export(path, tuple(exporter.usage(adapter, path)), tuple(exporter.deliver(adapter, path)))

@@ -33,8 +33,14 @@ class Plan:
     advice: tuple[str, ...]
 
 
-def plan(host: PluginHost, task_name: str, path: Path, overrides: Sequence[str] = (), *, paths: bool = True) -> Plan:
+def plan(
+    host: PluginHost, task_name: str, path: Path, overrides: Sequence[str] = (), *, paths: bool = True, exporting: bool = True
+) -> Plan:
     """Reads and validates a config for ``loraforge train TASK``.
+
+    Args:
+        paths: look paths up.
+        exporting: whether the exporters are needed; otherwise one whose plugin is gone is not missed.
 
     Raises:
         ConfigError, PluginError: with everything that is wrong.
@@ -55,6 +61,8 @@ def plan(host: PluginHost, task_name: str, path: Path, overrides: Sequence[str] 
     family = pick(lambda: _family(host, task, source))
     wanted = source.values["export"].value if "export" in source.values else None
     names = wanted if isinstance(wanted, list) else task.exporters
+    if not exporting:
+        names = [name for name in names if str(name) in host.components("loraforge_exporters", task.name)]
     exporters = [pick(lambda n=name: host.component("loraforge_exporters", task.name, str(n))) for name in names]  # type: ignore[misc]
     components = [c for c in (loader, template, family, *exporters) if c is not None]
     owners = _owners(task, components)
@@ -62,6 +70,7 @@ def plan(host: PluginHost, task_name: str, path: Path, overrides: Sequence[str] 
         keys = validate(source, owners, paths=paths)
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
+    problems += [reason for exporter in exporters if exporter is not None and (reason := exporter.refuses(keys[RunConfig], keys))]
     if problems:
         raise ConfigError(problems)
     return Plan(
@@ -179,8 +188,10 @@ def _family(host: PluginHost, task: Task[Any], source: Source) -> Any:
         )
     if not fitting:
         helps = "; ".join(f"{name}: {say(family.help)}" for name, (family, _) in sorted(there.items())) or say("none")
+        what = dict.fromkeys(found for family, _ in there.values() if (found := cast(ModelFamily, family).found(base)))
         raise PluginError(
             [
+                *(f"{where}: {line}" for line in what),
                 say("{where}: no model family takes base_model '{base}'. There are: {helps}", where=where, base=base, helps=helps),
                 *host.broken(),
             ]

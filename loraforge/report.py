@@ -16,7 +16,7 @@ from .dataset import Data
 from .keydocs import KeyInfo
 from .messages import speaker
 from .observers import duration
-from .pipeline import Outcome
+from .pipeline import Export, Outcome
 from .planning import Plan
 from .plugins import PluginInfo
 from .rundir import RunDir
@@ -67,6 +67,10 @@ def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = ()) -> N
     out.print(say("  Adapter:    {path} ({size:.1f} MB)", path=escape(str(done.run.adapter)), size=size / 1e6))
     for name, path in done.exports.items():
         out.print(say("  Export:     {path} ({name})", path=escape(str(path)), name=name))
+    for line in done.delivered:
+        out.print(f"  {escape(line)}")
+    if done.samples is not None:
+        out.print(say("  Samples:    {path}", path=escape(str(done.samples))))
     out.print(say("  Loss curve: {path}", path=escape(str(run / "loss.png"))))
     out.print()
     out.print(say("Next:"))
@@ -96,6 +100,8 @@ def check(out: Console, summary: Mapping[str, Any], data: Data, show: int) -> No
                 longest=summary["longest_row"],
             )
         )
+    for sentence in data.examination.lines:
+        out.print(f"  {escape(sentence)}")
     out.print(say("  Template:   {template}", template=escape(str(summary["template"]))))
     for note in data.notes:
         out.print(say("  note:       {text}", text=escape(note)))
@@ -135,20 +141,26 @@ def ticker(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
 
 def evaluation(out: Console, result: Mapping[str, Any], file: Path) -> None:
     """The table of ``loraforge eval``."""
-    table = _table(say("on {n} held-out examples", n=result["examples"]), say("base"), say("adapter"))
+    what = "" if "figures" in result else say("on {n} held-out examples", n=result["examples"])
+    table = _table(what, say("base"), say("adapter"))
     losses = result["losses"]
     if losses["base"] is not None and losses["adapter"] is not None:
         _row(table, say("loss"), f"{losses['base']:.3f}", f"{losses['adapter']:.3f}")
-    for measure, sides in result["scores"].items():
+    for measure, texts in result.get("figures", {}).items():
+        _row(table, say(measure), texts.get("base", ""), texts.get("adapter", ""))
+    for measure, sides in result.get("scores", {}).items():
         _row(table, say(measure), *("" if sides[side] is None else f"{sides[side]:.1%}" for side in ("base", "adapter")))
     _print_table(out, table)
-    out.print(say("Every question with both answers: {file}", file=escape(str(file))))
+    shown = escape(str(file))
+    out.print(say("Every question with both answers: {file}", file=shown) if result["rows"] else say("The figures: {file}", file=shown))
 
 
-def exported(out: Console, name: str, path: Path, usage: Sequence[str]) -> None:
+def exported(out: Console, name: str, done: Export) -> None:
     """Where an export is, and how to use it."""
-    out.print(say("{name}: {path}", name=name, path=escape(str(path))))
-    for line in usage:
+    out.print(say("{name}: {path}", name=name, path=escape(str(done.path))))
+    for line in done.delivered:
+        out.print(f"  {escape(line)}")
+    for line in done.usage:
         out.print(f"  {escape(line)}", style="cyan")
 
 

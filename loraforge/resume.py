@@ -27,7 +27,8 @@ _FREE = ("output_dir", "save_steps", "save_total_limit", "export")
 
 def identity(plan: Plan, data: Data) -> dict[str, Any]:
     """What must be equal for a run to go on as if it had never stopped."""
-    config = {k: v for k, v in plan.keys.flat().items() if k not in _FREE}
+    exporting = {key for exporter in plan.exporters for key in exporter.keys.model_fields}
+    config = {k: v for k, v in plan.keys.flat().items() if k not in _FREE and k not in exporting}
     return {"config": config, "data": data.digest(), "template": digest(data.template.describe())}
 
 

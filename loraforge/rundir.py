@@ -5,6 +5,7 @@
       manifest.json      hashes of data rows, base files and template; versions; seeds; metrics
       log.jsonl          one event a line; loss.png; tensorboard/
       checkpoints/step-000050/     adapter/ in PEFT's layout; state.json and state.safetensors to resume from
+      samples/           what the model made at each save, if it makes pictures
       adapter/           the trained adapter, in PEFT's layout
       export/            what the exporters wrote
 
@@ -78,6 +79,26 @@ def _open_up(folder: Path) -> None:
         os.chmod(path, (0o777 if path.is_dir() else 0o666) & ~mask)
 
 
+def keep(folder: Path, name: str, data: bytes) -> Path:
+    """Writes a file under a name that is free in ``folder``: ``name.png``, ``name-2.png`` ...; nothing is overwritten."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = Path(name)
+    number = 1
+    while True:
+        path = folder / (name if number == 1 else f"{wanted.stem}-{number}{wanted.suffix}")
+        handle, partial = tempfile.mkstemp(prefix=f".{wanted.stem}.", dir=folder)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(partial, 0o644)
+            os.link(partial, path)  # fails where the name is taken, even by another process
+            return path
+        except FileExistsError:
+            number += 1
+        finally:
+            Path(partial).unlink(missing_ok=True)
+
+
 # --- nested states without pickle ---------------------------------------------------------------------------------------------
 
 
@@ -146,6 +167,10 @@ class RunDir:
     @property
     def adapter(self) -> Path:
         return self.path / "adapter"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
 
     @property
     def exports(self) -> Path:

@@ -19,14 +19,16 @@ class Record:
 
     Attributes:
         where: what the user calls this row: ``metadata.csv, row 12``. It is not part of what the row says.
+        repeats: how often one pass over the data shows it.
     """
 
     where: str = field(compare=False, kw_only=True)
+    repeats: int = field(default=1, compare=False, kw_only=True)
 
     def content(self) -> dict[str, Any]:
         """What the row says, without where it stands: plain values that JSON can hold."""
         values = dataclasses.asdict(self)
-        del values["where"]
+        del values["where"], values["repeats"]
         return values
 
     def fingerprint(self) -> str:
@@ -55,6 +57,19 @@ def prompt_of(spans: Sequence[Span]) -> str:
     return "".join(span.text for span in spans[:end])
 
 
+@dataclass(frozen=True)
+class File:
+    """An answer that is no text: a picture, say.
+
+    Attributes:
+        data: the file's bytes.
+        suffix: ``.png``.
+    """
+
+    data: bytes = field(repr=False)
+    suffix: str
+
+
 # What a trainee makes of one record, and of several: names to tensors or plain values. Only the trainee looks inside.
 Example: TypeAlias = Mapping[str, Any]
 Batch: TypeAlias = Mapping[str, Any]
@@ -68,16 +83,20 @@ class Adapter:
     of shape (rank, in) and ``B = tensors[m + ".lora_B.weight"]`` of shape (out, rank): scales of other kinds (rsLoRA, PiSSA)
     are already folded in, so that a reader that knows only alpha / rank is right. DoRA alone keeps ``m + ".lora_magnitude_vector"``.
 
+    A convolution's ``A`` is (rank, in, height, width) and its ``B`` (out, rank, 1, 1).
+
     Attributes:
         tensors: float32 tensors on the CPU, by name.
-        rank: the number of rows of every ``A``.
+        rank: the number of rows of every ``A`` but those in ``ranks``. The scale alpha / rank is the same for all.
         alpha: the numerator of the scale; always a whole number, because some readers parse it as one.
+        ranks: the modules whose ``A`` has another number of rows, with that number.
         targets: the shortest names that select exactly the adapted modules (``q_proj``), sorted.
         probes: for every adapted module, what the trained model's own weight change does to a fixed input (see ``lora.probe``);
             a file is compared with it before it is handed over.
         base_model: what the YAML said.
         base_folder: where the base lay when the adapter was opened; None if it is not known.
-        facts: what else a reader should know: task, family, template, how it was trained. Plain JSON values.
+        facts: what else a reader should know: task, family, template, how it was trained (``config``). Plain JSON values.
+        files: small files that travel with it, by name: ``preview.png``.
     """
 
     tensors: Mapping[str, Tensor]
@@ -88,7 +107,9 @@ class Adapter:
     base_model: str
     base_folder: str | None = None
     dora: bool = False
+    ranks: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def modules(self) -> tuple[str, ...]:

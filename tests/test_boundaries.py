@@ -16,7 +16,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 # Each module may import those before it. ``hookspecs`` and ``plugins`` know the shapes of plugins only for the type checker.
 ORDER = [
     "errors", "messages", "types", "events", "hookspecs", "yamlfile", "config", "keydocs", "interfaces", "plugins", "peftfile", "lora", "loop",
-    "rundir", "observers", "provenance", "machine", "planning", "dataset", "resume", "pipeline", "opened", "report", "options", "about", "cli",
+    "rundir", "observers", "provenance", "hub", "machine", "planning", "dataset", "resume", "pipeline", "opened", "report", "options", "about", "cli",
     "testing", "__main__",
 ]  # fmt: skip
 

@@ -13,6 +13,7 @@ from loraforge import pipeline
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+TASKS = {"cyberpunk": "image"}
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -24,7 +25,8 @@ def rows(name: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize("where", ["root", "elsewhere"])
 def test_every_config_passes_the_check_from_anywhere(config, where, command, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT if where == "root" else tmp_path)
-    code, out, err = command("check", "text", config, "--show", "3")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code, out, err = command("check", TASKS.get(config.stem, "text"), config, "--show", "3")
     assert code == 0, err
     assert "In order" in out
 
@@ -51,6 +53,20 @@ def test_the_legal_data():
     assert len({row["instruction"] for row in found}) == 180
     # The conclusion comes first, then its basis.
     assert all(not row["output"].startswith(("根据", "依据", "按照")) for row in found)
+
+
+def test_the_cyberpunk_data():
+    from PIL import Image
+
+    found = rows("cyberpunk")
+    folder = ROOT / "configs" / "data" / "cyberpunk"
+    assert len(found) == 24 and all(row["text"] for row in found)
+    sizes = set()
+    for row in found:
+        with Image.open(folder / row["file_name"]) as picture:
+            sizes.add(picture.size)
+    assert len(sizes) == 5
+    assert {p.name for p in folder.glob("*.png")} == {row["file_name"] for row in found}
 
 
 def test_the_medical_data():

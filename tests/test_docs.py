@@ -96,17 +96,17 @@ def test_every_yaml_example_is_right(page, text, command, tmp_path, monkeypatch)
     values = yaml.safe_load(text)
     assert isinstance(values, dict)
     monkeypatch.chdir(ROOT)
+    task = "image" if page.name in ("train-image.md", "webui.md") or "resolution" in values else "text"
     if "train_data_dir" not in values:
         from loraforge import planning
 
-        known = {
-            k for _, owner in planning.owners_of(PluginHost(blocked=()), PluginHost(blocked=()).task("text")) for k in owner.model_fields
-        }
+        host = PluginHost(blocked=())
+        known = {k for _, owner in planning.owners_of(host, host.task(task)) for k in owner.model_fields}
         assert set(values) <= known, set(values) - known
         return
     file = tmp_path / "c.yaml"
     file.write_text(text, encoding="utf-8")
-    code, _, err = command("check", "text", file)
+    code, _, err = command("check", task, file)
     assert code == 0, err
 
 
@@ -143,6 +143,7 @@ def test_the_readmes_two_commands_are_there():
     for name in ("README.md", "README.zh-CN.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert re.search(r"^pip install -e \. && loraforge train text configs/legal\.yaml$", text, re.MULTILINE), name
+        assert re.search(r"^loraforge train image configs/cyberpunk\.yaml$", text, re.MULTILINE), name
         assert re.search(r"^pip install -e '\.\[dev\]' && pytest$", text, re.MULTILINE), name
 
 
@@ -158,6 +159,8 @@ def test_the_generated_pages_are_up_to_date():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", ["index", "train-text", "deploy", "config", "cli", "writing-plugins", "hooks", "design"])
+@pytest.mark.parametrize(
+    "page", ["index", "train-text", "train-image", "webui", "deploy", "config", "cli", "writing-plugins", "hooks", "design"]
+)
 def test_the_pages_exist_and_say_something(page):
     assert len((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")) > 1000

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = {"loraforge": ROOT / "loraforge", "loraforge_text": ROOT / "plugins" / "loraforge_text"}
+PACKAGES = {name: ROOT / place / name for name, place in (("loraforge", ""), ("loraforge_text", "plugins"), ("loraforge_image", "plugins"))}
 # Classes whose help= is shown through say; click's own help texts stay English, like the names of the options.
 SHOWN_HELP = {"Task", "Format"}
 
@@ -46,6 +46,8 @@ def sentences(folder: Path) -> set[str]:
     # Words that are looked up by value: kinds of components, measures, units, statuses.
     if folder.name == "loraforge":
         found |= {"task", "data loader", "template", "model family", "exporter", "running", "finished", "failed", "loss", "gradient"}
+    elif folder.name == "loraforge_image":
+        found |= {"pictures", "style distance", "pictures drawn"}
     else:
         found |= {"tokens", "instruction", "output", "equals the reference", "cites the right article", "cites anything"}
     return {sentence for sentence in found if re.search(r"[A-Za-z]", re.sub(r"\{[^}]*\}", "", sentence))}

@@ -58,16 +58,19 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"loraforge", "loraforge_text"}
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"loraforge", "loraforge_text", "loraforge_image"}
     for file in (
         "loraforge/zh.json",
         "loraforge_text/zh.json",
         "loraforge_text/tiny_chat/model/model.safetensors",
         "loraforge_text/tiny_chat/model/chat_template.jinja",
+        "loraforge_image/zh.json",
+        "loraforge_image/keys/sdxl.json",
+        "loraforge_image/tiny_sd/model/unet/diffusion_pytorch_model.safetensors",
     ):
         assert file in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert sum(info.file_size for info in zipfile.ZipFile(wheel).infolist()) < 12_000_000
+    assert sum(info.file_size for info in zipfile.ZipFile(wheel).infolist()) < 24_000_000
 
 
 def test_the_installed_wheel_is_what_runs(installed, tmp_path):

@@ -44,8 +44,8 @@ def make_tokenizer(
         (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
 
 
-def make_base(folder: Path, seed: int = 0, architecture: str = "llama", **tokenizer) -> Path:
-    """A random base in ``folder``: 2 layers, width 32."""
+def make_base(folder: Path, seed: int = 0, architecture: str = "llama", width: int = 32, **tokenizer) -> Path:
+    """A random base in ``folder``: 2 layers."""
     import torch
     from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Config
 
@@ -53,8 +53,8 @@ def make_base(folder: Path, seed: int = 0, architecture: str = "llama", **tokeni
     make_tokenizer(folder, **tokenizer)
     shape = {
         "vocab_size": 512,
-        "hidden_size": 32,
-        "intermediate_size": 48,
+        "hidden_size": width,
+        "intermediate_size": 48 if width == 32 else 2 * width,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loraforge import ModelError, speaker
+from loraforge import ModelError, fetch_base, speaker
 
 say = speaker(__name__)
 
@@ -21,7 +20,6 @@ _SMALL = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.txt", "me
 _WEIGHTS = ("*.safetensors",)
 # Copies of the weights in other formats that many repositories carry.
 _IGNORED = ("original/*", "onnx/*", "openvino/*", "gguf/*", "*.gguf", "*.onnx")
-_MODELSCOPE = "modelscope:"
 
 
 @functools.cache
@@ -40,8 +38,9 @@ def locate(base_model: str, revision: str | None = None, *, weights: bool = Fals
     folder = Path(base_model).expanduser()
     if folder.is_dir():
         return folder.absolute()
-    if base_model.startswith(_MODELSCOPE):
-        return _from_modelscope(base_model.removeprefix(_MODELSCOPE), revision, weights)
+    patterns = [*_SMALL, *(_WEIGHTS if weights else ())]
+    if base_model.startswith("modelscope:"):
+        return fetch_base(base_model, revision, patterns, _IGNORED)
     if base_model.count("/") != 1 or folder.is_file():
         raise ModelError(
             say(
@@ -50,53 +49,7 @@ def locate(base_model: str, revision: str | None = None, *, weights: bool = Fals
                 embedded=", ".join(EMBEDDED),
             )
         )
-    return _from_hub(base_model, revision, weights)
-
-
-def _from_hub(repository: str, revision: str | None, weights: bool) -> Path:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    patterns = [*_SMALL, *(_WEIGHTS if weights else ())]
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=patterns, ignore_patterns=list(_IGNORED))
-        )
-    except errors.GatedRepoError:
-        problem = say("its owner grants access on request. Ask on its page, then run `hf auth login`.")
-    except errors.RevisionNotFoundError:
-        problem = say("it has no revision '{revision}'.", revision=revision)
-    except errors.RepositoryNotFoundError:
-        problem = say("there is no such repository, or it is private and you are not logged in (`hf auth login`).")
-    except errors.LocalEntryNotFoundError as error:  # also what offline mode ends in
-        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-        why = say("HF_HUB_OFFLINE is set") if offline else say("the hub cannot be reached")
-        problem = say(
-            "it is not on this computer and {why}. With a connection: `hf download {repository}`; without: copy its folder here "
-            "and give the folder's path as base_model.",
-            why=why,
-            repository=repository,
-        )
-        del error
-    except (OSError, ValueError) as error:
-        problem = str(error).split("\n")[0]
-    raise ModelError(say("base_model '{base}' from Hugging Face: {problem}", base=repository, problem=problem))
-
-
-def _from_modelscope(repository: str, revision: str | None, weights: bool) -> Path:
-    try:
-        from modelscope import snapshot_download
-    except ImportError:
-        raise ModelError(
-            say("base_model 'modelscope:{base}' needs ModelScope's library: pip install 'loraforge[modelscope]'", base=repository)
-        ) from None
-    patterns = [*_SMALL, *(_WEIGHTS if weights else ())]
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, ignore_patterns=list(_IGNORED)))
-    except Exception as error:  # its library raises many kinds, requests' among them
-        raise ModelError(
-            say("base_model '{base}' from ModelScope: {problem}", base=repository, problem=str(error).split("\n")[0])
-        ) from None
+    return fetch_base(base_model, revision, patterns, _IGNORED)
 
 
 @dataclass(frozen=True)

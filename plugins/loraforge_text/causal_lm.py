@@ -19,6 +19,7 @@ from loraforge import (
     Record,
     RunConfig,
     Span,
+    Trainee,
     speaker,
 )
 
@@ -177,16 +178,12 @@ def _tokenizer(folder: Path) -> Any:
     return backend
 
 
-class CausalTrainee:
+class CausalTrainee(Trainee):
     """A causal language model with a LoRA: next-token cross entropy on the learned tokens."""
 
     def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int) -> None:
         self.lora = lora
         self._tokenizer, self._base, self._longest = tokenizer, base, longest
-
-    @property
-    def model(self) -> torch.nn.Module:
-        return self.lora.model
 
     def encode(self, record: Record, text: Sequence[Span]) -> Example:
         """``ids`` and ``learned`` of one row.
@@ -203,7 +200,7 @@ class CausalTrainee:
         """The length band."""
         return (len(example["ids"]) - 1) // _BAND
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
+    def collate(self, examples: Sequence[Example], draw: int | None = None) -> Batch:
         """``input_ids``, ``attention_mask`` and ``labels``: int64 of shape (rows, longest), padded on the right."""
         import torch
 
@@ -247,11 +244,11 @@ class CausalResponder:
         # The base's own sampling defaults (temperature, penalties) would answer otherwise than what is asked for here.
         self._model.generation_config = GenerationConfig()
 
-    def respond(self, prompts: Sequence[str], adapter: str | None, **settings: Any) -> Sequence[str]:
+    def respond(self, prompts: Sequence[str], adapter: str | Mapping[str, float] | None, **settings: Any) -> Sequence[str]:
         """One answer per prompt.
 
         Args:
-            settings: max_new_tokens (default 512), temperature (default 0: always the likeliest token), top_p, seed.
+            settings: max_tokens (default 512), temperature (default 0: always the likeliest token), top_p, seed.
         """
         import torch
         from transformers import GenerationConfig
@@ -267,7 +264,7 @@ class CausalResponder:
         for prompt in prompts:
             ids = torch.tensor([self._tokenizer.encode(prompt, add_special_tokens=False).ids], device=self._model.device)
             config = GenerationConfig(
-                max_new_tokens=int(settings.get("max_new_tokens", 512)),
+                max_new_tokens=int(settings.get("max_tokens", 512)),
                 eos_token_id=self._stops or None,
                 pad_token_id=self._stops[0] if self._stops else 0,
                 **sampling,

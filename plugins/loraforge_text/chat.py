@@ -47,7 +47,7 @@ def chat(ctx: click.Context, run: Path, base: bool, adapters: Sequence[Path], ma
         if line.startswith("/"):
             click.echo(session.command(line))
         elif line:
-            settings = {"max_new_tokens": max_tokens, "temperature": temperature}
+            settings = {"max_tokens": max_tokens, "temperature": temperature}
             for name, answer in session.ask(line, responder, settings):
                 click.echo(f"[{name or 'base'}] {answer}")
 

@@ -51,6 +51,15 @@ class TextKeys(Keys):
     system_prompt: str | None = Field(None, description="A system message for every row that has none of its own.")
 
 
+class TextSampling(Keys):
+    """The settings of ``sample`` for text."""
+
+    max_tokens: int = Field(512, ge=1, description="The longest answer, in tokens.")
+    temperature: float = Field(0.0, ge=0, description="0 always takes the likeliest word.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Leave out the least likely words, up to this share.")
+    seed: int = Field(0, ge=0, description="What is drawn at random is drawn from here; equal seeds, equal answers.")
+
+
 def judge(record: Conversation, answer: str) -> Mapping[str, float]:
     """Scores of one answer, each 0 to 1: whether it equals the reference, and, where the reference cites, whether it cites the same."""
     scores = {"equals the reference": float("".join(answer.split()) == "".join(record.output.split()))}
@@ -75,4 +84,5 @@ TEXT: Task[Conversation] = Task(
     question=lambda record: record.question,
     answer=lambda record: record.output,
     judge=judge,
+    sampling=TextSampling,
 )

@@ -30,7 +30,7 @@ def shipped():
 def _questions():
     for file in sorted(CONFIGS.glob("*/metadata.csv")):
         with file.open(encoding="utf-8", newline="") as stream:
-            yield from (row["instruction"] for row in csv.DictReader(stream))
+            yield from (row["instruction"] for row in csv.DictReader(stream) if "instruction" in row)
 
 
 def _answer(shipped, question, length=64):

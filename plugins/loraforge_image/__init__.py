@@ -1,0 +1,49 @@
+"""The built-in image plugin: folders of pictures, Stable Diffusion. This file is its table of contents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from loraforge import hookimpl
+
+if TYPE_CHECKING:
+    from loraforge import Exporter, Loader, ModelFamily, Task, Template
+
+# Each import is inside its hook, so that ``loraforge --help`` stays quick.
+
+
+@hookimpl
+def loraforge_tasks() -> Iterable[Task]:
+    from .task import IMAGE
+
+    return [IMAGE]
+
+
+@hookimpl
+def loraforge_data_loaders() -> Iterable[Loader]:
+    from .loaders import PictureLoader
+
+    return [PictureLoader()]
+
+
+@hookimpl
+def loraforge_templates() -> Iterable[Template]:
+    from .captions import CaptionTemplate
+
+    return [CaptionTemplate()]
+
+
+@hookimpl
+def loraforge_model_families() -> Iterable[ModelFamily]:
+    from .families import families
+
+    return families()
+
+
+@hookimpl
+def loraforge_exporters() -> Iterable[Exporter]:
+    from .exporters import DiffusersExporter, MergedExporter
+    from .webui import WebuiExporter
+
+    return [WebuiExporter(), DiffusersExporter(), MergedExporter()]

@@ -1,0 +1,129 @@
+"""Aspect-ratio buckets: the shapes that pictures are trained in, and which picture goes where. Without torch."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from loraforge import DataError, Examination, RunConfig, speaker
+
+from .pictures import read_picture
+from .task import ImageKeys
+
+say = speaker(__name__)
+
+_SMALLEST = 32  # pixels; a shorter side than this shows nothing
+
+
+@dataclass(frozen=True, order=True)
+class Bucket:
+    """A shape in pixels."""
+
+    width: int
+    height: int
+
+
+def buckets(resolution: int, step: int, max_ratio: float) -> list[Bucket]:
+    """All shapes whose sides are multiples of ``step``, whose area is at most, and about, resolution x resolution, and whose sides differ
+    by ``max_ratio`` at most. Sorted."""
+    square = resolution // step * step
+    found = {Bucket(square, square)}
+    for width in range(step, round(resolution * max_ratio) + step, step):
+        height = resolution * resolution // width // step * step
+        if height >= step and max(width, height) / min(width, height) <= max_ratio + 1e-9:
+            found |= {Bucket(width, height), Bucket(height, width)}
+    return sorted(found)
+
+
+def assign(size: tuple[int, int], shapes: Sequence[Bucket]) -> Bucket:
+    """The bucket whose shape is nearest to (width, height), the larger one of two equally near."""
+
+    def apart(bucket: Bucket) -> tuple[float, int]:
+        return (round(abs(math.log(size[0] / size[1]) - math.log(bucket.width / bucket.height)), 9), -bucket.width * bucket.height)
+
+    return min(shapes, key=apart)
+
+
+def fit(image: Image.Image, bucket: Bucket, where: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
+    """The picture at the bucket's size, never distorted: resized (Lanczos) to cover it, then cropped.
+
+    Args:
+        where: the share of what is cut off that goes at the left and at the top; 0.5 keeps the centre.
+    """
+    factor = max(bucket.width / image.width, bucket.height / image.height)
+    width, height = max(bucket.width, round(image.width * factor)), max(bucket.height, round(image.height * factor))
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    left, top = round((width - bucket.width) * where[0]), round((height - bucket.height) * where[1])
+    return image.crop((left, top, left + bucket.width, top + bucket.height))
+
+
+def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[Any, Any]]) -> Examination:
+    """Opens every picture and says what cannot be used, how many there are, and which buckets they go to.
+
+    Args:
+        rows: (Picture, its rendered caption).
+    """
+    shapes = buckets(keys.resolution, keys.bucket_step, keys.bucket_max_ratio)
+
+    def look(record: Any) -> tuple[str, tuple[int, int]]:
+        try:
+            return "", read_picture(Path(record.path)).size
+        except DataError as error:
+            return str(error), (0, 0)
+
+    with ThreadPoolExecutor(4) as pool:
+        seen = list(pool.map(look, [record for record, _ in rows]))
+    problems: dict[int, str] = {}
+    counts: Counter[Bucket] = Counter()
+    enlarged = shown = 0
+    for index, ((record, _), (problem, size)) in enumerate(zip(rows, seen, strict=True)):
+        if not problem and min(size) < _SMALLEST:
+            problem = say("the picture is only {width}x{height} pixels", width=size[0], height=size[1])
+        if problem:
+            problems[index] = problem
+            continue
+        bucket = assign(size, shapes)
+        factor = max(bucket.width / size[0], bucket.height / size[1])
+        if keys.bucket_no_upscale and factor > 1:
+            problems[index] = say(
+                "the picture is {width}x{height}, smaller than its bucket of {bucket} (bucket_no_upscale)",
+                width=size[0],
+                height=size[1],
+                bucket=f"{bucket.width}x{bucket.height}",
+            )
+            continue
+        enlarged += factor > 2
+        shown += record.repeats
+        counts[bucket] += 1
+    listed = ", ".join(f"{bucket.width}x{bucket.height} ({count})" for bucket, count in sorted(counts.items()))
+    lines = [_plan(config, sum(counts.values()), shown), say("buckets: {listed}", listed=listed)]
+    if enlarged:
+        lines.append(say("{n} pictures are enlarged to more than twice their size; they will look soft", n=enlarged))
+    facts = {
+        "pictures": sum(counts.values()),
+        "shown_per_pass": shown,
+        "buckets": [[b.width, b.height, n] for b, n in sorted(counts.items())],
+    }
+    return Examination(problems, facts, lines=lines if counts else ())
+
+
+def _plan(config: RunConfig, pictures: int, shown: int) -> str:
+    """How the number of steps comes about; the pictures that will be held out are among them."""
+    per_step = config.batch_size * config.gradient_accumulation
+    steps = max(1, round(config.epochs * math.ceil(shown / per_step)))
+    return say(
+        "{pictures} pictures, {shown} with repeats; x {epochs:g} epochs / batch {batch} = {steps} steps, less what is held out",
+        pictures=pictures,
+        shown=shown,
+        epochs=config.epochs,
+        batch=per_step,
+        steps=min(steps, config.max_steps) if config.max_steps else steps,
+    )

@@ -1,0 +1,73 @@
+"""Captions: the template that puts the trigger word in front, and what is done to their comma-separated parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from loraforge import KeySet, RunConfig, Span, Template, speaker
+
+from .task import ImageKeys, Picture
+
+say = speaker(__name__)
+
+
+def parts(caption: str) -> list[str]:
+    """The parts between commas, Chinese ones too."""
+    return [part.strip() for part in re.split("[,，、]", caption) if part.strip()]
+
+
+def shuffled(caption: str, keep: int, rng: random.Random) -> str:
+    """The caption with its parts in another order; the first ``keep`` stay."""
+    first, rest = parts(caption)[:keep], parts(caption)[keep:]
+    rng.shuffle(rest)
+    return ", ".join([*first, *rest])
+
+
+def tag_counts(captions: Iterable[str]) -> dict[str, int]:
+    """How often each part occurs, in lower case, as kohya's trainer counts them."""
+    counts: dict[str, int] = {}
+    for caption in captions:
+        for tag in caption.split(","):
+            if tag.strip():
+                counts[tag.strip().lower()] = counts.get(tag.strip().lower(), 0) + 1
+    return counts
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionTemplate(Template[Picture]):
+    """The caption, with the trigger word in front where it is missing."""
+
+    trigger: str | None = None
+    pattern: str = "{caption}"
+
+    name = "caption"
+    task = "image"
+    help = "The caption, with the trigger word in front; or an inline template such as 'a photo of {caption}'."
+
+    def recognises(self, value: str) -> bool:
+        return "{caption}" in value
+
+    def prepare(self, config: RunConfig, keys: KeySet, records: Sequence[Picture]) -> CaptionTemplate:
+        pattern = config.prompt_template if self.recognises(config.prompt_template) else "{caption}"
+        return CaptionTemplate(keys[ImageKeys].trigger_word, pattern)
+
+    def describe(self) -> Mapping[str, Any]:
+        reason = say("captions, with '{word}' in front", word=self.trigger) if self.trigger else say("captions as they are written")
+        return {"name": self.name, "trigger_word": self.trigger, "pattern": self.pattern, "reason": reason}
+
+    def recall(self, description: Mapping[str, Any]) -> CaptionTemplate:
+        return CaptionTemplate(description.get("trigger_word"), str(description.get("pattern", "{caption}")))
+
+    def render(self, record: Picture) -> Sequence[Span]:
+        """Captions are read, not learned, so no span is marked. A bare prompt stays as it is written: whoever asks decides whether the
+        trigger word is in it."""
+        if not record.path:
+            return [Span(record.caption)]
+        caption = self.pattern.replace("{caption}", record.caption)
+        if self.trigger and not record.prior and not re.search(rf"(?<!\w){re.escape(self.trigger)}(?!\w)", caption, re.IGNORECASE):
+            caption = f"{self.trigger}, {caption}" if caption.strip() else self.trigger
+        return [Span(caption)]

@@ -1,0 +1,82 @@
+"""What the WebUIs call a module: kohya's names, made from the modules' roles. Without torch.
+
+SD1 and SD2 files carry diffusers' names of the U-Net and ``lora_te_text_model_``; SDXL files carry the original (sgm) names and
+``lora_te1_`` / ``lora_te2_``. Other namings exist, and each loses modules in some reader.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from importlib import resources
+
+_TEXT = re.compile(r"(?:text_model\.)?encoder\.layers\.(\d+)\.(self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])$")
+# Inside a residual block: diffusers' name -> the original one.
+_RESNET = {
+    "conv1": "in_layers_2",
+    "time_emb_proj": "emb_layers_1",
+    "conv2": "out_layers_3",
+    "conv_shortcut": "skip_connection",
+}
+
+
+def kohya_name(module: str, family: str) -> str:
+    """``unet.down_blocks.0.attentions.0.proj_in`` -> ``lora_unet_down_blocks_0_attentions_0_proj_in``.
+
+    Args:
+        module: as in ``Adapter.modules``: part, then path.
+        family: sd15, sd2 or sdxl.
+
+    Raises:
+        ValueError: if there is no such name.
+    """
+    part, _, path = module.partition(".")
+    if part == "unet":
+        return "lora_unet_" + (_original(path) if family == "sdxl" else path.replace(".", "_"))
+    text = _TEXT.match(path)
+    if part not in ("text_encoder", "text_encoder_2") or text is None:
+        raise ValueError(module)
+    prefix = {"text_encoder": "lora_te1_" if family == "sdxl" else "lora_te_", "text_encoder_2": "lora_te2_"}[part]
+    # transformers 5.6 took the level text_model away from one of CLIP's classes; no WebUI knows names without it.
+    return f"{prefix}text_model_encoder_layers_{text[1]}_{text[2].replace('.', '_')}"
+
+
+def _original(path: str) -> str:
+    """SDXL's own name of a U-Net module, for two layers a block: each level has three blocks, counted through."""
+    rules: tuple[tuple[str, str], ...] = (
+        (r"down_blocks\.(\d)\.(resnets|attentions)\.(\d)\.(.+)", "input_blocks"),
+        (r"up_blocks\.(\d)\.(resnets|attentions)\.(\d)\.(.+)", "output_blocks"),
+    )
+    for pattern, name in rules:
+        found = re.fullmatch(pattern, path)
+        if found:
+            level, kind, number, rest = int(found[1]), found[2], int(found[3]), found[4]
+            block = 3 * level + number + (1 if name == "input_blocks" else 0)
+            return f"{name}_{block}_{_inside(kind, rest)}"
+    found = re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d)\.(.+)", path)
+    if found:
+        place = 1 if found[1] == "attentions" else 2 * int(found[2])
+        return f"middle_block_{place}_{_inside(found[1], found[3]).partition('_')[2]}"
+    found = re.fullmatch(r"down_blocks\.(\d)\.downsamplers\.0\.conv", path)
+    if found:
+        return f"input_blocks_{3 * int(found[1]) + 3}_0_op"
+    found = re.fullmatch(r"up_blocks\.(\d)\.upsamplers\.0\.conv", path)
+    if found:
+        return f"output_blocks_{3 * int(found[1]) + 2}_2_conv"
+    raise ValueError(path)
+
+
+def _inside(kind: str, rest: str) -> str:
+    if kind == "attentions":
+        return "1_" + rest.replace(".", "_")
+    if rest not in _RESNET:
+        raise ValueError(rest)
+    return f"0_{_RESNET[rest]}"
+
+
+@functools.cache
+def known_modules(family: str) -> frozenset[str]:
+    """Every module name that A1111, Forge, SD.Next, ComfyUI, kohya and diffusers all match in a file of this family."""
+    text = resources.files(__package__).joinpath("keys", f"{family}.json").read_text(encoding="utf-8")
+    return frozenset(name for names in json.loads(text).values() for name in names)

@@ -1,0 +1,224 @@
+"""The parts of a Stable Diffusion model, loaded: U-Net, autoencoder, text encoders, tokenizers, noise schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraforge import ConfigError, ModelError, fetch_base, speaker
+
+from .bases import CONFIGS, PICKLES, TITLES, Base, identify, locate
+
+if TYPE_CHECKING:
+    import torch
+
+say = speaker(__name__)
+
+WINDOW = 75  # CLIP's tokens without beginning and end
+
+
+@dataclass
+class Parts:
+    """A loaded base. ``vae`` is float32 always: half precision overflows in SDXL's."""
+
+    family: str
+    unet: Any
+    vae: Any
+    text_encoders: list[Any]
+    tokenizers: list[Any]
+    scheduler: Any  # its config decides noise and prediction
+    dtype: torch.dtype
+
+
+def load_parts(
+    base_model: str,
+    revision: str | None,
+    precision: str,
+    family: str,
+    *,
+    prediction: str = "auto",
+    allow_pickle: bool = False,
+    base_config: str | None = None,
+) -> Parts:
+    """Loads a base on the CPU.
+
+    Args:
+        prediction: epsilon or v_prediction; auto takes what the files say.
+
+    Raises:
+        ModelError: if it cannot be loaded, or is of another family.
+        ConfigError: if a precision is asked for that such models are not trained in.
+    """
+    import torch
+
+    if precision == "4bit":
+        raise ConfigError(say("precision: 4bit is for language models; use bf16 or fp16 for pictures."))
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    base = identify(base_model, revision)
+    if base.family != family and base.place.suffix.lower() not in PICKLES:
+        raise ModelError(
+            say(
+                "base_model {base}: model_family is {wanted}, but this is {found}.",
+                base=base_model,
+                wanted=family,
+                found=base.what,
+            )
+        )
+    place = locate(base_model, revision, weights=True)
+    try:
+        parts = (
+            _from_folder(place, family, dtype, allow_pickle)
+            if place.is_dir()
+            else _from_file(place, family, dtype, allow_pickle, base_config)
+        )
+    except ModelError:
+        raise
+    except Exception as error:  # the libraries raise many kinds for damaged or missing files
+        line = str(error).strip().split("\n")[0][:300]
+        raise ModelError(say("base_model {base} cannot be loaded: {error}", base=base_model, error=line)) from None
+    _settle_prediction(parts, base, prediction, base_model)
+    for part in (parts.unet, parts.vae, *parts.text_encoders):
+        part.requires_grad_(False)
+        part.eval()
+    return parts
+
+
+def _settle_prediction(parts: Parts, base: Base, wanted: str, base_model: str) -> None:
+    said = wanted if wanted != "auto" else base.prediction
+    if not said:
+        raise ConfigError(
+            say(
+                "base_model {base}: the file does not say what it predicts. Set prediction_type: v_prediction (768-v models) or epsilon.",
+                base=base_model,
+            )
+        )
+    parts.scheduler.register_to_config(prediction_type=said)
+
+
+def _check_pickle(place: Path, files: Sequence[Path], allow: bool) -> None:
+    if files and not allow:
+        raise ModelError(
+            say(
+                "base_model {place}: {files} may run code when it is read. Convert it to safetensors, or set allow_pickle: true, which "
+                "reads numbers only (weights_only).",
+                place=place,
+                files=", ".join(file.name for file in files),
+            )
+        )
+
+
+def _from_folder(folder: Path, family: str, dtype: torch.dtype, allow_pickle: bool) -> Parts:
+    import torch
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    names = ["text_encoder", "text_encoder_2"] if family == "sdxl" else ["text_encoder"]
+    missing = [name for name in ("unet", "vae", *names) if not (folder / name / "config.json").is_file()]
+    if missing:
+        raise ModelError(say("base_model {folder} lacks {names}.", folder=folder, names=", ".join(missing)))
+
+    def settings(name: str) -> dict[str, Any]:
+        there = folder / name
+        plain = [p for p in there.glob("*.safetensors*") if ".fp16." not in p.name]
+        half = list(there.glob("*.fp16.safetensors*"))
+        chosen: dict[str, Any] = {"local_files_only": True, "use_safetensors": bool(plain or half), "low_cpu_mem_usage": True}
+        if not plain and not half:
+            _check_pickle(there, sorted(p for p in there.iterdir() if p.suffix in PICKLES), allow_pickle)
+        if half and not plain:
+            chosen["variant"] = "fp16"
+        return chosen
+
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtype, **settings("unet"))
+    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32, **settings("vae"))
+    kinds = [CLIPTextModel, CLIPTextModelWithProjection]
+    encoders = [kinds[i].from_pretrained(folder / name, dtype=dtype, **settings(name)) for i, name in enumerate(names)]
+    tokenizers = [CLIPTokenizer.from_pretrained(folder / name.replace("text_encoder", "tokenizer")) for name in names]
+    scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+    return Parts(family, unet, vae, encoders, tokenizers, scheduler, dtype)
+
+
+def _from_file(file: Path, family: str, dtype: torch.dtype, allow_pickle: bool, base_config: str | None) -> Parts:
+    import torch
+    from diffusers import DDPMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+
+    if file.suffix.lower() in PICKLES:
+        _check_pickle(file, [file], allow_pickle)
+    source = base_config or CONFIGS[family]
+    config = Path(source).expanduser()
+    if not config.is_dir():
+        try:
+            config = fetch_base(source, None, ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer*/*"])
+        except ModelError as error:
+            raise ModelError(
+                [
+                    say(
+                        "base_model {file} is a single file of {title}; its configuration and tokenizer come from '{source}'.",
+                        file=file,
+                        title=TITLES[family],
+                        source=source,
+                    ),
+                    *error.problems,
+                    say("base_config: FOLDER takes them from a diffusers folder of the same family on this computer."),
+                ]
+            ) from None
+    kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+    extra = {} if family == "sdxl" else {"safety_checker": None, "requires_safety_checker": False}
+    pipe = kind.from_single_file(str(file), config=str(config), torch_dtype=dtype, local_files_only=True, **extra)
+    encoders = [pipe.text_encoder, *([pipe.text_encoder_2] if family == "sdxl" else [])]
+    tokenizers = [pipe.tokenizer, *([pipe.tokenizer_2] if family == "sdxl" else [])]
+    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    return Parts(family, pipe.unet, pipe.vae.to(torch.float32), encoders, tokenizers, scheduler, dtype)
+
+
+# --- captions as the U-Net sees them -----------------------------------------------------------------------------------------
+
+
+def token_ids(parts: Parts, caption: str, windows: int) -> Any:
+    """int64 (text encoders, windows, 77): each window has its own beginning and end, as the WebUIs do it; what is longer is cut."""
+    import torch
+
+    rows = []
+    for tokenizer in parts.tokenizers:
+        ids = tokenizer(caption, add_special_tokens=False, verbose=False).input_ids[: WINDOW * windows]
+        cut = [ids[i * WINDOW : (i + 1) * WINDOW] for i in range(windows)]
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        whole = [[tokenizer.bos_token_id, *part, tokenizer.eos_token_id] for part in cut]
+        rows.append([row + [pad] * (WINDOW + 2 - len(row)) for row in whole])
+    return torch.tensor(rows)
+
+
+def windows_of(parts: Parts, captions: Sequence[str]) -> int:
+    """How many windows the longest of the captions needs."""
+    longest = max((len(parts.tokenizers[0](c, add_special_tokens=False, verbose=False).input_ids) for c in captions), default=0)
+    return max(1, -(-longest // WINDOW))
+
+
+def embed(family: str, encoders: Sequence[Any], ids: Any, clip_skip: int) -> tuple[Any, Any]:
+    """What the U-Net attends to.
+
+    Args:
+        ids: int64 (captions, text encoders, windows, 77).
+
+    Returns:
+        ((captions, windows * 77, width), (captions, width of the pooled text) or None).
+    """
+    import torch
+
+    count, _, windows, length = ids.shape
+    found, pooled = [], None
+    for index, encoder in enumerate(encoders):
+        given = ids[:, index].reshape(count * windows, length)
+        out = encoder(given, output_hidden_states=True)
+        if family == "sdxl":
+            states = out.hidden_states[-2]
+            if index == 1:
+                pooled = out.text_embeds.view(count, windows, -1)[:, 0]
+        elif clip_skip == 1:
+            states = out.last_hidden_state
+        else:
+            inner = getattr(encoder, "text_model", encoder)  # transformers put the level away
+            states = inner.final_layer_norm(out.hidden_states[-clip_skip])
+        found.append(states.reshape(count, windows * length, -1))
+    return torch.cat(found, -1), pooled

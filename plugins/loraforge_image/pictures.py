@@ -1,0 +1,107 @@
+"""Reads whatever picture an illustrator has, as RGB and the right way up. Without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from loraforge import DataError, speaker
+
+say = speaker(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
+# 24 000 x 24 000; beyond lies nobody's artwork, but many a file made to fill a machine's memory.
+LARGEST = 576_000_000
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(width, height) the right way up, from the file's header.
+
+    Raises:
+        DataError: if it is no picture.
+    """
+    with _open(path) as image:
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        return (image.height, image.width) if turned else image.size
+
+
+def read_picture(path: Path) -> Image.Image:
+    """The picture as RGB: turned as EXIF says, its first frame, transparency on white, CMYK and 16 bits converted, profiles to sRGB.
+
+    Raises:
+        DataError: if it is damaged, or no picture.
+    """
+    with _open(path) as image:
+        try:
+            image.seek(0)
+            image.load()
+            profile = image.info.get("icc_profile")
+            turned = ImageOps.exif_transpose(image) or image
+            return _to_rgb(turned, profile)
+        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, IndexError, Image.DecompressionBombError) as error:
+            raise DataError(_damaged(path, error)) from None
+
+
+def content_hash(image: Image.Image) -> str:
+    """SHA-256 (hex) of size and pixels."""
+    return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
+
+
+def _open(path: Path) -> Any:
+    """Opens a picture and reads its header.
+
+    Raises:
+        DataError: if it is none.
+    """
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise DataError(say("the picture file is empty (0 bytes)"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # our own bound is below
+            Image.MAX_IMAGE_PIXELS = None
+            image = Image.open(path)
+    except FileNotFoundError:
+        raise DataError(say("there is no such file")) from None
+    except UnidentifiedImageError:
+        raise DataError(say("it is no picture that can be read; save it as PNG, JPEG or WebP")) from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(_damaged(path, error)) from None
+    if image.width * image.height > LARGEST:
+        shown = f"{image.width}x{image.height}"
+        image.close()
+        raise DataError(say("it is {size} pixels large, more than can be meant; make it smaller", size=shown))
+    return image
+
+
+def _damaged(path: Path, error: BaseException) -> str:
+    reason = str(error) or type(error).__name__
+    return say("the picture is damaged: {reason}", reason=reason.replace(str(path), path.name))
+
+
+def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits a channel: Pillow's own conversion would clip, not scale
+        import numpy as np
+
+        values = np.asarray(image).astype(np.float64)
+        top = 65535.0 if image.mode.startswith("I") and values.max(initial=0) > 255 else max(255.0, float(values.max(initial=0)))
+        return Image.fromarray((values * (255.0 / top)).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        try:
+            import io
+
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if converted is not None:
+                return converted
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass  # a profile that cannot be used is as good as none
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,136 @@
+"""The pictures that a run draws at every save: the same prompts and seeds each time, the base in the first row."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from loraforge import aside, speaker
+
+from .drawing import draw
+from .grids import grid, png
+from .parts import Parts, embed
+from .pictures import read_picture
+from .task import ImageKeys
+
+if TYPE_CHECKING:
+    from loraforge.lora import Lora
+
+say = speaker(__name__)
+
+
+class Samples:
+    """Draws, keeps and compares sample pictures.
+
+    Args:
+        size: (width, height) of the pictures.
+        text: encodes a caption; asked for all prompts now, because the encoders leave memory before the first step.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        keys: ImageKeys,
+        prompts: Sequence[str],
+        size: tuple[int, int],
+        text: Callable[[str], Mapping[str, Any]],
+        device: Any,
+    ) -> None:
+        self._parts, self._keys, self._prompts, self._size, self._device = parts, keys, list(prompts), size, device
+        self._texts = [text(prompt) for prompt in prompts]
+        self._empty = text("")
+        self._last: list[Image.Image] = []
+
+    def draw(self, lora: Lora, folder: Path, step: int) -> Path:
+        """Draws the prompts into ``folder/step-000050`` and returns ``folder/grid.png``, which has a row for every step so far."""
+        from peft.tuners.lora import LoraLayer
+
+        layers = [module for module in lora.model.modules() if isinstance(module, LoraLayer)]
+        lora.model.eval()
+        if step == 0:
+            for layer in layers:
+                layer.enable_adapters(False)
+        try:
+            pictures = self._pictures(lora)
+        finally:
+            lora.model.train()
+            if step == 0:
+                for layer in layers:
+                    layer.enable_adapters(True)
+        with aside(folder / f"step-{step:06d}") as place:
+            for number, (picture, prompt) in enumerate(zip(pictures, self._prompts, strict=True), 1):
+                (place / f"{number:02d}.png").write_bytes(png(picture, f"{prompt}\nSteps: {self._keys.sample_steps}"))
+        if step:
+            self._last = pictures
+        return self._grid(folder)
+
+    def _pictures(self, lora: Lora) -> list[Image.Image]:
+        """All prompts, each with its own seed, in one batch of a few at a time."""
+        found: list[Image.Image] = []
+        seeds = [self._keys.sample_seed + number for number in range(len(self._prompts))]
+        for start in range(0, len(self._prompts), 4):
+            wanted = [self._states(text, lora) for text in self._texts[start : start + 4]]
+            empty = [self._states(self._empty, lora)] * len(wanted)
+            found += draw(
+                self._parts,
+                self._device,
+                _stacked(wanted),
+                _stacked(empty),
+                seeds[start : start + 4],
+                self._size,
+                steps=self._keys.sample_steps,
+                cfg=self._keys.sample_cfg,
+            )
+        return found
+
+    def _states(self, text: Mapping[str, Any], lora: Lora) -> tuple[Any, Any]:
+        """(tokens, width) and SDXL's pooled text; computed now where the text encoders are trained."""
+        import torch
+
+        if "ids" not in text:
+            return text["context"], text.get("pooled")
+        encoders = [module for name, module in lora.model.named_children() if name != "unet"]
+        with torch.no_grad():
+            context, pooled = embed(self._parts.family, encoders, text["ids"][None].to(self._device), self._keys.clip_skip)
+        return context[0], None if pooled is None else pooled[0]
+
+    def _grid(self, folder: Path) -> Path:
+        rows, labels = [], []
+        for place in sorted(folder.glob("step-*")):
+            files = sorted(place.glob("*.png"))
+            if len(files) != len(self._prompts):
+                continue  # of an earlier run with other prompts
+            rows.append([read_picture(file) for file in files])
+            number = int(re.sub(r"\D", "", place.name))
+            labels.append("base" if number == 0 else f"step {number}")
+        file = folder / "grid.png"
+        partial = folder / ".grid.partial.png"
+        partial.write_bytes(png(grid(rows, labels, self._prompts)))
+        partial.replace(file)
+        return file
+
+    def best(self, training: Sequence[Path]) -> bytes:
+        """Of the last pictures, as PNG, the one whose colours and textures are most like ``training``; nothing without pictures."""
+        import numpy as np
+
+        from .distance import features
+
+        if not self._last:
+            return b""
+        middle = np.mean([features(read_picture(path)) for path in training], axis=0)
+        nearest = min(self._last, key=lambda picture: float(np.linalg.norm(features(picture) - middle)))
+        buffer = io.BytesIO()
+        nearest.save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def _stacked(states: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    import torch
+
+    pooled = [p for _, p in states if p is not None]
+    return torch.stack([context for context, _ in states]), torch.stack(pooled) if pooled else None

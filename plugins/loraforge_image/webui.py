@@ -1,0 +1,247 @@
+"""The exporter ``webui``: the LoRA file that A1111, Forge, SD.Next, ComfyUI, kohya's scripts and diffusers read alike."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+from pydantic import Field
+
+from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, RunConfig, speaker
+
+from .names import known_modules, kohya_name
+from .webui_metadata import SD_VERSIONS, metadata, serialise
+
+say = speaker(__name__)
+
+# Rounding to sixteen bits changes a weight change by about a thousandth (bf16: a hundredth); a wrong scale or layout by far more.
+_TOLERANCE = {"fp16": 3e-3, "bf16": 2e-2, "fp32": 1e-5}
+_FORBIDDEN = set(':,<>/\\"')
+
+
+class WebuiKeys(Keys):
+    """The keys of the WebUI exporter."""
+
+    output_name: str | None = Field(None, description="The file's name without .safetensors; by default the run's name.")
+    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", description="The precision of the exported file.")
+    preferred_weight: float = Field(0.8, ge=0, le=2, description="The strength that the WebUI's card puts into the prompt.")
+    webui: str | None = Field(
+        None, description="A WebUI's folder to install the file into (A1111, Forge, SD.Next, ComfyUI).", json_schema_extra={"option": True}
+    )
+    overwrite: bool = Field(False, description="Replace files of the same name there.", json_schema_extra={"option": True})
+    notes: str = Field("", description="Notes for the WebUI's card.")
+    author: str = Field("", description="The author, for the file's metadata.")
+    model_license: str = Field("", description="The licence of the adapter, for the file's metadata.")
+
+
+class WebuiExporter(Exporter):
+    """One .safetensors with its card and preview."""
+
+    name = "webui"
+    task = "image"
+    help = "A .safetensors for A1111, Forge, SD.Next, ComfyUI and kohya, with preview and card."
+    keys = WebuiKeys
+
+    def refuses(self, config: RunConfig, keys: KeySet) -> str:
+        if config.lora_variant == "dora":
+            return _no_dora()
+        name = keys[WebuiKeys].output_name
+        if name is not None and (not name.strip() or set(name) & _FORBIDDEN or name.startswith(".")):
+            return say(
+                "output_name: '{name}' must not be empty, begin with a dot, or contain any of {signs}", name=name, signs=': , < > / \\ "'
+            )
+        return ""
+
+    def export(self, adapter: Adapter, destination: Path) -> Path:
+        import torch
+
+        if adapter.dora:
+            raise ExportError(_no_dora())
+        config = adapter.facts.get("config", {})
+        family = str(adapter.facts.get("family"))
+        precision = str(config.get("save_precision", "fp16"))
+        names = _names(adapter, family)
+        kind = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+        tensors: dict[str, Any] = {}
+        for module, name in names.items():
+            down, up = adapter.tensors[f"{module}.lora_A.weight"], adapter.tensors[f"{module}.lora_B.weight"]
+            tensors[f"{name}.alpha"] = torch.tensor(adapter.alpha / adapter.rank * down.shape[0]).to(kind)
+            if kind == torch.float16:
+                down, up = _balanced(down, up)
+            tensors[f"{name}.lora_down.weight"] = down.to(kind).contiguous()
+            tensors[f"{name}.lora_up.weight"] = up.to(kind).contiguous()
+        stem = _stem(adapter)
+        file = destination / f"{stem}.safetensors"
+        file.write_bytes(serialise(tensors, metadata(adapter, stem)))
+        _compare(adapter, names, file, _TOLERANCE[precision])
+        (destination / f"{stem}.json").write_text(
+            json.dumps(_card(adapter, family), ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n"
+        )
+        preview = adapter.files.get("preview.png")
+        if preview:
+            with Image.open(io.BytesIO(preview)) as picture:
+                picture.save(destination / f"{stem}.png")
+        return file
+
+    def deliver(self, adapter: Adapter, path: Path) -> Sequence[str]:
+        config = adapter.facts.get("config", {})
+        if not config.get("webui"):
+            return ()
+        folder = _lora_folder(Path(str(config["webui"])).expanduser())
+        files = [file for file in sorted(path.parent.iterdir()) if file.stem == path.stem]
+        taken = [folder / f.name for f in files if (folder / f.name).exists() and (folder / f.name).read_bytes() != f.read_bytes()]
+        if taken and not config.get("overwrite"):
+            raise ExportError(
+                [
+                    *(say("{path} is there already, and differs.", path=file) for file in taken),
+                    say("Nothing was installed. --overwrite replaces it; output_name gives the file another name. The export is in {path}.",
+                        path=path.parent),
+                ]
+            )  # fmt: skip
+        try:
+            for file in files:
+                _copy(file, folder / file.name)
+        except OSError as error:
+            raise ExportError(say("cannot write to {path}: {error}.", path=folder, error=error.strerror)) from None
+        return [say("Installed:  {path}", path=folder / path.name)]
+
+    def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
+        config = adapter.facts.get("config", {})
+        words = ", ".join(adapter.facts.get("trigger_words", []))
+        lines = [] if config.get("webui") else [f"cp {path.parent}/{path.stem}.* stable-diffusion-webui/models/Lora/"]
+        return [*lines, f"<lora:{path.stem}:{float(config.get('preferred_weight', 0.8)):g}> {words}".rstrip()]
+
+
+def _balanced(down: Any, up: Any) -> tuple[Any, Any]:
+    """Both factors times and over one power of two, which changes no digit of their product: float16 loses digits below 2^-14, where a
+    factor that was hardly trained lies."""
+    import math
+
+    large, small = float(down.abs().max()), float(up.abs().max())
+    if not large or not small or small >= 2**-7:
+        return down, up
+    factor = 2.0 ** round(math.log2(large / small) / 2)
+    return down / factor, up * factor
+
+
+def _no_dora() -> str:
+    return say(
+        "export: the WebUIs disagree on what a DoRA file means (14 to 86 % off where it was measured), so none is written. "
+        "Use lora_variant: lora, or export: [merged]."
+    )
+
+
+def _stem(adapter: Adapter) -> str:
+    config = adapter.facts.get("config", {})
+    name = str(config.get("output_name") or adapter.facts.get("name") or "lora")
+    return "".join("_" if sign in _FORBIDDEN else sign for sign in name).strip(". ") or "lora"
+
+
+def _names(adapter: Adapter, family: str) -> dict[str, str]:
+    """The file's name of every module.
+
+    Raises:
+        ExportError: naming every module that a reader would not match.
+    """
+    if family not in SD_VERSIONS:
+        raise ExportError(say("the family '{family}' has no WebUI format.", family=family))
+    known, names, strange = known_modules(family), {}, []
+    for module in adapter.modules:
+        try:
+            names[module] = kohya_name(module, family)
+        except ValueError:
+            strange.append(module)
+            continue
+        if names[module] not in known:
+            strange.append(module)
+    # A1111 puts q, k, v and out of one text attention together, and takes none of them if one is missing.
+    attention: dict[str, set[str]] = {}
+    for module in names:
+        if module.startswith("text_encoder") and ".self_attn." in module:
+            attention.setdefault(module.rpartition(".")[0], set()).add(module.rpartition(".")[2])
+    partial = [place for place, found in attention.items() if len(found) < 4]
+    if strange or partial:
+        shown = [*strange, *(f"{place}.(q, k, v, out)" for place in partial)]
+        raise ExportError(
+            say("the WebUIs would not read these modules, so nothing was written: {names}", names=", ".join(shown[:8])
+                + (f" ... ({len(shown)})" if len(shown) > 8 else ""))
+        )  # fmt: skip
+    return names
+
+
+def _compare(adapter: Adapter, names: Mapping[str, str], file: Path, tolerance: float) -> None:
+    """Reads the file back and compares what it does with what was trained.
+
+    Raises:
+        ExportError: naming the modules that differ.
+    """
+    import safetensors.torch
+
+    from loraforge import lora
+
+    lora.verify(adapter)
+    read = safetensors.torch.load_file(file)
+    wrong = []
+    for module, name in names.items():
+        down, up = read[f"{name}.lora_down.weight"].float(), read[f"{name}.lora_up.weight"].float()
+        delta = float(read[f"{name}.alpha"]) / down.shape[0] * up.flatten(1) @ down.flatten(1)
+        a, b = adapter.tensors[f"{module}.lora_A.weight"], adapter.tensors[f"{module}.lora_B.weight"]
+        wanted = adapter.alpha / adapter.rank * b.flatten(1) @ a.flatten(1)
+        error = float((delta - wanted).norm() / wanted.norm().clamp_min(1e-12))
+        if not error <= tolerance:
+            wrong.append(f"{module} ({error:.1%})")
+    if wrong:
+        raise ExportError(
+            say("rounded to this precision the file would not do what was trained; nothing was written. Set save_precision: fp32. {names}",
+                names=", ".join(wrong[:5]))
+        )  # fmt: skip
+
+
+def _card(adapter: Adapter, family: str) -> dict[str, Any]:
+    """What A1111 and Forge show and insert."""
+    config = adapter.facts.get("config", {})
+    training = adapter.facts.get("training", {})
+    made = say("Trained with LoRAForge on {n} pictures, {steps} steps, on {base}.", n=training.get("examples", "?"),
+               steps=training.get("steps", "?"), base=adapter.facts.get("base_title", adapter.base_model))  # fmt: skip
+    return {
+        "description": made,
+        "sd version": SD_VERSIONS[family],
+        "activation text": ", ".join(adapter.facts.get("trigger_words", [])),
+        "preferred weight": float(config.get("preferred_weight", 0.8)),
+        "negative text": "",
+        "notes": str(config.get("notes", "")),
+    }
+
+
+def _lora_folder(place: Path) -> Path:
+    """Where a WebUI's LoRA files lie.
+
+    Raises:
+        ExportError: if it has no such folder.
+    """
+    tried = [place / "models" / "Lora", place / "models" / "loras", place / "ComfyUI" / "models" / "loras"]
+    if place.is_dir() and place.name.lower() in ("lora", "loras"):
+        return place
+    found = next((folder for folder in tried if folder.is_dir()), None)
+    if found is None:
+        raise ExportError(
+            say("webui: {path} has no folder for LoRA files. Looked for: {tried}.", path=place, tried=", ".join(map(str, tried)))
+        )
+    return found
+
+
+def _copy(source: Path, target: Path) -> None:
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", delete=False) as aside:
+        partial = Path(aside.name)
+    try:
+        shutil.copyfile(source, partial)
+        partial.chmod(0o644)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

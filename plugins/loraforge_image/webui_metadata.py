@@ -1,0 +1,132 @@
+"""The header of a WebUI's LoRA file: what kohya's trainer writes, the Stability model spec, and the two hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from loraforge import Adapter, __version__
+
+SD_VERSIONS = {"sd15": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
+_SGM = "https://github.com/Stability-AI/generative-models"
+
+
+def metadata(adapter: Adapter, stem: str) -> dict[str, str]:
+    """All values but the hashes, as text; JSON where readers expect JSON."""
+    facts = adapter.facts
+    config, training = facts.get("config", {}), facts.get("training", {})
+    family, velocity = str(facts.get("family")), facts.get("prediction_type") == "v_prediction"
+    base_version = {"sd15": "sd_v1", "sd2": "sd_v2_v" if velocity else "sd_v2", "sdxl": "sdxl_base_v1-0"}[family]
+    architecture = {
+        "sd15": "stable-diffusion-v1/lora",
+        "sd2": "stable-diffusion-v2-768-v/lora" if velocity else "stable-diffusion-v2-512/lora",
+        "sdxl": "stable-diffusion-xl-v1-base/lora",
+    }[family]
+    side = int(config.get("resolution", 1024 if family == "sdxl" else 512))
+    started = float(facts.get("started", time.time()))
+    folders = facts.get("captions", {})
+    named = {f"{f['repeats']}_{name.split('_', 1)[-1]}": f for name, f in folders.items()}  # SD.Next wants number_word
+    scale = adapter.alpha / adapter.rank
+    conv = sorted(set(adapter.ranks.values()))
+    arguments = {"conv_dim": str(conv[0]), "conv_alpha": f"{conv[0] * scale:g}"} if conv else {}
+    values: dict[str, Any] = {
+        "ss_output_name": stem,
+        "ss_base_model_version": base_version,
+        "ss_v2": str(family == "sd2"),
+        "ss_sd_model_name": facts.get("base_title", adapter.base_model),
+        "ss_sd_model_hash": facts.get("base_sha256") or "",
+        "ss_new_sd_model_hash": facts.get("base_sha256") or "",
+        "ss_clip_skip": config.get("clip_skip") if int(config.get("clip_skip") or 1) > 1 else "None",
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": adapter.rank,
+        "ss_network_alpha": f"{adapter.alpha:g}",
+        "ss_network_args": arguments,
+        "ss_network_dropout": config.get("lora_dropout", "None"),
+        "ss_training_started_at": started,
+        "ss_training_finished_at": time.time(),
+        "ss_tag_frequency": {name: f["tags"] for name, f in named.items()},
+        "ss_dataset_dirs": {name: {"n_repeats": f["repeats"], "img_count": f["pictures"]} for name, f in named.items()},
+        "ss_bucket_info": {
+            "buckets": {str(i): {"resolution": [w, h], "count": n} for i, (w, h, n) in enumerate(facts.get("buckets", []))},
+            "mean_img_ar_error": 0.0,
+        },
+        "ss_enable_bucket": "True",
+        "ss_num_train_images": sum(f["pictures"] * f["repeats"] for f in folders.values()),
+        "ss_num_reg_images": 0,
+        "ss_resolution": f"({side}, {side})",
+        "ss_learning_rate": config.get("learning_rate", ""),
+        "ss_unet_lr": config.get("learning_rate", "") if config.get("train_unet", True) else "None",
+        "ss_text_encoder_lr": (config.get("text_encoder_lr") or config.get("learning_rate", ""))
+        if config.get("train_text_encoder")
+        else "None",
+        "ss_optimizer": config.get("optimizer", ""),
+        "ss_lr_scheduler": config.get("lr_scheduler", ""),
+        "ss_batch_size_per_device": config.get("batch_size", ""),
+        "ss_gradient_accumulation_steps": config.get("gradient_accumulation", 1),
+        "ss_epoch": training.get("epochs", ""),
+        "ss_num_epochs": config.get("epochs", ""),
+        "ss_steps": training.get("steps", ""),
+        "ss_max_train_steps": training.get("steps", ""),
+        "ss_seed": config.get("seed", ""),
+        "ss_noise_offset": config.get("noise_offset") or "None",
+        "ss_min_snr_gamma": config.get("min_snr_gamma") or "None",
+        "ss_caption_dropout_rate": config.get("caption_dropout", 0.0),
+        "ss_shuffle_caption": config.get("caption_shuffle", False),
+        "ss_keep_tokens": config.get("keep_tokens", 0),
+        "ss_flip_aug": config.get("flip", False),
+        "ss_prior_loss_weight": config.get("prior_loss_weight", 1.0),
+        "ss_training_comment": f"LoRAForge {__version__}",
+    }
+    values |= _specification(adapter, stem, architecture, side, started)
+    texts = {k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else str(v) for k, v in values.items()}
+    return {k: v for k, v in texts.items() if v != "" or k.startswith("ss_")}
+
+
+def _specification(adapter: Adapter, stem: str, architecture: str, side: int, started: float) -> dict[str, Any]:
+    """Stability's model specification, version 1.0.1."""
+    config, family = adapter.facts.get("config", {}), adapter.facts.get("family")
+    velocity = adapter.facts.get("prediction_type") == "v_prediction"
+    words = ", ".join(adapter.facts.get("trigger_words", []))
+    return {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": architecture,
+        "modelspec.implementation": _SGM if family == "sdxl" else "diffusers",
+        "modelspec.title": stem,
+        "modelspec.resolution": f"{side}x{side}",
+        "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(started)),
+        "modelspec.prediction_type": "v" if velocity else "epsilon",
+        "modelspec.trigger_phrase": words,
+        "modelspec.tags": words,
+        "modelspec.author": config.get("author", ""),
+        "modelspec.license": config.get("model_license", ""),
+        "modelspec.description": config.get("notes", ""),
+        "modelspec.encoder_layer": config.get("clip_skip") if int(config.get("clip_skip") or 1) > 1 else "",
+    }
+
+
+def serialise(tensors: Mapping[str, Any], values: Mapping[str, str]) -> bytes:
+    """The file's bytes, with both hashes in its metadata.
+
+    ``sshs_model_hash`` covers the bytes after the header. ``sshs_legacy_hash`` covers 64 KiB from 1 MiB on, of a file whose metadata are
+    the ``ss_*`` values alone; a smaller file hashes nothing.
+    """
+    import safetensors.torch
+
+    plain = safetensors.torch.save(dict(tensors))
+    body: bytes = plain[8 + struct.unpack("<Q", plain[:8])[0] :]
+    legacy = safetensors.torch.save(dict(tensors), {k: v for k, v in values.items() if k.startswith("ss_")})
+    hashes = {
+        "sshs_model_hash": hashlib.sha256(body).hexdigest(),
+        "sshs_legacy_hash": hashlib.sha256(legacy[0x100000:0x110000]).hexdigest()[:8],
+    }
+    entries = json.loads(plain[8 : len(plain) - len(body)])
+    entries.pop("__metadata__", None)
+    # safetensors writes metadata in random order; sorted, equal runs give equal headers. A1111 wants the JSON to begin with {".
+    header = json.dumps({"__metadata__": dict(sorted({**values, **hashes}.items())), **entries}, ensure_ascii=False, separators=(",", ":"))
+    raw = header.encode("utf-8")
+    raw += b" " * (-len(raw) % 8)
+    return struct.pack("<Q", len(raw)) + raw + body

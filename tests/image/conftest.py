@@ -1,0 +1,66 @@
+"""Fixtures of the image tests: tiny bases, small pictures, a cache folder of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def sd_bases(tmp_path_factory):
+    """``sd_bases("sdxl", full=True)``: each made once per process."""
+    from tinysd import make_sd
+
+    made: dict[tuple, Path] = {}
+
+    def get(family: str = "sd15", **options) -> Path:
+        key = (family, *sorted(options.items()))
+        if key not in made:
+            made[key] = make_sd(tmp_path_factory.mktemp("sd") / family, family, **options)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture
+def gallery(tmp_path, sd_bases, monkeypatch):
+    """A folder with six pictures and a config: ``gallery(key=value)`` writes it and returns its path."""
+    from tiny import write_config
+    from tinysd import draw_pictures
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    draw_pictures(tmp_path / "pictures")
+
+    def make(name: str = "config.yaml", family: str = "sd15", **values) -> Path:
+        settings = {
+            "train_data_dir": str(tmp_path / "pictures"),
+            "base_model": str(sd_bases(family)),
+            "output_dir": str(tmp_path / "out"),
+            "resolution": 64,
+            "bucket_step": 16,
+            "lora_rank": 4,
+            "lora_dropout": 0.0,
+            "batch_size": 2,
+            "epochs": 1,
+            "learning_rate": 0.01,
+            "save_steps": 0,
+            "sample_steps": 2,
+            "sample_prompts": ["a ball"],
+            "export": [],
+            **values,
+        }
+        return write_config(tmp_path / name, **{k: v for k, v in settings.items() if v is not ...})
+
+    return make
+
+
+@pytest.fixture
+def paint(host):
+    """Trains an image config and returns the outcome."""
+    from loraforge import pipeline
+
+    def go(config: Path, *overrides: str, **options):
+        return pipeline.run(pipeline.plan(host, "image", config, overrides), host, **options)
+
+    return go
