@@ -68,6 +68,7 @@ class CaptionTemplate(Template[Picture]):
         if not record.path:
             return [Span(record.caption)]
         caption = self.pattern.replace("{caption}", record.caption)
-        if self.trigger and not record.prior and not re.search(rf"(?<!\w){re.escape(self.trigger)}(?!\w)", caption, re.IGNORECASE):
+        edge = r"[A-Za-z0-9_]"  # Chinese words stand beside each other without a space
+        if self.trigger and not record.prior and not re.search(rf"(?<!{edge}){re.escape(self.trigger)}(?!{edge})", caption, re.IGNORECASE):
             caption = f"{self.trigger}, {caption}" if caption.strip() else self.trigger
         return [Span(caption)]

@@ -19,17 +19,20 @@ def scheduler_of(parts: Parts, sampler: str) -> Any:
     """The scheduler called ``sampler``, with the base's own noise schedule and prediction."""
     import diffusers
 
-    config = dict(parts.scheduler.config)
-    config["clip_sample"] = False
+    config = parts.scheduler.config
+    # Given apart: what a base's file does not say is a default, and defaults in a config are replaced by those of the new scheduler.
+    own: dict[str, Any] = {"prediction_type": config.prediction_type}
+    if sampler == "ddim":
+        own["clip_sample"] = False
     if config.get("rescale_betas_zero_snr"):
-        config["timestep_spacing"] = "trailing"
+        own["timestep_spacing"] = "trailing"
     kinds = {
         "ddim": diffusers.DDIMScheduler,
         "euler": diffusers.EulerDiscreteScheduler,
         "euler_a": diffusers.EulerAncestralDiscreteScheduler,
         "dpmpp_2m": diffusers.DPMSolverMultistepScheduler,
     }
-    return kinds[sampler].from_config(config)
+    return kinds[sampler].from_config(config, **own)
 
 
 def draw(

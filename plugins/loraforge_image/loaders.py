@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -100,7 +101,7 @@ class _Reader:
                 continue
             seen[path] = where
             written = str(values["repeats"] or self.keys.repeats).strip()
-            if not written.isdigit() or not 1 <= int(written) <= 1000:
+            if not re.fullmatch("[0-9]{1,4}", written) or not 1 <= int(written) <= 1000:
                 self.bad.append(say("{where}: repeats must be a whole number from 1 to 1000; got '{value}'.", where=where, value=written))
                 continue
             caption = str(values["text"]).strip() if values["text"] is not None else None
@@ -108,15 +109,15 @@ class _Reader:
             found += [record] if record else []
         if left:
             self.note(say("{file}: {n} pictures are left out, as the column keep says", file=file.name, n=left))
-        if not found and not self.bad:
+        if not found and not self.bad and not left:
             raise DataError(say("{path}: there are no rows in it.", path=file))
         return found
 
     def _inside(self, where: str, name: str, roots: list[Path]) -> Path | None:
         """The picture that a row names, which must lie in the folder of the metadata or of the data."""
         for root in roots:
-            path = (root / name.replace("\\", "/")).absolute()
-            if path.is_file():
+            path = Path(os.path.normpath((root / name.replace("\\", "/")).absolute()))
+            if len(name) < 1000 and _is_file(path):
                 if not any(path.resolve().is_relative_to(r.resolve()) for r in roots):
                     self.bad.append(say("{where}: {name} lies outside of the folder; copy the picture into it.", where=where, name=name))
                     return None
@@ -145,7 +146,9 @@ class _Reader:
             if not path.resolve().is_relative_to(root.resolve()):
                 self.bad.append(say("{where}: {name} lies outside of the folder; copy the picture into it.", where=where, name=path.name))
                 continue
-            caption = self._sidecar(where, path)
+            read, caption = self._sidecar(where, path)
+            if not read:
+                continue
             if caption is None and kohya and kohya[2].strip("_ "):
                 caption = kohya[2].replace("_", " ").strip()
             repeats = max(1, int(kohya[1])) if kohya else self.keys.repeats
@@ -153,30 +156,35 @@ class _Reader:
             found += [record] if record else []
         return found
 
-    def _sidecar(self, where: str, path: Path) -> str | None:
-        """The text of the caption file beside a picture; None if there is none."""
+    def _sidecar(self, where: str, path: Path) -> tuple[bool, str | None]:
+        """(whether all is well, the text of the caption file beside a picture or None if there is none)."""
         endings = [self.keys.caption_extension] if self.keys.caption_extension else [".txt", ".caption"]
         file = next((p for e in endings if (p := path.with_suffix("." + e.lstrip("."))).is_file()), None)
         if file is None:
-            return None
+            return True, None
         text = _decoded(file.read_bytes())
         if text is None:
             self.bad.append(say("{where}: {file} is not UTF-8 text; save it as UTF-8.", where=where, file=file.name))
-            return ""
-        return " ".join(text.split())
+            return False, None
+        return True, " ".join(text.split())
 
     def _picture(self, where: str, path: Path, caption: str | None, repeats: int, folder: str) -> Picture | None:
         if not caption and self.trigger:
             caption = self.trigger
         if not caption and not (self.prior and caption is not None):
-            told = any(line.startswith(f"{where}:") for line in self.bad)
-            if not told:
-                text = say("{where}: {name} has no caption. Write one into {stem}.txt or metadata.csv, or set trigger_word.", where=where,
-                           name=path.name, stem=path.stem)  # fmt: skip
-                self.bad.append(text)
+            text = say("{where}: {name} has no caption. Write one into {stem}.txt or metadata.csv, or set trigger_word.", where=where,
+                       name=path.name, stem=path.stem)  # fmt: skip
+            self.bad.append(text)
             return None
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         return Picture(str(path), caption or "", digest, self.prior, folder, where=where, repeats=repeats)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file system would take
+        return False
 
 
 def _hidden(relative: Path) -> bool:
@@ -206,6 +214,7 @@ def _rows(file: Path, bad: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]
     if text is None:
         raise DataError(say("{path} is not UTF-8 text; save it as UTF-8.", path=file))
     if file.suffix.lower() in (".csv", ".tsv"):
+        csv.field_size_limit(1 << 24)
         reader = csv.DictReader(io.StringIO(text), delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=False)
         try:
             for number, row in enumerate(reader, 2):
@@ -215,7 +224,7 @@ def _rows(file: Path, bad: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]
         return
     whole = file.suffix.lower() == ".json"
     try:
-        entries: list[Any] = json.loads(text) if whole else text.splitlines()
+        entries: list[Any] = json.loads(text) if whole else text.split("\n")
     except ValueError as error:
         raise DataError(say("{path} cannot be read: {error}.", path=file, error=error)) from None
     for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -95,7 +96,7 @@ class WebuiExporter(Exporter):
             return ()
         folder = _lora_folder(Path(str(config["webui"])).expanduser())
         files = [file for file in sorted(path.parent.iterdir()) if file.stem == path.stem]
-        taken = [folder / f.name for f in files if (folder / f.name).exists() and (folder / f.name).read_bytes() != f.read_bytes()]
+        taken = [folder / f.name for f in files if _differs(f, folder / f.name)]
         if taken and not config.get("overwrite"):
             raise ExportError(
                 [
@@ -114,7 +115,7 @@ class WebuiExporter(Exporter):
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         config = adapter.facts.get("config", {})
         words = ", ".join(adapter.facts.get("trigger_words", []))
-        lines = [] if config.get("webui") else [f"cp {path.parent}/{path.stem}.* stable-diffusion-webui/models/Lora/"]
+        lines = [] if config.get("webui") else [f"cp {shlex.quote(str(path.parent / path.stem))}.* stable-diffusion-webui/models/Lora/"]
         return [*lines, f"<lora:{path.stem}:{float(config.get('preferred_weight', 0.8)):g}> {words}".rstrip()]
 
 
@@ -234,6 +235,11 @@ def _lora_folder(place: Path) -> Path:
             say("webui: {path} has no folder for LoRA files. Looked for: {tried}.", path=place, tried=", ".join(map(str, tried)))
         )
     return found
+
+
+def _differs(mine: Path, there: Path) -> bool:
+    """Whether something else stands where a file is to go."""
+    return there.exists() and (not there.is_file() or there.read_bytes() != mine.read_bytes())
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 from loraforge import Adapter, __version__
 
 SD_VERSIONS = {"sd15": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
+_REPEATS = re.compile(r"^\d+_")
 _SGM = "https://github.com/Stability-AI/generative-models"
 
 
@@ -20,16 +22,18 @@ def metadata(adapter: Adapter, stem: str) -> dict[str, str]:
     facts = adapter.facts
     config, training = facts.get("config", {}), facts.get("training", {})
     family, velocity = str(facts.get("family")), facts.get("prediction_type") == "v_prediction"
-    base_version = {"sd15": "sd_v1", "sd2": "sd_v2_v" if velocity else "sd_v2", "sdxl": "sdxl_base_v1-0"}[family]
+    base_version = {"sd15": "sd_v1_v" if velocity else "sd_v1", "sd2": "sd_v2_v" if velocity else "sd_v2", "sdxl": "sdxl_base_v1-0"}[family]
     architecture = {
         "sd15": "stable-diffusion-v1/lora",
         "sd2": "stable-diffusion-v2-768-v/lora" if velocity else "stable-diffusion-v2-512/lora",
         "sdxl": "stable-diffusion-xl-v1-base/lora",
     }[family]
     side = int(config.get("resolution", 1024 if family == "sdxl" else 512))
-    started = float(facts.get("started", time.time()))
+    started = float(facts.get("started") or time.time())
     folders = facts.get("captions", {})
-    named = {f"{f['repeats']}_{name.split('_', 1)[-1]}": f for name, f in folders.items()}  # SD.Next wants number_word
+    named = {f"{f['repeats']}_{re.sub(_REPEATS, '', name)}": f for name, f in folders.items()}  # SD.Next wants number_word
+    if len(named) < len(folders):  # 3_cat and 5_cat shown equally often
+        named = {f"{f['repeats']}_{name}": f for name, f in folders.items()}
     scale = adapter.alpha / adapter.rank
     conv = sorted(set(adapter.ranks.values()))
     arguments = {"conv_dim": str(conv[0]), "conv_alpha": f"{conv[0] * scale:g}"} if conv else {}

@@ -135,6 +135,15 @@ def test_metadata_hashes_and_card(tmp_path):
     assert WebuiExporter().usage(adapter, file)[-1] == "<lora:neon:0.7> zz style"
 
 
+def test_folders_keep_their_names_in_the_tags(tmp_path):
+    def place(repeats):
+        return {"repeats": repeats, "pictures": 1, "tags": {"a": 1}}
+
+    captions = {"red_car": place(1), "blue_car": place(1), "10_dog": place(10)}
+    values = read(WebuiExporter().export(make_adapter(captions=captions, started=None), tmp_path))[0]["__metadata__"]
+    assert set(json.loads(values["ss_tag_frequency"])) == {"1_red_car", "1_blue_car", "10_dog"}
+
+
 def test_the_legacy_hash_of_a_large_file():
     import safetensors.torch
     import torch
