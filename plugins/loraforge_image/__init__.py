@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING
 from loraforge import hookimpl
 
 if TYPE_CHECKING:
+    import click
+
     from loraforge import Exporter, Loader, ModelFamily, Task, Template
 
 # Each import is inside its hook, so that ``loraforge --help`` stays quick.
+
+
+@hookimpl
+def loraforge_commands() -> Iterable[click.Command]:
+    from .prepare import prepare
+
+    return [prepare]
 
 
 @hookimpl

@@ -37,6 +37,7 @@ def metadata(adapter: Adapter, stem: str) -> dict[str, str]:
     scale = adapter.alpha / adapter.rank
     conv = sorted(set(adapter.ranks.values()))
     arguments = {"conv_dim": str(conv[0]), "conv_alpha": f"{conv[0] * scale:g}"} if conv else {}
+    rate = config.get("learning_rate", "")
     values: dict[str, Any] = {
         "ss_output_name": stem,
         "ss_base_model_version": base_version,
@@ -62,11 +63,9 @@ def metadata(adapter: Adapter, stem: str) -> dict[str, str]:
         "ss_num_train_images": sum(f["pictures"] * f["repeats"] for f in folders.values()),
         "ss_num_reg_images": 0,
         "ss_resolution": f"({side}, {side})",
-        "ss_learning_rate": config.get("learning_rate", ""),
-        "ss_unet_lr": config.get("learning_rate", "") if config.get("train_unet", True) else "None",
-        "ss_text_encoder_lr": (config.get("text_encoder_lr") or config.get("learning_rate", ""))
-        if config.get("train_text_encoder")
-        else "None",
+        "ss_learning_rate": rate,
+        "ss_unet_lr": rate if config.get("train_unet", True) else "None",
+        "ss_text_encoder_lr": (config.get("text_encoder_lr") or rate) if config.get("train_text_encoder") else "None",
         "ss_optimizer": config.get("optimizer", ""),
         "ss_lr_scheduler": config.get("lr_scheduler", ""),
         "ss_batch_size_per_device": config.get("batch_size", ""),

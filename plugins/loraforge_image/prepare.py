@@ -1,0 +1,334 @@
+"""``loraforge prepare image``: proposes which pictures of a folder to train on, and with which captions.
+
+It writes a metadata.csv that the data loader reads; the pictures themselves stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loraforge import DataError, speaker
+
+if TYPE_CHECKING:
+    from .looking import Look
+
+say = speaker(__name__)
+
+_SHEET = "contact-sheet.png"
+_HEADER = ["file_name", "text", "keep", "why"]
+_PLACEHOLDERS = ("trigger", "caption", "folder", "name")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@click.group()
+def prepare() -> None:
+    """Make a data set ready for training."""
+
+
+@prepare.command("image")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Where the tables and the contact sheet go; by default --copy-to or FOLDER.")
+@click.option("--trigger", default="", metavar="WORD", help="The word that calls the style or subject; put in front of captions.")
+@click.option(
+    "--caption",
+    "given",
+    metavar="TEMPLATE",
+    help="How captions are built from {trigger} {caption} {folder} {name}; '{caption}', or '{trigger}, {caption}' with --trigger.",
+)
+@click.option("--captioner", metavar="MODEL", help="A model like BLIP (folder or hub id) that describes pictures without a caption.")
+@click.option("--copy-to", type=click.Path(path_type=Path), help="Also write upright RGB PNG copies into this new folder.")
+@click.option("--min-size", type=click.IntRange(min=1), default=256, show_default=True, help="The shorter side in pixels; below is small.")
+@click.option("--overwrite", is_flag=True, help="Replace the metadata.csv and the other files of an earlier call.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
+def image(folder: Path, given: str | None, trigger: str, as_json: bool, **options: Any) -> None:
+    """Find damaged, double, small and blurred pictures in FOLDER and missing captions; write metadata.csv and a contact sheet.
+
+    It only proposes: correct the columns text and keep in metadata.csv as you like. No picture is changed or deleted.
+    """
+    from .captioning import describe
+
+    template = _checked(given, trigger)
+    copy_to: Path | None = options["copy_to"]
+    out: Path = options["out"] or copy_to or folder
+    if not folder.is_dir():
+        raise DataError(say("{path}: there is no such folder.", path=folder.absolute()))
+    home = copy_to or out
+    targets = {"metadata": home / "metadata.csv", "sheet": out / _SHEET, "findings": out / "findings.csv"}
+    _may_write(targets, folder, copy_to, options["overwrite"])
+    looks = _look_at(folder, options["min_size"])
+    notes = describe(folder, looks, lambda seen: _bare(template, trigger, seen), options["captioner"], _progress)
+    for seen in looks:
+        seen.text = _fill(template, trigger, seen)
+    names = _copies(looks) if copy_to else {}
+    _write(looks, names, copy_to, targets)
+    written = [*targets.values(), *((copy_to / name for name in names.values()) if copy_to else ())]
+    _tell(folder, home, looks, notes, written, len(names), as_json)
+
+
+# --- before anything is read ---------------------------------------------------------------------------------------------------
+
+
+def _checked(template: str | None, trigger: str) -> str:
+    """The template that is used.
+
+    Raises:
+        click.UsageError: if it names what there is not, or has no place for the trigger word.
+    """
+    if template is None:
+        return "{trigger}, {caption}" if trigger else "{caption}"
+    unknown = sorted({name for name in _PLACEHOLDER.findall(template) if name not in _PLACEHOLDERS})
+    known = " ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
+    if unknown:
+        raise click.UsageError(say("--caption: there is no {name}; it may contain {known}.", name=f"{{{unknown[0]}}}", known=known))
+    if trigger and "{trigger}" not in template:
+        raise click.UsageError(say("--caption '{template}' has no {place}, so --trigger would be lost.", template=template,
+                                   place="{trigger}"))  # fmt: skip
+    if "{trigger}" in template and not trigger:
+        raise click.UsageError(say("--caption asks for {place}: give the word with --trigger.", place="{trigger}"))
+    return template
+
+
+def _may_write(targets: Mapping[str, Path], folder: Path, copy_to: Path | None, overwrite: bool) -> None:
+    """Raises:
+    DataError: with everything that is in the way.
+    """
+    from .looking import is_sheet
+
+    bad = []
+    for path in targets.values():
+        if not path.exists():
+            continue
+        if not overwrite:
+            bad.append(say("{path} exists already. --overwrite replaces it, --out DIR writes elsewhere.", path=path))
+        elif path.is_dir() or (path.name == _SHEET and not is_sheet(path)):
+            bad.append(say("{path} is not from an earlier call, so it is not replaced. Use --out DIR.", path=path))
+    if copy_to is not None:
+        if copy_to.resolve().is_relative_to(folder.resolve()):
+            bad.append(say("--copy-to {path} lies in the folder of the pictures; name one outside of it.", path=copy_to))
+        elif copy_to.exists() and not copy_to.is_dir():
+            bad.append(say("--copy-to {path} is a file; name a folder.", path=copy_to))
+        elif copy_to.is_dir() and any(copy_to.iterdir()) and not (overwrite and _is_ours(copy_to / "metadata.csv")):
+            bad.append(say("--copy-to {path} is not empty; name a new folder (--overwrite replaces earlier copies only).", path=copy_to))
+    if bad:
+        raise DataError(bad)
+
+
+def _is_ours(metadata: Path) -> bool:
+    try:
+        return metadata.read_bytes().startswith(",".join(_HEADER).encode())
+    except OSError:
+        return False
+
+
+# --- looking -------------------------------------------------------------------------------------------------------------------
+
+
+def _look_at(folder: Path, min_size: int) -> list[Look]:
+    """All pictures in the order of their names, with what they show by themselves and as copies of each other."""
+    from .loaders import _hidden
+    from .looking import Finding, look, mark_copies
+    from .pictures import SUFFIXES
+
+    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.name != _SHEET]
+    files = [p for p in files if p.is_file() and not _hidden(p.relative_to(folder))]
+    if not files:
+        raise DataError(say("{path}: there are no pictures in it ({kinds}).", path=folder.absolute(), kinds=", ".join(SUFFIXES)))
+    with _progress(say("looking at pictures"), len(files)) as tick:
+
+        def one(path: Path) -> Look:
+            seen = look(path, path.relative_to(folder).as_posix(), min_size)
+            tick()
+            return seen
+
+        # Few: a picture of 100 megapixels takes half a gigabyte while it is open.
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            looks = list(pool.map(one, files))
+    for seen in looks:
+        if not seen.path.resolve().is_relative_to(folder.resolve()):
+            message = say("it is a link to a file outside of the folder; copy the picture into it")
+            seen.findings.append(Finding("outside", message, drops=True))
+    mark_copies(looks)
+    return looks
+
+
+@contextlib.contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+# --- captions ------------------------------------------------------------------------------------------------------------------
+
+
+def _values(trigger: str, seen: Look) -> dict[str, str]:
+    parent = re.sub(r"^\d+_", "", seen.path.parent.name)
+    return {"trigger": trigger, "caption": seen.caption, "folder": parent.replace("_", " "), "name": seen.path.stem}
+
+
+def _bare(template: str, trigger: str, seen: Look) -> str:
+    """What the template makes of a picture without a caption; no comma is left over."""
+    values = {**_values(trigger, seen), "caption": ""}
+    text = " ".join(_PLACEHOLDER.sub(lambda match: values[match[1]], template).split())
+    return re.sub(r"(\s*,)+\s*$|^(\s*,)+\s*", "", re.sub(r",\s*(?=,)", "", text))
+
+
+def _fill(template: str, trigger: str, seen: Look) -> str:
+    """The caption that the template makes; one that it made before stays as it is, so that calling twice is calling once."""
+    if not seen.caption:
+        return _bare(template, trigger, seen)
+    values = _values(trigger, seen)
+    pieces = _PLACEHOLDER.split(template)
+    made = "".join(
+        re.escape(piece) if i % 2 == 0 else "(.+)" if piece == "caption" else re.escape(values[piece]) for i, piece in enumerate(pieces)
+    )
+    if re.fullmatch(made, seen.caption):
+        return seen.caption
+    return " ".join(_PLACEHOLDER.sub(lambda match: values[match[1]], template).split())
+
+
+# --- writing -------------------------------------------------------------------------------------------------------------------
+
+
+def _copies(looks: Sequence[Look]) -> dict[str, str]:
+    """The name of each readable picture's copy, by its own name; ``a.jpg`` beside ``a.png`` becomes ``a-2.png``."""
+    names: dict[str, str] = {}
+    taken = set()
+    for seen in looks:
+        if not seen.width:
+            continue
+        stem, number = seen.name.removesuffix(seen.path.suffix), 1
+        # Compared without case, as Windows and macOS do; the sheet's name is not free either.
+        while (name := f"{stem}.png" if number == 1 else f"{stem}-{number}.png").lower() in taken or Path(name).name == _SHEET:
+            number += 1
+        taken.add(name.lower())
+        names[seen.name] = name
+    return names
+
+
+def _write(looks: Sequence[Look], names: Mapping[str, str], copy_to: Path | None, targets: Mapping[str, Path]) -> None:
+    """Writes all files or none."""
+    from .looking import write_sheet
+    from .pictures import read_picture
+
+    repeats = any(seen.repeats is not None for seen in looks)
+    rows: list[list[object]] = [[*_HEADER, *(["repeats"] if repeats else [])]]
+    for seen in looks:
+        row = [names.get(seen.name, seen.name), seen.text, "yes" if seen.keep else "no", seen.why]
+        rows.append([*row, *([seen.repeats if seen.repeats is not None else ""] if repeats else [])])
+    found: list[list[object]] = [["file_name", "finding", "keep", "message"]]
+    found += [[seen.name, f.kind, "no" if f.drops else "yes", f.message] for seen in looks for f in seen.findings]
+
+    def copier(path: Path) -> Callable[[Path], None]:
+        return lambda target: read_picture(path).save(target, format="PNG")
+
+    writers: dict[Path, Callable[[Path], None]] = {}
+    if copy_to is not None:
+        writers = {copy_to / names[seen.name]: copier(seen.path) for seen in looks if seen.name in names}
+    writers[targets["sheet"]] = lambda path: write_sheet(looks, path)
+    writers[targets["findings"]] = lambda path: _write_csv(path, found)
+    writers[targets["metadata"]] = lambda path: _write_csv(path, rows)
+    _all_or_none(writers)
+
+
+def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    path.write_bytes(text.getvalue().encode("utf-8", errors="replace"))
+
+
+def _all_or_none(writers: Mapping[Path, Callable[[Path], None]]) -> None:
+    """Writes each file under a hidden name beside its place, then renames all; after any failure everything is as before.
+
+    Raises:
+        DataError: if a place cannot be written to.
+    """
+    new = {target: target.with_name(f".{target.name}.{os.getpid()}.new") for target in writers}
+    old = {target: target.with_name(f".{target.name}.{os.getpid()}.old") for target in writers}
+    made: list[Path] = []
+    placed: list[Path] = []
+    try:
+        for target, write in writers.items():
+            made += [p for p in (target.parent, *target.parent.parents) if not p.exists() and p not in made]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write(new[target])
+        for target in writers:
+            if target.exists():
+                os.replace(target, old[target])
+            placed.append(target)
+            os.replace(new[target], target)
+    except BaseException as error:
+        for target in placed:
+            target.unlink(missing_ok=True)
+        for target, path in old.items():
+            if path.exists():
+                os.replace(path, target)
+        for path in new.values():
+            with contextlib.suppress(OSError):
+                path.unlink()
+        for empty in sorted(made, key=lambda p: -len(p.parts)):
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+        if isinstance(error, OSError):
+            place, reason = error.filename or next(iter(writers)).parent, error.strerror or error
+            raise DataError(say("{path} cannot be written: {reason}. --out DIR writes elsewhere.", path=place, reason=reason)) from None
+        raise
+    for path in old.values():
+        path.unlink(missing_ok=True)
+
+
+# --- telling -------------------------------------------------------------------------------------------------------------------
+
+
+def _tell(
+    folder: Path, home: Path, looks: Sequence[Look], notes: Sequence[str], written: Sequence[Path], copies: int, as_json: bool
+) -> None:
+    kept = sum(seen.keep for seen in looks)
+    data = home if copies else folder
+    settings = [f"train_data_dir={data}", *([f"metadata_path={home / 'metadata.csv'}"] if home.resolve() != data.resolve() else [])]
+    following = "loraforge check image CONFIG.yaml " + " ".join(f"--set {shlex.quote(setting)}" for setting in settings)
+    found = [(seen, finding) for seen in looks for finding in seen.findings]
+    if as_json:
+        value = {
+            "folder": str(folder),
+            "pictures": len(looks),
+            "keep": kept,
+            "left_out": len(looks) - kept,
+            "findings": [{"file": s.name, "kind": f.kind, "keep": not f.drops, "message": f.message} for s, f in found],
+            "notes": list(notes),
+            "written": [str(path) for path in written],
+            "next": following,
+        }
+        click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(Text(say("{n} pictures: {kept} to train on, {left} to leave out", n=len(looks), kept=kept, left=len(looks) - kept)))
+    for note in notes:
+        out.print(Text(f"  {note}"))
+    for seen, finding in found:
+        out.print(Text(f"  {seen.name}: {finding.message}", style="red" if finding.drops else ""))
+    for path in written[: len(written) - copies]:
+        out.print(Text(say("written: {path}", path=path)))
+    if copies:
+        out.print(Text(say("written: {n} copies in {path}", n=copies, path=home)))
+    out.print(Text(say("Correct the columns text and keep in metadata.csv as you like. Next:")))
+    out.print(Text(f"  {following}"))
