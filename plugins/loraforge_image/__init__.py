@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @hookimpl
 def loraforge_commands() -> Iterable[click.Command]:
+    from .inspecting import inspect
     from .prepare import prepare
 
-    return [prepare]
+    return [inspect, prepare]
 
 
 @hookimpl

@@ -1,0 +1,388 @@
+"""``loraforge inspect``: files made here, figures checked against dense products, verdicts against what the readers were seen to do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+
+import pytest
+import torch
+from click.testing import CliRunner
+from loraforge_image.inspecting import inspect
+from safetensors.torch import save_file
+
+from loraforge import RunError
+
+SD1 = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_"
+SDXL = "lora_unet_input_blocks_4_1_transformer_blocks_0_"
+TEXT = "text_model_encoder_layers_0_self_attn_"
+
+
+def pair(name, out=8, into=8, rank=2, alpha=None, form=("lora_down", "lora_up"), seed=0):
+    make = torch.Generator().manual_seed(seed + len(name))
+    tensors = {
+        f"{name}.{form[0]}.weight": torch.randn(rank, into, generator=make),
+        f"{name}.{form[1]}.weight": torch.randn(out, rank, generator=make),
+    }
+    return tensors | ({f"{name}.alpha": torch.tensor(float(alpha))} if alpha is not None else {})
+
+
+def sd1(cross=768, **options):
+    return (
+        pair(SD1 + "attn1_to_q", alpha=1, **options)
+        | pair(SD1 + "attn2_to_k", into=cross, alpha=1, **options)
+        | {k: v for letter in ("q", "k", "v", "out") for k, v in pair(f"lora_te_{TEXT}{letter}_proj", into=768, alpha=1).items()}
+    )
+
+
+def sdxl(prefix="lora_te1_"):
+    parts = pair(SDXL + "attn2_to_k", into=2048, alpha=2)
+    for te, width in ((prefix, 768), ("lora_te2_", 1280)):
+        for letter in ("q", "k", "v", "out"):
+            parts |= pair(f"{te}{TEXT}{letter}_proj", into=width, alpha=2)
+    return parts
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Saves tensors, inspects the file, and sees that nothing was written: the summary, and the text."""
+
+    def go(tensors, metadata=None, name="style.safetensors"):
+        file = tmp_path / name
+        save_file({k: v.contiguous() for k, v in tensors.items()}, file, metadata)
+        return ask(file)
+
+    return go
+
+
+def ask(path):
+    folder = path if path.is_dir() else path.parent
+    before = sorted(os.listdir(folder))
+    result = CliRunner().invoke(inspect, [str(path), "--json"])
+    assert result.exit_code == 0, result.exception
+    text = CliRunner().invoke(inspect, [str(path)])
+    assert text.exit_code == 0, text.exception
+    assert sorted(os.listdir(folder)) == before
+    return json.loads(result.stdout), text.stdout
+
+
+def refused(path):
+    before = sorted(os.listdir(path.parent))
+    error = CliRunner().invoke(inspect, [str(path)]).exception
+    assert isinstance(error, RunError) and error.exit_code == 2, repr(error)
+    assert str(path.name) in str(error) and sorted(os.listdir(path.parent)) == before
+    return str(error)
+
+
+def verdicts(summary):
+    return {reader: judged["verdict"] for reader, judged in summary["readers"].items()}
+
+
+def lost(summary, reader):
+    return sum(f["modules"] for f in summary["readers"][reader]["findings"] if f["severity"] == "drops")
+
+
+def norm_of(summary, name):
+    return next(m["norm"] for m in summary["details"] if m["name"] == name)
+
+
+def test_a_sound_sd1_file_is_taken_by_all_and_measured_exactly(look):
+    tensors = sd1()
+    summary, text = look(tensors, {"modelspec.architecture": "stable-diffusion-v1/lora", "ss_base_model_version": "sd_v1"})
+    assert (summary["family"], summary["evidence"], summary["cross_attention_width"]) == ("sd15", "shapes", 768)
+    assert summary["parts"] == {"te1": 4, "attention": 2} and summary["ranks"] == {"2": 6}
+    assert summary["alphas"] == {"1": 6} and summary["scales"] == {"0.5": 6}
+    assert set(verdicts(summary).values()) == {"takes"} and not summary["disagreements"]
+    dense = {
+        n: 0.5 * tensors[f"{n}.lora_up.weight"].double() @ tensors[f"{n}.lora_down.weight"].double()
+        for n in (SD1 + "attn1_to_q", SD1 + "attn2_to_k")
+    }
+    for name, delta in dense.items():
+        assert norm_of(summary, name) == pytest.approx(float(delta.norm()), rel=1e-9)
+    expected = torch.cat([d.flatten() for d in dense.values()]).norm()
+    assert summary["blocks"]["down 0"] == {"modules": 2, "norm": pytest.approx(float(expected), rel=1e-9)}
+    assert list(summary["blocks"]) == ["te1 0", "down 0"]
+    assert "Stable Diffusion 1" in text and "###" in text and "<lora:style:1>" in text
+
+
+@pytest.mark.parametrize("width, family", [(768, "sd15"), (1024, "sd2"), (2048, "sdxl")])
+def test_the_cross_attention_tells_the_family(look, width, family):
+    assert look(pair(SD1 + "attn2_to_k", into=width))[0]["family"] == family
+
+
+@pytest.mark.parametrize(
+    "name, family",
+    [("lora_unet_double_blocks_0_img_attn_qkv", "flux"), ("lora_unet_joint_blocks_0_x_block_attn_qkv", "sd3")],
+)
+def test_other_transformers_by_name(look, name, family):
+    summary, _ = look(pair(name))
+    assert verdicts(summary)["A1111" if family == "flux" else "diffusers"] == "refuses"
+    assert summary["family"] == family and summary["parts"] == {"transformer": 1}
+
+
+def test_a_narrow_file_is_judged_by_names_and_metadata(look):
+    summary, text = look(pair(SD1 + "attn2_to_k", into=64))
+    assert (summary["family"], summary["evidence"]) == ("sd15", "names") and "64 wide" in text
+    assert look(pair(SD1 + "attn2_to_k", into=64), {"ss_v2": "True"})[0]["family"] == "sd2"
+    quarrel = {"ss_v2": "True", "ss_base_model_version": "sd_v1", "modelspec.architecture": "stable-diffusion-v1/lora"}
+    assert "ss_v2 says sd2, other metadata say sd15." in look(pair(SD1 + "attn2_to_k", into=64), quarrel)[1]
+
+
+def test_metadata_that_disagree_are_told(look):
+    summary, text = look(sd1(), {"ss_base_model_version": "sdxl_base_v1-0", "ss_v2": "False"})
+    assert summary["family"] == "sd15" and len(summary["disagreements"]) == 1
+    assert "ss_base_model_version says sdxl, the tensors say sd15." in text
+
+
+def test_a_text_encoder_without_text_model_is_lost_everywhere_but_in_diffusers(look):
+    flat = {k.replace("text_model_", ""): v for k, v in sd1().items()}
+    summary, _ = look(flat)
+    assert verdicts(summary) == {"A1111": "drops", "SD.Next": "drops", "kohya": "drops", "diffusers": "takes", "Forge/ComfyUI": "drops"}
+    assert lost(summary, "A1111") == 4
+    summary, _ = look({k.replace("lora_te1_text_model_", "lora_te1_"): v for k, v in sdxl().items()})
+    assert verdicts(summary)["diffusers"] == "refuses"
+
+
+def test_text_encoder_prefixes(look):
+    summary, _ = look({k.replace("lora_te_", "lora_te1_"): v for k, v in sd1().items()})
+    assert verdicts(summary) == {"A1111": "takes", "SD.Next": "drops", "kohya": "drops", "diffusers": "takes", "Forge/ComfyUI": "takes"}
+    summary, _ = look(sdxl("lora_te_"))
+    assert verdicts(summary)["A1111"] == "drops" and lost(summary, "A1111") == 4
+
+
+def test_sdxl_with_original_names_is_sound_and_sd1_with_them_is_not(look):
+    summary, _ = look(sdxl())
+    assert summary["family"] == "sdxl" and summary["original_unet_names"] and set(verdicts(summary).values()) == {"takes"}
+    assert summary["blocks"]["down 1"]["modules"] == 1 and summary["parts"] == {"te1": 4, "te2": 4, "attention": 1}
+    summary, _ = look(pair("lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k", into=768))
+    assert summary["family"] == "sd15"
+    assert verdicts(summary) == {"A1111": "takes", "Forge/ComfyUI": "takes", "SD.Next": "drops", "kohya": "drops", "diffusers": "refuses"}
+
+
+def test_sdxl_with_diffusers_names_loses_one_upsampler_in_a1111(look):
+    summary, _ = look(pair(SD1 + "attn2_to_k", into=2048) | pair("lora_unet_up_blocks_0_upsamplers_0_conv"))
+    assert (verdicts(summary)["A1111"], lost(summary, "A1111"), verdicts(summary)["kohya"]) == ("drops", 1, "takes")
+
+
+def test_diffusers_own_naming_and_the_alpha_in_its_header(look):
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    tensors = pair(name, into=768, form=("lora_A", "lora_B"), rank=4)
+    tensors |= pair("text_encoder.text_model.encoder.layers.0.self_attn.q_proj", into=768, form=("lora_A", "lora_B"), rank=4)
+    summary, _ = look(tensors, {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 2})})
+    assert (summary["naming"], summary["family"]) == ("diffusers", "sd15")
+    assert verdicts(summary) == {"A1111": "refuses", "kohya": "refuses", "SD.Next": "drops", "Forge/ComfyUI": "drops", "diffusers": "takes"}
+    dense = 0.5 * tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
+    assert norm_of(summary, name) == pytest.approx(float(dense.norm()), rel=1e-6)
+
+
+def test_convolutions_middle_ones_and_flat_ones(look):
+    conv, cp = "lora_unet_mid_block_resnets_0_conv1", "lora_unet_up_blocks_1_resnets_0_conv1"
+    up, down, mid = torch.randn(6, 2), torch.randn(2, 5), torch.randn(2, 2, 3, 3)
+    tensors = {
+        f"{conv}.lora_down.weight": torch.randn(2, 5, 3, 3),
+        f"{conv}.lora_up.weight": torch.randn(6, 2, 1, 1),
+        f"{cp}.lora_down.weight": down[:, :, None, None],
+        f"{cp}.lora_up.weight": up[:, :, None, None],
+        f"{cp}.lora_mid.weight": mid,
+    } | pair("lora_unet_down_blocks_1_resnets_0_conv_shortcut")  # fmt: skip
+    summary, _ = look(tensors | pair(SD1 + "attn2_to_k", into=768))
+    assert summary["parts"] == {"convolution": 3, "attention": 1} and summary["mid"] == 1
+    dense = tensors[f"{conv}.lora_up.weight"].flatten(1) @ tensors[f"{conv}.lora_down.weight"].flatten(1)
+    assert norm_of(summary, conv) == pytest.approx(float(dense.norm()), rel=1e-5)
+    dense = torch.einsum("on,nmkl,mi->oikl", up, mid, down)
+    assert norm_of(summary, cp) == pytest.approx(float(dense.norm()), rel=1e-5)
+    assert "middle convolutions" in json.dumps(summary["readers"]["kohya"])
+    assert verdicts(summary)["kohya"] == "refuses" and "1x1" in json.dumps(summary["readers"]["kohya"])
+    assert list(summary["blocks"]) == ["down 0", "down 1", "mid", "up 1"]
+
+
+def test_lycoris_modules_are_measured(look):
+    a, b, c, d = torch.randn(6, 2), torch.randn(2, 5), torch.randn(6, 2), torch.randn(2, 5)
+    w1, w2 = torch.randn(2, 3), torch.randn(4, 5)
+    first, second = SD1 + "attn1_to_q", SD1 + "attn1_to_k"
+    summary, _ = look({
+        f"{first}.hada_w1_a": a, f"{first}.hada_w1_b": b, f"{first}.hada_w2_a": c, f"{first}.hada_w2_b": d,
+        f"{first}.alpha": torch.tensor(1.0), f"{second}.lokr_w1": w1, f"{second}.lokr_w2": w2, f"{second}.alpha": torch.tensor(7.0),
+    } | pair(SD1 + "attn2_to_k", into=768))  # fmt: skip
+    assert summary["kinds"] == {"lokr": 1, "loha": 1, "lora": 1}
+    assert verdicts(summary)["diffusers"] == "refuses" and "LyCORIS" in json.dumps(summary["readers"]["kohya"])
+    assert norm_of(summary, first) == pytest.approx(float((0.5 * (a @ b) * (c @ d)).norm()), rel=1e-5)
+    assert norm_of(summary, second) == pytest.approx(float(torch.kron(w1, w2).norm()), rel=1e-5)
+
+
+def test_a_rank_larger_than_the_layer_costs_no_square_of_it(look):
+    tensors = pair(SD1 + "attn1_to_q", out=3, into=2, rank=200_000)
+    summary, _ = look(tensors)
+    dense = tensors[SD1 + "attn1_to_q.lora_up.weight"].double() @ tensors[SD1 + "attn1_to_q.lora_down.weight"].double()
+    assert norm_of(summary, SD1 + "attn1_to_q") == pytest.approx(float(dense.norm()), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "shape, alpha, expected",
+    [
+        ((8, 1), 2, {"A1111": "wrong", "Forge/ComfyUI": "wrong", "SD.Next": "wrong", "kohya": "wrong", "diffusers": "wrong"}),
+        ((1, 768), 2, {"A1111": "takes", "Forge/ComfyUI": "takes", "SD.Next": "takes", "kohya": "wrong", "diffusers": "wrong"}),
+        ((1, 768), 1, {"A1111": "takes", "Forge/ComfyUI": "takes", "SD.Next": "wrong", "kohya": "wrong", "diffusers": "wrong"}),
+    ],
+)
+def test_dora_conventions(look, shape, alpha, expected):
+    name = SD1 + "attn2_to_k"
+    summary, _ = look(pair(name, into=768, alpha=alpha) | {f"{name}.dora_scale": torch.ones(shape)})
+    assert verdicts(summary) == expected and summary["dora"] == 1
+
+
+def test_mixed_alphas_are_wrong_in_diffusers_on_attention_only(look):
+    tensors = sd1() | pair(SD1 + "attn1_to_v", alpha=2)
+    summary, _ = look(tensors)
+    assert verdicts(summary)["diffusers"] == "wrong" and summary["scales"] == {"0.5": 6, "1": 1}
+    summary, _ = look(sd1() | pair("lora_unet_down_blocks_0_resnets_0_time_emb_proj", alpha=2))
+    assert verdicts(summary)["diffusers"] == "takes"
+
+
+def test_an_incomplete_module_spoils_the_file(look):
+    tensors = sd1()
+    del tensors[SD1 + "attn1_to_q.lora_down.weight"]
+    summary, _ = look(tensors)
+    assert (verdicts(summary)["A1111"], verdicts(summary)["Forge/ComfyUI"]) == ("refuses", "refuses")
+    assert norm_of(summary, SD1 + "attn1_to_q") is None
+
+
+def test_a1111_wants_all_four_of_an_open_clip_attention(look):
+    tensors = {k: v for k, v in sdxl().items() if not k.startswith(f"lora_te2_{TEXT}out")}
+    assert lost(look(tensors)[0], "A1111") == 3
+
+
+def test_shapes_that_do_not_fit_are_told(look):
+    tensors = sd1()
+    tensors[SD1 + "attn1_to_q.lora_up.weight"] = torch.randn(8, 3)
+    summary, _ = look(tensors)
+    assert set(verdicts(summary).values()) == {"wrong"}
+
+
+@pytest.mark.parametrize("n, verdict", [(12, "takes"), (13, "refuses")])
+def test_forge_refuses_more_than_twelve_leftover_tensors(look, n, verdict):
+    summary, _ = look(sd1() | {f"strange_{i}": torch.ones(1) for i in range(n)})
+    assert verdicts(summary)["Forge/ComfyUI"] == verdict and len(summary["leftover"]) == n
+    assert verdicts(summary)["diffusers"] == "refuses"
+
+
+def test_a_folder_as_training_leaves_it_is_not_for_the_webuis(look):
+    summary, _ = look(
+        pair("base_model.model.unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k", into=768, form=("lora_A", "lora_B"))
+    )
+    assert (summary["family"], summary["naming"], summary["prompt"]) == ("sd15", "peft", None)
+    assert set(verdicts(summary).values()) == {"unknown"}
+
+
+def test_names_and_headers_that_some_reader_minds(look):
+    summary, text = look(sd1() | pair("lora_unet_time_embedding_linear_1", alpha=1), {"ss_v2": "True"}, "a,b.safetensors")
+    assert summary["prompt"] is None and set(verdicts(summary).values()) == {"takes"}
+    for part in ("lora_unet_time_embedding_linear_1", "no prompt can hold", "card may be hidden", "modelspec.architecture"):
+        assert part in text
+
+
+def test_a_header_that_begins_with_a_blank_is_not_for_a1111(tmp_path):
+    save_file(sd1(), tmp_path / "a.safetensors")
+    data = (tmp_path / "a.safetensors").read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.dumps(json.loads(data[8 : 8 + length]), indent=1).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + data[8 + length :])
+    assert verdicts(ask(tmp_path / "a.safetensors")[0])["A1111"] == "refuses"
+
+
+def test_nan_is_found(look):
+    tensors = sd1()
+    tensors[SD1 + "attn1_to_q.lora_up.weight"][0, 0] = float("nan")
+    summary, text = look(tensors)
+    assert summary["nonfinite"] == [SD1 + "attn1_to_q.lora_up.weight"] and norm_of(summary, SD1 + "attn1_to_q") is None
+    assert set(verdicts(summary).values()) == {"wrong"} and "NaN" in text
+
+
+def test_hashes_and_a_stored_one_that_is_wrong(look, tmp_path):
+    summary, text = look(sd1(), {"sshs_model_hash": "0" * 64})
+    data = (tmp_path / "style.safetensors").read_bytes()
+    body = data[8 + struct.unpack("<Q", data[:8])[0] :]
+    assert summary["sha256"] == hashlib.sha256(data).hexdigest() and summary["autov2"] == summary["sha256"][:10]
+    assert summary["model_hash"] == hashlib.sha256(body).hexdigest() and summary["autov3"] == summary["model_hash"][:12]
+    assert summary["stored_hash_agrees"] is False and "another" in text
+    assert look(sd1(), {"sshs_model_hash": summary["model_hash"]})[0]["stored_hash_agrees"] is True
+    assert look(sd1())[0]["stored_hash_agrees"] is None
+
+
+def test_triggers_tags_training_and_the_prompt(look, tmp_path):
+    (tmp_path / "style.json").write_text(json.dumps({"activation text": "neon, rain", "preferred weight": 0.7}), encoding="utf-8")
+    tags = {"10_a": {"night": 3, "car": 1}, "2_b": {"night": 2}}
+    summary, text = look(
+        sd1(),
+        {
+            "modelspec.trigger_phrase": "cyber, neon",
+            "ss_tag_frequency": json.dumps(tags),
+            "ss_steps": "120",
+            "ss_unet_lr": "None",
+            "ss_seed": "7\x1b[31m",
+        },
+    )
+    assert summary["trigger_words"] == ["cyber", "neon", "rain"] and summary["tags"] == {"night": 5, "car": 1}
+    assert summary["training"]["steps"] == "120" and "unet_lr" not in summary["training"]
+    assert summary["prompt"] == "<lora:style:0.7> cyber, neon, rain" and "\x1b" not in text
+
+
+def test_a_card_or_metadata_full_of_nonsense_do_no_harm(look, tmp_path):
+    (tmp_path / "style.json").write_text("[" * 100_000, encoding="utf-8")
+    summary, _ = look(sd1(), {"ss_tag_frequency": "[" * 100_000, "lora_adapter_metadata": "7"})
+    assert summary["tags"] == {} and summary["prompt"] == "<lora:style:1>"
+
+
+def test_an_adapter_folder_of_a_language_model(tmp_path):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    layer = "base_model.model.model.layers.{}.self_attn.q_proj"
+    tensors = {k: v for i in (0, 1) for k, v in pair(layer.format(i), rank=4, form=("lora_A", "lora_B")).items()}
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {
+        "lora_alpha": 8,
+        "r": 4,
+        "use_rslora": True,
+        "alpha_pattern": {"layers.1.self_attn.q_proj": 2},
+        "base_model_name_or_path": "some/base",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    summary, _ = ask(folder)
+    assert (summary["family"], summary["naming"], summary["prompt"]) == ("language", "peft", None)
+    assert summary["scales"] == {"4": 1, "1": 1} and summary["training"]["base"] == "some/base"
+    assert set(verdicts(summary).values()) == {"refuses"} and list(summary["blocks"]) == ["layer 0", "layer 1"]
+    (folder / "adapter_config.json").write_text("{", encoding="utf-8")
+    assert isinstance(CliRunner().invoke(inspect, [str(folder)]).exception, RunError)
+
+
+def test_what_is_no_lora_is_refused_with_a_reason(tmp_path):
+    def write(name, data):
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    assert "0 bytes" in refused(write("empty.safetensors", b""))
+    assert "no such file" in refused(tmp_path / "absent.safetensors")
+    assert "does not fit" in refused(write("bomb.safetensors", struct.pack("<Q", 2**62) + b"{}"))
+    assert "not JSON" in refused(write("deep.safetensors", struct.pack("<Q", 200_000) + b"[" * 200_000))
+    assert "not JSON" in refused(write("text.safetensors", struct.pack("<Q", 4) + b"\xff\xfe\x00\x00"))
+    save_file(sd1(), tmp_path / "whole.safetensors")
+    assert "damaged" in refused(write("cut.safetensors", (tmp_path / "whole.safetensors").read_bytes()[:-100]))
+    torch.save(sd1(), tmp_path / "old.pt")
+    assert "run any code" in refused(tmp_path / "old.pt")
+    assert "run any code" in refused(write("renamed.safetensors", (tmp_path / "old.pt").read_bytes()))
+    save_file({"conv.weight": torch.ones(2)}, tmp_path / "other.safetensors")
+    assert "holds no LoRA" in refused(tmp_path / "other.safetensors")
+    save_file({"model.diffusion_model.out.weight": torch.ones(2)}, tmp_path / "model.safetensors")
+    assert "whole model" in refused(tmp_path / "model.safetensors")
+    (tmp_path / "hollow").mkdir()
+    assert "adapter_model" in refused(tmp_path / "hollow")
+
+
+def test_the_command_line(command, tmp_path):
+    save_file(sd1(), tmp_path / "a.safetensors")
+    code, out, _ = command("inspect", tmp_path / "a.safetensors", "--json")
+    assert code == 0 and json.loads(out)["family"] == "sd15"
+    code, out, err = command("inspect", tmp_path / "b.safetensors")
+    assert code == 2 and "no such file" in out + err and "Traceback" not in out + err
