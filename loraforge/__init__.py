@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .errors import ConfigError, DataError, ExportError, LoraForgeError, ModelError, PluginError, RunError, TrainingError
     from .events import (
         CheckpointSaved,
+        Compared,
         Evaluated,
         Event,
         Exported,
@@ -25,14 +26,31 @@ if TYPE_CHECKING:
         SamplesDrawn,
         StageStarted,
         StepFinished,
+        StoppedEarly,
     )
     from .hub import fetch_base
-    from .interfaces import Component, Examination, Exporter, Loader, ModelFamily, Responder, Task, Template, Trainee
+    from .interfaces import (
+        Check,
+        Component,
+        Examination,
+        Exporter,
+        Finding,
+        Loader,
+        ModelFamily,
+        Quiz,
+        Responder,
+        Severity,
+        Task,
+        Template,
+        Trainee,
+    )
+    from .likeness import character_pairs, fold, near_pairs
     from .messages import speaker
     from .opened import OpenRun, open_run
     from .provenance import hash_file
+    from .reviewing import REVIEW_COLUMNS, decides, match_columns, read_review
     from .rundir import aside, write_text
-    from .types import Adapter, Batch, Example, File, Record, Span, prompt_of
+    from .types import Adapter, Answer, Batch, Example, File, Record, Review, Sketch, Span, prompt_of
 
 __version__ = "0.1.0"
 
@@ -41,6 +59,7 @@ _HOMES = {
     "errors": ("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
     "events": (
         "CheckpointSaved",
+        "Compared",
         "Evaluated",
         "Event",
         "Exported",
@@ -50,23 +69,98 @@ _HOMES = {
         "SamplesDrawn",
         "StageStarted",
         "StepFinished",
+        "StoppedEarly",
     ),
     "hub": ("fetch_base",),
-    "interfaces": ("Component", "Examination", "Exporter", "Loader", "ModelFamily", "Responder", "Task", "Template", "Trainee"),
+    "interfaces": (
+        "Check",
+        "Component",
+        "Examination",
+        "Exporter",
+        "Finding",
+        "Loader",
+        "ModelFamily",
+        "Quiz",
+        "Responder",
+        "Severity",
+        "Task",
+        "Template",
+        "Trainee",
+    ),
+    "likeness": ("character_pairs", "fold", "near_pairs"),
     "messages": ("speaker",),
     "opened": ("OpenRun", "open_run"),
     "provenance": ("hash_file",),
+    "reviewing": ("REVIEW_COLUMNS", "decides", "match_columns", "read_review"),
     "rundir": ("aside", "write_text"),
-    "types": ("Adapter", "Batch", "Example", "File", "Record", "Span", "prompt_of"),
+    "types": ("Adapter", "Answer", "Batch", "Example", "File", "Record", "Review", "Sketch", "Span", "prompt_of"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Adapter", "Batch", "CheckpointSaved", "Component", "ConfigError", "DataError", "Evaluated", "Event", "Examination", "Example",
-    "ExportError", "Exported", "Exporter", "File", "KeySet", "Keys", "Loader", "LoraForgeError", "ModelError", "ModelFamily", "NoKeys",
-    "OpenRun", "PluginError", "Record", "Responder", "RunConfig", "RunError", "RunFailed", "RunFinished", "RunStarted", "SamplesDrawn",
-    "Span", "StageStarted", "StepFinished", "Task", "Template", "Trainee", "TrainingError", "__version__", "aside", "fetch_base",
-    "hash_file", "hookimpl", "open_run", "prompt_of", "speaker", "write_text",
+    "REVIEW_COLUMNS",
+    "Adapter",
+    "Answer",
+    "Batch",
+    "Check",
+    "CheckpointSaved",
+    "Compared",
+    "Component",
+    "ConfigError",
+    "DataError",
+    "Evaluated",
+    "Event",
+    "Examination",
+    "Example",
+    "ExportError",
+    "Exported",
+    "Exporter",
+    "File",
+    "Finding",
+    "KeySet",
+    "Keys",
+    "Loader",
+    "LoraForgeError",
+    "ModelError",
+    "ModelFamily",
+    "NoKeys",
+    "OpenRun",
+    "PluginError",
+    "Quiz",
+    "Record",
+    "Responder",
+    "Review",
+    "RunConfig",
+    "RunError",
+    "RunFailed",
+    "RunFinished",
+    "RunStarted",
+    "SamplesDrawn",
+    "Severity",
+    "Sketch",
+    "Span",
+    "StageStarted",
+    "StepFinished",
+    "StoppedEarly",
+    "Task",
+    "Template",
+    "Trainee",
+    "TrainingError",
+    "__version__",
+    "aside",
+    "character_pairs",
+    "decides",
+    "fetch_base",
+    "fold",
+    "hash_file",
+    "hookimpl",
+    "match_columns",
+    "near_pairs",
+    "open_run",
+    "prompt_of",
+    "read_review",
+    "speaker",
+    "write_text",
 ]  # fmt: skip
 
 

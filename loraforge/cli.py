@@ -5,6 +5,7 @@ torch is imported by ``train``, ``sample``, ``eval`` and ``export`` only.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import os
@@ -15,8 +16,9 @@ from typing import Any
 
 import click
 
-from . import __version__, about
-from .errors import LoraForgeError
+from . import __version__, about, results
+from .audit import commands as trust
+from .errors import DataError, LoraForgeError
 from .messages import speaker
 from .options import CONFIG, JSON, RUN, SET, TASK, ExportingCommand, SamplingCommand, emit, host_of, settings
 
@@ -93,7 +95,15 @@ def train(
     for line in host.failures:
         click.echo(line, err=True)
     if as_json:
-        emit({"run": outcome.run.path, "adapter": outcome.run.adapter, "exports": outcome.exports, "metrics": outcome.metrics})
+        emit({
+            "run": outcome.run.path,
+            "adapter": outcome.run.adapter,
+            "exports": outcome.exports,
+            "metrics": outcome.metrics,
+            "sentence": (outcome.result or {}).get("sentence"),
+            "diagnosis": [d.sentence for d in outcome.diagnoses],
+            "seal": outcome.seal,
+        })  # fmt: skip
     else:
         report.outcome(console, outcome, ctx.find_root().params.get("plugin_files") or ())
 
@@ -103,36 +113,48 @@ def train(
 @CONFIG
 @SET
 @click.option("--show", type=click.IntRange(min=0), default=0, metavar="N", help="Print N rows with what is learned in colour.")
+@click.option(
+    "--report", "reports", type=click.Path(path_type=Path), multiple=True, metavar="FILE", help="Write all findings as .csv or .html."
+)
 @JSON
 @click.pass_context
-def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str], show: int, as_json: bool) -> None:
+def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str], show: int, reports: Sequence[Path], as_json: bool) -> None:
     """Find all that is wrong with a config and its data, without loading a model."""
-    from . import loop, report
+    from . import findings, loop, report
     from .dataset import load_data
     from .planning import plan as make_plan
 
     plan = make_plan(host_of(ctx), task, config, overrides)
-    data = load_data(plan)
+    data = load_data(plan, stop=False)
     steps = loop.schedule(plan.config, len(data.learned())).steps
     summary = {
         "config": str(config),
         "base_model": plan.config.base_model,
         "examples": len(data.pick(False)),
-        "held_out": len(data.heldout),
+        "held_out": len(data.pick(True)),
+        "set_aside": len(data.split.leaks),
         "steps": steps,
         "template": data.template.describe().get("reason", data.template.name),
         **data.examination.facts,
+        "review": data.review,
+        "findings": findings.counts(data.found),
         "notes": list(data.notes),
         "advice": list(plan.advice),
     }
+    for path in reports:
+        findings.write_report(data.found, path, say("Findings in {path}", path=plan.config.metadata_path or plan.config.train_data_dir))
+    stops = findings.stopping(data.found, plan.config.stop_on)
     if as_json:
         rows = [
             {"where": data.records[i].where, "pieces": [{"text": span.text, "learned": span.learn} for span in pieces]}
             for i, pieces in enumerate(data.examination.shown or data.texts)
         ]
-        emit({**summary, "rows": rows[:show]} if show else summary)
+        listed = {**summary, "found": [dataclasses.asdict(one) for one in data.found]}
+        emit({**listed, "rows": rows[:show]} if show else listed)
     else:
-        report.check(report.console(), summary, data, show)
+        report.check(report.console(), summary, data, show, reports)
+    if stops:
+        raise DataError(findings.explain(stops))
 
 
 @cli.command(cls=SamplingCommand)
@@ -187,28 +209,6 @@ def sample(
         emit(rows)
 
 
-@cli.command("eval")
-@RUN
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many held-out examples.")
-@JSON
-@click.pass_context
-def evaluate(ctx: click.Context, run: Path, limit: int | None, as_json: bool) -> None:
-    """Ask base and adapter the same held-out questions and compare their answers."""
-    from . import opened as runs_
-    from . import report, rundir
-
-    opened = runs_.open_run(host_of(ctx), run)
-    console = report.console(stderr=as_json)
-    with report.ticker(console, say("answers")) as tick:
-        result = runs_.evaluate(host_of(ctx), opened, limit, tick)
-    file = opened.run.path / "eval.json"
-    rundir.write_text(file, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
-    if as_json:
-        emit(result)
-    else:
-        report.evaluation(console, result, file)
-
-
 @cli.command(cls=ExportingCommand)
 @RUN
 @click.option("--to", "name", required=True, help="The exporter: see `loraforge list`.")
@@ -219,46 +219,28 @@ def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, as_jso
     """Write a run's adapter again, or in another format."""
     from typing import cast
 
-    from . import report
+    from . import audit, handover, report
     from .errors import ExportError
     from .interfaces import Exporter
     from .opened import open_run
-    from .pipeline import write_export
 
     host = host_of(ctx)
     opened = open_run(host, run)
     exporter = cast(Exporter, host.component("loraforge_exporters", opened.task.name, name))
     if out is not None and out.exists():
         raise ExportError(say("{path} exists already; nothing was written. Choose another --out.", path=out))
+    audit.require_sound(opened.run, ["adapter"])
     before = {key: value for key, value in opened.manifest["config"].items() if key in exporter.keys.model_fields}
     values = settings(exporter.keys, {**before, **{key: value for key, value in options.items() if value is not None}})
-    done = write_export(exporter, opened.run, {**opened.manifest["config"], **values}, out)
+    done = handover.write_export(exporter, opened.run, {**opened.manifest["config"], **values}, out)
+    handover.keep_export(opened, name, done)
     if as_json:
         emit({"path": done.path, "usage": done.usage, "delivered": done.delivered})
     else:
         report.exported(report.console(), name, done)
 
 
-@cli.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("output"))
-@JSON
-def runs(folder: Path, as_json: bool) -> None:
-    """List the runs in FOLDER (by default ./output): base, data, date, held-out loss."""
-    from . import report, rundir
-
-    found = []
-    for run in rundir.find_runs(folder):
-        try:
-            found.append(report.run_row(run))
-        except (LoraForgeError, KeyError, TypeError, AttributeError) as error:
-            click.echo(f"{run.path}: {error}", err=True)
-    if as_json:
-        emit(found)
-    else:
-        report.runs(report.console(), found, folder)
-
-
-for _command in about.COMMANDS:
+for _command in (*about.COMMANDS, *results.COMMANDS, *trust.COMMANDS):
     cli.add_command(_command)
 
 

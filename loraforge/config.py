@@ -111,11 +111,36 @@ class RunConfig(Keys):
         "auto", description="Of the base model: auto is bf16 where the hardware has it, otherwise fp32; 4bit is QLoRA."
     )
 
+    checks: dict[str, Literal["error", "warning", "hint", "off"]] = Field(
+        default_factory=dict,
+        description="How bad the findings of a check are: {hedging: error, abbreviations: off}. `loraforge list` names them.",
+    )
+    stop_on: Literal["error", "warning", "never"] = Field(
+        "error", description="Findings of the data's checks that stop a run unless they are waived: errors, warnings too, or none."
+    )
+    waivers: str | None = Field(
+        None,
+        description="The CSV report of `loraforge check --report`, in whose column 'waive' somebody wrote why a finding may stay.",
+        json_schema_extra={"path": "input"},
+    )
+    require_review: bool = Field(False, description="Learn only rows that name a reviewer or are approved; others count as bad rows.")
     on_bad_row: Literal["stop", "skip"] = Field(
         "stop", description="What to do with rows that cannot be trained on: stop and list them all, or skip them and list them all."
     )
     eval_ratio: float = Field(0.2, ge=0, le=0.9, description="The share of the examples that is held out and never trained on.")
     save_steps: int = Field(50, ge=0, description="A checkpoint and a held-out loss every so many steps; 0: only at the end.")
+    patience: int = Field(
+        0, ge=0, description="Stop early after this many held-out losses in a row without a new best one; 0: never stop early."
+    )
+    adapter_from: Literal["best", "last"] = Field(
+        "best", description="Which step the adapter comes from: the checkpoint with the lowest held-out loss, or the last step."
+    )
+    eval_answers: bool = Field(
+        True, description="At the end, ask base and adapter the held-out questions and compare (`loraforge eval` does it later)."
+    )
+    lr_advice: Literal["show", "apply"] = Field(
+        "show", description="What to do when the loss says that learning_rate does not suit: say so, or train once more with a better one."
+    )
     save_total_limit: int = Field(5, ge=1, description="How many checkpoints are kept; older ones are deleted.")
     seed: int = Field(42, ge=0, lt=2**32, description="Equal seeds give equal adapters on equal machines.")
 
@@ -130,6 +155,13 @@ class RunConfig(Keys):
         if not value or any(not str(name).strip() for name in ([value] if isinstance(value, str) else value)):
             raise ValueError(say("must name at least one module"))
         return value
+
+    @classmethod
+    def usual(cls, key: str) -> tuple[float, float]:
+        """The range of a key that usually works."""
+        extra = cast(Mapping[str, Any], cls.model_fields[key].json_schema_extra)
+        low, high = extra["usual"]
+        return float(low), float(high)
 
     @property
     def alpha(self) -> int:
@@ -151,6 +183,10 @@ class KeySet:
 
     def __iter__(self) -> Iterator[Keys]:
         return iter(self._values.values())
+
+    def replaced(self, values: Keys) -> KeySet:
+        """The same keys with the values of one owner exchanged."""
+        return KeySet({**self._values, type(values): values})
 
     def flat(self) -> dict[str, Any]:
         """Every effective value by key, the core's first."""

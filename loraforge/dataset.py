@@ -1,16 +1,21 @@
-"""The examples of a run: read, rendered, looked at, split. Torch is not imported."""
+"""The examples of a run: read, reviewed, rendered, checked, split. Torch is not imported."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import findings, splitting
 from .errors import DataError, LoraForgeError
+from .findings import Found
 from .interfaces import Examination, Template
+from .lineage import parent_of
 from .messages import speaker
 from .planning import Plan
+from .splitting import HELD_OUT, LEARNED, Split
 from .types import Record, Span
 
 say = speaker(__name__)
@@ -18,18 +23,25 @@ say = speaker(__name__)
 
 @dataclass(frozen=True)
 class Data:
-    """The examples of a run, rendered and looked at. ``heldout`` are indices of ``records``."""
+    """The examples of a run, rendered and looked at.
+
+    Attributes:
+        found: what the checks found.
+        review: how many rows somebody answers for: ``reviewed``, ``unreviewed``, ``rejected``, and ``reviewers`` by name.
+    """
 
     records: tuple[Record, ...]
     texts: tuple[Sequence[Span], ...]
-    heldout: frozenset[int]
+    split: Split
     template: Template[Any]
     examination: Examination
     notes: tuple[str, ...]
+    found: tuple[Found, ...]
+    review: dict[str, Any]
 
     def pick(self, heldout: bool) -> list[int]:
         """The indices of one side of the split."""
-        return [i for i in range(len(self.records)) if (i in self.heldout) == heldout]
+        return sorted(self.split.of(HELD_OUT if heldout else LEARNED))
 
     def learned(self) -> list[int]:
         """The indices of one pass over the training examples: those with repeats stand there as often."""
@@ -39,12 +51,29 @@ class Data:
         """SHA-256 over the content of all rows, in order."""
         return hashlib.sha256("".join(record.fingerprint() for record in self.records).encode()).hexdigest()
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Every row for the manifest: where it stands, its hash, what it asks (hashed), its side and its cluster."""
+        return [
+            {
+                "where": record.where,
+                "sha256": record.fingerprint(),
+                "asks": self.split.keys[i],
+                "split": self.split.sides[i],
+                "group": self.split.groups[i],
+            }
+            for i, record in enumerate(self.records)
+        ]
 
-def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None) -> Data:
-    """Reads, renders, examines and splits the examples.
+
+def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None, *, stop: bool = True) -> Data:
+    """Reads, renders, examines, checks and splits the examples.
+
+    Args:
+        note: told each decision.
+        stop: whether findings of the checks that stop a run are raised.
 
     Raises:
-        DataError: with every row that cannot be used, unless ``on_bad_row`` is skip.
+        DataError: with every row that cannot be used, unless ``on_bad_row`` is skip; and with the findings that stop a run.
     """
     notes: list[str] = []
 
@@ -62,26 +91,82 @@ def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None) -> Da
             raise
     if not records:
         raise DataError(say("there are no examples in {path}.", path=plan.config.metadata_path or plan.config.train_data_dir))
+    review = _review(records)
+    records = _accepted(records, remember)
     try:
         template = plan.template.prepare(plan.config, plan.keys, records)
         texts, examination, problems = _examine(plan, template, records)
     except LoraForgeError as error:
         raise (DataError([*early, *error.problems]) if early else error) from None
+    good = [i for i in range(len(records)) if i not in problems]
+    kept = tuple(records[i] for i in good)
+    found = findings.look(plan, kept)
+    for name, where in findings.unknown_waivers(plan, kept).items():
+        remember(say("{where}: waives '{name}', but there is no such check; `loraforge list` names them.", where=where, name=name))
+    stops = findings.explain(findings.stopping(found, plan.config.stop_on)) if stop else []
     lines = [f"{records[i].where}: {problems[i]}" for i in sorted(problems)]
     if early:
-        raise DataError([*early, *lines])
+        raise DataError([*early, *lines, *stops])
     if lines and plan.config.on_bad_row == "stop":
         hint = say("on_bad_row: skip leaves such rows out and goes on.")
-        raise DataError([*lines, say("{n} of {all} rows cannot be used. {hint}", n=len(lines), all=len(records), hint=hint)])
+        raise DataError([*lines, say("{n} of {all} rows cannot be used. {hint}", n=len(lines), all=len(records), hint=hint), *stops])
     for line in lines:
         remember(say("skipped: {line}", line=line))
-    good = [i for i in range(len(records)) if i not in problems]
     if not good:
         raise DataError([*lines, say("no row can be used.")])
+    if stops:
+        raise DataError(stops)
     if examination.shown:
-        examination = Examination({}, examination.facts, [examination.shown[i] for i in good])
-    kept = tuple(records[i] for i in good)
-    return Data(kept, tuple(texts[i] for i in good), split(kept, plan.config.eval_ratio), template, examination, tuple(notes))
+        examination = Examination({}, examination.facts, [examination.shown[i] for i in good], examination.lines)
+    parted = _split(plan, kept, remember)
+    return Data(kept, tuple(texts[i] for i in good), parted, template, examination, tuple(notes), found, review)
+
+
+def _split(plan: Plan, records: Sequence[Record], note: Callable[[str], None]) -> Split:
+    """The sides of the rows; every leak is told."""
+    parent = parent_of(plan.config.init_from_adapter)
+    parted = splitting.split(
+        [splitting.sketcher(plan.task)(record) for record in records], plan.config.eval_ratio, parent.sides() if parent else None
+    )
+    for leak in parted.leaks:
+        note(
+            say(
+                "{row}: is nearly the same as {learned}, which is learned, and as {heldout}, which is held out; it is kept out of both.",
+                row=records[leak.row].where,
+                learned=records[leak.learned].where if leak.learned != leak.row else say("a row of the earlier run"),
+                heldout=records[leak.heldout].where if leak.heldout != leak.row else say("a row of the earlier run"),
+            )
+        )
+    return parted
+
+
+def _review(records: Sequence[Record]) -> dict[str, Any]:
+    """How many rows somebody answers for."""
+    rejected = sum(1 for record in records if record.review.approved is False)
+    reviewed = sum(1 for record in records if record.review.passed)
+    names = Counter(record.review.reviewer for record in records if record.review.reviewer)
+    return {
+        "reviewed": reviewed,
+        "approved": sum(1 for record in records if record.review.approved),
+        "rejected": rejected,
+        "unreviewed": len(records) - reviewed - rejected,
+        "reviewers": dict(sorted(names.items())),
+    }
+
+
+def _accepted(records: list[Record], note: Callable[[str], None]) -> list[Record]:
+    """The rows without those that somebody rejected, which is told.
+
+    Raises:
+        DataError: if none is left.
+    """
+    kept = [record for record in records if record.review.approved is not False]
+    if not kept:
+        raise DataError(say("every row is marked as not approved; there is nothing to learn."))
+    gone = [record.where for record in records if record.review.approved is False]
+    if gone:
+        note(say("left out because they are marked as not approved: {rows}", rows="; ".join(gone)))
+    return kept
 
 
 def _sound_rows(plan: Plan) -> list[Record]:
@@ -97,6 +182,8 @@ def _examine(plan: Plan, template: Template[Any], records: Sequence[Record]) -> 
     texts: list[Sequence[Span]] = []
     problems: dict[int, str] = {}
     for index, record in enumerate(records):
+        if plan.config.require_review and not record.review.passed:
+            problems[index] = say("nobody answers for it: the columns reviewer and approved are empty (require_review is on).")
         try:
             texts.append(template.render(record))
         except DataError as error:
@@ -104,21 +191,3 @@ def _examine(plan: Plan, template: Template[Any], records: Sequence[Record]) -> 
             problems[index] = str(error)
     examination = plan.family.examine(plan.config, plan.keys, list(zip(records, texts, strict=True)))
     return texts, examination, {**examination.problems, **problems}
-
-
-def split(records: Sequence[Record], ratio: float) -> frozenset[int]:
-    """The indices that are held out: those whose content hash falls below ``ratio``.
-
-    A row's side depends on that row alone, so it stays when rows are appended, and equal rows never stand on both sides. Very small
-    data still get one held-out row.
-    """
-    if ratio <= 0 or len(records) < 2:
-        return frozenset()
-    points = [int(record.fingerprint()[32:48], 16) / 16**16 for record in records]
-    chosen = frozenset(i for i, point in enumerate(points) if point < ratio)
-    if len(chosen) == len(records):
-        return chosen - {max(chosen, key=lambda i: points[i])}
-    if not chosen:
-        lowest = min(points)
-        chosen = frozenset(i for i, point in enumerate(points) if point == lowest)
-    return chosen if len(chosen) < len(records) else frozenset()

@@ -79,6 +79,22 @@ class Evaluated(Event):
 
 
 @dataclass(frozen=True)
+class StoppedEarly(Event):
+    """The held-out loss had no new best for as long as ``patience`` allows; the best was measured after ``best_step``."""
+
+    step: int
+    best_step: int
+
+
+@dataclass(frozen=True)
+class Compared(Event):
+    """The comparison of base and adapter at the end of a run goes on: ``done`` of ``total`` answers are there."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class SamplesDrawn(Event):
     """``path`` is a picture of what the model makes after each of the steps so far; ``step`` 0 is the base model."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import click
 
     from .events import Event
-    from .interfaces import Exporter, Loader, ModelFamily, Task, Template
+    from .interfaces import Check, Exporter, Loader, ModelFamily, Task, Template
 
 hookspec = pluggy.HookspecMarker("loraforge")
 hookimpl = pluggy.HookimplMarker("loraforge")
@@ -46,6 +46,11 @@ def loraforge_data_loaders() -> Iterable[Loader]:  # type: ignore[empty-body]
 @hookspec
 def loraforge_templates() -> Iterable[Template]:  # type: ignore[empty-body]
     """Each turns one record into the text that a model sees."""
+
+
+@hookspec
+def loraforge_checks() -> Iterable[Check]:  # type: ignore[empty-body]
+    """Each looks at all rows before they are trained on and says what somebody should look at."""
 
 
 @hookspec

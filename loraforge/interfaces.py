@@ -5,6 +5,7 @@ Loader        reads data into records
 Template      turns one record into spans of text
 ModelFamily   loads a base with a LoRA on it (Trainee), or opens one to ask it (Responder)
 Exporter      writes an adapter for some program
+Check         looks at all rows before a run trains on them
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from .config import Keys, KeySet, NoKeys, RunConfig
-from .types import Adapter, Batch, Example, File, Record, Span
+from .types import Adapter, Answer, Batch, Example, File, Record, Sketch, Span
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,21 @@ if TYPE_CHECKING:
     from .opened import OpenRun
 
 R = TypeVar("R", bound=Record)
+
+Severity = Literal["error", "warning", "hint"]
+
+
+@dataclass(frozen=True)
+class Quiz(Generic[R]):
+    """A question of general knowledge whose answer a good base knows, to see what training made it forget.
+
+    Attributes:
+        choices: the same question with one answer each; the first is right. The model chooses the one that it finds likeliest.
+        group: what kind it is, for the report: a language, say.
+    """
+
+    choices: tuple[R, ...]
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,8 +56,15 @@ class Task(Generic[R]):
         keys: the YAML keys of every run of this task.
         aliases: other values of ``task_type`` that mean this task.
         unit: what ``loss`` is averaged over, for people: "tokens", "pictures".
+        items: what several records are, for people: "questions", "pictures".
         question, answer: how a record is shown to people.
-        judge: scores one answer to one record, by measure, each 0 to 1; for ``eval``.
+        judge: scores one answer to one record, by measure, each 0 to 1; for ``eval``. The answer is an ``Answer``.
+        headline: the measure of ``judge`` that people ask for first.
+        lower_is_better: measures of ``judge`` that should fall.
+        answering: the settings of ``sample`` for answering held-out records, whose longest answer is known.
+        overlap: how much of one text's wording is another's, 0 to 1, by the longest run they share; for telling answers that are recited.
+        quiz: questions of general knowledge, for seeing what was forgotten.
+        sketch: what a record asks, so that near-identical ones stand on one side of the split.
         evaluate: for tasks whose answers are not judged one by one: compares base and adapter in its own way. Called with the opened
             run, its records, the most answers to make (None: as many as usual) and a function to be told (done, all); returns measure ->
             {"base": figure, "adapter": figure}, each figure as text.
@@ -59,9 +82,16 @@ class Task(Generic[R]):
     keys: type[Keys] = NoKeys
     aliases: tuple[str, ...] = ()
     unit: str = "examples"
+    items: str = "examples"
     question: Callable[[R], str] = str
     answer: Callable[[R], str] = str
-    judge: Callable[[R, str], Mapping[str, float]] = field(default=lambda record, answer: {})
+    judge: Callable[[R, Answer], Mapping[str, float]] = field(default=lambda record, answer: {})
+    headline: str = ""
+    lower_is_better: tuple[str, ...] = ()
+    answering: Callable[[Sequence[R]], Mapping[str, Any]] = field(default=lambda records: {})
+    overlap: Callable[[str, str], float] | None = None
+    quiz: Callable[[], Sequence[Quiz[R]]] = field(default=lambda: ())
+    sketch: Callable[[R], Sketch] | None = None
     evaluate: Callable[[OpenRun, Sequence[R], int | None, Callable[[int, int], None]], Mapping[str, Mapping[str, str]]] | None = None
     sampling: type[Keys] = NoKeys
     beside: Callable[[Mapping[str, File]], File] | None = None
@@ -207,6 +237,15 @@ class Trainee(ABC):
         """See ``Adapter.files``."""
         return {}
 
+    def golden(self, rows: Sequence[tuple[Any, Sequence[Span]]], template: Mapping[str, Any]) -> Mapping[str, bytes]:
+        """Files that let somebody check that a server gives the model what it was trained on: some rows as the model sees them.
+
+        Args:
+            rows: held-out records with their rendered text.
+            template: what the template's ``describe`` returned.
+        """
+        return {}
+
 
 class Responder(Protocol):
     """A base model with adapters that can be switched while it is loaded."""
@@ -293,3 +332,35 @@ class Exporter(Component):
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         """The commands or lines that use ``path``, to be shown and pasted."""
         return ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about the data that somebody should look at.
+
+    Attributes:
+        rows: indices of the rows it is about, the one to change first; more than one where rows are compared.
+        message: what is wrong and what to do about it, in one or two sentences.
+        excerpt: the words or the file that it is about.
+        severity: how bad it is, if that differs from the check's own.
+    """
+
+    rows: tuple[int, ...]
+    message: str
+    excerpt: str = ""
+    severity: Severity | None = None
+
+
+class Check(Component, Generic[R]):
+    """Looks at all rows of a run's data before it trains on them. All checks of a task are made unless the config turns one off.
+
+    Attributes:
+        severity: how bad its findings are: an ``error`` stops a run unless it is waived, a ``warning`` should be looked at, a ``hint``
+            may help.
+    """
+
+    severity: ClassVar[Severity] = "warning"
+
+    @abstractmethod
+    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[R]) -> Iterable[Finding]:
+        """What is wrong with the rows, in any order. Must be quick, and import neither torch nor transformers."""

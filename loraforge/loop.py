@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .events import Evaluated, Event, StepFinished
+from .events import Evaluated, Event, StepFinished, StoppedEarly
 
 if TYPE_CHECKING:
     import torch
@@ -181,6 +181,8 @@ class Loop:
         self.scheduler = make_scheduler(config, bare, self.schedule.steps)
         self.model, self.optimizer = accelerator.prepare(trainee.model, bare)
         self.losses: list[float] = []
+        self.done = 0
+        self.measured: list[tuple[int, float]] = []  # (step, held-out loss), the base's first
 
     # --- one step ----------------------------------------------------------------------------------------------------------
 
@@ -304,18 +306,33 @@ class Loop:
         """All steps after ``done``. Evaluates and saves every ``save_steps``, and at the end."""
         self.trainee.model.train()
         every = self.config.save_steps
+        self.done = done
         if not done:
             self.evaluate(0)
             self.show(0)
         for step, indices in self.walk(done):
+            if self.stale():
+                self.tell(StoppedEarly(step - 1, self.best()[0]))
+                break
             event = self.step(indices, step)
             self.losses.append(event.loss)
+            self.done = step
             self.tell(event)
             if step == self.schedule.steps or (every and step % every == 0):
                 with self.averaged():
                     self.evaluate(step)
                     self.show(step)
                 self.save(step)
+
+    def best(self) -> tuple[int, float]:
+        """(step, loss) of the lowest held-out loss so far; of several equal ones the first."""
+        return min(self.measured, key=lambda pair: (pair[1], pair[0]))
+
+    def stale(self) -> bool:
+        """Whether ``patience`` held-out losses have passed without a new best one."""
+        if not self.config.patience or not self.measured:
+            return False
+        return sum(1 for step, _ in self.measured if step > self.best()[0]) >= self.config.patience
 
     def evaluate(self, step: int) -> float | None:
         """The mean loss on the held-out examples, without dropout; None if there are none. Every process computes all of them."""
@@ -338,6 +355,7 @@ class Loop:
         finally:
             self.trainee.model.train()
         mean = total / weights
+        self.measured.append((step, mean))
         self.tell(Evaluated(step, mean, len(self.heldout)))
         return mean
 
@@ -351,11 +369,13 @@ class Loop:
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {},
             "average": self.average,
+            "measured": self.measured,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes up what ``state`` returned."""
         self._put(state["parameters"])
+        self.measured = [(int(step), float(loss)) for step, loss in state["measured"]]
         self.average = {name: value.to(self.parameters[name].device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])

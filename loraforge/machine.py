@@ -22,8 +22,11 @@ def quiet_libraries() -> None:
         os.environ.setdefault(name, "1")  # the command line has done so already; a program that calls us has not
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import logging
+
     import transformers
 
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports kernels that it cannot download
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 

@@ -8,7 +8,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .events import CheckpointSaved, Evaluated, Event, RunFailed, RunFinished, RunStarted, SamplesDrawn, StageStarted, StepFinished
+from .diagnosis.curves import draw_loss
+from .events import (
+    CheckpointSaved,
+    Compared,
+    Evaluated,
+    Event,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    SamplesDrawn,
+    StageStarted,
+    StepFinished,
+    StoppedEarly,
+)
 from .hookspecs import hookimpl
 from .messages import speaker
 
@@ -32,6 +45,8 @@ class JsonLog:
 
     @hookimpl
     def loraforge_event(self, event: Event) -> None:
+        if isinstance(event, Compared):
+            return  # eval.json says it all
         line = json.dumps({"time": round(time.time(), 3), "event": event.name, **plain(event)}, ensure_ascii=False, default=str)
         if isinstance(event, RunStarted):
             self._file = event.folder / "log.jsonl"
@@ -116,32 +131,6 @@ class LossCurve:
         self._train, self._heldout = sorted(train.items()), sorted(heldout.items())
 
 
-def draw_loss(train: list[tuple[int, float]], heldout: list[tuple[int, float]], path: Path) -> None:
-    """The loss curve as PNG: every step, its moving average, and the held-out loss."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    steps = [step for step, _ in train]
-    losses = [loss for _, loss in train]
-    window = max(1, len(losses) // 40)
-    smooth = [sum(losses[max(0, i - window + 1) : i + 1]) / (i - max(0, i - window + 1) + 1) for i in range(len(losses))]
-    axes.plot(steps, losses, color="#9bb8d3", linewidth=0.8, label="each step")
-    axes.plot(steps, smooth, color="#1f5a94", linewidth=1.8, label=f"mean of {window} steps" if window > 1 else "training")
-    if heldout:
-        axes.plot([s for s, _ in heldout], [v for _, v in heldout], color="#c2410c", marker="o", markersize=4, label="held-out examples")
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
-    aside = path.with_name(f".{path.stem}.partial.png")
-    figure.savefig(aside)
-    aside.replace(path)
-
-
 class Progress:
     """The progress bar of ``loraforge train``: loss, learning rate, units per second, time left. The CLI registers it.
 
@@ -156,6 +145,7 @@ class Progress:
         self._started = 0.0
         self._first = 0
         self._stage = ""
+        self._comparing: float | None = None
 
     @hookimpl
     def loraforge_event(self, event: Event) -> None:
@@ -168,16 +158,21 @@ class Progress:
         elif isinstance(event, SamplesDrawn):
             self._line(say("samples"), str(event.path))
         elif isinstance(event, RunStarted):
-            self._started, self._first = time.monotonic(), event.first_step
+            self._started, self._first, self._comparing = time.monotonic(), event.first_step, None
             self._summary(event)
             if self._console.is_terminal:
-                self._open(event)
+                self._open(event.steps, event.first_step)
         elif isinstance(event, StepFinished):
             self._show(event)
         elif isinstance(event, Evaluated):
             where = say("base model") if event.step == 0 else say("step {step}", step=event.step)
             text = say("loss {loss:.3f} on {n} held-out examples ({where})", loss=event.loss, where=where, n=event.examples)
             self._line(say("held out"), text)
+        elif isinstance(event, StoppedEarly):
+            text = say("after step {step}: the held-out loss was lowest after step {best}", step=event.step, best=event.best_step)
+            self._line(say("stopped early"), text)
+        elif isinstance(event, Compared):
+            self._compare(event)
         elif isinstance(event, RunFinished | RunFailed):
             self.close()
 
@@ -205,7 +200,21 @@ class Progress:
         for number, line in enumerate(lines):
             self._line("" if number else say("training"), line)
 
-    def _open(self, event: RunStarted) -> None:
+    def _compare(self, event: Compared) -> None:
+        """The answers of the comparison, after the steps."""
+        if self._comparing is None:
+            self.close()
+            self._comparing = self._last = time.monotonic()
+            if self._console.is_terminal:
+                self._open(event.total, 0)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=event.done, description=say("answers"))
+        elif time.monotonic() - self._last >= 10:
+            self._last = time.monotonic()
+            left = (self._last - self._comparing) / event.done * (event.total - event.done)
+            self._line("", say("answer {done}/{total}  {left} left", done=event.done, total=event.total, left=duration(left)))
+
+    def _open(self, total: int, completed: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
@@ -219,7 +228,7 @@ class Progress:
         )
         self._bar = Bar(*columns, console=self._console, transient=True)
         self._bar.start()
-        self._task = self._bar.add_task("", total=event.steps, completed=event.first_step)
+        self._task = self._bar.add_task("", total=total, completed=completed)
 
     def _show(self, event: StepFinished) -> None:
         speed = event.units / event.seconds if event.seconds else 0.0

@@ -1,9 +1,9 @@
-"""A finished run that is used: sampled, evaluated, exported."""
+"""A finished run that is used: sampled, exported, compared."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +13,6 @@ from .errors import RunError
 from .interfaces import ModelFamily, Responder, Task, Template
 from .machine import make_accelerator, quiet_libraries
 from .messages import speaker
-from .planning import plan
 from .rundir import RunDir, keep
 from .types import Adapter, File, prompt_of
 
@@ -44,6 +43,7 @@ class OpenRun:
         Raises:
             RunError: if one cannot be read.
         """
+        quiet_libraries()  # before peft is imported, which looks for optional libraries
         from . import lora
 
         found: dict[str, Adapter] = {}
@@ -104,49 +104,3 @@ def ask(
         side = re.sub(r"[^\w-]+", "-", name)
         answers[name] = str(keep(folder, f"{start}.{side}{file.suffix}", file.data))
     return answers
-
-
-def evaluate(host: PluginHost, opened: OpenRun, limit: int | None, tick: Callable[[int, int], None]) -> dict[str, Any]:
-    """Base and adapter on the same held-out examples of a run.
-
-    Args:
-        limit: at most so many examples.
-        tick: called with (done, all) answers.
-
-    Returns:
-        ``scores``: measure -> {"base": share, "adapter": share}; ``losses``; ``rows``: every question with both answers and the reference.
-    """
-    planned = plan(host, opened.task.name, opened.run.config_file, exporting=False)
-    mine = {row["sha256"]: row["split"] for row in opened.manifest["data"]["rows"]}
-    found = [r for r in planned.loader.load(planned.config, planned.keys, lambda text: None) if r.fingerprint() in mine]
-    if opened.task.evaluate is not None:
-        figures = opened.task.evaluate(opened, found, limit, tick)
-        return {"run": str(opened.run.path), "examples": len(found), "figures": figures, "losses": _losses(opened), "rows": []}
-    records = [r for r in found if mine[r.fingerprint()] == "held-out"][:limit]
-    if not records:
-        raise RunError(say("{path}: none of the run's held-out examples is in its data any more.", path=opened.run.path))
-    prompts = [prompt_of(opened.template.render(record)) for record in records]
-    responder = opened.responder(opened.adapters())
-    name = next(iter(opened.adapters()))
-    answers: dict[str, list[str]] = {"base": [], "adapter": []}
-    for side, adapter in (("base", None), ("adapter", name)):
-        for prompt in prompts:
-            answers[side].append(str(responder.respond([prompt], adapter)[0]))
-            tick(len(answers["base"]) + len(answers["adapter"]), 2 * len(prompts))
-    judged = {side: [opened.task.judge(r, a) for r, a in zip(records, given, strict=True)] for side, given in answers.items()}
-    measures = sorted({measure for scores in judged["adapter"] for measure in scores})
-    scores = {m: {side: _mean([s[m] for s in judged[side] if m in s]) for side in judged} for m in measures}
-    rows = [
-        {"where": r.where, "question": opened.task.question(r), "reference": opened.task.answer(r), "base": b, "adapter": a}
-        for r, b, a in zip(records, answers["base"], answers["adapter"], strict=True)
-    ]
-    return {"run": str(opened.run.path), "examples": len(records), "scores": scores, "losses": _losses(opened), "rows": rows}
-
-
-def _losses(opened: OpenRun) -> dict[str, float | None]:
-    metrics = opened.manifest["metrics"]
-    return {side: metrics.get(key) for side, key in (("base", "held_out_loss_base"), ("adapter", "held_out_loss"))}
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

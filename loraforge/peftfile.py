@@ -80,7 +80,7 @@ def write_peft(adapter: Adapter, folder: Path) -> None:
         "base_model": adapter.base_model,
         "facts": {key: value for key, value in adapter.facts.items() if key != "config"},  # paths of this machine stay here
         "files": sorted(adapter.files),
-        "probes": {name: [round(float(x), 9) for x in values] for name, values in sorted(adapter.probes.items())},
+        "probes": {name: [float(f"{float(x):.9g}") for x in values] for name, values in sorted(adapter.probes.items())},
     }
     (folder / "loraforge.json").write_text(json.dumps(own, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for name, data in adapter.files.items():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from .config import Keys, KeySet, RunConfig, advice, resolve_base, validate
+from .config import Keys, KeySet, RunConfig, advice, did_you_mean, resolve_base, validate
 from .errors import ConfigError, PluginError
-from .interfaces import Exporter, Loader, ModelFamily, Task, Template
+from .interfaces import Check, Exporter, Loader, ModelFamily, Task, Template
 from .messages import speaker
 from .yamlfile import Source, read
 
@@ -31,6 +31,7 @@ class Plan:
     config: RunConfig
     keys: KeySet
     advice: tuple[str, ...]
+    checks: tuple[Check[Any], ...] = ()
 
 
 def plan(
@@ -64,12 +65,14 @@ def plan(
     if not exporting:
         names = [name for name in names if str(name) in host.components("loraforge_exporters", task.name)]
     exporters = [pick(lambda n=name: host.component("loraforge_exporters", task.name, str(n))) for name in names]  # type: ignore[misc]
-    components = [c for c in (loader, template, family, *exporters) if c is not None]
+    checks = cast("dict[str, Check[Any]]", {name: check for name, (check, _) in host.components("loraforge_checks", task.name).items()})
+    components = [c for c in (loader, template, family, *exporters, *checks.values()) if c is not None]
     owners = _owners(task, components)
     try:
         keys = validate(source, owners, paths=paths)
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
+    problems += _unknown_checks(source, keys[RunConfig], checks, host)
     problems += [reason for exporter in exporters if exporter is not None and (reason := exporter.refuses(keys[RunConfig], keys))]
     if problems:
         raise ConfigError(problems)
@@ -82,7 +85,24 @@ def plan(
         keys[RunConfig],
         keys,
         tuple(advice(keys, source, family.usual(keys[RunConfig].base_model))),
+        tuple(checks.values()),
     )
+
+
+def _unknown_checks(source: Source, config: RunConfig, checks: Mapping[str, Any], host: PluginHost) -> list[str]:
+    """Names under ``checks`` that no plugin brings: a misspelt one would turn nothing off."""
+    unknown = [name for name in config.checks if name not in checks]
+    lines = [
+        say(
+            "{where}: checks: there is no check '{name}'.{hint} There are: {names}.",
+            where=source.values["checks"].where,
+            name=name,
+            hint=did_you_mean(name, checks),
+            names=", ".join(checks) or say("none"),
+        )
+        for name in unknown
+    ]
+    return [*lines, *(host.broken() if unknown else ())]
 
 
 def owners_of(host: PluginHost, task: Task[Any]) -> list[tuple[str, type[Keys]]]:
@@ -91,6 +111,7 @@ def owners_of(host: PluginHost, task: Task[Any]) -> list[tuple[str, type[Keys]]]
     for hook, kind in (
         ("loraforge_data_loaders", "loader"),
         ("loraforge_templates", "template"),
+        ("loraforge_checks", "check"),
         ("loraforge_model_families", "family"),
         ("loraforge_exporters", "exporter"),
     ):

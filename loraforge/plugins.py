@@ -40,6 +40,7 @@ GROUP = "loraforge"
 KINDS: Mapping[str, str] = {
     "loraforge_data_loaders": "data loader",
     "loraforge_templates": "template",
+    "loraforge_checks": "check",
     "loraforge_model_families": "model family",
     "loraforge_exporters": "exporter",
 }

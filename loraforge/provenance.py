@@ -5,10 +5,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import platform
-from importlib import metadata
+import sys
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any
+
+from .plugins import GROUP, PluginHost
+
+# Every library that computes, reads or rounds a number between the data and the adapter.
+_LIBRARIES = (
+    "loraforge",
+    "torch",
+    "transformers",
+    "diffusers",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "safetensors",
+    "tokenizers",
+    "numpy",
+    "pillow",
+)
 
 
 def hash_file(path: Path) -> str:
@@ -33,7 +52,89 @@ def digest(value: Any) -> str:
 def versions() -> dict[str, str]:
     """The versions of Python and of the libraries that decide the numbers."""
     found = {"python": platform.python_version()}
-    for name in ("loraforge", "torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy"):
+    for name in _LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+# --- code ---------------------------------------------------------------------------------------------------------------------
+
+
+def code(host: PluginHost) -> dict[str, str]:
+    """SHA-256 (hex) of the source of LoRAForge and of every plugin in use, by package or file.
+
+    It covers the sorted relative paths and the bytes of all ``*.py`` and ``*.json``: two machines with one hash run the same code.
+    """
+    entry_points = {point.name: point for point in metadata.entry_points(group=GROUP)}
+    packages, files = {"loraforge"}, []
+    for info in host.plugins():
+        if info.error and not info.hooks:  # never came into use
+            continue
+        if info.origin.endswith(".py") and Path(info.origin).is_file():
+            files.append(Path(info.origin))
+        elif info.name in entry_points:
+            packages.add(entry_points[info.name].module.partition(".")[0])
+    found = {package: source for package in sorted(packages) if (source := _package_source(package))}
+    return {**found, **{file.name: _source({file.name: file}) for file in sorted(files)}}
+
+
+def _package_source(package: str) -> str | None:
+    """The hash of an installed package's source, without importing it; None if its files cannot be found."""
+    spec = util.find_spec(package)
+    if spec is None:
+        return None
+    if spec.submodule_search_locations is None:
+        return _source({Path(spec.origin).name: Path(spec.origin)}) if spec.origin and Path(spec.origin).is_file() else None
+    files: dict[str, Path] = {}
+    for place in spec.submodule_search_locations:
+        files |= {f.relative_to(place).as_posix(): f for f in Path(place).rglob("*") if f.suffix in (".py", ".json") and f.is_file()}
+    return _source(files)
+
+
+def _source(files: dict[str, Path]) -> str:
+    """The lengths stand in front, so that no text can pass for the end of one file and the beginning of the next."""
+    whole = hashlib.sha256()
+    for name in sorted(files):
+        text = files[name].read_bytes()
+        whole.update(f"{len(name.encode())}:{name}\n{len(text)}:".encode() + text)
+    return whole.hexdigest()
+
+
+# --- the machine --------------------------------------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """The machine that this process runs on, without its name or owner. ``memory_gb`` is in units of 10^9 bytes."""
+    found: dict[str, Any] = {
+        "system": platform.platform(),
+        "architecture": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": _memory(),
+    }
+    torch = sys.modules.get("torch")  # importing it takes seconds, and without it no number was computed here
+    if torch is not None:
+        found["threads"] = torch.get_num_threads()
+        if torch.cuda.is_available():
+            devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+            found["gpu"] = [{"name": device.name, "memory_gb": round(device.total_memory / 1e9, 1)} for device in devices]
+            found["cuda"] = torch.version.cuda or getattr(torch.version, "hip", None)
+    return found
+
+
+def _processor() -> str:
+    """The processor as its maker calls it; ``platform.processor`` says nothing on most Linux systems."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Hardware") and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> float | None:
+    """The memory of the machine; Windows has no ``sysconf``."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    return None

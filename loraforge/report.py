@@ -12,11 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from . import findings
 from .dataset import Data
+from .evaluation import bootstrap
+from .handover import Export, Handover
 from .keydocs import KeyInfo
 from .messages import speaker
 from .observers import duration
-from .pipeline import Export, Outcome
+from .pipeline import Outcome
 from .planning import Plan
 from .plugins import PluginInfo
 from .rundir import RunDir
@@ -58,11 +61,22 @@ def headline(out: Console, plan: Plan, path: Path) -> None:
 def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = ()) -> None:
     """The last lines of ``train``: where everything is, and what to type next."""
     run = done.run.path
-    before, after = done.metrics.get("held_out_loss_base"), done.metrics.get("held_out_loss")
+    before, after = done.metrics.get("held_out_loss_base", done.metrics.get("held_out_loss_start")), done.metrics.get("held_out_loss")
     out.print()
     out.print(say("[bold green]Done[/bold green] in {time}.", time=duration(done.seconds)))
     if before is not None and after is not None:
         out.print(say("  Loss on the held-out examples: {before:.3f} before, {after:.3f} after.", before=before, after=after))
+    if done.result is not None:
+        out.print()
+        evaluation(out, done.result, run / "eval.json")
+    if done.diagnoses:
+        out.print()
+        out.print(say("What the losses say ({picture}):", picture=escape(str(run / "diagnosis.png"))))
+        for one in done.diagnoses:
+            out.print(f"  {escape(one.sentence)}")
+            if one.evidence:
+                out.print(f"    {escape(one.evidence)}", style="dim")
+    out.print()
     size = sum(file.stat().st_size for file in done.run.adapter.glob("*.safetensors"))
     out.print(say("  Adapter:    {path} ({size:.1f} MB)", path=escape(str(done.run.adapter)), size=size / 1e6))
     for name, path in done.exports.items():
@@ -72,6 +86,10 @@ def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = ()) -> N
     if done.samples is not None:
         out.print(say("  Samples:    {path}", path=escape(str(done.samples))))
     out.print(say("  Loss curve: {path}", path=escape(str(run / "loss.png"))))
+    out.print(say("  Model card: {path}", path=escape(str(run / "model-card.md"))))
+    if done.seal:
+        out.print(say("  Seal:       {seal} (keep it elsewhere: `loraforge verify {run} --seal ...` proves that nothing was altered)",
+                      seal=done.seal, run=escape(str(run))))  # fmt: skip
     out.print()
     out.print(say("Next:"))
     quoted = done.question.replace('"', "'").replace("\n", " ")
@@ -85,9 +103,13 @@ def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = ()) -> N
         out.print(f"  {escape(command)}", style="cyan")
 
 
-def check(out: Console, summary: Mapping[str, Any], data: Data, show: int) -> None:
+def check(out: Console, summary: Mapping[str, Any], data: Data, show: int, reports: Sequence[Path] = ()) -> None:
     """The report of ``loraforge check``."""
-    out.print(say("[bold green]In order[/bold green]: {config}", config=escape(str(summary["config"]))))
+    count = findings.counts(data.found)
+    if count["error"] or count["warning"]:
+        out.print(say("[bold yellow]Can be read[/bold yellow], with findings: {config}", config=escape(str(summary["config"]))))
+    else:
+        out.print(say("[bold green]In order[/bold green]: {config}", config=escape(str(summary["config"]))))
     out.print(say("  Base model: {base}", base=escape(str(summary["base_model"]))))
     out.print(say("  Examples:   {train} to learn, {held} held out", train=summary["examples"], held=summary["held_out"]))
     out.print(say("  Steps:      {steps}", steps=summary["steps"]))
@@ -107,6 +129,8 @@ def check(out: Console, summary: Mapping[str, Any], data: Data, show: int) -> No
         out.print(say("  note:       {text}", text=escape(note)))
     for remark in summary["advice"]:
         out.print(say("  advice:     {text}", text=escape(remark)), style="yellow")
+    _review(out, data.review)
+    _findings(out, data, reports)
     shown = data.examination.shown or data.texts
     if show:
         out.print()
@@ -119,6 +143,35 @@ def check(out: Console, summary: Mapping[str, Any], data: Data, show: int) -> No
             # The brackets say it where there are no colours.
             line.append(f"«{piece.text}»" if piece.learn else piece.text, style="bold green" if piece.learn else "dim")
         out.print(line)
+
+
+def _review(out: Console, review: Mapping[str, Any]) -> None:
+    """Who answers for the rows, where the data say anything of it."""
+    if review["reviewed"] or review["rejected"]:
+        names = ", ".join(f"{name} ({n})" for name, n in review["reviewers"].items()) or say("no names")
+        out.print(
+            say(
+                "  Review:     {reviewed} rows reviewed, {unreviewed} not, {rejected} rejected; by {names}",
+                reviewed=review["reviewed"],
+                unreviewed=review["unreviewed"],
+                rejected=review["rejected"],
+                names=escape(names),
+            )
+        )
+
+
+def _findings(out: Console, data: Data, reports: Sequence[Path]) -> None:
+    """What the checks found, a line for each check; the whole list is in a report."""
+    count = findings.counts(data.found)
+    out.print(say("  Checks:     {error} errors, {warning} warnings, {hint} hints, {waived} waived", **count))
+    colour = {"error": "red", "warning": "yellow", "hint": "dim"}
+    for check, severity, number, first in findings.by_check(data.found):
+        line = say("    {check} x {n}, the first: {line}", check=check, n=number, line=first.line().replace(f" {check}:", "", 1))
+        out.print(escape(line), style=colour[severity])
+    for path in reports:
+        out.print(say("  Report:     {path}", path=escape(str(path))))
+    if data.found and not reports:
+        out.print(say("  All of them: loraforge check ... --report findings.html (or .csv, to work through)"))
 
 
 def answers(out: Console, question: str, given: Mapping[str, str]) -> None:
@@ -139,20 +192,62 @@ def ticker(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def evaluation(out: Console, result: Mapping[str, Any], file: Path) -> None:
-    """The table of ``loraforge eval``."""
-    what = "" if "figures" in result else say("on {n} held-out examples", n=result["examples"])
-    table = _table(what, say("base"), say("adapter"))
-    losses = result["losses"]
-    if losses["base"] is not None and losses["adapter"] is not None:
-        _row(table, say("loss"), f"{losses['base']:.3f}", f"{losses['adapter']:.3f}")
+def evaluation(out: Console, result: Mapping[str, Any], file: Path | None) -> None:
+    """The table of base against adapter, and what it means in words."""
+    table = _table(say("on {n} held-out examples", n=result["examples"]), say("base"), say("adapter"), say("difference, 95 % interval"), "")
+    verdicts = {"better": say("better"), "worse": say("worse"), "no evidence": say("no evidence")}
+    for c in result["comparisons"]:
+        gap = "{:+.1f}" if c["share"] else "{:+.3f}"
+        factor = 100 if c["share"] else 1
+        low, high, difference = (gap.format(factor * c[key]) for key in ("low", "high", "difference"))
+        _row(
+            table,
+            say(c["measure"]),
+            bootstrap.figure(c["base"], c["share"]),
+            bootstrap.figure(c["adapter"], c["share"]),
+            f"{difference} [{low}, {high}]",
+            verdicts[c["verdict"]],
+        )
     for measure, texts in result.get("figures", {}).items():
         _row(table, say(measure), texts.get("base", ""), texts.get("adapter", ""))
-    for measure, sides in result.get("scores", {}).items():
-        _row(table, say(measure), *("" if sides[side] is None else f"{sides[side]:.1%}" for side in ("base", "adapter")))
     _print_table(out, table)
-    shown = escape(str(file))
-    out.print(say("Every question with both answers: {file}", file=shown) if result["rows"] else say("The figures: {file}", file=shown))
+    for sentence in result["sentence"]:
+        out.print(escape(sentence))
+    if file is not None:
+        shown = escape(str(file))
+        out.print(say("Every question with both answers: {file}", file=shown) if result["rows"] else say("The figures: {file}", file=shown))
+
+
+def checkpoints(out: Console, run: RunDir, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The checkpoints of one run beside each other."""
+    table = _table(say("step"), say("epoch"), say("training loss"), say("held-out loss"), say("checkpoint"), "")
+    losses = [row["held_out_loss"] for row in rows if row["held_out_loss"] is not None]
+    for row in rows:
+        marks = [say("lowest")] if losses and row["held_out_loss"] == min(losses) else []
+        marks += [say("the run's adapter")] if row["chosen"] else []
+        _row(
+            table,
+            str(row["step"]),
+            "" if row["epoch"] is None else f"{row['epoch']:.1f}",
+            "" if row["train_loss"] is None else f"{row['train_loss']:.3f}",
+            "" if row["held_out_loss"] is None else f"{row['held_out_loss']:.4f}",
+            say("kept") if row["kept"] else say("deleted"),
+            ", ".join(marks),
+        )
+    _print_table(out, table)
+    picture = run.path / "checkpoints.png"
+    if picture.is_file():
+        out.print(say("The same as a picture: {path}", path=escape(str(picture))))
+    out.print(say("`loraforge promote {run} STEP` takes another one that is kept.", run=escape(str(run.path))))
+
+
+def promoted(out: Console, run: Path, step: int, done: Handover) -> None:
+    """What ``promote`` did."""
+    out.print(say("The adapter of {run} now comes from step {step}.", run=escape(str(run)), step=step))
+    for name, export in done.exports.items():
+        out.print(say("{name}: {path}", name=name, path=escape(str(export.path))))
+    if done.result is not None:
+        evaluation(out, done.result, None)
 
 
 def exported(out: Console, name: str, done: Export) -> None:
@@ -176,9 +271,18 @@ def run_row(run: RunDir) -> dict[str, Any]:
         "base_model": manifest["config"]["base_model"],
         "data": manifest["config"].get("metadata_path") or manifest["config"]["train_data_dir"],
         "examples": len(manifest["data"]["rows"]),
-        "held_out_loss_base": metrics.get("held_out_loss_base"),
+        "held_out_loss_base": metrics.get("held_out_loss_base", metrics.get("held_out_loss_start")),
         "held_out_loss": metrics.get("held_out_loss"),
+        "step": (manifest.get("chosen") or {}).get("step"),
+        "verdict": _verdict(manifest),
+        "continues": next((parent["run"] for parent in manifest.get("lineage") or ()), None),
     }
+
+
+def _verdict(manifest: Mapping[str, Any]) -> str | None:
+    """What the comparison with the base said of the held-out loss."""
+    compared = (manifest.get("evaluation") or {}).get("comparisons") or ()
+    return next((c["verdict"] for c in compared if c["measure"] == "loss"), None)
 
 
 def runs(out: Console, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -190,7 +294,8 @@ def runs(out: Console, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
             )
         )
         return
-    table = _table(say("run"), say("status"), say("started"), say("task"), say("base"), say("examples"), say("held-out loss"))
+    heads = (say("run"), say("status"), say("started"), say("task"), say("base"), say("examples"), say("step"), say("held-out loss"), "")
+    table = _table(*heads)
     for row in rows:
         before, after = row["held_out_loss_base"], row["held_out_loss"]
         loss = f"{before:.3f} -> {after:.3f}" if before is not None and after is not None else ""
@@ -202,9 +307,12 @@ def runs(out: Console, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
             row["task"],
             str(row["base_model"]),
             str(row["examples"]),
+            str(row["step"] or ""),
             loss,
+            say(row["verdict"]) if row["verdict"] else "",
         )
     _print_table(out, table)
+    out.print(say("`loraforge runs RUN` compares the checkpoints of one."))
 
 
 def keys(out: Console, rows: Sequence[KeyInfo]) -> None:

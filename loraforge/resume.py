@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 say = speaker(__name__)
 
 # These may change between the two halves of a run: they do not change what is trained.
-_FREE = ("output_dir", "save_steps", "save_total_limit", "export")
+_FREE = (
+    *("output_dir", "save_steps", "save_total_limit", "export"),
+    *("checks", "stop_on", "waivers", "adapter_from", "eval_answers", "lr_advice"),
+)
 
 
 def identity(plan: Plan, data: Data) -> dict[str, Any]:

@@ -235,10 +235,11 @@ class RunDir:
         """The whole checkpoints, oldest first."""
         return sorted(p for p in (self.path / "checkpoints").glob("step-*") if (p / "state.json").is_file())
 
-    def prune(self, keep: int) -> None:
-        """Deletes all but the newest ``keep`` checkpoints, and what an interrupted run left half-written."""
+    def prune(self, keep: int, best: int | None = None) -> None:
+        """Deletes all but the newest ``keep`` checkpoints and the one of step ``best``, and what an interrupted run left half-written."""
         for old in self.checkpoints()[:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
+            if best is None or old != self.checkpoint(best):
+                shutil.rmtree(old, ignore_errors=True)
         for partial in (self.path / "checkpoints").glob(".step-*"):
             shutil.rmtree(partial, ignore_errors=True)
 

@@ -5,12 +5,32 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Review:
+    """What people say of a row, beside what the row itself says.
+
+    Attributes:
+        reviewer: who looked at it; empty if nobody did.
+        approved: what they decided; None if the data do not say.
+        waived: the names of checks whose findings on this row were looked at and accepted.
+    """
+
+    reviewer: str = ""
+    approved: bool | None = None
+    waived: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether somebody answers for the row: it is approved, or, where nothing says so, it names its reviewer."""
+        return self.approved if self.approved is not None else bool(self.reviewer)
 
 
 @dataclass(frozen=True)
@@ -20,15 +40,17 @@ class Record:
     Attributes:
         where: what the user calls this row: ``metadata.csv, row 12``. It is not part of what the row says.
         repeats: how often one pass over the data shows it.
+        review: what people say of it.
     """
 
     where: str = field(compare=False, kw_only=True)
     repeats: int = field(default=1, compare=False, kw_only=True)
+    review: Review = field(default=Review(), compare=False, kw_only=True)
 
     def content(self) -> dict[str, Any]:
-        """What the row says, without where it stands: plain values that JSON can hold."""
+        """What the row says, without where it stands and what is said of it: plain values that JSON can hold."""
         values = dataclasses.asdict(self)
-        del values["where"], values["repeats"]
+        del values["where"], values["repeats"], values["review"]
         return values
 
     def fingerprint(self) -> str:
@@ -55,6 +77,34 @@ def prompt_of(spans: Sequence[Span]) -> str:
     learned = [i for i, span in enumerate(spans) if span.learn]
     end = learned[-1] if learned else len(spans)
     return "".join(span.text for span in spans[:end])
+
+
+class Answer(str):
+    """An answer that is text.
+
+    Attributes:
+        stopped: whether the model ended it by itself; False if it was cut at the longest length allowed.
+    """
+
+    stopped: bool
+
+    def __new__(cls, text: str, stopped: bool = True) -> Answer:
+        made = super().__new__(cls, text)
+        made.stopped = stopped
+        return made
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What a record asks, for telling near-identical records.
+
+    Attributes:
+        key: decides the side of the split: equal keys stand on one side, in every run and however the data grow.
+        features: two records whose features overlap by ``likeness.NEAR`` (Jaccard) or more ask the same.
+    """
+
+    key: str
+    features: frozenset[Hashable]
 
 
 @dataclass(frozen=True)

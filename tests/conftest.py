@@ -55,6 +55,7 @@ def project(tmp_path, base):
             "epochs": 2,
             "learning_rate": 0.01,
             "save_steps": 0,
+            "eval_answers": False,  # seconds for each run; the tests of the comparison turn it on
             **values,
         }
         return write_config(tmp_path / name, **{k: v for k, v in settings.items() if v is not ...})

@@ -89,7 +89,17 @@ def test_the_layout_and_the_manifest(run, tmp_path):
     from pathlib import Path
 
     names = {p.name for p in run.path.iterdir()}
-    assert names == {"config.yaml", "manifest.json", "log.jsonl", "loss.png", "tensorboard", "checkpoints", "adapter", "export"}
+    files = {
+        "config.yaml",
+        "manifest.json",
+        "manifest.sha256",
+        "log.jsonl",
+        "loss.png",
+        "diagnosis.png",
+        "checkpoints.png",
+        "model-card.md",
+    }
+    assert names == {*files, "tensorboard", "checkpoints", "adapter", "export"}
     manifest = run.manifest()
     assert manifest["status"] == "finished"
     rows = manifest["data"]["rows"]

@@ -1,0 +1,290 @@
+"""The model card of a run: what a reviewer reads before anybody relies on the adapter. Written from the manifest alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import yaml
+
+from ..messages import speaker
+from ..provenance import hash_file
+from ..rundir import FINISHED, write_text
+from .markdown import code, items, number, plain, table, text
+from .sealing import SEAL
+
+say = speaker(__name__)
+
+NAME = "model-card.md"
+_SETTINGS = (
+    "lora_rank",
+    "lora_alpha",
+    "lora_target",
+    "lora_variant",
+    "lora_dropout",
+    "learning_rate",
+    "lr_scheduler",
+    "warmup",
+    "epochs",
+    "batch_size",
+    "gradient_accumulation",
+    "optimizer",
+    "weight_decay",
+    "ema_decay",
+    "precision",
+    "resolution",
+    "max_seq_length",
+)
+_NOTES = 20  # a run that skipped a thousand rows says so in the manifest
+_FEW = 50  # held-out rows; with fewer, a difference of ten points is hardly told from chance
+
+
+def write_card(manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None, path: Path) -> None:
+    """Writes the card. What the manifest does not say is left out; equal manifests give equal cards in one language.
+
+    Args:
+        evaluation: how base and adapter compare on the held-out rows; by default what the manifest says of it.
+        path: beside ``adapter/``, whose hash is stated.
+    """
+    manifest = {**manifest, "evaluation": evaluation or manifest.get("evaluation")}
+    # In both languages, whatever the text is in: whoever is handed the card finds the place.
+    sections = (
+        ("What it is for, and what not / 用途与禁忌", _purpose(manifest)),
+        ("Base model / 基座模型", _base(manifest)),
+        ("Data / 数据", _data(manifest)),
+        ("Training / 训练", _training(manifest)),
+        ("Evaluation / 评估", _evaluation(manifest)),
+        ("Limits and cautions / 局限与注意事项", _limits(manifest)),
+        ("Earlier runs / 来历", _lineage(manifest)),
+        ("How to verify / 如何核验", _verifying(manifest, path)),
+        ("Versions and machine / 版本与机器", _machine(manifest)),
+    )
+    lines = ["---", _front_matter(manifest), "---", "", f"# {text(_name(manifest, path))}", ""]
+    for heading, body in sections:
+        if body:
+            lines += [f"## {heading}", "", *body, ""]
+    write_text(path, "\n".join(lines).rstrip() + "\n")
+
+
+def _part(manifest: Mapping[str, Any], *path: str) -> dict[str, Any]:
+    """An entry that is a mapping; empty if there is none."""
+    value: Any = manifest
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+# --- sections -----------------------------------------------------------------------------------------------------------------
+
+
+def _front_matter(manifest: Mapping[str, Any]) -> str:
+    """What Hugging Face reads. The licence is the owner's to choose, so none is stated."""
+    base = _base_name(manifest)
+    values: dict[str, Any] = {"base_model": base} if base else {}
+    values |= {"library_name": "peft", "tags": ["lora", "peft", "loraforge"]}
+    if manifest.get("task"):
+        values["tags"].append(str(manifest["task"]))
+    if manifest.get("language"):
+        values["language"] = manifest["language"]
+    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False).rstrip()
+
+
+def _base_name(manifest: Mapping[str, Any]) -> str:
+    """As a hub calls it; of a folder only the name: where it lies is nobody's business."""
+    base = str(_part(manifest, "base").get("name") or _part(manifest, "config").get("base_model") or "")
+    hub = re.fullmatch(r"(modelscope:)?([\w.-]+/[\w.-]+)", base)
+    return hub[2] if hub else PureWindowsPath(base).name
+
+
+def _name(manifest: Mapping[str, Any], path: Path) -> str:
+    return str(manifest.get("name") or path.absolute().parent.name)
+
+
+def _purpose(manifest: Mapping[str, Any]) -> list[str]:
+    base = _base_name(manifest)
+    learned = sum(1 for row in _list(_part(manifest, "data").get("rows")) if row.get("split") == "train")
+    what = say(
+        "A LoRA adapter: a small file that changes what {base} answers. It was trained with LoRAForge on {n} examples ({task}).",
+        base=code(base),
+        n=learned,
+        task=text(manifest.get("task", "")),
+    )
+    return [
+        *([what, ""] if base else []),
+        "- " + say("For: drafts, in the manner of its examples, that somebody who knows the subject checks before anybody relies on them."),
+        "- " + say("Not for: decisions that nobody checks; subjects that its examples do not cover; rules that have changed since."),
+        "- " + say("Without the base model it does nothing, and with another one something else."),
+    ]
+
+
+def _base(manifest: Mapping[str, Any]) -> list[str]:
+    base, template = _part(manifest, "base"), _part(manifest, "template").get("name")
+    lines = items([
+        (say("name"), code(_base_name(manifest)) if _base_name(manifest) else None),
+        (say("revision"), code(base["revision"]) if base.get("revision") else None),
+        (say("template of the prompts"), code(template) if template else None),
+    ])  # fmt: skip
+    files = table((say("file"), "SHA-256"), ((code(name), code(value)) for name, value in _part(base, "files").items()))
+    return [*lines, "", *files] if files else lines
+
+
+def _data(manifest: Mapping[str, Any]) -> list[str]:
+    data, config = _part(manifest, "data"), _part(manifest, "config")
+    rows = _list(data.get("rows"))
+    if not rows:
+        return []
+    sides = [row.get("split") for row in rows]
+    place = config.get("metadata_path") or config.get("train_data_dir")
+    examples = say(
+        "{all}: {train} learned; {held} held out and never learned; {aside} in neither, because they resemble both",
+        all=len(rows),
+        train=sides.count("train"),
+        held=sides.count("held-out"),
+        aside=sides.count("set aside"),
+    )
+    review = say(
+        "somebody answers for {reviewed} rows ({approved} approved) and nobody for {unreviewed}; {rejected} were rejected and left out",
+        **_counts(data, "review", "reviewed", "approved", "unreviewed", "rejected"),
+    )
+    findings = say(
+        "{error} errors, {warning} warnings, {hint} hints; {waived} were looked at and waived",
+        **_counts(data, "findings", "error", "warning", "hint", "waived"),
+    )
+    reviewers = _part(data, "review", "reviewers")
+    notes = data.get("notes")
+    return [
+        *items([
+            (say("source"), code(PureWindowsPath(str(place)).name) if place else None),
+            (say("examples"), examples),
+            (say("review"), review if data.get("review") else None),
+            (say("reviewers"), "; ".join(f"{code(name)} ({number(n)})" for name, n in reviewers.items())),
+            (say("findings of the checks"), findings if data.get("findings") else None),
+            (say("SHA-256 of all rows"), code(data["sha256"]) if data.get("sha256") else None),
+        ]),
+        *(f"- {text(note)}" for note in (notes if isinstance(notes, list) else [])[:_NOTES]),
+    ]  # fmt: skip
+
+
+def _counts(data: Mapping[str, Any], key: str, *names: str) -> dict[str, str]:
+    found = _part(data, key)
+    return {name: number(found.get(name, 0)) for name in names}
+
+
+def _training(manifest: Mapping[str, Any]) -> list[str]:
+    config, facts, chosen = _part(manifest, "config"), _part(manifest, "facts"), _part(manifest, "chosen")
+    # What auto came to stands in the facts.
+    pairs = [(key, code(facts.get(key, config[key]))) for key in _SETTINGS if config.get(key) is not None]
+    pairs += [("seed", code(manifest["seed"]))] if manifest.get("seed") is not None else []
+    by = f" ({text(chosen['by'])})" if chosen.get("by") else ""
+    lines = items([
+        (say("begun"), code(manifest["started"]) if manifest.get("started") else None),
+        (say("steps"), number(facts["steps"]) if facts.get("steps") else None),
+        (say("the adapter is from step"), number(chosen["step"]) + by if chosen.get("step") is not None else None),
+        (say("trained parameters"), number(facts["trainable_parameters"]) if facts.get("trainable_parameters") else None),
+        (say("state of the run"), text(manifest["status"]) if manifest.get("status") not in (None, FINISHED) else None),
+    ])  # fmt: skip
+    return [*lines, "", *table((say("setting"), say("value")), pairs)] if pairs else lines
+
+
+def _evaluation(manifest: Mapping[str, Any]) -> list[str]:
+    found, metrics = _part(manifest, "evaluation"), _part(manifest, "metrics")
+    rows, figures = _list(found.get("comparisons")), _part(found, "figures")
+    before, after = metrics.get("held_out_loss_base"), metrics.get("held_out_loss")
+    lines: list[str] = []
+    if rows:
+        lines = [say("Base and adapter were asked the same {n} held-out examples.", n=number(found.get("examples", 0))), ""]
+    elif before is not None and after is not None:
+        words = say(
+            "Loss on the held-out examples: {before} for the base, {after} for the adapter.", before=number(before), after=number(after)
+        )
+        lines = [words, ""]
+    head = (say("measure"), say("rows"), say("base"), say("adapter"), say("difference, 95 % interval"), say("verdict"))
+    cells = [(say(_word(r, "measure")), number(r.get("rows")), *(_figure(r, k) for k in ("base", "adapter")),
+              f"{_figure(r, 'low')} … {_figure(r, 'high')}", say(_word(r, "verdict"))) for r in rows]  # fmt: skip
+    cells += [(say(text(name)), "", _word(sides, "base"), _word(sides, "adapter"), "", "") for name, sides in figures.items()]
+    lines += [*table(head, cells), ""] if cells else []
+    said = found.get("sentence")
+    lines += [f"- {text(line)}" for line in (said if isinstance(said, list) else [said]) if line]
+    recited = _part(found, "memorisation")
+    if isinstance(recited.get("learned_asked"), int):
+        words = say(
+            "Of {all} questions that it had learned, it answered {n} word for word as it was taught.",
+            all=recited["learned_asked"],
+            n=number(recited.get("learned_word_for_word", 0)),
+        )
+        lines.append(f"- {words}")
+    return lines
+
+
+def _word(row: object, key: str) -> str:
+    return text(row.get(key) or "") if isinstance(row, Mapping) else ""
+
+
+def _figure(row: Mapping[str, Any], key: str) -> str:
+    """A mean or a difference; shares in per cent."""
+    value = row.get(key)
+    return f"{value:.1%}" if row.get("share") and isinstance(value, int | float) else number(value)
+
+
+def _limits(manifest: Mapping[str, Any]) -> list[str]:
+    data, found = _part(manifest, "data"), _part(manifest, "evaluation")
+    rows = _list(data.get("rows"))
+    held = sum(1 for row in rows if row.get("split") == "held-out")
+    review, findings = _part(data, "review"), _part(data, "findings")
+    lines = [say("Its answers can be wrong and still sound sure; articles, doses and figures in them must be looked up.")]
+    if rows and held < _FEW:
+        lines.append(say("Only {n} examples were held out: small differences between base and adapter cannot be told from chance.", n=held))
+    if review.get("unreviewed"):
+        lines.append(say("{n} rows have nobody who answers for them.", n=number(review["unreviewed"])))
+    open_ = sum(v for k in ("error", "warning") if isinstance(v := findings.get(k), int))
+    if open_:
+        lines.append(say("The checks found {n} errors and warnings in the data; findings.csv lists them.", n=open_))
+    if not found:
+        lines.append(say("Its answers were not evaluated."))
+    lines += [text(item.get("sentence")) for item in _list(manifest.get("diagnosis")) if item.get("sentence")]
+    lines.append(say("The measures count words, citations and endings. Whether an answer is right in law or medicine, experts judge."))
+    return [f"- {line}" for line in lines]
+
+
+def _lineage(manifest: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (
+            code(PureWindowsPath(str(p.get("run", ""))).name),
+            code(p.get("started") or ""),
+            code(p.get("seal") or ""),
+            code(p.get("adapter") or ""),
+        )
+        for p in _list(manifest.get("lineage"))
+    ]
+    if not rows:
+        return []
+    said = say("This run continued from an earlier adapter; the latest stands first.")
+    return [said, "", *table((say("run"), say("begun"), say("seal"), say("adapter, SHA-256")), rows)]
+
+
+def _verifying(manifest: Mapping[str, Any], path: Path) -> list[str]:
+    weights = path.parent / "adapter" / "adapter_model.safetensors"
+    name = path.absolute().parent.name
+    return [
+        say("The seal of this run is the SHA-256 of manifest.json: `train` printed it, and {file} holds it.", file=code(SEAL)),
+        say("Whoever keeps it elsewhere can prove this card, and all that the manifest names:"),
+        "",
+        "```",
+        f"loraforge verify {plain(name).replace('`', '')} --seal HEX",
+        f"loraforge reproduce {plain(name).replace('`', '')}",
+        "```",
+        *(["", f"- {say('adapter, SHA-256')}: {code(hash_file(weights))}"] if weights.is_file() else []),
+    ]
+
+
+def _machine(manifest: Mapping[str, Any]) -> list[str]:
+    machine = {**_part(manifest, "machine")}
+    rows = [(text(key), code(value)) for part in (_part(manifest, "versions"), machine) for key, value in part.items() if value is not None]
+    rows += [(say("code of {package}", package=text(key)), code(value)) for key, value in _part(manifest, "code").items()]
+    return table((say("what"), say("value")), rows)

@@ -1,0 +1,204 @@
+"""The commands for whoever has to answer for an adapter: verify, reproduce, card. torch is imported by ``reproduce`` only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..messages import speaker
+from ..options import JSON, RUN, emit, host_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .verdicts import Verification
+
+say = speaker(__name__)
+
+
+@click.command()
+@RUN
+@click.option("--seal", metavar="HEX", help="The seal that `train` printed, from where you kept it.")
+@click.option("--no-data", is_flag=True, help="Do not read the data: they are elsewhere, or not to be opened.")
+@JSON
+@click.pass_context
+def verify(ctx: click.Context, run: Path, seal: str | None, no_data: bool, as_json: bool) -> None:
+    """Prove that nothing of a run was altered, or say what was. Exit code 1 if something was."""
+    from .. import audit, report
+
+    found = audit.verify(host_of(ctx), run, seal, not no_data)
+    if as_json:
+        emit({**found.as_json(), "conclusions": conclusions(found)})
+    else:
+        _show(report.console(), found)
+    ctx.exit(0 if found.sound else 1)
+
+
+@click.command()
+@RUN
+@click.option("--out", type=click.Path(path_type=Path), help="Train again in this folder instead of RUN/reproduced.")
+@JSON
+@click.pass_context
+def reproduce(ctx: click.Context, run: Path, out: Path | None, as_json: bool) -> None:
+    """Train a run again from its own config and compare the adapters. Exit code 1 if they differ."""
+    from .. import report
+    from ..observers import Progress
+    from ..rundir import RunDir
+    from . import reproducing as again
+    from . import sealing
+
+    host, console = host_of(ctx), report.console(stderr=as_json)
+    unit = host.task(str(sealing.read_manifest(RunDir(run))[0].get("task"))).unit
+    host.register(Progress(console, unit), "progress", "loraforge")
+    result = again.reproduce(host, run, out, lambda text: console.print(f"  {text}", markup=False))
+    if as_json:
+        emit(result)
+    else:
+        _show_comparison(console, result)
+    ctx.exit(1 if result["verdict"] == again.NOT_REPRODUCED else 0)
+
+
+@click.command()
+@RUN
+@JSON
+@click.pass_context
+def card(ctx: click.Context, run: Path, as_json: bool) -> None:
+    """Write a run's model card again, from its manifest: RUN/model-card.md."""
+    from .. import report
+    from ..rundir import RunDir
+    from . import card as cards
+    from . import sealing
+
+    folder = RunDir(run)
+    manifest, before = sealing.read_manifest(folder)
+    path = run / cards.NAME
+    cards.write_card(manifest, None, path)
+    seal = sealing.amend(folder, [cards.NAME])
+    if as_json:
+        emit({"card": path, "seal": seal})
+        return
+    console = report.console()
+    console.print(str(path), markup=False)
+    if seal and seal != before:
+        console.print(say("  The card has changed, so the run has a new seal: {seal}", seal=seal), markup=False)
+
+
+# --- for people ---------------------------------------------------------------------------------------------------------------
+
+
+def label(state: str) -> str:
+    """A state of a part, in the user's language."""
+    words = {
+        "unchanged": say("unchanged"),
+        "altered": say("altered"),
+        "missing": say("missing"),
+        "added": say("added"),
+        "differs": say("differs"),
+        "not checked": say("not checked"),
+        "not recorded": say("not recorded"),
+    }
+    return words.get(state, state)
+
+
+def conclusions(found: Verification) -> list[str]:
+    """What was proved and what was not, in plain sentences."""
+    lines = []
+    sealed = not any(part.state in ("altered", "missing") for part in [*found.of("manifest"), *found.of("seal")])
+    if not sealed and not found.anchored:
+        lines.append(
+            say("manifest.json is not the one that was sealed. Nothing that it says can be relied on, so nothing else was proved either.")
+        )
+    elif found.anchored:
+        lines.append(
+            say("Proved: manifest.json is the file whose seal you kept. What is called unchanged is what it was when the run was sealed.")
+        )
+    else:
+        lines.append(say("Proved: what is called unchanged is what manifest.json names."))
+        lines.append(
+            say(
+                "Not proved: that manifest.json itself is the original. Whoever may write into the folder can change it together with "
+                "its seal. Compare with the seal that `train` printed: loraforge verify {run} --seal HEX",
+                run=found.run,
+            )
+        )
+    if found.of("data", "not checked"):
+        lines.append(say("Not proved: that the data are still those that the run was trained with."))
+    if found.of("base", "not checked"):
+        lines.append(say("Not proved: that a base model found elsewhere is the one that the run was trained on."))
+    lines.append(
+        say(
+            "A hash says that a file is the one that was named, not that it is good. That these data give this adapter is shown by "
+            "`loraforge reproduce`; how good the answers are, by `loraforge eval`. Who reviewed a row is not part of the row's hash."
+        )
+    )
+    return lines
+
+
+def _show(out: Console, found: Verification) -> None:
+    """A line for each kind of thing, and one for everything that is not as it was."""
+    from rich.cells import set_cell_size
+    from rich.markup import escape
+
+    kinds = {
+        "manifest": say("the manifest"),
+        "seal": say("the seal kept elsewhere"),
+        "file": say("files of the run"),
+        "data": say("data rows"),
+        "base": say("files of the base"),
+        "template": say("the template"),
+        "code": say("code"),
+        "version": say("versions"),
+        "lineage": say("earlier runs"),
+    }
+    colours = {"unchanged": "green", "altered": "bold red", "missing": "bold red", "added": "bold red", "differs": "yellow"}
+    for kind, name in kinds.items():
+        parts = found.of(kind)
+        same = found.of(kind, "unchanged")
+        if not parts:
+            continue
+        one = parts[-1] if len(parts) == 1 or kind == "data" else None  # the last one of the data sums the others up
+        text = one.sentence if one else say("{n} of {all} are unchanged", n=len(same), all=len(parts))
+        order = ("altered", "missing", "added", "differs", "not checked", "unchanged", "not recorded")
+        state = one.state if one else next(s for s in order if found.of(kind, s))
+        out.print(f"[{colours.get(state, 'dim')}]{set_cell_size(label(state), 14)}[/] {set_cell_size(name, 24)} {escape(text)}")
+        for part in parts:
+            if part is not one and part.state != "unchanged":
+                out.print(f"    [{colours.get(part.state, 'dim')}]{label(part.state)}[/]  {escape(part.name)}: {escape(part.sentence)}")
+    out.print()
+    out.print(say("The seal of manifest.json as it is now: {seal}", seal=found.seal))
+    head = say("[bold green]Nothing was altered.[/bold green]") if found.sound else say("[bold red]Not everything is as it was.[/bold red]")
+    out.print(head)
+    for line in conclusions(found):
+        out.print(f"  {escape(line)}")
+
+
+def _show_comparison(out: Console, result: Mapping[str, Any]) -> None:
+    from rich.markup import escape
+
+    colour = {"identical": "bold green", "close": "yellow"}.get(result["verdict"], "bold red")
+    out.print()
+    out.print(f"[{colour}]{escape(result['sentence'])}[/]")
+    for name, side in ((say("the run"), "run"), (say("reproduced"), "reproduced")):
+        losses = result["losses"][side]
+        if losses["base"] is not None and losses["adapter"] is not None:
+            before, after = losses["base"], losses["adapter"]
+            out.print(
+                say("  {name}: loss on the held-out examples {before:.4f} before, {after:.4f} after", name=name, before=before, after=after)
+            )
+    if result["modules"]:
+        worst = sorted(result["modules"], key=lambda row: -row["relative"])[:5]
+        for row in worst:
+            absolute = "-" if row["absolute"] is None else f"{row['absolute']:.3g}"
+            out.print(f"  {escape(row['module'])}: max |Δ| {absolute}, |Δ| / |ΔW| {row['relative']:.3g}, cos {row['cosine']:.6f}")
+        out.print(say("What was not the same in the two trainings, and may be the reason:"))
+        for line in result["differences"] or [
+            say("nothing that the manifests record: the adapter may not come from this config, or the hardware does not repeat itself")
+        ]:
+            out.print(f"  {escape(line)}")
+    out.print(say("  The new run: {path}", path=escape(result["reproduced"])))
+
+
+COMMANDS = (verify, reproduce, card)

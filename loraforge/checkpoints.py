@@ -1,0 +1,49 @@
+"""The checkpoints of a run, compared: step, losses, and whether they are still there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .rundir import RunDir
+
+
+def entries(run: RunDir) -> Iterator[dict[str, Any]]:
+    """The events of ``log.jsonl``; a line that a killed run left torn is passed over."""
+    if not run.log_file.is_file():
+        return
+    for line in run.log_file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            yield entry
+
+
+def checkpoint_rows(run: RunDir, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row for every step whose held-out loss was measured, or whose checkpoint is there: ``step``, ``epoch``, ``train_loss`` (the mean
+    since the row before), ``held_out_loss``, ``kept``, ``chosen``. Steps that were made again after a resume count once."""
+    steps: dict[int, tuple[float, float]] = {}
+    heldout: dict[int, float] = {}
+    for entry in entries(run):
+        if entry.get("event") == "StepFinished":
+            steps[int(entry["step"])] = (float(entry["loss"]), float(entry["epoch"]))
+        elif entry.get("event") == "Evaluated":
+            heldout[int(entry["step"])] = float(entry["loss"])
+    kept = {int(path.name.removeprefix("step-")) for path in run.checkpoints()}
+    chosen = (manifest.get("chosen") or {}).get("step")
+    rows, before = [], 0
+    for step in sorted({s for s in heldout if s} | kept):
+        since = [loss for s, (loss, _) in steps.items() if before < s <= step]
+        rows.append({
+            "step": step,
+            "epoch": steps[step][1] if step in steps else None,
+            "train_loss": sum(since) / len(since) if since else None,
+            "held_out_loss": heldout.get(step),
+            "kept": step in kept,
+            "chosen": step == chosen,
+        })  # fmt: skip
+        before = step
+    return rows

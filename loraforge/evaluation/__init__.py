@@ -1,0 +1,339 @@
+"""Base and adapter on the same examples: losses, answers, what was forgotten, what is recited; with intervals and a plain sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import splitting
+from ..errors import LoraForgeError, RunError
+from ..lineage import parent_of
+from ..messages import speaker
+from ..opened import OpenRun, open_run
+from ..planning import Plan, plan
+from ..types import Answer, Record, prompt_of
+from . import bootstrap
+
+if TYPE_CHECKING:
+    from ..plugins import PluginHost
+    from ..types import Adapter
+    from .bootstrap import Comparison
+
+say = speaker(__name__)
+
+LOSS = "loss"
+_SAMPLED = 20  # training questions asked again, to see whether their answers are known by heart
+_KNOWS = 0.15  # a base that is less than this above guessing has nothing to forget that the quiz could show
+_RECITED = 0.5  # an answer half of which is one run of characters from another row's answer is recited
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The run's examples that are still in its data, by side.
+
+    Attributes:
+        group: the cluster of near-identical questions of each row, by its hash.
+        earlier: held-out examples of the run that this one continues.
+    """
+
+    heldout: tuple[Record, ...]
+    learned: tuple[Record, ...]
+    group: Mapping[str, int]
+    earlier: tuple[Record, ...] = ()
+
+    def groups(self, records: Sequence[Record]) -> list[int]:
+        """The clusters of ``records``: near-identical questions are one observation, not several."""
+        return [self.group.get(record.fingerprint(), -1 - i) for i, record in enumerate(records)]
+
+
+def evaluate(
+    host: PluginHost, opened: OpenRun, limit: int | None, tick: Callable[[int, int], None], *, draw: bool = True
+) -> dict[str, Any]:
+    """Compares base and adapter on a run's held-out examples.
+
+    Args:
+        limit: at most so many examples.
+        tick: called with (done, all) answers.
+        draw: let tasks that do not judge answers one by one make their own comparison, which may take minutes.
+
+    Returns:
+        ``examples``, ``losses`` (means), ``comparisons`` (one per measure, see ``bootstrap.Comparison``), ``sentence`` (the verdict),
+        ``figures`` (the task's own), ``quiz``, ``memorisation``, ``earlier`` (the hold-out of the run before), and ``rows``: every question
+        with both answers and the reference.
+
+    Raises:
+        RunError: if none of the held-out examples is left.
+    """
+    planned = plan(host, opened.task.name, opened.run.config_file, exporting=False)
+    rows = _rows(host, opened, planned, limit)
+    if not rows.heldout:
+        raise RunError(say("{path}: none of the run's held-out examples is in its data any more.", path=opened.run.path))
+    adapters = opened.adapters()
+    name = next(iter(adapters))
+    result: dict[str, Any] = {"run": str(opened.run.path), "examples": len(rows.heldout), "step": _step(opened)}
+    comparisons, extra = _losses(opened, planned, adapters, rows)
+    result |= extra
+    result["rows"] = []
+    if opened.task.evaluate is None:
+        answers, recited = _answers(opened, name, rows, tick)
+        comparisons += _judged(opened, rows, answers)
+        result["memorisation"] |= recited
+        result["rows"] = _shown(opened, rows, answers)
+    elif draw:
+        found = [*rows.heldout, *rows.learned]
+        result["figures"] = opened.task.evaluate(opened, found, limit, tick)
+    result["comparisons"] = [plain(c) for c in comparisons]
+    result["sentence"] = _sentence(opened, comparisons, result)
+    return result
+
+
+def plain(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as JSON values."""
+    return {**dataclasses.asdict(comparison), "difference": comparison.difference, "verdict": comparison.verdict}
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest and the model card keep of a result: all but the answers."""
+    return {key: value for key, value in result.items() if key not in ("rows", "run")}
+
+
+def _step(opened: OpenRun) -> int | None:
+    chosen = opened.manifest.get("chosen")
+    return chosen.get("step") if isinstance(chosen, Mapping) else None
+
+
+# --- the rows ----------------------------------------------------------------------------------------------------------------
+
+
+def _rows(host: PluginHost, opened: OpenRun, planned: Plan, limit: int | None) -> Rows:
+    mine = {row["sha256"]: row for row in opened.manifest["data"]["rows"]}
+    found = [r for r in planned.loader.load(planned.config, planned.keys, lambda text: None) if r.fingerprint() in mine]
+    sides = {side: tuple(r for r in found if mine[r.fingerprint()]["split"] == side) for side in (splitting.HELD_OUT, splitting.LEARNED)}
+    group = {sha: int(row.get("group", -1)) for sha, row in mine.items() if row.get("group") is not None}
+    earlier = _earlier(host, planned.config.init_from_adapter, mine)
+    return Rows(sides[splitting.HELD_OUT][:limit], sides[splitting.LEARNED], group, earlier[:limit])
+
+
+def _earlier(host: PluginHost, init_from_adapter: str | None, mine: Mapping[str, Any]) -> tuple[Record, ...]:
+    """The held-out examples of the run before that are not among this run's own rows; none if its data are gone."""
+    parent = parent_of(init_from_adapter)
+    if parent is None:
+        return ()
+    try:
+        before = open_run(host, parent.run.path)
+        planned = plan(host, before.task.name, before.run.config_file, exporting=False)
+        held = {row["sha256"] for row in before.manifest["data"]["rows"] if row["split"] == splitting.HELD_OUT}
+        records = planned.loader.load(planned.config, planned.keys, lambda text: None)
+        return tuple(r for r in records if r.fingerprint() in held and r.fingerprint() not in mine)
+    except (LoraForgeError, KeyError, TypeError):
+        return ()
+
+
+# --- losses ------------------------------------------------------------------------------------------------------------------
+
+
+def _losses(opened: OpenRun, planned: Plan, adapters: Mapping[str, Adapter], rows: Rows) -> tuple[list[Comparison], dict[str, Any]]:
+    """Everything that needs only losses: held-out rows, some learned ones, the quiz, the hold-out of the run before."""
+    from .scoring import Scorer
+
+    name = next(iter(adapters))
+    quiz = list(opened.task.quiz())
+    learned = _sampled(rows.learned)
+    records: list[Record] = []
+
+    def take(more: Sequence[Record]) -> list[int]:
+        records.extend(more)
+        return list(range(len(records) - len(more), len(records)))
+
+    held, known, before = take(rows.heldout), take(learned), take(rows.earlier)
+    asked = [take(one.choices) for one in quiz]
+    parent = parent_of(planned.config.init_from_adapter)
+    mounted = {**adapters, **({"earlier run": _read(parent.adapter)} if parent and rows.earlier else {})}
+    scorer = Scorer(opened, planned, mounted, records)
+    base, adapter = scorer.losses(held, None), scorer.losses(held, name)
+    comparisons = [bootstrap.compare(LOSS, base, adapter, rows.groups(rows.heldout), lower_is_better=True)]
+    extra: dict[str, Any] = {
+        "losses": {"base": _mean(base), "adapter": _mean(adapter)},
+        "memorisation": {"loss_learned": _mean(scorer.losses(known, name)), "loss_held_out": _mean(adapter)},
+    }
+    if quiz:
+        extra["quiz"] = _quiz(scorer, [one.group for one in quiz], asked, name)
+    if before:
+        sides = {side: scorer.losses(before, side) for side in ("earlier run", name)}
+        compared = bootstrap.compare(LOSS, sides["earlier run"], sides[name], None, lower_is_better=True)
+        extra["earlier"] = {"run": str(parent.run.path) if parent else "", "examples": len(before), **plain(compared)}
+    del scorer
+    gc.collect()  # the base is loaded once more for the answers
+    return comparisons, extra
+
+
+def _read(folder: Path) -> Adapter:
+    from .. import lora
+
+    return lora.read_peft(folder)
+
+
+def _sampled(records: Sequence[Record]) -> list[Record]:
+    """Some of the learned rows, evenly spread."""
+    step = max(1, len(records) // _SAMPLED)
+    return list(records[::step][:_SAMPLED])
+
+
+def _quiz(scorer: Any, kinds: Sequence[str], asked: Sequence[Sequence[int]], name: str) -> dict[str, Any]:
+    """Questions of general knowledge: base and adapter each choose the answer that they find likeliest."""
+    right: dict[str, list[float]] = {}
+    for side, adapter in (("base", None), ("adapter", name)):
+        chosen = [scorer.losses(rows, adapter) for rows in asked]
+        right[side] = [float(all(losses[0] < other for other in losses[1:])) for losses in chosen]
+    compared = bootstrap.compare("general knowledge", right["base"], right["adapter"], None)
+    by = {
+        kind: {side: _mean([v for v, k in zip(values, kinds, strict=True) if k == kind]) for side, values in right.items()}
+        for kind in sorted(set(kinds))
+    }
+    chance = _mean([1 / len(rows) for rows in asked]) or 0.0
+    return {**plain(compared), "chance": chance, "by_group": by, "sentence": _forgot(compared, chance)}
+
+
+def _forgot(compared: Comparison, chance: float) -> str:
+    if compared.base - chance < _KNOWS:
+        return say(
+            "General knowledge: the base itself knows little ({base:.0%} right, guessing gives {chance:.0%}), so nothing can be said "
+            "of forgetting.",
+            base=compared.base,
+            chance=chance,
+        )
+    figures = {"base": f"{compared.base:.0%}", "adapter": f"{compared.adapter:.0%}", "n": compared.rows}
+    if compared.verdict == "worse":
+        return say(
+            "General knowledge was forgotten: {base} of {n} questions right before, {adapter} after. Fewer epochs or a lower "
+            "learning_rate forget less.",
+            **figures,
+        )
+    return say("General knowledge: {base} of {n} questions right before, {adapter} after; no evidence of forgetting.", **figures)
+
+
+# --- answers -----------------------------------------------------------------------------------------------------------------
+
+
+def _answers(opened: OpenRun, name: str, rows: Rows, tick: Callable[[int, int], None]) -> tuple[dict[str, list[Answer]], dict[str, Any]]:
+    """Both sides' answers to the held-out questions, and what is recited."""
+    responder = opened.responder(opened.adapters())
+    settings = opened.task.answering([*rows.heldout, *rows.learned])
+    learned = _sampled(rows.learned)
+    total, done = 2 * len(rows.heldout) + len(learned), 0
+
+    def ask(records: Sequence[Record], adapter: str | None) -> list[Answer]:
+        nonlocal done
+        given = []
+        for record in records:
+            prompt = prompt_of(opened.template.render(record))
+            answer = responder.respond([prompt], adapter, **settings)[0]
+            given.append(answer if isinstance(answer, Answer) else Answer(str(answer)))
+            done += 1
+            tick(done, total)
+        return given
+
+    answers = {"base": ask(rows.heldout, None), "adapter": ask(rows.heldout, name)}
+    return answers, _recited(opened, rows, learned, answers["adapter"], ask(learned, name))
+
+
+def _recited(opened: OpenRun, rows: Rows, learned: Sequence[Record], unseen: Sequence[Answer], again: Sequence[Answer]) -> dict[str, Any]:
+    """Learned answers that come back word for word, and held-out questions answered with what was learned for another question."""
+    overlap = opened.task.overlap
+    if overlap is None:
+        return {}
+    same = sum(overlap(opened.task.answer(r), a) >= 0.95 for r, a in zip(learned, again, strict=True))
+    taught = sorted({opened.task.answer(record) for record in rows.learned})
+    stolen = []
+    for record, answer in zip(rows.heldout, unseen, strict=True):
+        reference = opened.task.answer(record)
+        others = max((overlap(answer, text) for text in taught if text != reference), default=0.0)
+        stolen.append(others >= _RECITED and others > overlap(answer, reference))
+    return {
+        "learned_asked": len(learned),
+        "learned_word_for_word": same,
+        "held_out_with_another_answer": sum(stolen),
+        "held_out_asked": len(stolen),
+    }
+
+
+def _judged(opened: OpenRun, rows: Rows, answers: Mapping[str, Sequence[Answer]]) -> list[Comparison]:
+    """One comparison per measure, over the rows that it applies to."""
+    judged = {side: [opened.task.judge(r, a) for r, a in zip(rows.heldout, given, strict=True)] for side, given in answers.items()}
+    measures = list(dict.fromkeys(measure for scores in judged["adapter"] for measure in scores))
+    groups = rows.groups(rows.heldout)
+    found = []
+    for measure in measures:
+        both = [i for i in range(len(rows.heldout)) if all(measure in judged[side][i] for side in judged)]
+        if not both:
+            continue
+        values = {side: [float(judged[side][i][measure]) for i in both] for side in judged}
+        lower = measure in opened.task.lower_is_better
+        found.append(bootstrap.compare(measure, values["base"], values["adapter"], [groups[i] for i in both], lower_is_better=lower))
+    return found
+
+
+def _shown(opened: OpenRun, rows: Rows, answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, Any]]:
+    groups = rows.groups(rows.heldout)
+    return [
+        {
+            "where": r.where,
+            "sha256": r.fingerprint(),
+            "group": groups[i],
+            "question": opened.task.question(r),
+            "reference": opened.task.answer(r),
+            "base": str(answers["base"][i]),
+            "adapter": str(answers["adapter"][i]),
+        }
+        for i, r in enumerate(rows.heldout)
+    ]
+
+
+def _sentence(opened: OpenRun, comparisons: Sequence[Comparison], result: Mapping[str, Any]) -> list[str]:
+    """The verdict in plain words: what people ask for first, then what is worse than before, then cautions."""
+    by = {c.measure: c for c in comparisons}
+    first = by.get(opened.task.headline) or by[LOSS]
+    items = opened.task.items
+    lines = [bootstrap.sentence(first, items)]
+    lines += [bootstrap.sentence(c, items) for c in comparisons if c is not first and c.verdict == "worse"]
+    if "quiz" in result:
+        lines.append(result["quiz"]["sentence"])
+    recited = result["memorisation"]
+    if recited.get("held_out_with_another_answer"):
+        lines.append(
+            say(
+                "Recited: {n} of {all} held-out questions got, word for word, the answer to another question.",
+                n=recited["held_out_with_another_answer"],
+                all=recited["held_out_asked"],
+            )
+        )
+    if "earlier" in result:
+        lines.append(_earlier_sentence(result["earlier"]))
+    chosen = opened.manifest.get("chosen")
+    if isinstance(chosen, Mapping) and chosen.get("by") == "held-out loss":
+        lines.append(say("The step was chosen on these same examples, so the figures are a little too good."))
+    return lines
+
+
+def _earlier_sentence(earlier: Mapping[str, Any]) -> str:
+    """Whether what the earlier run had learned is still there."""
+    words = {
+        "worse": say("is worse than before: part of what was learned then is lost. Add rows of the earlier data, or train less."),
+        "better": say("is better than before."),
+        "no evidence": say("shows no evidence of a change."),
+    }
+    return say(
+        "The {n} held-out examples of the earlier run: loss {before:.3f} with its adapter, {after:.3f} now; this {verdict}",
+        n=earlier["examples"],
+        before=earlier["base"],
+        after=earlier["adapter"],
+        verdict=words[str(earlier["verdict"])],
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,57 @@
+"""The losses of single examples, with and without an adapter, on one loaded base. Imports torch when a ``Scorer`` is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..loop import seed_step
+from ..machine import make_accelerator, quiet_libraries
+
+if TYPE_CHECKING:
+    from ..opened import OpenRun
+    from ..planning import Plan
+    from ..types import Adapter, Record
+
+
+class Scorer:
+    """Measures examples one by one: their losses can then be compared in pairs.
+
+    Args:
+        planned: the run's own plan; its ``keys`` say how the base is loaded.
+        adapters: by name.
+        records: all that will be asked for; they are encoded at once, because encoders may leave memory afterwards.
+    """
+
+    def __init__(self, opened: OpenRun, planned: Plan, adapters: Mapping[str, Adapter], records: Sequence[Record]) -> None:
+        from .. import lora
+
+        quiet_libraries()
+        # A fresh plain LoRA, which stays idle: what changes the base itself (PiSSA) must not be in the base's own figures.
+        fresh = planned.config.model_copy(update={"init_from_adapter": None, "lora_variant": "lora"})
+        self._accelerator, config = make_accelerator(fresh)
+        self._seed = config.seed
+        self._trainee = opened.family.load(config, planned.keys, self._accelerator.device)
+        self._examples = [self._trainee.encode(record, opened.template.render(record)) for record in records]
+        self._trainee.settle()
+        lora.mount(self._trainee.model, adapters)
+        self._trainee.model.eval()
+
+    def losses(self, rows: Sequence[int], adapter: str | None) -> list[float]:
+        """The mean loss of each of the ``records``, by index, under the adapter; None: the base alone."""
+        import torch
+
+        from .. import lora
+
+        lora.select(self._trainee.model, adapter)
+        seed_step(self._seed, 0, 0)
+        found = []
+        with torch.no_grad():
+            for row in rows:
+                batch = self._on_device(self._trainee.collate([self._examples[row]]))
+                with self._accelerator.autocast():
+                    found.append(float(self._trainee.loss(self._trainee.model, batch)))
+        return found
+
+    def _on_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: v.to(self._accelerator.device) if hasattr(v, "to") else v for k, v in batch.items()}

@@ -1,0 +1,211 @@
+"""What the checks of a task say of the rows: severities, waivers, and the report to work through."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError, DataError, PluginError
+from .interfaces import Check, Severity
+from .messages import speaker
+from .provenance import digest
+from .rundir import write_text
+from .types import Record
+
+if TYPE_CHECKING:
+    from .planning import Plan
+
+say = speaker(__name__)
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "hint")
+_COLUMNS = ("severity", "check", "where", "message", "excerpt", "waive", "id")
+
+
+@dataclass(frozen=True)
+class Found:
+    """One finding, placed.
+
+    Attributes:
+        where: the rows it is about, as the user calls them, the one to change first.
+        id: what a waiver names: it changes when the check, a row or the words it is about change.
+        waived: why it may stay; empty if it is not waived.
+    """
+
+    check: str
+    severity: Severity
+    where: tuple[str, ...]
+    message: str
+    excerpt: str
+    id: str
+    waived: str = ""
+
+    def line(self) -> str:
+        """The finding as one line for the terminal."""
+        others = say(" (also {rows})", rows="; ".join(self.where[1:4])) if len(self.where) > 1 else ""
+        excerpt = f" «{self.excerpt}»" if self.excerpt else ""
+        return f"{self.where[0]}: {self.check}: {self.message}{excerpt}{others}"
+
+
+def look(plan: Plan, records: Sequence[Record]) -> tuple[Found, ...]:
+    """All that the checks find, the worst first, each check's in the order of the rows.
+
+    Raises:
+        PluginError: if a check fails: without it the data would count as checked.
+    """
+    reasons = read_waivers(Path(plan.config.waivers)) if plan.config.waivers else {}
+    prints = [record.fingerprint() for record in records]
+    found: list[tuple[Any, Found]] = []
+    for check in plan.checks:
+        level = plan.config.checks.get(check.name)
+        if level == "off":
+            continue
+        for finding in _findings(check, plan, records):
+            severity = _severity(check.severity, finding.severity, level)
+            rows = [records[i] for i in finding.rows]
+            name = digest([check.name, [prints[i] for i in finding.rows], finding.excerpt])[:16]
+            by = next((r.review.reviewer or say("in the data") for r in rows if {check.name, "*"} & set(r.review.waived)), "")
+            placed = Found(
+                check.name, severity, tuple(r.where for r in rows), finding.message, finding.excerpt, name, reasons.get(name, "") or by
+            )
+            found.append(((SEVERITIES.index(severity), check.name, finding.rows), placed))
+    return tuple(placed for _, placed in sorted(found, key=lambda pair: pair[0]))
+
+
+def _severity(usual: Severity, own: Severity | None, wanted: Severity | None) -> Severity:
+    """The user's word counts, but a finding that its check itself takes for milder than usual does not become worse by it."""
+    level = wanted or usual
+    return max(own or level, level, key=SEVERITIES.index) if wanted else own or usual
+
+
+def unknown_waivers(plan: Plan, records: Sequence[Record]) -> dict[str, str]:
+    """Names in the rows' own waivers that no check has, with the first row: a misspelt one waives nothing."""
+    names = {check.name for check in plan.checks} | {"*"}
+    return {name: record.where for record in reversed(records) for name in record.review.waived if name not in names}
+
+
+def _findings(check: Check[Any], plan: Plan, records: Sequence[Record]) -> Iterable[Any]:
+    try:
+        return list(check.look(plan.config, plan.keys, records))
+    except (DataError, ConfigError):  # a word list that is not there, say
+        raise
+    except Exception as error:
+        raise PluginError(
+            say("the check '{name}' failed: {error}. checks: {{{name}: off}} leaves it out.", name=check.name, error=repr(error))
+        ) from error
+
+
+def stopping(found: Sequence[Found], stop_on: str) -> list[Found]:
+    """Those that stop a run."""
+    levels = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[stop_on]
+    return [one for one in found if one.severity in levels and not one.waived]
+
+
+def explain(stops: Sequence[Found]) -> list[str]:
+    """The findings that stop a run, and what can be done about them."""
+    if not stops:
+        return []
+    return [
+        *(one.line() for one in stops),
+        say(
+            "{n} findings stop the run. Mend the rows; or waive a finding that may stay, with the check's name in the column 'waive' of "
+            "its row or with waivers: REPORT.csv; or turn it down with checks: {{{check}: warning}}.",
+            n=len(stops),
+            check=stops[0].check,
+        ),
+    ]
+
+
+def counts(found: Sequence[Found]) -> dict[str, int]:
+    """How many findings of each severity are open, and how many are waived."""
+    open_ = Counter(one.severity for one in found if not one.waived)
+    return {**{level: open_[level] for level in SEVERITIES}, "waived": sum(1 for one in found if one.waived)}
+
+
+def by_check(found: Sequence[Found]) -> list[tuple[str, Severity, int, Found]]:
+    """(check, severity, open findings, the first of them), the worst first: for a summary."""
+    first: dict[tuple[str, Severity], Found] = {}
+    number: Counter[tuple[str, Severity]] = Counter()
+    for one in found:
+        if not one.waived:
+            first.setdefault((one.check, one.severity), one)
+            number[one.check, one.severity] += 1
+    return [(check, severity, number[check, severity], one) for (check, severity), one in first.items()]
+
+
+# --- the report --------------------------------------------------------------------------------------------------------------
+
+
+def write_report(found: Sequence[Found], path: Path, title: str) -> None:
+    """The findings as CSV, to be worked through in a spreadsheet, or as a page to read, by the suffix of ``path``.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".html", ".htm"):
+        raise ConfigError(say("--report {path}: the report is a .csv (to work through) or an .html (to read).", path=path))
+    write_text(path, _csv(found) if kind == ".csv" else _html(found, title))
+
+
+def harmless(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return "'" + cell if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
+def _csv(found: Sequence[Found]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(_COLUMNS)
+    for one in found:
+        cells = (one.severity, one.check, "; ".join(one.where), one.message, one.excerpt, one.waived, one.id)
+        writer.writerow([harmless(cell) for cell in cells])
+    return "\ufeff" + out.getvalue()  # Excel takes a file without the mark for the local encoding
+
+
+def _html(found: Sequence[Found], title: str) -> str:
+    import jinja2
+
+    labels = {"error": say("errors"), "warning": say("warnings"), "hint": say("hints"), "waived": say("waived")}
+    heads = [say("severity"), say("check"), say("where"), say("what, and what to do")]
+    page = jinja2.Environment(autoescape=True).from_string(
+        resources.files(__package__).joinpath("findings.html").read_text(encoding="utf-8")
+    )
+    return page.render(found=found, title=title, labels=labels, heads=heads, summary=list(counts(found).items())) + "\n"
+
+
+def read_waivers(path: Path) -> Mapping[str, str]:
+    """Reasons by the finding's id, from a CSV report in whose column ``waive`` somebody wrote.
+
+    Raises:
+        DataError: if it is no such report.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(say("waivers: {path} cannot be read: {error}.", path=path, error=error.strerror)) from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("gb18030", "replace")  # what Excel in Chinese saves
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text)))
+    missing = [name for name in ("waive", "id") if not rows or name not in rows[0]]
+    if missing:
+        raise DataError(
+            say(
+                "waivers: {path} is no report of `loraforge check --report FILE.csv`: it has no column '{name}'.",
+                path=path,
+                name=missing[0],
+            )
+        )
+    return {str(row["id"]).strip(): reason for row in rows if (reason := str(row["waive"] or "").strip())}
+
+
+def _delimiter(text: str) -> str:
+    head = text.split("\n", 1)[0]
+    return max((",", ";", "\t"), key=head.count)

@@ -1,0 +1,366 @@
+"""One training, from the loaded data to a run that is finished: what its stages share, and the manifest that it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from . import audit, diagnosis, findings, handover, provenance, rundir
+from .checkpoints import checkpoint_rows
+from .config import RunConfig
+from .dataset import Data
+from .diagnosis import curves
+from .errors import DataError, TrainingError
+from .events import CheckpointSaved, RunFailed, RunFinished, RunStarted, SamplesDrawn, StageStarted
+from .handover import Outcome
+from .lineage import parent_of
+from .machine import device_name
+from .messages import speaker
+from .planning import Plan
+from .provenance import hash_file, versions
+from .resume import check_start, identity, newest_checkpoint
+from .rundir import RunDir
+from .types import Adapter
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from .interfaces import Trainee
+    from .loop import Loop
+    from .plugins import PluginHost
+
+say = speaker(__name__)
+
+
+class Session:
+    """One run, from the loaded data to the exports. Holds what the stages share."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        config: RunConfig,
+        data: Data,
+        folder: RunDir,
+        accelerator: Accelerator,
+        host: PluginHost,
+        tell: Callable[[Any], None],
+        started: float,
+        last: bool,
+        advice: Mapping[str, Any] | None,
+    ) -> None:
+        self.plan, self.config, self.data, self.folder = plan, config, data, folder
+        self.accelerator, self.host, self.tell, self.started = accelerator, host, tell, started
+        self.last, self.advice = last, advice
+        self.chosen: dict[str, Any] = {}
+        self.diagnoses: tuple[diagnosis.Diagnosis, ...] = ()
+        parent = parent_of(plan.config.init_from_adapter)
+        self.lineage = parent.lineage() if parent else []
+        self.base: dict[str, Any] = {}
+        self.facts: dict[str, Any] = {}
+        self.metrics: dict[str, Any] = {}
+        self.samples: Path | None = None
+        self.begun = False
+
+    # --- stages ------------------------------------------------------------------------------------------------------------
+
+    def go(self, resume: bool) -> Outcome:
+        checkpoint = newest_checkpoint(self.folder, identity(self.plan, self.data)) if resume else None
+        trainee, loop = self._load()
+        done = 0
+        if checkpoint is not None:
+            self.tell(StageStarted("resume", str(checkpoint)))
+            state, position = rundir.load_state(checkpoint)
+            check_start(self.folder, trainee, state["initial"])
+            loop.restore(state["loop"])
+            done = int(position["step"])
+            self.metrics.update(position["metrics"])
+        if self.accelerator.is_main_process:
+            self.folder.start({**self.plan.keys.flat(), "precision": self.plan.config.precision})
+            self.begun = True
+            self._write_manifest(rundir.RUNNING)
+            if self.data.found:
+                findings.write_report(self.data.found, self.folder.path / "findings.csv", self.folder.path.name)
+        self.accelerator.wait_for_everyone()
+        try:
+            seconds = loop.probe() if done < loop.schedule.steps else 0.0
+            self.facts["estimated_seconds"] = round(seconds * (1 - done / loop.schedule.steps), 1)
+            self.tell(RunStarted(self.folder.path, self.plan.task.name, loop.schedule.steps, done, self.facts))
+            loop.run(done)
+        except _not_finite() as error:
+            raise TrainingError(self._explain(cast(Any, error))) from None
+        return self._finish(trainee, loop)
+
+    def _load(self) -> tuple[Trainee, Loop]:
+        """The base with its LoRA, and the loop over the encoded examples."""
+        from accelerate.utils import set_seed
+
+        from .loop import Loop
+
+        files = self.plan.family.base_files(self.config)
+        self.tell(StageStarted("base model", self.config.base_model))
+        # Before the adapter is made: its random start belongs to the seed too.
+        set_seed(self.config.seed)
+        trainee = self.plan.family.load(self.config, self.plan.keys, self.accelerator.device)
+        trainable, total = trainee.lora.count()
+        self.tell(
+            StageStarted(
+                "LoRA injection",
+                say(
+                    "{trainable:,} of {total:,} parameters are trained ({share:.3%}), in {n} layers",
+                    trainable=trainable,
+                    total=total,
+                    share=trainable / total,
+                    n=sum(1 for _ in trainee.lora.layers()),
+                ),
+            )
+        )
+        encoded = self._encode(trainee)
+        trainee.settle()
+        train, heldout = self.data.pick(False), self.data.pick(True)
+        loop = Loop(
+            trainee,
+            [{**encoded[i], "repeat": n} if n else encoded[i] for i in train for n in range(self.data.records[i].repeats)],
+            [encoded[i] for i in heldout],
+            self.config,
+            self.accelerator,
+            self._hear,
+            lambda step: self._save(trainee, loop, step),
+            lambda step: self._show(trainee, step),
+        )
+        if self.accelerator.is_main_process:
+            folder = Path(os.path.commonpath([file.parent for file in files])) if files else None
+            self.base = {
+                "name": self.config.base_model,
+                "revision": self.config.revision,
+                "folder": str(folder) if folder else None,
+                "files": {file.relative_to(folder).as_posix(): hash_file(file) for file in files} if folder else {},
+            }
+        self.facts = {
+            "base_model": self.config.base_model,
+            "examples": len(train),
+            "held_out": len(heldout),
+            "epochs": loop.schedule.steps / loop.schedule.per_epoch,
+            "steps": loop.schedule.steps,
+            "trainable_parameters": trainable,
+            "parameters": total,
+            "device": device_name(self.accelerator),
+            "precision": self.config.precision,
+            "template": str(self.data.template.describe().get("reason", self.data.template.name)),
+            **self.data.examination.facts,
+        }
+        return trainee, loop
+
+    def _encode(self, trainee: Trainee) -> list[Any]:
+        """Every row as the trainee's example.
+
+        Raises:
+            DataError: with every row that the trainee refuses; a base whose tokenizer could not be asked earlier is asked here.
+        """
+        encoded, problems = [], []
+        for record, text in zip(self.data.records, self.data.texts, strict=True):
+            try:
+                encoded.append(trainee.encode(record, text))
+            except DataError as error:
+                problems.append(f"{record.where}: {error}")
+        if problems:
+            raise DataError(problems)
+        return encoded
+
+    def _hear(self, event: Any) -> None:
+        """Keeps the figures of the manifest while the loop's events pass through."""
+        if event.name == "Evaluated":
+            first = "held_out_loss_start" if self.config.init_from_adapter else "held_out_loss_base"
+            self.metrics[first if event.step == 0 else "held_out_loss"] = event.loss
+            if event.step and event.loss < self.metrics.get("best_held_out_loss", math.inf):
+                self.metrics |= {"best_held_out_loss": event.loss, "best_step": event.step}
+        elif event.name == "StepFinished":
+            self.metrics["train_loss"] = event.loss
+        self.tell(event)
+
+    def _show(self, trainee: Trainee, step: int) -> None:
+        """What the model makes by now, for people to look at."""
+        if not self.accelerator.is_main_process:
+            return
+        shown = trainee.sample(self.folder.samples, step)
+        if shown is not None:
+            self.samples = shown
+            self.tell(SamplesDrawn(step, shown))
+
+    def _save(self, trainee: Trainee, loop: Loop, step: int) -> None:
+        """A checkpoint, whole or not at all."""
+        if not self.accelerator.is_main_process:
+            return
+        from . import lora
+
+        target = self.folder.checkpoint(step)
+        state = {"loop": loop.state(), "initial": trainee.lora.initial}
+        with rundir.aside(target) as partial:
+            with loop.averaged():
+                lora.write_peft(self._adapter(trainee), partial / "adapter")
+            rundir.save_state(partial, state, {"step": step, "metrics": self.metrics})
+        self.folder.prune(self.config.save_total_limit, self.metrics.get("best_step"))
+        self.tell(CheckpointSaved(step, target))
+
+    def _adapter(self, trainee: Trainee) -> Adapter:
+        return trainee.lora.adapter(self.base.get("folder"), {
+            "name": self.folder.path.name,
+            "task": self.plan.task.name,
+            "family": self.plan.family.name,
+            "peft_task_type": self.plan.family.peft_task_type,
+            "template": dict(self.data.template.describe()),
+            "revision": self.config.revision,
+            "base_files": self.base.get("files", {}),
+            "variant": self.config.lora_variant,
+            "training": {key: value for key, value in self.facts.items() if key not in ("base_model", "estimated_seconds")},
+            **trainee.facts(),
+        }, {**trainee.files(), **trainee.golden(self._unseen(), self.data.template.describe())})  # fmt: skip
+
+    def _unseen(self) -> list[tuple[Any, Any]]:
+        """Held-out rows with their text, by which somebody can check that a server builds the same prompt; learned ones if none is."""
+        rows = self.data.pick(True) or self.data.pick(False)
+        return [(self.data.records[i], self.data.texts[i]) for i in rows]
+
+    def _finish(self, trainee: Trainee, loop: Loop) -> Outcome:
+        from . import lora
+
+        self.accelerator.wait_for_everyone()
+        done, seal = handover.Handover(), ""
+        if self.accelerator.is_main_process:
+            step, alone = loop.done, self.accelerator.num_processes == 1
+            self._choose(step)
+            if self.chosen["step"] == step:
+                with rundir.aside(self.folder.adapter) as partial, loop.averaged():
+                    lora.write_peft(self._adapter(trainee), partial)
+            else:
+                handover.take_checkpoint(self.folder, self.chosen["step"])
+            rate = self._diagnose(loop) if alone else None
+            del trainee, loop  # the exporters and the comparison may need the memory for a base of their own
+            self._write_manifest(rundir.FINISHED)
+            if self.last or rate is None:
+                compare = alone and handover.compares(self.plan, self.metrics)
+                manifest = self.folder.manifest()
+                done = handover.hand_over(self.host, self.folder, manifest, self.plan.exporters, compare=compare, tell=self.tell)
+            self.metrics["seconds"] = round(time.time() - self.started, 1)
+            self.tell(RunFinished(self.folder.path, self.metrics["seconds"], self.metrics))
+            # Last of all: what the observers wrote lies under the seal too.
+            seal = audit.seal(self.folder, {**self.folder.manifest(), "metrics": self.metrics, **done.changes})
+        else:
+            rate = None
+        unseen = self.data.pick(True) or self.data.pick(False)
+        return Outcome(
+            self.folder,
+            metrics=self.metrics,
+            seconds=time.time() - self.started,
+            question=self.plan.task.question(self.data.records[unseen[0]]),
+            samples=self.samples,
+            diagnoses=self.diagnoses,
+            advised_rate=rate,
+            seal=seal,
+            **done.fields(),
+        )
+
+    def _choose(self, last: int) -> None:
+        """Which step the adapter comes from. The figures of the manifest are that step's."""
+        best, loss = self.metrics.get("best_step"), self.metrics.get("best_held_out_loss")
+        by_loss = self.config.adapter_from == "best" and best is not None and self.folder.checkpoint(best).is_dir()
+        if by_loss and best != last:
+            self.metrics |= {"last_held_out_loss": self.metrics["held_out_loss"], "held_out_loss": loss}
+            self.tell(
+                StageStarted("adapter", say("from step {step}, whose held-out loss is the lowest ({loss:.3f})", step=best, loss=loss))
+            )
+        self.chosen = {
+            "step": best if by_loss else last,
+            "by": "held-out loss" if by_loss and best != last else "last step",
+            "held_out_loss": self.metrics.get("held_out_loss"),
+        }
+
+    def _diagnose(self, loop: Loop) -> float | None:
+        """What the losses say, as sentences and pictures; the learning rate to try next, if another one suits better."""
+        learned = self.data.pick(False)
+        words = self.plan.task.evaluate is None  # pictures have captions, which may well be alike
+        usual = self.plan.family.usual(self.config.base_model).get("learning_rate")
+        history = diagnosis.history_from_log(
+            self.folder.log_file,
+            per_epoch=loop.schedule.per_epoch,
+            learning_rate=self.config.learning_rate,
+            usual=tuple(usual or RunConfig.usual("learning_rate")),
+            rows=len(learned),
+            questions=len({self.data.split.groups[i] for i in learned}) if words else 0,
+            answers=len({self.plan.task.answer(self.data.records[i]) for i in learned}) if words else 0,
+            kept=self.chosen["step"],
+            before=self.advice["from"] if self.advice else None,
+        )
+        self.diagnoses = tuple(diagnosis.diagnose(history))
+        curves.draw_diagnosis(history, self.diagnoses, self.folder.path / "diagnosis.png")
+        curves.draw_checkpoints(
+            checkpoint_rows(self.folder, {"chosen": self.chosen}), self.chosen["step"], self.folder.path / "checkpoints.png"
+        )
+        return diagnosis.advised_rate(self.diagnoses, history)
+
+    def fail(self, error: BaseException) -> None:
+        """Notes in the manifest and the log that the run did not end well; the error goes on its way."""
+        if not self.begun:
+            return
+        reason = str(error) or type(error).__name__
+        with contextlib.suppress(OSError):  # the disk may be the reason
+            if self.folder.manifest().get("status") != rundir.FINISHED:  # only its exports failed: the adapter is there
+                self._write_manifest(rundir.FAILED, error=reason)
+        self.tell(RunFailed(self.folder.path, reason))
+
+    def _explain(self, error: Any) -> list[str]:
+        """A loss or gradient that is no number, with the rows of the step."""
+        train = self.data.learned()
+        rows = [self.data.records[train[i]].where for i in error.rows]
+        last = self.folder.checkpoints()
+        return [
+            say("step {step}: the {what} is not a number. Nothing was changed by this step.", step=error.step, what=say(error.what)),
+            say("The rows of the step: {rows}", rows="; ".join(rows)),
+            say("What usually helps: a lower learning_rate; precision: bf16 or fp32 instead of fp16; a look at these rows."),
+            say("The last checkpoint: {path}", path=last[-1] if last else say("none")),
+        ]
+
+    # --- the manifest ------------------------------------------------------------------------------------------------------
+
+    def _write_manifest(self, status: str, error: str | None = None) -> None:
+        self.folder.write_manifest({
+            "format": 2,
+            "status": status,
+            "error": error,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started)),
+            "updated": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "task": self.plan.task.name,
+            "family": self.plan.family.name,
+            "config": self.plan.keys.flat(),
+            "identity": identity(self.plan, self.data),
+            "seed": self.config.seed,
+            "template": dict(self.data.template.describe()),
+            "base": self.base,
+            "init_from_adapter": self.config.init_from_adapter,
+            "lineage": self.lineage,
+            "data": {
+                "sha256": self.data.digest(),
+                "rows": self.data.rows(),
+                "notes": list(self.data.notes),
+                "findings": findings.counts(self.data.found),
+                "review": self.data.review,
+            },
+            "facts": self.facts,
+            "metrics": self.metrics,
+            "chosen": self.chosen,
+            "advice": dict(self.advice) if self.advice else None,
+            "diagnosis": [{"kind": d.kind, "sentence": d.sentence, "evidence": d.evidence} for d in self.diagnoses],
+            "versions": versions(),
+            "machine": {**provenance.machine(), "device": self.facts.get("device")},
+            "code": provenance.code(self.host),
+        })  # fmt: skip
+
+
+def _not_finite() -> type[Exception]:
+    from .loop import NotFinite
+
+    return NotFinite

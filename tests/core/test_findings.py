@@ -1,0 +1,210 @@
+"""Checks as plugins: severities, waivers by row and by report, what stops a run, and the reports themselves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from loraforge import Check, Finding, findings, hookimpl
+from loraforge.dataset import load_data
+from loraforge.errors import ConfigError, DataError, PluginError
+from loraforge.planning import plan
+
+
+class Sevens(Check):
+    """Finds the rows that ask about 7."""
+
+    name, task, help = "sevens", "text", "Rows with a 7 in the question."
+    severity = "error"
+
+    def look(self, config, keys, rows):
+        for i, row in enumerate(rows):
+            if "第7问" in row.instruction:
+                yield Finding((i, 0), "has a seven. Remove it.", "=7+1")
+            if "第3问" in row.instruction:
+                yield Finding((i,), "has a three.", severity="hint")
+
+
+class Broken(Check):
+    name, task, help = "broken", "text", "Fails."
+
+    def look(self, config, keys, rows):
+        raise ValueError("oops")
+
+
+@pytest.fixture
+def host(host):
+    host.register(SimpleNamespace(loraforge_checks=hookimpl(lambda: [Sevens()], specname="loraforge_checks")), "sevens")
+    return host
+
+
+def look(host, config, **options):
+    return load_data(plan(host, "text", config), **options)
+
+
+def mine(data):
+    return [one for one in data.found if one.check == "sevens"]
+
+
+def test_an_error_stops_the_run_and_names_row_check_and_way_out(project, host):
+    with pytest.raises(DataError) as error:
+        look(host, project())
+    assert error.value.problems[0].startswith("metadata.csv, row 9: sevens: has a seven. Remove it. «=7+1» (also metadata.csv, row 2)")
+    assert "waivers: REPORT.csv" in error.value.problems[-1] and "checks: {sevens: warning}" in error.value.problems[-1]
+    found = mine(look(host, project(), stop=False))
+    assert [(one.severity, one.waived) for one in found] == [("error", ""), ("hint", "")]  # the worst first
+
+
+@pytest.mark.parametrize(
+    "settings, severities",
+    [
+        ({"checks": {"sevens": "warning"}}, ["warning", "hint"]),
+        ({"checks": {"sevens": "off"}}, []),
+        ({"stop_on": "never"}, ["error", "hint"]),
+    ],
+)
+def test_severities_are_the_users(project, host, settings, severities):
+    assert [one.severity for one in mine(look(host, project(**settings)))] == severities
+
+
+def test_a_finding_that_is_milder_than_its_check_does_not_become_worse(project, host):
+    found = mine(look(host, project(checks={"sevens": "error"}, stop_on="never")))
+    assert [one.severity for one in found] == ["error", "hint"]
+    assert [one.severity for one in mine(look(host, project(checks={"sevens": "hint"})))] == ["hint", "hint"]
+
+
+def test_stop_on_warning(project, host):
+    with pytest.raises(DataError, match="has a seven"):
+        look(host, project(stop_on="warning", checks={"sevens": "warning"}))
+
+
+def test_a_misspelt_check_is_an_error_with_its_line(project, host):
+    with pytest.raises(ConfigError, match=r"config.yaml:\d+: checks: there is no check 'seven'. Did you mean 'sevens'\?"):
+        plan(host, "text", project(checks={"seven": "off"}))
+    with pytest.raises(ConfigError, match="checks"):
+        plan(host, "text", project(checks={"sevens": "fatal"}))
+
+
+def test_a_check_that_fails_is_not_passed_over(project, host):
+    host.register(SimpleNamespace(loraforge_checks=hookimpl(lambda: [Broken()], specname="loraforge_checks")), "broken")
+    with pytest.raises(PluginError, match="the check 'broken' failed"):
+        look(host, project())
+    look(host, project(checks={"broken": "off", "sevens": "off"}))
+
+
+def test_a_row_waives_in_its_own_column(project, host, tmp_path):
+    file = tmp_path / "data" / "metadata.csv"
+    config = project()
+    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = [f"{line},{'waive' if i == 0 else 'sevens' if i == 8 else ''}" for i, line in enumerate(lines)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    found = mine(look(host, config))
+    assert found[0].waived and not found[1].waived
+
+
+def test_a_waiver_that_names_no_check_is_told(project, host, tmp_path):
+    file = tmp_path / "data" / "metadata.csv"
+    config = project(checks={"sevens": "off"})
+    lines = file.read_text(encoding="utf-8").splitlines()
+    file.write_text(
+        "\n".join(f"{line},{'waive' if i == 0 else 'seven' if i == 8 else ''}" for i, line in enumerate(lines)), encoding="utf-8"
+    )
+    assert any("row 9: waives 'seven', but there is no such check" in note for note in look(host, config).notes)
+
+
+def test_the_report_is_worked_through_and_given_back(project, host, tmp_path):
+    report = tmp_path / "findings.csv"
+    findings.write_report(look(host, project(), stop=False).found, report, "title")
+    rows = list(csv.DictReader(io.StringIO(report.read_text(encoding="utf-8-sig"))))
+    row = next(row for row in rows if row["check"] == "sevens")
+    assert row["excerpt"] == "'=7+1"  # no spreadsheet may take it for a formula
+    row["waive"] = "reviewed by Dr Li"
+    for encoding, delimiter in (("utf-8-sig", ","), ("gb18030", ";")):  # what people's spreadsheets make of it
+        with report.open("w", encoding=encoding, newline="") as file:
+            writer = csv.DictWriter(file, rows[0], delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows)
+        assert mine(look(host, project(waivers=str(report))))[0].waived == "reviewed by Dr Li"
+    # the row changes: the waiver is void
+    data = tmp_path / "data" / "metadata.csv"
+    data.write_text(data.read_text(encoding="utf-8").replace("答案7", "另一个答案"), encoding="utf-8")
+    with pytest.raises(DataError, match="has a seven"):
+        look(host, project(waivers=str(report)))
+
+
+def test_a_file_that_is_no_report_is_explained(project, host, tmp_path):
+    (tmp_path / "no.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(DataError, match="is no report of"):
+        look(host, project(waivers=str(tmp_path / "no.csv")))
+
+
+def test_the_page_shows_text_as_text(project, host, tmp_path):
+    data = look(host, project(checks={"sevens": "warning"}))
+    evil = findings.Found("sevens", "warning", ("<b>row</b>", "b & c"), "<script>alert(1)</script>", "<i>", "1" * 16)
+    findings.write_report([*data.found, evil], tmp_path / "f.html", "<title>")
+    page = (tmp_path / "f.html").read_text(encoding="utf-8")
+    assert "<script>" not in page and "&lt;script&gt;" in page and "&lt;b&gt;row&lt;/b&gt;<br>b &amp; c" in page and "http" not in page
+    with pytest.raises(ConfigError, match=r"\.csv"):
+        findings.write_report([], tmp_path / "f.docx", "")
+
+
+# --- review ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reviewed(project, tmp_path):
+    def make(marks: dict[int, tuple[str, str]], **settings):
+        config = project(**settings)
+        file = tmp_path / "data" / "metadata.csv"
+        lines = file.read_text(encoding="utf-8").splitlines()
+        rows = [f"{line},{','.join(('reviewer', 'approved') if i == 0 else marks.get(i, ('', '')))}" for i, line in enumerate(lines)]
+        file.write_text("\n".join(rows), encoding="utf-8")
+        return config
+
+    return make
+
+
+def test_reviewers_are_counted_and_rejected_rows_are_left_out(reviewed, host):
+    notes: list[str] = []
+    config = reviewed({1: ("Dr Li", "yes"), 2: ("Dr Li", "no"), 3: ("Dr Wu", "")}, checks={"sevens": "off"})
+    data = load_data(plan(host, "text", config), notes.append)
+    assert data.review == {"reviewed": 2, "approved": 1, "rejected": 1, "unreviewed": 9, "reviewers": {"Dr Li": 2, "Dr Wu": 1}}
+    assert len(data.records) == 11 and any("not approved: metadata.csv, row 3" in note for note in notes)
+
+
+def test_review_can_be_required(reviewed, project, host):
+    marks = {i: ("Dr Li", "") for i in range(1, 12)}
+    config = reviewed(marks, require_review=True, checks={"sevens": "off"})
+    with pytest.raises(DataError, match=r"metadata.csv, row 13: nobody answers for it"):
+        look(host, config)
+    skipping = project(require_review=True, on_bad_row="skip", checks={"sevens": "off"})
+    assert len(look(host, skipping).records) == 11
+
+
+def test_what_is_said_of_a_row_does_not_change_the_row(reviewed, host, project):
+    plain = look(host, project(checks={"sevens": "off"}))
+    with_marks = look(host, reviewed({1: ("Dr Li", "yes")}, checks={"sevens": "off"}))
+    assert plain.digest() == with_marks.digest()
+
+
+# --- the command -------------------------------------------------------------------------------------------------------------
+
+
+def test_check_reports_and_exits_with_2(project, command, tmp_path):
+    file = tmp_path / "data" / "metadata.csv"
+    config = project()
+    file.write_text(file.read_text(encoding="utf-8").replace("第7问", "身份证号11010519491231002X的人问"), encoding="utf-8")
+    report = tmp_path / "findings.csv"
+    code, out, err = command("check", "text", config, "--report", report, "--report", tmp_path / "findings.html")
+    assert code == 2 and "personal_data" in err and "row 9" in err and "Report:" in out and report.exists()
+    assert "11010519491231002X" not in out + err + report.read_text(encoding="utf-8-sig")
+    code, out, _ = command("check", "text", config, "--json", "--set", "stop_on=never")
+    result = json.loads(out)
+    assert code == 0 and result["findings"]["error"] == 1 and result["review"]["unreviewed"] == 12
+    assert any(one["check"] == "personal_data" for one in result["found"])
+    code, _, err = command("train", "text", config)
+    assert code == 2 and "personal_data" in err and not (tmp_path / "out").exists()
