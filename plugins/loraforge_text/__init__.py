@@ -10,7 +10,7 @@ from loraforge import hookimpl
 if TYPE_CHECKING:
     import click
 
-    from loraforge import Exporter, Loader, ModelFamily, Task, Template
+    from loraforge import Check, Exporter, Loader, ModelFamily, Task, Template
 
 # Each import is inside its hook, so that ``loraforge --help`` stays quick.
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 @hookimpl
 def loraforge_commands() -> Iterable[click.Command]:
     from .chat import chat
+    from .golden_command import golden
     from .metadata import metadata
 
-    return [chat, metadata]
+    return [chat, golden, metadata]
 
 
 @hookimpl
@@ -42,6 +43,13 @@ def loraforge_templates() -> Iterable[Template]:
     from .templates import templates
 
     return templates()
+
+
+@hookimpl
+def loraforge_checks() -> Iterable[Check]:
+    from .checks import checks
+
+    return checks()
 
 
 @hookimpl

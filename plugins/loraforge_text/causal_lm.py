@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraforge import (
     Adapter,
+    Answer,
     Batch,
     ConfigError,
     DataError,
@@ -23,6 +24,7 @@ from loraforge import (
     speaker,
 )
 
+from . import golden
 from .bases import EMBEDDED, USUAL, BaseFiles, locate, read_base
 from .encoding import examine, pieces, tokenizer_of
 from .task import TextKeys
@@ -92,7 +94,7 @@ class CausalLM(ModelFamily):
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
         attached = lora.attach(model, config, given)
-        return CausalTrainee(attached, _tokenizer(folder), read_base(folder), keys[TextKeys].max_seq_length)
+        return CausalTrainee(attached, _tokenizer(folder), read_base(folder), keys[TextKeys].max_seq_length, keys[TextKeys].system_prompt)
 
     def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> CausalResponder:
         from loraforge import lora
@@ -181,9 +183,9 @@ def _tokenizer(folder: Path) -> Any:
 class CausalTrainee(Trainee):
     """A causal language model with a LoRA: next-token cross entropy on the learned tokens."""
 
-    def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int) -> None:
+    def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int, system: str | None = None) -> None:
         self.lora = lora
-        self._tokenizer, self._base, self._longest = tokenizer, base, longest
+        self._tokenizer, self._base, self._longest, self._system = tokenizer, base, longest, system
 
     def encode(self, record: Record, text: Sequence[Span]) -> Example:
         """``ids`` and ``learned`` of one row.
@@ -232,6 +234,10 @@ class CausalTrainee(Trainee):
         learned = labels != _IGNORE
         return cross_entropy(logits[learned].float(), labels[learned])
 
+    def golden(self, rows: Sequence[tuple[Any, Sequence[Span]]], template: Mapping[str, Any]) -> Mapping[str, bytes]:
+        """Prompts as text and as tokens."""
+        return {golden.NAME: golden.golden_prompts(self._tokenizer, rows, self._system, template)} if rows else {}
+
 
 class CausalResponder:
     """Answers prompts with the base, or with one of the mounted adapters."""
@@ -244,8 +250,8 @@ class CausalResponder:
         # The base's own sampling defaults (temperature, penalties) would answer otherwise than what is asked for here.
         self._model.generation_config = GenerationConfig()
 
-    def respond(self, prompts: Sequence[str], adapter: str | Mapping[str, float] | None, **settings: Any) -> Sequence[str]:
-        """One answer per prompt.
+    def respond(self, prompts: Sequence[str], adapter: str | Mapping[str, float] | None, **settings: Any) -> Sequence[Answer]:
+        """One answer per prompt; ``stopped`` is False for those that only max_tokens ended.
 
         Args:
             settings: max_tokens (default 512), temperature (default 0: always the likeliest token), top_p, seed.
@@ -260,16 +266,20 @@ class CausalResponder:
         sampling = {"do_sample": True, "temperature": temperature, "top_p": float(settings.get("top_p", 1.0))} if temperature > 0 else {}
         if temperature > 0:
             torch.manual_seed(int(settings.get("seed", 0)))
+        longest = int(settings.get("max_tokens", 512))
         answers = []
         for prompt in prompts:
             ids = torch.tensor([self._tokenizer.encode(prompt, add_special_tokens=False).ids], device=self._model.device)
             config = GenerationConfig(
-                max_new_tokens=int(settings.get("max_tokens", 512)),
+                max_new_tokens=longest,
                 eos_token_id=self._stops or None,
                 pad_token_id=self._stops[0] if self._stops else 0,
                 **sampling,
             )
             with torch.no_grad():
                 out = self._model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
-            answers.append(self._tokenizer.decode(out[0, ids.shape[1] :].tolist(), skip_special_tokens=True).strip())
+            made = out[0, ids.shape[1] :].tolist()
+            # A stop token may be the last one that was allowed.
+            stopped = len(made) < longest or made[-1] in self._stops
+            answers.append(Answer(self._tokenizer.decode(made, skip_special_tokens=True).strip(), stopped))
         return answers

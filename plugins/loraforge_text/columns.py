@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from loraforge import DataError, speaker
+from loraforge import REVIEW_COLUMNS, DataError, match_columns, read_review, speaker
 
 from .formats import FORMATS
 from .tables import cell_text
@@ -31,6 +30,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "prompt_template": ("prompttemplate", "template", "提示词模板", "提示模板", "模板"),
     "history": ("history", "历史", "历史对话"),
     "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "对话", "多轮对话"),
+    **REVIEW_COLUMNS,
 }  # fmt: skip
 _ROLES: Mapping[str, str] = {
     "user": "user", "human": "user", "用户": "user", "question": "user",
@@ -39,15 +39,12 @@ _ROLES: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def _fold(name: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKC", name).lower() if c.isalnum())
-
-
-def map_columns(names: Sequence[str], given: Mapping[str, str], file: str) -> dict[str, str]:
+def map_columns(names: Sequence[str], given: Mapping[str, str], file: str, decisions: Collection[str] = ()) -> dict[str, str]:
     """Our field names to the column names of one file.
 
     Args:
         given: the config's ``columns``: field to column; it wins.
+        decisions: the columns that hold decisions (``decides``); none of them names a reviewer.
 
     Raises:
         DataError: if a given column is not there, two columns could be one field, or question or answer is missing.
@@ -57,24 +54,18 @@ def map_columns(names: Sequence[str], given: Mapping[str, str], file: str) -> di
         for column in given.values()
         if column not in names
     ]
-    found = {field: column for field, column in given.items() if column in names}
-    for field, synonyms in SYNONYMS.items():
-        if field in found:
-            continue
-        candidates = [name for name in names if _fold(name) in synonyms and name not in found.values()]
-        exact = [name for name in candidates if _fold(name) == synonyms[0]]
-        if len(candidates) > 1 and len(exact) != 1:
-            problems.append(
-                say(
-                    "{file}: the columns {names} could all be '{field}'. Say which: columns: {{{field}: {first}}}",
-                    file=file,
-                    names=", ".join(f"'{c}'" for c in candidates),
-                    field=field,
-                    first=candidates[0],
-                )
-            )
-        elif candidates:
-            found[field] = exact[0] if exact else candidates[0]
+    known = {field: column for field, column in given.items() if column in names}
+    found, doubtful = match_columns(names, SYNONYMS, known, decisions)
+    problems += [
+        say(
+            "{file}: the columns {names} could all be '{field}'. Say which: columns: {{{field}: {first}}}",
+            file=file,
+            names=", ".join(f"'{c}'" for c in candidates),
+            field=field,
+            first=candidates[0],
+        )
+        for field, candidates in doubtful.items()
+    ]
     if "instruction" not in found and "input" in found and "input" not in given:
         found["instruction"] = found.pop("input")  # tables of just input and output
     missing = [field for field in ("instruction", "output") if field not in found]
@@ -112,12 +103,13 @@ def to_conversation(where: str, values: Mapping[str, Any], columns: Mapping[str,
         if problem:
             problems.append(problem)
     system = text("system") or None
+    review = read_review(raw, columns, problems)
     if raw.get("messages") not in (None, "", []):
         turns, own_system = _turns(raw["messages"], problems)
         if problems or not turns:
             return None, problems
         question, answer = turns[-1]
-        return Conversation(question, answer, "", own_system or system, template, tuple(turns[:-1]), where=where), problems
+        return Conversation(question, answer, "", own_system or system, template, tuple(turns[:-1]), where=where, review=review), problems
     instruction, material, output = text("instruction"), text("input"), text("output")
     if not instruction and material:
         instruction, material = material, ""
@@ -127,7 +119,7 @@ def to_conversation(where: str, values: Mapping[str, Any], columns: Mapping[str,
     history = _history(raw.get("history"), problems)
     if problems:
         return None, problems
-    return Conversation(instruction, output, material, system, template, history, where=where), problems
+    return Conversation(instruction, output, material, system, template, history, where=where, review=review), problems
 
 
 def _loaded(value: Any, problems: list[str], what: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from loraforge import DataError, Keys, KeySet, Loader, RunConfig, speaker
+from loraforge import DataError, Keys, KeySet, Loader, RunConfig, decides, speaker
 
 from .columns import SYNONYMS, map_columns, to_conversation
 from .tables import SUFFIXES, Row, read_rows
@@ -106,7 +106,8 @@ def _columns(path: Path, rows: list[Row], options: TableKeys, note: Callable[[st
         if not rows:
             raise DataError(say("{path}: there are no rows in it.", path=path))
         return {}
-    columns = map_columns(names, options.columns, path.name)
+    decisions = {name for name in names if decides(row.values.get(name) for row in rows)}
+    columns = map_columns(names, options.columns, path.name, decisions)
     renamed = [f"{column} -> {field}" for field, column in columns.items() if column != field]
     unused = [name for name in names if name not in columns.values()]
     if renamed:

@@ -7,14 +7,30 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from loraforge import DataError, KeySet, RunConfig, speaker
 
+if TYPE_CHECKING:
+    from .task import Conversation
+
 say = speaker(__name__)
 
-_FIELDS = ("instruction", "output", "input", "system", "prompt_template", "history")
+_FIELDS = ("instruction", "output", "input", "system", "prompt_template", "history", "reviewer", "approved", "waive")
+
+
+def _row(record: Conversation) -> dict[str, Any]:
+    """A record as the loader would read it again, with what people said of it."""
+    review = record.review
+    return {
+        **record.content(),
+        "history": json.dumps(record.history, ensure_ascii=False) if record.history else "",
+        "reviewer": review.reviewer,
+        "approved": {True: "yes", False: "no", None: ""}[review.approved],
+        "waive": ", ".join(review.waived),
+    }
 
 
 @click.command()
@@ -34,7 +50,7 @@ def metadata(source: Path, out: Path | None, columns: Sequence[str], skip: bool,
     config = RunConfig(train_data_dir=str(source), base_model="none", on_bad_row="skip" if skip else "stop")
     notes: list[str] = []
     records = list(TableLoader().load(config, KeySet({RunConfig: config, TableKeys: TableKeys(columns=mapping)}), notes.append))
-    rows = [{**record.content(), "history": json.dumps(record.history, ensure_ascii=False) if record.history else ""} for record in records]
+    rows = [_row(record) for record in records]
     used = [field for field in _FIELDS if field in _FIELDS[:2] or any(row[field] for row in rows)]
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, used, extrasaction="ignore", lineterminator="\n")

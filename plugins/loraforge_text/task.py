@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
-from loraforge import Keys, Record, Task
+from loraforge import Keys, Quiz, Record, Task
 
-from .citations import citations
+from .measures import HEADLINE, LOWER_IS_BETTER, answering, judge, overlap, sketch
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,10 @@ class TextSampling(Keys):
     seed: int = Field(0, ge=0, description="What is drawn at random is drawn from here; equal seeds, equal answers.")
 
 
-def judge(record: Conversation, answer: str) -> Mapping[str, float]:
-    """Scores of one answer, each 0 to 1: whether it equals the reference, and, where the reference cites, whether it cites the same."""
-    scores = {"equals the reference": float("".join(answer.split()) == "".join(record.output.split()))}
-    wanted = citations(record.output)
-    if wanted:
-        scores["cites the right article"] = float(citations(answer) == wanted)
-        scores["cites anything"] = float(bool(citations(answer)))
-    return scores
+def _quiz() -> Sequence[Quiz[Conversation]]:
+    from .quiz import quizzes
+
+    return quizzes()
 
 
 TEXT: Task[Conversation] = Task(
@@ -81,8 +77,15 @@ TEXT: Task[Conversation] = Task(
     keys=TextKeys,
     aliases=("text-generation", "causal-lm"),
     unit="tokens",
+    items="questions",
     question=lambda record: record.question,
     answer=lambda record: record.output,
     judge=judge,
+    headline=HEADLINE,
+    lower_is_better=LOWER_IS_BETTER,
+    answering=answering,
+    overlap=overlap,
+    quiz=_quiz,
+    sketch=sketch,
     sampling=TextSampling,
 )

@@ -128,9 +128,9 @@ def test_usual_names_are_mapped_and_reported(tmp_path, names):
 
 
 def test_columns_maps_any_other(tmp_path):
-    file = write(tmp_path / "d.csv", f"客户说,律师说,审核人\n{Q},{A},王\n")
+    file = write(tmp_path / "d.csv", f"客户说,律师说,备注\n{Q},{A},王\n")
     records, notes = load(file, columns={"instruction": "客户说", "output": "律师说"})
-    assert records[0].output == A and any("not used: 审核人" in note for note in notes)
+    assert records[0].output == A and any("not used: 备注" in note for note in notes)
     assert "there is no column '律师'" in problems(file, columns={"instruction": "客户说", "output": "律师"})[0]
     assert "'antwort' is no field" in problems(file, columns={"antwort": "律师说"})[0]
 
@@ -269,9 +269,15 @@ def test_records_know_where_they_stand_and_are_equal_by_content(tmp_path):
 
 
 def test_the_split_stays_when_rows_are_appended_and_has_about_the_wanted_size(tmp_path):
-    from loraforge.dataset import split
+    from loraforge_text.task import TEXT
 
-    text = "instruction,output\n" + "".join(f"问题{i}？,答案{i}。\n" for i in range(300))
+    from loraforge.splitting import HELD_OUT, sketcher
+    from loraforge.splitting import split as split_
+
+    def split(records, ratio):
+        return split_([sketcher(TEXT)(record) for record in records], ratio).of(HELD_OUT)
+
+    text = "instruction,output\n" + "".join(f"问题{i:04d}？,答案{i}。\n" for i in range(300))
     records, _ = load(write(tmp_path / "d.csv", text))
     held = split(records, 0.2)
     assert 40 <= len(held) <= 80
@@ -285,7 +291,10 @@ def test_the_split_stays_when_rows_are_appended_and_has_about_the_wanted_size(tm
 
 def test_metadata_makes_one_clean_csv_of_what_one_has(tmp_path, command):
     (tmp_path / "in").mkdir()
-    excel(tmp_path / "in" / "a.xlsx", [["问题", "答案"], ["一？", '带"引号"，和\n换行']])
+    excel(
+        tmp_path / "in" / "a.xlsx",
+        [["问题", "答案", "审核人", "是否通过", "豁免"], ["一？", '带"引号"，和\n换行', "李", "不通过", "hedging"]],
+    )
     write(
         tmp_path / "in" / "b.jsonl",
         json.dumps(
@@ -293,9 +302,10 @@ def test_metadata_makes_one_clean_csv_of_what_one_has(tmp_path, command):
         ),
     )
     code, out, _ = command("metadata", tmp_path / "in", "--out", tmp_path / "out" / "metadata.csv")
-    assert code == 0 and "2 rows, columns instruction, output, history" in out
+    assert code == 0 and "2 rows, columns instruction, output, history, reviewer, approved, waive" in out
     before, _ = load(tmp_path / "in")
     after, notes = load(tmp_path / "out" / "metadata.csv")
+    assert [r.review for r in before] == [r.review for r in after] and before[0].review.approved is False
     assert before == after and any("UTF-8-SIG" in note for note in notes)
     code, _, err = command("metadata", tmp_path / "in", "--out", tmp_path / "out" / "metadata.csv")
     assert code == 2 and "exists already" in err

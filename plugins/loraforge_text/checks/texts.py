@@ -1,0 +1,40 @@
+"""The texts of a row as checks read them."""
+
+from __future__ import annotations
+
+import re
+
+from ..task import Conversation
+from .private import masked
+
+_THOUGHT = re.compile(r"^.*?</think>", re.DOTALL)
+
+
+def answer(record: Conversation) -> str:
+    """The answer without the reasoning of a thinking model before it, which may hesitate."""
+    return _THOUGHT.sub("", record.output, count=1).strip()
+
+
+def answers(record: Conversation) -> list[str]:
+    """All answers that are learned: those of earlier turns too."""
+    return [*(_THOUGHT.sub("", said, count=1).strip() for _, said in record.history), answer(record)]
+
+
+def asked(record: Conversation) -> str:
+    """All that the answer depends on: two rows ask the same if this is the same."""
+    turns = (part for pair in record.history for part in pair)
+    return "\n".join([record.system or "", *turns, record.instruction, record.input]).strip()
+
+
+def everything(record: Conversation) -> list[str]:
+    """All texts of the row."""
+    turns = (part for pair in record.history for part in pair)
+    return [text for text in (record.instruction, record.input, record.output, record.system or "", *turns) if text]
+
+
+def excerpt(text: str, start: int = 0, end: int | None = None, around: int = 12) -> str:
+    """The place in question with a little before and after it, on one line, with personal data masked: reports are passed around."""
+    end = min(len(text), start + 2 * around) if end is None else end
+    left, right = max(0, start - around), min(len(text), end + around)
+    # Masked before it is cut: half a number is no longer recognised.
+    return ("…" if left else "") + " ".join(masked(text)[left:right].split()) + ("…" if right < len(text) else "")

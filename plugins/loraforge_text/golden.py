@@ -1,0 +1,175 @@
+"""Golden prompts: what a server must make of some held-out questions. They travel with the adapter, so that a server can be checked.
+
+A server that renders the chat template otherwise than training did, or adds a second BOS token, answers worse and says nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loraforge import RunError, Span, prompt_of, speaker
+
+from .task import Conversation
+
+say = speaker(__name__)
+
+NAME = "golden_prompts.json"
+_FORMAT = 1
+# Read in the file by whoever runs the server, in whichever language: so both, whatever language the trainer spoke.
+_ABOUT = {
+    "en": [
+        "These are questions from the run's data (held out of training if it held any out), with the exact text and token ids that the "
+        "model must be given for each.",
+        "Ask your server what it makes of 'messages' and compare. It must be the same to the last character and token.",
+        "vLLM: POST /tokenize with {model, messages, add_generation_prompt: true}; compare 'tokens' with 'ids'.",
+        "llama.cpp: POST /apply-template with {messages}; compare 'prompt' with 'text'. Then POST /tokenize with {content: text, "
+        "add_special: false, parse_special: true}; compare 'tokens' with 'ids'.",
+        "If they differ, the server uses another chat template than training did, or adds a beginning-of-text token of its own.",
+        "'starts' says at which character of 'text' each token begins.",
+    ],
+    "zh": [
+        "这里是本次训练数据中的一些问题（有留出数据时取自留出部分），以及每个问题实际应当交给模型的文本（text）和词元编号（ids）。",
+        "请让您的服务器处理 messages，再与此处对照：文本和词元必须完全一致。",
+        "vLLM：向 /tokenize 发送 {model, messages, add_generation_prompt: true}，用返回的 tokens 与 ids 对照。",
+        "llama.cpp：向 /apply-template 发送 {messages}，用返回的 prompt 与 text 对照；再向 /tokenize 发送 {content: text, "
+        "add_special: false, parse_special: true}，用返回的 tokens 与 ids 对照。",
+        "如果不一致，说明服务器所用的聊天模板与训练时不同，或者服务器自行添加了文本起始词元。",
+        "starts 是每个词元在 text 中的起始字符位置。",
+    ],
+}
+
+
+def golden_prompts(
+    tokenizer: Any,
+    rows: Sequence[tuple[Conversation, Sequence[Span]]],
+    system: str | None = None,
+    template: Mapping[str, Any] | None = None,
+    count: int = 5,
+) -> bytes:
+    """A JSON document with the prompts of ``count`` of the rows: the same bytes for the same rows in any order.
+
+    Args:
+        tokenizer: a ``tokenizers.Tokenizer``.
+        rows: held-out records with their rendered text.
+        system: the system message of records that have none of their own.
+        template: what the template's ``describe`` returned.
+    """
+    document: dict[str, Any] = {"format": _FORMAT, "about": _ABOUT}
+    if template is not None:
+        # The template's own text decides; why it was chosen is said in the user's language.
+        described = {key: value for key, value in template.items() if key != "reason"}
+        text = json.dumps(described, sort_keys=True, ensure_ascii=False, default=str)
+        document["template_sha256"] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    document["prompts"] = [_prompt(tokenizer, record, prompt_of(spans), system) for record, spans in _chosen(rows, count)]
+    return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _chosen(rows: Sequence[tuple[Conversation, Sequence[Span]]], count: int) -> list[tuple[Conversation, Sequence[Span]]]:
+    """Rows that a server can render, one each with a system message, earlier turns or an input first: there servers differ most."""
+    # A template that only some rows have never reaches a server.
+    plain = [row for row in rows if not row[0].prompt_template] or rows
+    different = {row[0].fingerprint(): row for row in plain}
+    kinds: dict[tuple[bool, ...], str] = {}
+    for key in sorted(different):
+        record = different[key][0]
+        kinds.setdefault((bool(record.history), record.system is not None, bool(record.input)), key)
+    first = [kinds[kind] for kind in sorted(kinds, reverse=True)]
+    return [different[key] for key in [*first, *(key for key in sorted(different) if key not in first)][:count]]
+
+
+def _prompt(tokenizer: Any, record: Conversation, text: str, default: str | None) -> dict[str, Any]:
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    system = record.system if record.system is not None else default
+    turns = [message for asked, answered in record.history for message in (("user", asked), ("assistant", answered))]
+    said = [*([("system", system)] if system else []), *turns, ("user", record.question)]
+    return {
+        "row_sha256": record.fingerprint(),
+        "question": record.question,
+        "messages": [{"role": role, "content": content} for role, content in said],
+        "text": text,
+        "ids": list(encoding.ids),
+        "starts": [start for start, _ in encoding.offsets],
+    }
+
+
+@dataclass(frozen=True)
+class Parting:
+    """A prompt of which somebody makes something else than training did.
+
+    Attributes:
+        prompt: its number in the file, from 0.
+        token: the first token that differs, from 0.
+        message: what differs, for people.
+    """
+
+    prompt: int
+    token: int
+    message: str
+
+
+def check_golden(document: bytes | str, made: Callable[[Mapping[str, Any]], str | Sequence[int]]) -> tuple[Parting, ...]:
+    """Compares what somebody else makes of the prompts with the file.
+
+    Args:
+        document: what ``golden_prompts`` returned.
+        made: called with each prompt (``messages``, ``question``, ``text``): the text or the token ids that the model would be given.
+
+    Returns:
+        The prompts that differ; none if all are the same.
+
+    Raises:
+        RunError: if the document is none of ours.
+    """
+    try:
+        known = json.loads(document)
+        prompts = [(dict(p), str(p["text"]), [int(i) for i in p["ids"]], [int(s) for s in p["starts"]]) for p in known["prompts"]]
+        readable = known["format"] == _FORMAT and all(len(ids) == len(starts) for _, _, ids, starts in prompts)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(say("{name} cannot be read: {error}.", name=NAME, error=repr(error))) from None
+    if not readable:
+        raise RunError(say("{name} is of a format that this version does not know.", name=NAME))
+    partings = []
+    for number, (prompt, text, ids, starts) in enumerate(prompts):
+        got = made(prompt)
+        found = _text_parts(text, got, starts) if isinstance(got, str) else _ids_part(text, ids, list(got), starts)
+        if found is not None:
+            partings.append(Parting(number, *found))
+    return tuple(partings)
+
+
+def _text_parts(text: str, got: str, starts: Sequence[int]) -> tuple[int, str] | None:
+    if got == text:
+        return None
+    at = _first_difference(text, got)
+    token = max((i for i, start in enumerate(starts) if start <= at), default=0) if at < len(text) else len(starts)
+    return token, say(
+        "the text parts at character {at} (token {token}): {wanted!r} was trained, {got!r} is given.",
+        at=at,
+        token=token,
+        wanted=text[at : at + 20],
+        got=got[at : at + 20],
+    )
+
+
+def _ids_part(text: str, ids: Sequence[int], got: Sequence[int], starts: Sequence[int]) -> tuple[int, str] | None:
+    if list(got) == list(ids):
+        return None
+    if list(got[1:]) == list(ids):
+        return 0, say("there is one more token at the beginning, {token}: a beginning-of-text token is added twice.", token=got[0])
+    at = _first_difference(ids, got)
+    return at, say(
+        "the tokens part at token {at}, before {text!r}: {wanted} was trained, {got} is given.",
+        at=at,
+        text=text[starts[at] : starts[at] + 20] if at < len(starts) else "",
+        wanted=ids[at] if at < len(ids) else say("the end"),
+        got=got[at] if at < len(got) else say("the end"),
+    )
+
+
+def _first_difference(one: Sequence[Any], other: Sequence[Any]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -1,0 +1,104 @@
+"""``loraforge golden``: whether a running server gives the model the prompts that were trained."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from loraforge import RunError, speaker
+
+from .golden import NAME, check_golden
+
+say = speaker(__name__)
+
+_SECONDS = 30
+
+
+@click.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("url", metavar="URL")
+@click.option("--model", help="The name under which the server knows the adapter; vLLM wants it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
+@click.pass_context
+def golden(ctx: click.Context, folder: Path, url: str, model: str | None, as_json: bool) -> None:
+    """Ask a running server (vLLM, llama-server) what it makes of a run's golden prompts, and compare. Exit code 1 if it differs.
+
+    RUN is a run, an adapter folder or an export; URL is where the server listens, such as http://127.0.0.1:8000. Nothing is generated.
+    """
+    file = next((f for f in (folder / "adapter" / NAME, folder / NAME) if f.is_file()), None)
+    if file is None:
+        raise RunError(say("{folder} has no {name}; adapters that this version trains have one.", folder=folder, name=NAME))
+    document = file.read_bytes()
+    kind, made = _asker(url, model)
+    partings = check_golden(document, made)
+    count = len(json.loads(document)["prompts"])
+    if as_json:
+        rows = [{"prompt": p.prompt, "token": p.token, "message": p.message} for p in partings]
+        click.echo(json.dumps({"server": kind, "prompts": count, "differences": rows}, ensure_ascii=False, indent=1))
+    elif partings:
+        for parting in partings:
+            click.echo(say("prompt {n}: {message}", n=parting.prompt + 1, message=parting.message))
+        click.echo(say("The server does not give the model what was trained. Start it with the run's chat_template.jinja."))
+    else:
+        click.echo(say("{kind} at {url} makes the same of all {n} prompts, to the last token.", kind=kind, url=url, n=count))
+    ctx.exit(1 if partings else 0)
+
+
+def _asker(url: str, model: str | None) -> tuple[str, Callable[[Mapping[str, Any]], str | Sequence[int]]]:
+    """Which server it is, and what makes tokens of one golden prompt there.
+
+    Raises:
+        RunError: if nothing answers, or something else than these two.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise RunError(say("{url} is no address of a server; it looks like http://127.0.0.1:8000.", url=url))
+    root = url.rstrip("/").removesuffix("/v1")
+    asked = {"messages": [{"role": "user", "content": "x"}]}
+    if isinstance(_post(f"{root}/apply-template", asked, missing=True).get("prompt"), str):
+
+        def llama(prompt: Mapping[str, Any]) -> str | Sequence[int]:
+            text = str(_post(f"{root}/apply-template", {"messages": prompt["messages"]})["prompt"])
+            if text != prompt["text"]:
+                return text  # where the text parts says more than where the tokens do
+            return _tokens(_post(f"{root}/tokenize", {"content": text, "add_special": False, "parse_special": True}))
+
+        return "llama-server", llama
+
+    def vllm(prompt: Mapping[str, Any]) -> Sequence[int]:
+        wanted = {"messages": prompt["messages"], "add_generation_prompt": True, **({"model": model} if model else {})}
+        return _tokens(_post(f"{root}/tokenize", wanted))
+
+    return "vLLM", vllm
+
+
+def _tokens(answer: Mapping[str, Any]) -> list[int]:
+    tokens = answer.get("tokens")
+    if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
+        raise RunError(say("the server's answer holds no token numbers: {answer}", answer=json.dumps(answer)[:200]))
+    return tokens
+
+
+def _post(url: str, value: Mapping[str, Any], *, missing: bool = False) -> dict[str, Any]:
+    """The JSON object that ``url`` answers; empty if there is no such address and ``missing`` allows that."""
+    request = urllib.request.Request(url, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    # No proxy: what is meant is the server that was named, usually on this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=_SECONDS) as response:
+            answer = json.loads(response.read(16_000_000))
+    except urllib.error.HTTPError as error:
+        if missing and error.code in (404, 405, 501):
+            return {}
+        said = error.read(300).decode("utf-8", "replace").strip()
+        raise RunError(say("{url} answers {code}: {text}", url=url, code=error.code, text=said)) from None
+    except (OSError, ValueError) as error:
+        raise RunError(say("{url} does not answer as a server of models does: {error}.", url=url, error=error)) from None
+    return answer if isinstance(answer, dict) else {}

@@ -1,0 +1,91 @@
+"""``loraforge golden`` against servers of this machine that render with transformers, rightly and wrongly."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+
+@contextlib.contextmanager
+def serving(answers):
+    """A server on a free port of the loopback; ``answers``: path -> function of the request."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            made = answers.get(self.path)
+            body = json.dumps(made(asked) if made else {"error": "no such path"}).encode()
+            self.send_response(200 if made else 404)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+
+
+@pytest.fixture
+def run(project, train):
+    return train(project(epochs=1)).run
+
+
+@pytest.fixture
+def tokenizer(run):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(run.exports / "peft")
+
+
+def rendered(tokenizer, asked, **more) -> str:
+    return tokenizer.apply_chat_template(asked["messages"], tokenize=False, add_generation_prompt=True, **more)
+
+
+@pytest.mark.parametrize("kind", ["vLLM", "llama-server"])
+def test_a_server_with_the_trained_template_agrees(kind, run, tokenizer, command):
+    seen = []
+
+    def tokenize(asked):
+        seen.append(asked)
+        text = rendered(tokenizer, asked) if kind == "vLLM" else asked["content"]
+        return {"tokens": tokenizer(text, add_special_tokens=False).input_ids}
+
+    answers = {"/tokenize": tokenize}
+    if kind == "llama-server":
+        answers["/apply-template"] = lambda asked: {"prompt": rendered(tokenizer, asked)}
+    with serving(answers) as url:
+        for folder in (run.path, run.exports / "peft"):
+            code, out, err = command("golden", folder, f"{url}/v1", "--model", "mine")
+            assert code == 0 and kind in out and "to the last token" in out, err
+    assert kind != "vLLM" or all(asked["model"] == "mine" and asked["add_generation_prompt"] for asked in seen)
+
+
+def test_another_template_or_a_second_beginning_is_found(run, tokenizer, command):
+    other = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    with serving({"/apply-template": lambda asked: {"prompt": rendered(tokenizer, asked, chat_template=other)}}) as url:
+        code, out, _ = command("golden", run.path, url)
+        assert code == 1 and "the text parts at character 0" in out and "chat_template.jinja" in out
+    twice = {"/tokenize": lambda asked: {"tokens": [7, *tokenizer(rendered(tokenizer, asked), add_special_tokens=False).input_ids]}}
+    with serving(twice) as url:
+        code, out, _ = command("golden", run.path, url, "--json")
+        found = json.loads(out)
+        assert code == 1 and len(found["differences"]) == found["prompts"] > 0 and "added twice" in found["differences"][0]["message"]
+
+
+def test_what_is_no_server_is_explained(run, command, tmp_path):
+    assert "is no address of a server" in command("golden", run.path, "file:///etc/passwd")[2]
+    assert "does not answer" in command("golden", run.path, "http://127.0.0.1:9")[2]
+    with serving({"/tokenize": lambda asked: {"hello": 1}}) as url:
+        assert "holds no token numbers" in command("golden", run.path, url)[2]
+    with serving({}) as url:
+        assert "answers 404" in command("golden", run.path, url)[2]
+    assert "has no golden_prompts.json" in command("golden", tmp_path, "http://127.0.0.1:9")[2]

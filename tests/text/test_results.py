@@ -1,0 +1,265 @@
+"""After training: the chosen step, early stopping, the comparison, promote, continued runs, learning rate applied once."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from loraforge import evaluation, rundir
+from loraforge.opened import open_run
+
+
+def tensors(folder):
+    return safetensors.torch.load_file(folder / "adapter_model.safetensors")
+
+
+def same(one, other) -> bool:
+    a, b = tensors(one), tensors(other)
+    return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def apart(project, monkeypatch):
+    """A run whose held-out loss is lowest after step 9: what is tested is what follows from that."""
+    from loraforge.events import Evaluated
+    from loraforge.loop import Loop
+
+    def evaluate(self, step):
+        loss = 5 + abs(step - 9) / 10
+        self.measured.append((step, loss))
+        self.tell(Evaluated(step, loss, len(self.heldout)))
+
+    monkeypatch.setattr(Loop, "evaluate", evaluate)
+    return lambda **settings: project(**{"epochs": 9, "save_steps": 3, "learning_rate": 0.02, **settings})
+
+
+# --- the chosen step ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_adapter_is_that_of_the_best_checkpoint(apart, train, tmp_path):
+    outcome = train(apart(save_total_limit=2))
+    manifest = outcome.run.manifest()
+    best = manifest["metrics"]["best_step"]
+    last = manifest["facts"]["steps"]
+    assert best == 9 < last
+    assert manifest["chosen"] == {"step": best, "by": "held-out loss", "held_out_loss": manifest["metrics"]["best_held_out_loss"]}
+    assert manifest["metrics"]["held_out_loss"] < manifest["metrics"]["last_held_out_loss"]
+    assert same(outcome.run.adapter, outcome.run.checkpoint(best) / "adapter")  # kept, although newer ones pushed it out
+    assert not same(outcome.run.adapter, outcome.run.checkpoint(last) / "adapter")
+    assert same(outcome.exports["peft"], outcome.run.adapter)
+    final = train(apart(adapter_from="last", output_dir=str(tmp_path / "last")))
+    assert final.run.manifest()["chosen"]["by"] == "last step"
+    assert same(final.run.adapter, final.run.checkpoint(last) / "adapter")
+
+
+def test_patience_stops_the_run_and_a_resumed_one_alike(apart, train, tmp_path, monkeypatch):
+    outcome = train(apart(patience=2))
+    events = [json.loads(line) for line in outcome.run.log_file.read_text(encoding="utf-8").splitlines()]
+    stop = next(e for e in events if e["event"] == "StoppedEarly")
+    best, steps = outcome.metrics["best_step"], outcome.run.manifest()["facts"]["steps"]
+    assert stop["best_step"] == best and stop["step"] == best + 2 * 3 < steps
+    assert max(e["step"] for e in events if e["event"] == "StepFinished") == stop["step"]
+
+    saved = []
+    keep = rundir.save_state
+
+    def break_after_two(folder, state, position):
+        keep(folder, state, position)
+        saved.append(folder)
+        if len(saved) == 2:
+            monkeypatch.setattr(rundir, "save_state", keep)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(rundir, "save_state", break_after_two)
+    config = apart(patience=2, output_dir=str(tmp_path / "broken"))
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    resumed = train(config, resume=True)
+    assert same(resumed.run.adapter, outcome.run.adapter) and resumed.metrics["best_step"] == best
+
+
+def test_promote_takes_another_checkpoint_and_writes_the_exports_again(apart, train, command):
+    run = train(apart(save_total_limit=20)).run
+    code, out, err = command("promote", run.path, 3)
+    assert code == 0 and "now comes from step 3" in out, err
+    assert same(run.adapter, run.checkpoint(3) / "adapter") and same(run.exports / "peft", run.adapter)
+    manifest = run.manifest()
+    assert manifest["chosen"]["step"] == 3 and manifest["chosen"]["by"] == "promote"
+    assert manifest["chosen"]["held_out_loss"] == manifest["metrics"]["held_out_loss"]
+    assert command("verify", run.path)[0] == 0
+    code, _, err = command("promote", run.path, 4)
+    assert code == 2 and "no checkpoint of step 4. There are: 3, 6" in err
+    weights = run.checkpoint(6) / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    before = (run.adapter / "adapter_model.safetensors").read_bytes()
+    code, _, err = command("promote", run.path, 6)
+    assert code == 2 and "altered since it was sealed: checkpoints/step-000006/adapter/adapter_model.safetensors" in err
+    assert (run.adapter / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_an_altered_adapter_is_not_exported_under_a_fresh_seal(apart, train, command):
+    run = train(apart()).run
+    assert command("export", run.path, "--to", "merged")[0] == 0 and command("verify", run.path)[0] == 0
+    weights = run.adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    code, _, err = command("export", run.path, "--to", "peft")
+    assert code == 2 and "altered since it was sealed: adapter/adapter_model.safetensors" in err
+
+
+def test_runs_compares_the_checkpoints_of_one_run(apart, train, command):
+    run = train(apart(save_total_limit=2)).run
+    code, out, _ = command("runs", run.path)
+    assert code == 0 and "the run's adapter" in out and "lowest" in out and "deleted" in out and (run.path / "checkpoints.png").is_file()
+    rows = json.loads(command("runs", run.path, "--json")[1])["checkpoints"]
+    assert [row["step"] for row in rows] == list(range(3, run.manifest()["facts"]["steps"] + 1, 3))
+    assert sum(row["kept"] for row in rows) == 3 and sum(row["chosen"] for row in rows) == 1
+    assert min(rows, key=lambda row: row["held_out_loss"])["chosen"]
+    listed = json.loads(command("runs", run.path.parent, "--json")[1])
+    assert listed[0]["step"] == run.manifest()["chosen"]["step"]
+
+
+# --- the comparison ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, base):
+    """One run with its comparison, which takes seconds; the tests only look at it."""
+    from tiny import write_config, write_rows
+
+    from loraforge import pipeline
+    from loraforge.plugins import PluginHost
+
+    folder = tmp_path_factory.mktemp("compared")
+    write_rows(folder / "data" / "metadata.csv", 15)
+    settings = {"train_data_dir": str(folder / "data"), "base_model": str(base), "output_dir": str(folder / "out"), "lora_rank": 4}
+    config = write_config(folder / "config.yaml", **settings, learning_rate=0.03, epochs=8, save_steps=0)
+    host = PluginHost(blocked=())
+    return pipeline.run(pipeline.plan(host, "text", config), host)
+
+
+@pytest.mark.xdist_group("compared")
+def test_base_and_adapter_are_compared_at_the_end_of_training(compared):
+    result = json.loads((compared.run.path / "eval.json").read_text(encoding="utf-8"))
+    loss = next(c for c in result["comparisons"] if c["measure"] == "loss")
+    assert loss["rows"] == result["examples"] == len(result["rows"]) and loss["adapter"] < loss["base"]
+    assert result["sentence"] and result["quiz"]["rows"] == 60 and result["memorisation"]["learned_asked"] > 0
+    manifest = compared.run.manifest()
+    assert manifest["evaluation"]["sentence"] == result["sentence"] and "rows" not in manifest["evaluation"]
+    card = (compared.run.path / "model-card.md").read_text(encoding="utf-8")
+    assert result["sentence"][0].split(".")[0] in card.replace("\\", "")
+
+
+@pytest.mark.xdist_group("compared")
+def test_the_losses_are_those_of_the_training_loop(compared):
+    """One row at a time, on the base without and with the mounted adapter, against the loop's own held-out loss."""
+    result = json.loads((compared.run.path / "eval.json").read_text(encoding="utf-8"))
+    before, after = compared.metrics["held_out_loss_base"], compared.metrics["held_out_loss"]
+    # The loop weighs by tokens, the comparison by rows; these rows are about equally long.
+    assert abs(result["losses"]["base"] - before) < 0.02 and abs(result["losses"]["adapter"] - after) < 0.05
+
+
+@pytest.mark.parametrize("variant", ["rslora", "dora", "pissa"])
+def test_every_variant_is_measured_as_it_was_trained(variant, project, train, host):
+    outcome = train(project(lora_variant=variant, learning_rate=0.02, epochs=4, batch_size=1, lora_dropout=0.0))
+    result = evaluation.evaluate(host, open_run(host, outcome.run.path), None, lambda done, total: None)
+    assert abs(result["losses"]["base"] - outcome.metrics["held_out_loss_base"]) < 0.02
+    assert abs(result["losses"]["adapter"] - outcome.metrics["held_out_loss"]) < 0.02
+
+
+@pytest.mark.xdist_group("compared")
+def test_eval_writes_a_blind_sheet_and_grades_it(compared, command, tmp_path):
+    import openpyxl
+
+    sheet = tmp_path / "review.xlsx"
+    code, _, err = command("eval", compared.run.path, "--sheet", sheet)
+    assert code == 0 and "questions to judge" in err, err
+    book = openpyxl.load_workbook(sheet)
+    head = next(r for r in book.active.iter_rows() if any(c.value == "Question" for c in r))
+    columns = {c.value: c.column for c in head}
+    for row in range(head[0].row + 1, book.active.max_row + 1):
+        if book.active.cell(row, columns["Question"]).value:
+            for column in ("A factually accurate?", "B factually accurate?"):
+                book.active.cell(row, columns[column]).value = "no"
+    book.save(sheet)
+    code, out, err = command("eval", compared.run.path, "--grade", sheet)
+    assert code == 0 and "no evidence" in out.lower(), err
+    assert command("verify", compared.run.path)[0] == 0  # the key file is no alteration
+    code, _, err = command("eval", compared.run.path, "--sheet", sheet)
+    assert code == 2 and "exists already" in err
+    assert "exclude each other" in command("eval", compared.run.path, "--sheet", tmp_path / "b.xlsx", "--grade", sheet)[2]
+
+
+@pytest.mark.xdist_group("compared")
+def test_golden_prompts_travel_with_adapter_and_export(compared, host):
+    opened = open_run(host, compared.run.path)
+    for folder in (compared.run.adapter, compared.exports["peft"]):
+        document = json.loads((folder / "golden_prompts.json").read_text(encoding="utf-8"))
+        for prompt in document["prompts"]:
+            assert prompt["text"] == opened.prompt(prompt["question"]) and prompt["ids"]
+    held = {row["sha256"] for row in compared.run.manifest()["data"]["rows"] if row["split"] == "held-out"}
+    assert {prompt["row_sha256"] for prompt in document["prompts"]} <= held
+
+
+def test_interrupting_the_comparison_keeps_the_run(project, train, monkeypatch):
+    monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    outcome = train(project(eval_answers=True))
+    assert outcome.run.manifest()["status"] == "finished" and outcome.result is None and outcome.exports["peft"].is_dir()
+
+
+# --- one run after another ---------------------------------------------------------------------------------------------------
+
+
+def test_a_continued_run_keeps_sides_records_its_lineage_and_looks_back(project, train, tmp_path, command):
+    from tiny import write_rows
+
+    write_rows(tmp_path / "data" / "metadata.csv", 30)
+    first = train(project("one.yaml", eval_answers=True)).run
+    file = tmp_path / "new" / "metadata.csv"
+    write_rows(file, 40)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    changed = [line.replace("答案", "新答案") for line in lines[1:9]]  # the law changed: the same questions, other answers
+    file.write_text("\n".join([lines[0], *changed, *lines[31:]]) + "\n", encoding="utf-8")
+    second = train(
+        project("two.yaml", train_data_dir=str(file.parent), output_dir=str(tmp_path / "two"), init_from_adapter=str(first.path),
+                eval_answers=True)
+    ).run  # fmt: skip
+    before, after = first.manifest(), second.manifest()
+    sides = {row["asks"]: row["split"] for row in before["data"]["rows"]}
+    shared = [row for row in after["data"]["rows"] if row["asks"] in sides]
+    assert len(shared) == 8 and all(row["split"] in (sides[row["asks"]], "set aside") for row in shared)
+    (parent,) = after["lineage"]
+    assert parent["run"] == str(first.path) and parent["seal"] == (first.path / "manifest.sha256").read_text().split()[0]
+    earlier = json.loads((second.path / "eval.json").read_text(encoding="utf-8"))["earlier"]
+    held = [row for row in before["data"]["rows"] if row["split"] == "held-out"]
+    new = {row["sha256"] for row in after["data"]["rows"]}
+    assert earlier["examples"] == len([row for row in held if row["sha256"] not in new]) > 0
+    third = train(project("three.yaml", output_dir=str(tmp_path / "three"), init_from_adapter=str(second.path))).run
+    assert [p["run"] for p in third.manifest()["lineage"]] == [str(second.path), str(first.path)]
+    listed = {row["run"]: row for row in json.loads(command("runs", tmp_path, "--json")[1])}
+    assert listed[str(second.path)]["continues"] == str(first.path)
+
+
+def test_advice_on_the_rate_is_applied_once_and_the_better_run_is_kept(project, train, tmp_path, monkeypatch):
+    from loraforge import diagnosis
+
+    def advise(history):
+        return [diagnosis.Diagnosis("too_slow", "It falls too slowly.", "evidence", None, 0.05)]
+
+    monkeypatch.setattr(diagnosis, "diagnose", advise)
+    monkeypatch.setattr(diagnosis, "advised_rate", lambda diagnoses, history: 0.05)
+    shown = train(project(learning_rate=0.0001))
+    assert shown.advised_rate == 0.05 and shown.run.manifest()["advice"] is None
+    outcome = train(project(learning_rate=0.0001, lr_advice="apply", output_dir=str(tmp_path / "two")))
+    manifest = outcome.run.manifest()
+    assert manifest["config"]["learning_rate"] == 0.05 and manifest["advice"]["from"] == 0.0001 and outcome.exports["peft"].is_dir()
+    first = next(p for p in tmp_path.iterdir() if p.name.startswith("two."))
+    assert manifest["advice"]["first"] == str(first) and rundir.RunDir(first).manifest()["config"]["learning_rate"] == 0.0001
+
+    monkeypatch.setattr(diagnosis, "advised_rate", lambda diagnoses, history: 1e-8)  # so small that its probes are, too
+    outcome = train(project(learning_rate=0.02, lr_advice="apply", output_dir=str(tmp_path / "three")))
+    manifest = outcome.run.manifest()
+    assert manifest["config"]["learning_rate"] == 0.02 and manifest["advice"]["taken"] == "first" and outcome.exports["peft"].is_dir()
+    assert outcome.seal and len([p for p in tmp_path.iterdir() if p.name.startswith("three")]) == 2
