@@ -10,7 +10,7 @@ from loraforge import hookimpl
 if TYPE_CHECKING:
     import click
 
-    from loraforge import Exporter, Loader, ModelFamily, Task, Template
+    from loraforge import Check, Exporter, Loader, ModelFamily, Task, Template
 
 # Each import is inside its hook, so that ``loraforge --help`` stays quick.
 
@@ -42,6 +42,13 @@ def loraforge_templates() -> Iterable[Template]:
     from .captions import CaptionTemplate
 
     return [CaptionTemplate()]
+
+
+@hookimpl
+def loraforge_checks() -> Iterable[Check]:
+    from .checks import checks
+
+    return checks()
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ CONFIGS = {
     "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
 }
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-_SMALL = ("model_index.json", "*/config.json", "scheduler/*.json", "tokenizer*/*")
+SMALL = ("model_index.json", "*/config.json", "scheduler/*.json", "tokenizer*/*")
 _WEIGHTS = ("unet/*.safetensors*", "vae/*.safetensors*", "text_encoder*/*.safetensors*")
 _OTHERS = ("*onnx*", "*openvino*", "*flax*", "*non_ema*", "safety_checker/*", "*.fp16.*")
 
@@ -37,13 +37,15 @@ class Base:
         place: the folder or file; for a hub id the folder in the hub's cache.
         family: sd15, sd2, sdxl, or nothing if it is none of them.
         what: what it is, for people.
-        prediction: epsilon or v_prediction; nothing if the files do not say.
+        prediction: epsilon or v_prediction; nothing if the files do not say, as single files hardly ever do.
+        read: whether that was seen in the files; a pickle is not opened before somebody allows it, and its family is a guess.
     """
 
     place: Path
     family: str
     what: str
     prediction: str = ""
+    read: bool = True
 
 
 def is_ours(base_model: str) -> bool:
@@ -72,7 +74,7 @@ def locate(base_model: str, revision: str | None = None, *, weights: bool = Fals
     if path.exists():
         return path.absolute()
     if base_model.startswith("modelscope:") or _is_hub_id(base_model):
-        return fetch_base(base_model, revision, [*_SMALL, *(_WEIGHTS if weights else ())], _OTHERS)
+        return fetch_base(base_model, revision, [*SMALL, *(_WEIGHTS if weights else ())], _OTHERS)
     raise ModelError(
         say(
             "base_model '{base}' is neither a folder, nor a file, nor an embedded model ({embedded}), nor a hub id of the form org/name.",
@@ -93,7 +95,8 @@ def identify(base_model: str, revision: str | None = None) -> Base:
     if place.is_dir():
         return _folder(place)
     if place.suffix.lower() in PICKLES:
-        return Base(place, "sd15", say("a pickled checkpoint ({name}); which family it is shows when it is read", name=place.name))
+        what = say("a pickled checkpoint ({name}); which family it is shows when it is read", name=place.name)
+        return Base(place, "sd15", what, read=False)
     return _file(place)
 
 
@@ -146,7 +149,7 @@ def header(path: Path) -> dict[str, Any]:
             if length > 100_000_000 or length > path.stat().st_size:
                 raise ValueError(say("it has no safetensors header"))
             value = json.loads(file.read(length))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(say("{path} cannot be read as safetensors: {error}.", path=path, error=error)) from None
     if not isinstance(value, dict):
         raise ModelError(say("{path} cannot be read as safetensors: {error}.", path=path, error="header"))
@@ -155,21 +158,90 @@ def header(path: Path) -> dict[str, Any]:
 
 def _file(place: Path) -> Base:
     found = header(place)
-    names = set(found)
-    if any(".lora_" in name or name.startswith("lora_") for name in names):
+    found.pop("__metadata__", None)
+    shapes = {name: entry.get("shape", ()) if isinstance(entry, dict) else () for name, entry in found.items()}
+    return of_tensors(place, shapes)
+
+
+def of_tensors(place: Path, shapes: Mapping[str, Sequence[int]]) -> Base:
+    """What a single file holds, by the names and shapes of its tensors."""
+    if any(".lora_" in name or name.startswith("lora_") for name in shapes):
         return Base(place, "", say("{path} is a LoRA, not a base model", path=place))
-    if not any(name.startswith("model.diffusion_model.") for name in names):
+    if not any(name.startswith("model.diffusion_model.") for name in shapes):
         return Base(place, "", say("{path} holds no checkpoint of Stable Diffusion (no model.diffusion_model)", path=place))
-    first = found.get("model.diffusion_model.input_blocks.0.0.weight", {}).get("shape", [0, 4])
-    if first[1] != 4:
+    first = shapes.get("model.diffusion_model.input_blocks.0.0.weight", ())
+    if len(first) == 4 and first[1] != 4:
         return Base(place, "", say("{path} is an inpainting or depth model ({n} input channels)", path=place, n=first[1]))
-    prediction = "v_prediction" if "v_pred" in names else ""
-    if any(name.startswith("conditioner.embedders.1.") for name in names):
-        return Base(place, "sdxl", TITLES["sdxl"], prediction or "epsilon")
-    if any(name.startswith("conditioner.embedders.0.") for name in names):
-        return Base(place, "", say("{path} is a refiner of Stable Diffusion XL, which is not trained", path=place))
-    if any(name.startswith("cond_stage_model.model.") for name in names):
-        return Base(place, "sd2", TITLES["sd2"], prediction)
-    if any(name.startswith("cond_stage_model.transformer.") for name in names):
-        return Base(place, "sd15", TITLES["sd15"], prediction or "epsilon")
+    prediction = "v_prediction" if "v_pred" in shapes else ""
+    for start, family in (
+        ("conditioner.embedders.1.", "sdxl"),
+        ("conditioner.embedders.0.", ""),
+        ("cond_stage_model.model.", "sd2"),
+        ("cond_stage_model.transformer.", "sd15"),
+    ):
+        if any(name.startswith(start) for name in shapes):
+            if not family:
+                return Base(place, "", say("{path} is a refiner of Stable Diffusion XL, which is not trained", path=place))
+            return Base(place, family, TITLES[family], prediction)
     return Base(place, "", say("{path} is a Stable Diffusion U-Net without its text encoder", path=place))
+
+
+def config_folder(file: Path, family: str, base_config: str | None) -> Path:
+    """The diffusers folder whose configuration and tokenizers belong to a base in a single file.
+
+    Raises:
+        ModelError: if it is not on this computer and cannot be fetched, is incomplete, or is of another family.
+    """
+    source = base_config or CONFIGS[family]
+    folder = EMBEDDED.get(source) or Path(source).expanduser()
+    if not folder.is_dir():
+        if base_config and not base_config.startswith("modelscope:") and not _is_hub_id(base_config):
+            raise ModelError(say("base_config: '{value}' is neither a folder nor a hub id of the form org/name.", value=base_config))
+        try:
+            folder = fetch_base(source, None, SMALL)
+        except ModelError as error:
+            raise ModelError(
+                [
+                    say(
+                        "base_model {file} is a single file of {title}; its configuration and tokenizer come from '{source}'.",
+                        file=file,
+                        title=TITLES[family],
+                        source=source,
+                    ),
+                    *error.problems,
+                    say("base_config: FOLDER takes them from a diffusers folder of the same family on this computer."),
+                ]
+            ) from None
+    found = identify(str(folder))
+    if found.family != family:
+        raise ModelError(
+            say(
+                "base_config: {file} is {title} and needs a folder of the same family, but this is {found}.",
+                file=file,
+                title=TITLES[family],
+                found=found.what,
+            )
+        )
+    missing = lacking(folder, family)
+    if missing:
+        raise ModelError(say("base_config {folder} lacks {names}.", folder=folder, names=", ".join(missing)))
+    return folder.absolute()
+
+
+def lacking(folder: Path, family: str) -> list[str]:
+    """The parts of a diffusers folder that are not there."""
+    encoders = ["text_encoder", "text_encoder_2"] if family == "sdxl" else ["text_encoder"]
+    files = {name: "config.json" for name in ("unet", "vae", *encoders)} | {"scheduler": "scheduler_config.json"}
+    gone = [name for name, file in files.items() if not (folder / name / file).is_file()]
+    tokenizers = [name.replace("text_encoder", "tokenizer") for name in encoders]
+    return [*gone, *(name for name in tokenizers if not (folder / name).is_dir())]
+
+
+def unet_config(base_model: str, revision: str | None, family: str, base_config: str | None) -> Mapping[str, Any]:
+    """The U-Net's configuration, wherever it stands.
+
+    Raises:
+        ModelError: if it cannot be found.
+    """
+    place = locate(base_model, revision)
+    return _json((place if place.is_dir() else config_folder(place, family, base_config)) / "unet" / "config.json")

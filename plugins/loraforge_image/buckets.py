@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from loraforge import DataError, Examination, RunConfig, speaker
+from loraforge import Examination, RunConfig, speaker
 
-from .pictures import read_picture
+from .glances import glances
 from .task import ImageKeys
 
 say = speaker(__name__)
@@ -73,14 +71,7 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
     """
     shapes = buckets(keys.resolution, keys.bucket_step, keys.bucket_max_ratio)
 
-    def look(record: Any) -> tuple[str, tuple[int, int]]:
-        try:
-            return "", read_picture(Path(record.path)).size
-        except DataError as error:
-            return str(error), (0, 0)
-
-    with ThreadPoolExecutor(4) as pool:
-        seen = list(pool.map(look, [record for record, _ in rows]))
+    seen = [(one.problem, (one.width, one.height)) for one in glances([record.path for record, _ in rows])]
     problems: dict[int, str] = {}
     counts: Counter[Bucket] = Counter()
     enlarged = shown = 0

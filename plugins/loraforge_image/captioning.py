@@ -11,14 +11,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from loraforge import ModelError, fetch_base, speaker
+import click
 
-from .loaders import _COLUMNS, _KOHYA, _METADATA, _decoded, _is_file, _rows
+from loraforge import REVIEW_COLUMNS, ModelError, fetch_base, speaker
+
+from .loaders import COLUMNS, KOHYA, METADATA, NO, decoded_together, is_file, metadata_rows
 from .looking import Finding, Look
 from .pictures import read_picture
+from .reviews import review_columns
 
 say = speaker(__name__)
 
+_PLACEHOLDERS = ("trigger", "caption", "folder", "name")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 # What Florence-2 must be asked for; the others describe without being asked.
 _TASKS = {"florence2": "<DETAILED_CAPTION>"}
@@ -27,34 +32,37 @@ _TASKS = {"florence2": "<DETAILED_CAPTION>"}
 def describe(
     folder: Path,
     looks: Sequence[Look],
-    bare: Callable[[Look], str],
+    template: str,
+    trigger: str,
     captioner: str | None,
     progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]],
 ) -> list[str]:
-    """Gives every look its caption: of the metadata, of a file beside it, of kohya's folder name, of the captioner.
+    """Gives every look its caption, of the metadata, of a file beside it, of kohya's folder name, or of the captioner; and its text.
 
     Args:
-        bare: the text of a picture without a caption; where an earlier call wrote it, there is still none.
+        template: makes the text of the caption. Where an earlier call wrote what it makes of none, there is still none.
         progress: makes a bar from what is done and how often; entered, it gives the function that moves it on by one.
 
     Returns:
-        Rows of the metadata that name no picture.
+        Rows of the metadata that name no picture, and captions whose encoding had to be guessed.
 
     Raises:
         DataError: if the metadata cannot be read.
         ModelError: if the captioner cannot be used.
     """
-    rows, bad = _earlier(folder)
+    rows, notes = _earlier(folder)
+    beside = _beside(looks, notes)
     for seen in looks:
         row = rows.get(seen.path.resolve(), {})
         _kohya(seen, folder)
-        seen.caption = " ".join(row.get("text", "").split()) or _beside(seen) or seen.caption
-        if seen.caption == bare(seen):
+        seen.caption = " ".join(row.get("text", "").split()) or beside.get(seen.path, "") or seen.caption
+        if seen.caption == _bare(template, trigger, seen):
             seen.caption = ""
         if re.fullmatch("[0-9]{1,4}", row.get("repeats", "").strip()):
             seen.repeats = int(row["repeats"])
+        seen.review = {name: row[name] for name in REVIEW_COLUMNS if row.get(name)}
         # With a reason beside it, it was our own proposal, which is made anew.
-        if row.get("keep", "").strip().lower() in ("no", "n", "false", "0", "否", "不") and not row.get("why", "").strip():
+        if row.get("keep", "").strip().lower() in NO and not row.get("why", "").strip():
             seen.findings.append(Finding("left_out", say("the earlier metadata leaves it out"), drops=True))
     if captioner:
         wanted = [seen.path for seen in looks if seen.keep and not seen.caption]
@@ -63,27 +71,31 @@ def describe(
         for seen in looks:
             seen.caption = captions.get(seen.path, seen.caption)
     for seen in looks:
-        if not seen.caption and seen.width and not any(f.kind == "caption_unreadable" for f in seen.findings):
+        seen.text = _fill(template, trigger, seen)
+        if not seen.caption and seen.keep and not any(f.kind == "caption_unreadable" for f in seen.findings):
             seen.findings.append(Finding("no_caption", say("no caption")))
-    return bad
+    return notes
 
 
 def _earlier(folder: Path) -> tuple[dict[Path, dict[str, str]], list[str]]:
-    """The rows of the metadata that is there already: text, keep, why and repeats by the file's real path; and its bad rows.
+    """The rows of the metadata that is there already, by the file's real path: text, keep, why, repeats, review; and its bad rows.
 
     Raises:
         DataError: if there is one that cannot be read.
     """
-    file = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
+    file = next((folder / name for name in METADATA if (folder / name).is_file()), None)
     if file is None:
         return {}, []
     bad: list[str] = []
     rows = {}
-    columns = {**_COLUMNS, "why": ("why",)}
-    for where, row in _rows(file, bad):
+    columns = {**COLUMNS, "why": ("why",)}
+    table = list(metadata_rows(file, bad, bad.append))
+    reviewed = review_columns(file.name, [row for _, row in table], lambda text: None)
+    columns |= {name: (column,) for name, column in reviewed.items()}
+    for where, row in table:
         values = {key: str(next((row[n] for n in names if row.get(n) not in (None, "")), "")) for key, names in columns.items()}
         path = folder / values["file"].replace("\\", "/")
-        if values["file"] and len(values["file"]) < 1000 and _is_file(path):
+        if values["file"] and len(values["file"]) < 1000 and is_file(path):
             rows[path.resolve()] = values
         else:
             bad.append(say("{where}: there is no file {name}.", where=where, name=values["file"] or "''"))
@@ -92,26 +104,80 @@ def _earlier(folder: Path) -> tuple[dict[Path, dict[str, str]], list[str]]:
 
 def _kohya(seen: Look, folder: Path) -> None:
     """Repeats and caption of a folder like ``10_a cat``: with a metadata.csv the loader reads folder names no more."""
-    match = _KOHYA.match(seen.path.parent.name) if seen.path.parent != folder else None
+    match = KOHYA.match(seen.path.parent.name) if seen.path.parent != folder else None
     if match:
         seen.repeats = max(1, int(match[1]))
         seen.caption = match[2].replace("_", " ").strip()
 
 
-def _beside(seen: Look) -> str:
-    file = next((p for ending in (".txt", ".caption") if (p := seen.path.with_suffix(ending)).is_file()), None)
-    if file is None:
-        return ""
-    try:
-        text = _decoded(file.read_bytes())
-        reason = say("it is neither UTF-8 nor GB18030 text; save it as UTF-8")
-    except OSError as error:
-        text, reason = None, str(error.strerror)
-    if text is None:
-        message = say("the caption file {file} cannot be read: {reason}", file=file.name, reason=reason)
-        seen.findings.append(Finding("caption_unreadable", message))
-        return ""
-    return " ".join(text.split())
+def _beside(looks: Sequence[Look], notes: list[str]) -> dict[Path, str]:
+    """The text in the files beside the pictures, by picture; decoded as the loader does it."""
+    files = [(seen, next((f for e in (".txt", ".caption") if is_file(f := seen.path.with_suffix(e))), None)) for seen in looks]
+    found = [(seen, file) for seen, file in files if file is not None]
+    read: dict[Path, bytes] = {}
+    problems: dict[Path, str] = {}
+    for seen, file in found:
+        try:
+            read[seen.path] = file.read_bytes()
+        except OSError as error:
+            problems[seen.path] = error.strerror or str(error)
+    texts, said = decoded_together(read)
+    notes += said
+    for seen, file in found:
+        if texts.get(seen.path) is None:
+            reason = problems.get(seen.path) or say("it is no text; save it as UTF-8")
+            message = say("the caption file {file} cannot be read: {reason}", file=file.name, reason=reason)
+            seen.findings.append(Finding("caption_unreadable", message))
+    return {path: " ".join(text.split()) for path, text in texts.items() if text is not None}
+
+
+# --- the template ---------------------------------------------------------------------------------------------------------------
+
+
+def checked_template(template: str | None, trigger: str) -> str:
+    """The template that is used.
+
+    Raises:
+        click.UsageError: if it names what there is not, or has no place for the trigger word.
+    """
+    if template is None:
+        return "{trigger}, {caption}" if trigger else "{caption}"
+    unknown = sorted({name for name in _PLACEHOLDER.findall(template) if name not in _PLACEHOLDERS})
+    known = " ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
+    if unknown:
+        raise click.UsageError(say("--caption: there is no {name}; it may contain {known}.", name=f"{{{unknown[0]}}}", known=known))
+    if trigger and "{trigger}" not in template:
+        raise click.UsageError(say("--caption '{template}' has no {place}, so --trigger would be lost.", template=template,
+                                   place="{trigger}"))  # fmt: skip
+    if "{trigger}" in template and not trigger:
+        raise click.UsageError(say("--caption asks for {place}: give the word with --trigger.", place="{trigger}"))
+    return template
+
+
+def _values(trigger: str, seen: Look) -> dict[str, str]:
+    parent = re.sub(r"^\d+_", "", seen.path.parent.name)
+    return {"trigger": trigger, "caption": seen.caption, "folder": parent.replace("_", " "), "name": seen.path.stem}
+
+
+def _bare(template: str, trigger: str, seen: Look) -> str:
+    """What the template makes of a picture without a caption; no comma is left over."""
+    values = {**_values(trigger, seen), "caption": ""}
+    text = " ".join(_PLACEHOLDER.sub(lambda match: values[match[1]], template).split())
+    return re.sub(r"(\s*,)+\s*$|^(\s*,)+\s*", "", re.sub(r",\s*(?=,)", "", text))
+
+
+def _fill(template: str, trigger: str, seen: Look) -> str:
+    """The caption that the template makes; one that it made before stays as it is, so that calling twice is calling once."""
+    if not seen.caption:
+        return _bare(template, trigger, seen)
+    values = _values(trigger, seen)
+    pieces = _PLACEHOLDER.split(template)
+    made = "".join(
+        re.escape(piece) if i % 2 == 0 else "(.+)" if piece == "caption" else re.escape(values[piece]) for i, piece in enumerate(pieces)
+    )
+    if re.fullmatch(made, seen.caption):
+        return seen.caption
+    return " ".join(_PLACEHOLDER.sub(lambda match: values[match[1]], template).split())
 
 
 # --- the captioner --------------------------------------------------------------------------------------------------------------

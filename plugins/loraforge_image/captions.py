@@ -27,6 +27,12 @@ def shuffled(caption: str, keep: int, rng: random.Random) -> str:
     return ", ".join([*first, *rest])
 
 
+def contains(word: str, caption: str) -> bool:
+    """Whether the trigger word stands in the caption, whatever its case."""
+    edge = r"[A-Za-z0-9_]"  # Chinese words stand beside each other without a space
+    return re.search(rf"(?<!{edge}){re.escape(word)}(?!{edge})", caption, re.IGNORECASE) is not None
+
+
 def tag_counts(captions: Iterable[str]) -> dict[str, int]:
     """How often each part occurs, in lower case, as kohya's trainer counts them."""
     counts: dict[str, int] = {}
@@ -68,7 +74,6 @@ class CaptionTemplate(Template[Picture]):
         if not record.path:
             return [Span(record.caption)]
         caption = self.pattern.replace("{caption}", record.caption)
-        edge = r"[A-Za-z0-9_]"  # Chinese words stand beside each other without a space
-        if self.trigger and not record.prior and not re.search(rf"(?<!{edge}){re.escape(self.trigger)}(?!{edge})", caption, re.IGNORECASE):
+        if self.trigger and not record.prior and not contains(self.trigger, caption):
             caption = f"{self.trigger}, {caption}" if caption.strip() else self.trigger
         return [Span(caption)]

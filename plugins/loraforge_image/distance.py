@@ -1,9 +1,9 @@
-"""How far drawn pictures are from the training pictures: the Fréchet distance over colour and texture statistics."""
+"""How far drawn pictures are from the training pictures: the Fréchet distance over colour and texture statistics, with intervals."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,16 @@ from .pictures import read_picture
 if TYPE_CHECKING:
     from loraforge import OpenRun
 
+    from .adherence import Scorer
     from .task import Picture
 
 say = speaker(__name__)
 
 SAMPLES = 64
 _SIDE = 128
+# Pictures drawn, below which drawing them again says nothing; and how often they are drawn again.
+_FEWEST = 8
+_RESAMPLES = 2000
 
 
 def features(picture: Image.Image) -> Any:
@@ -61,13 +65,30 @@ def frechet(one: Any, other: Any) -> float:
     return mean + float(np.trace(first) + np.trace(second) - 2 * np.sqrt(values).sum())
 
 
+def interval(statistic: Callable[[Any], float], values: Any) -> tuple[float, float]:
+    """(lower end, upper end) of the 95 % bootstrap interval of ``statistic(values)``, by drawing the rows of ``values`` again, seeded.
+
+    A set with repetitions has fewer different pictures and so a larger Fréchet distance than the set itself: the resampled figures are
+    shifted by the median of that.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    whole = statistic(values)
+    drawn = np.array([statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(_RESAMPLES)])
+    low, high = np.quantile(drawn - np.median(drawn) + whole, (0.025, 0.975))
+    return min(float(low), whole), max(float(high), whole)
+
+
 def evaluate(
     opened: OpenRun, records: Sequence[Picture], limit: int | None, tick: Callable[[int, int], None]
 ) -> Mapping[str, Mapping[str, str]]:
-    """Draws the training captions in turn, with base and adapter at the same seeds, and measures how far each is from the pictures.
+    """Draws the training captions in turn, with base and adapter at the same seeds; measures how far each set is from the pictures, and,
+    with a ``prompt_scorer``, how well each picture follows its prompt.
 
     Raises:
         RunError: if too few pictures of the run are left to compare with.
+        ModelError: if the scorer cannot be used; before anything is drawn.
     """
     import numpy as np
 
@@ -80,17 +101,67 @@ def evaluate(
             continue
     if len(real) < 2:
         raise RunError(say("{run}: fewer than two of its pictures are left; nothing can be compared.", run=opened.run.path))
+    scorer = _scorer(opened)
     count = max(2, limit or SAMPLES)
     captions = list(dict.fromkeys("".join(span.text for span in opened.template.render(record)) for record in mine))
     prompts = [captions[number % len(captions)] for number in range(count)]
-    responder = opened.responder(opened.adapters())
-    name = next(iter(opened.adapters()))
-    figures: dict[str, str] = {}
-    for position, (side, adapter) in enumerate((("base", None), ("adapter", name))):
-        drawn = []
+    drawn: dict[str, list[Any]] = {}
+    followed: dict[str, Any] = {}
+    for side, pictures in _drawn(opened, prompts, tick):
+        drawn[side] = [features(picture) for picture in pictures]
+        if scorer is not None:
+            followed[side] = np.array(scorer.score([scorer.prepare(picture) for picture in pictures], prompts))
+    reference = np.array(real)
+    figures: dict[str, Mapping[str, str]] = {}
+    distances = {side: np.array(values) for side, values in drawn.items()}
+    figures |= _told("style distance", "nearer to your pictures", distances, lambda values: frechet(values, reference), lowest=0.0)
+    if followed:
+        figures |= _told("prompt adherence", "follows its prompts better", followed, lambda values: float(values.mean()), lower=False)
+    return {**figures, "pictures drawn": {side: str(count) for side in drawn}}
+
+
+def _scorer(opened: OpenRun) -> Scorer | None:
+    named = (opened.manifest.get("config") or {}).get("prompt_scorer")
+    if not named:
+        return None
+    from .adherence import Scorer
+
+    return Scorer(str(named))
+
+
+def _drawn(opened: OpenRun, prompts: Sequence[str], tick: Callable[[int, int], None]) -> Iterator[tuple[str, list[Image.Image]]]:
+    """The pictures of the base, then those of the adapter."""
+    adapters = opened.adapters()
+    responder = opened.responder(adapters)
+    count = len(prompts)
+    for position, (side, adapter) in enumerate((("base", None), ("adapter", next(iter(adapters))))):
+        drawn: list[Image.Image] = []
         for start in range(0, count, 8):
             answers = responder.respond(prompts[start : start + 8], adapter, seed=1000 + start)
-            drawn += [features(Image.open(io.BytesIO(answer.data))) for answer in answers if isinstance(answer, File)]
+            drawn += [Image.open(io.BytesIO(answer.data)).convert("RGB") for answer in answers if isinstance(answer, File)]
             tick(position * count + len(drawn), 2 * count)
-        figures[side] = f"{frechet(np.array(drawn), np.array(real)):.3f}"
-    return {"style distance": figures, "pictures drawn": {side: str(count) for side in figures}}
+        yield side, drawn
+
+
+def _told(
+    measure: str, question: str, values: Mapping[str, Any], statistic: Callable[[Any], float], *, lower: bool = True, lowest: float = -1.0
+) -> dict[str, dict[str, str]]:
+    """The figure of each side with its interval, and which side is better if the intervals leave no doubt.
+
+    Args:
+        lower: whether less is better.
+        lowest: what the figure cannot be below.
+    """
+    figures = {side: statistic(rows) for side, rows in values.items()}
+    if min(len(rows) for rows in values.values()) < _FEWEST:
+        return {measure: {side: f"{figure:.3f}" for side, figure in figures.items()}}
+    bounds = {side: interval(statistic, rows) for side, rows in values.items()}
+    bounds = {side: (max(low, lowest), high) for side, (low, high) in bounds.items()}
+    shown = {
+        side: say("{figure:.3f} ({low:.3f} to {high:.3f})", figure=figure, low=bounds[side][0], high=bounds[side][1])
+        for side, figure in figures.items()
+    }
+    apart = bounds["base"][1] < bounds["adapter"][0] or bounds["adapter"][1] < bounds["base"][0]
+    best = (min if lower else max)(figures, key=lambda side: figures[side])
+    verdict = say("the intervals do not overlap") if apart else say("cannot be told: the intervals overlap")
+    return {measure: shown, question: {side: verdict if side == (best if apart else "adapter") else "" for side in figures}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +13,7 @@ from loraforge import (
     Examination,
     File,
     KeySet,
+    ModelError,
     ModelFamily,
     Record,
     RunConfig,
@@ -21,9 +23,10 @@ from loraforge import (
     speaker,
 )
 
-from .bases import EMBEDDED, PICKLES, USUAL, identify, is_ours, locate
-from .parts import Parts, load_parts
-from .task import ImageKeys
+from .bases import EMBEDDED, TITLES, USUAL, config_folder, identify, is_ours, locate, unet_config
+from .names import unmatched
+from .parts import Parts, check_family, load_parts
+from .task import IMAGE, ImageKeys
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +54,8 @@ class StableDiffusion(ModelFamily):
         from .buckets import examine_pictures
 
         mine = keys[ImageKeys]
+        base = identify(config.base_model, config.revision)
+        check_family(config.base_model, base, self.name)
         problems = []
         if config.lora_variant == "pissa":
             problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora or dora for pictures."))
@@ -60,18 +65,40 @@ class StableDiffusion(ModelFamily):
             problems.append(say("bucket_step: must be a multiple of 8; got {n}.", n=mine.bucket_step))
         if mine.resolution < mine.bucket_step:
             problems.append(say("resolution: must not be smaller than bucket_step ({n}).", n=mine.bucket_step))
-        place = locate(config.base_model, config.revision)
-        if place.suffix.lower() in PICKLES and not mine.allow_pickle:
+        if not base.read and not mine.allow_pickle:
             problems.append(
                 say(
                     "base_model {file} is a pickle, which may run code when it is read. Convert it to safetensors, or set "
                     "allow_pickle: true, which reads numbers only (weights_only).",
-                    file=place,
+                    file=base.place,
                 )
             )
+        if base.place.is_file():
+            try:
+                config_folder(base.place, self.name, mine.base_config)
+            except ModelError as error:
+                problems += error.problems
         if problems:
             raise ConfigError(problems)
-        return examine_pictures(config, mine, rows)
+        examination = examine_pictures(config, mine, rows)
+        return dataclasses.replace(examination, lines=[*examination.lines, *self._left_out(config, mine)]) if rows else examination
+
+    def _left_out(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
+        """A line for the convolutions that get no LoRA although ``conv_rank`` asks for one."""
+        from .targets import strange_convolutions
+
+        if not keys.conv_rank or not keys.train_unet:
+            return ()
+        names = strange_convolutions(unet_config(config.base_model, config.revision, self.name, keys.base_config), self.name)
+        if not names:
+            return ()
+        return [
+            say(
+                "conv_rank leaves out {names}: {title} has no such layer, so no WebUI would read a LoRA on it",
+                names=", ".join(names),
+                title=TITLES[self.name],
+            )
+        ]
 
     def base_files(self, config: RunConfig) -> Sequence[Path]:
         place = locate(config.base_model, config.revision, weights=True)
@@ -97,7 +124,7 @@ class StableDiffusion(ModelFamily):
         from loraforge import lora
 
         from .diffusion import DiffusionTrainee, make_network
-        from .targets import choose
+        from .targets import choose, readable
 
         mine = keys[ImageKeys]
         parts = self._parts(config, mine.model_dump())
@@ -107,7 +134,18 @@ class StableDiffusion(ModelFamily):
                 encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         network = make_network(parts, mine.train_text_encoder).to(device)
         given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
-        modules = choose(network, config, mine)
+        modules = readable(choose(network, config, mine), self.name)
+        strange = unmatched(modules, self.name)
+        if strange and "webui" in (config.export if config.export is not None else IMAGE.exporters):
+            raise ConfigError(
+                say(
+                    "export: webui would be refused when all is trained: {base} has {n} modules that no WebUI knows ({names} ...). "
+                    "Use export: [diffusers] or [merged].",
+                    base=config.base_model,
+                    n=len(strange),
+                    names=", ".join(strange[:3]),
+                )
+            )
         rates = {"text_encoder": mine.text_encoder_lr} if mine.text_encoder_lr is not None else {}
         attached = lora.attach(network, config, given, modules=modules, rates=rates)
         place = locate(config.base_model, config.revision)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +16,7 @@ import click
 
 from loraforge import speaker
 
-from .lorafile import LoraFile, printable, read_json, read_lora
+from .lorafile import LoraFile, json_object, printable, read_json, read_lora
 from .loramodules import Module
 from .lorareaders import FORBIDDEN, READERS, Finding, findings_of, verdict_of
 
@@ -34,8 +36,7 @@ _FACTS = {
     "seed": ("ss_seed",),
     "date": ("modelspec.date", "ss_training_started_at"),
 }
-_BAR = 32
-_TAGS = 10
+_BAR, _TAGS = 32, 10
 
 
 @click.command()
@@ -43,10 +44,11 @@ _TAGS = 10
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 def inspect(file: Path, as_json: bool) -> None:
     """Say what a LoRA file (or adapter folder) is, how strong, and which programs take it. Nothing is written."""
-    lora = read_lora(file)
-    summary = summarise(lora)
+    summary = summarise(lora := read_lora(file))
     if as_json:
-        click.echo(json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False))
+        text = json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False)
+        # JSON lets signs through that a terminal obeys; what is not printable is written as its number.
+        click.echo("".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text))
         return
     for line in [*_identity(lora, summary), *_strength(summary), *_origin(lora, summary), *_use(summary)]:
         click.echo(line)
@@ -54,11 +56,10 @@ def inspect(file: Path, as_json: bool) -> None:
 
 def summarise(file: LoraFile) -> dict[str, Any]:
     """All figures as plain JSON values."""
-    findings = findings_of(file)
-    card = read_json(file.path.with_suffix(".json"))
+    findings, card = findings_of(file), read_json(file.path.with_suffix(".json"))
     stored = file.metadata.get("sshs_model_hash", "").strip().lower()
     return {
-        "path": _legible(str(file.path)),
+        "path": str(file.path),
         "size": file.size,
         "naming": file.naming,
         "original_unet_names": file.original,
@@ -82,6 +83,7 @@ def summarise(file: LoraFile) -> dict[str, Any]:
         "details": [_detail(m) for m in file.modules],
         "leftover": list(file.leftover),
         "nonfinite": list(file.nonfinite),
+        "unmeasured": sum(m.norm is None for m in file.modules),
         "notes": list(file.notes),
         "trigger_words": _triggers(file, card),
         "tags": _tags(file.metadata),
@@ -90,7 +92,7 @@ def summarise(file: LoraFile) -> dict[str, Any]:
         "autov2": file.sha256[:10],
         "model_hash": file.body_sha256,
         "autov3": file.body_sha256[:12],
-        "stored_model_hash": _legible(stored) or None,
+        "stored_model_hash": stored or None,
         "stored_hash_agrees": stored == file.body_sha256 if stored else None,
         "prompt": _prompt(file, card),
         "readers": {
@@ -98,11 +100,6 @@ def summarise(file: LoraFile) -> dict[str, Any]:
             for reader in READERS
         },
     }
-
-
-def _legible(text: str) -> str:
-    # A lone half of a surrogate pair cannot be printed as UTF-8.
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _plain(finding: Finding) -> dict[str, Any]:
@@ -162,15 +159,11 @@ def _triggers(file: LoraFile, card: Mapping[str, Any]) -> list[str]:
 
 def _tags(metadata: Mapping[str, str]) -> dict[str, int]:
     """The commonest tags of the training captions, over all folders."""
-    try:
-        folders = json.loads(metadata.get("ss_tag_frequency", "{}"))
-    except (ValueError, RecursionError):
-        return {}
     total: Counter[str] = Counter()
-    for tags in folders.values() if isinstance(folders, dict) else ():
+    for tags in json_object(metadata.get("ss_tag_frequency", "")).values():
         for tag, count in tags.items() if isinstance(tags, dict) else ():
-            if isinstance(count, int) and count > 0:
-                total[printable(tag.strip())] += count
+            if isinstance(count, int) and 0 < count < 10**9:
+                total[printable(tag.strip(), 60)] += count
     return dict(total.most_common(_TAGS))
 
 
@@ -179,11 +172,18 @@ def _training(file: LoraFile) -> dict[str, str]:
     for fact, keys in _FACTS.items():
         value = next((v for key in keys if (v := file.metadata.get(key, "")) not in ("", "None")), "")
         if value:
-            told[fact] = printable(value)
+            told[fact] = _moment(value) if fact == "date" else printable(value)
     base = file.config.get("base_model_name_or_path")
     if isinstance(base, str) and base:
         told.setdefault("base", printable(base))
     return told
+
+
+def _moment(value: str) -> str:
+    """A time as kohya's trainer writes it, in seconds since 1970; any other text as it is."""
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(float(value)))
+    return printable(value)
 
 
 def _prompt(file: LoraFile, card: Mapping[str, Any]) -> str | None:
@@ -191,9 +191,8 @@ def _prompt(file: LoraFile, card: Mapping[str, Any]) -> str | None:
     if file.family == "language" or file.naming == "peft" or set(file.path.stem) & FORBIDDEN:
         return None
     weight = card.get("preferred weight")
-    usable = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 < weight <= 10
-    words = ", ".join(_triggers(file, card))
-    return f"<lora:{printable(file.path.stem)}:{weight if usable else 1:g}> {words}".rstrip()
+    usable = isinstance(weight, int | float) and 0 < weight <= 10
+    return f"<lora:{printable(file.path.stem)}:{weight if usable else 1:g}> {', '.join(_triggers(file, card))}".rstrip()
 
 
 def _identity(file: LoraFile, summary: Mapping[str, Any]) -> list[str]:
@@ -211,25 +210,19 @@ def _identity(file: LoraFile, summary: Mapping[str, Any]) -> list[str]:
         "te2": say("text encoder 2"), "te3": say("text encoder 3"), "transformer": say("transformer"), "language": say("language model"),
         "other": say("other"),
     }  # fmt: skip
-    # A base with narrow layers (for tests, say) has the names of its family but not its shapes.
-    narrow = file.width is not None and file.evidence != "shapes"
+    path, size = printable(str(file.path), 1000), f"{file.size / 1e6:.2f}"
     lines = [
-        say(
-            "File:     {path} ({size} MB, {types})",
-            path=printable(str(file.path), 1000),
-            size=f"{file.size / 1e6:.2f}",
-            types=_listed(file.dtypes),
-        ),
+        say("File:     {path} ({size} MB, {types})", path=path, size=size, types=_listed(file.dtypes)),
         say("Naming:   {naming}", naming=file.naming + (" (sgm)" if file.original else "")),
         say("Family:   {family}, {evidence}", family=families[file.family], evidence=evidence[file.evidence]),
     ]
-    if narrow:
+    # A base with narrow layers (for tests, say) has the names of its family but not its shapes.
+    if file.width is not None and file.evidence != "shapes":
         lines.append(say("          its cross-attention is {width} wide, which no published base of that family is", width=file.width))
     lines += [say("warning: {text}", text=text) for text in summary["disagreements"]]
     counts = ", ".join(f"{parts[part]} {n}" for part, n in summary["parts"].items())
-    lines.append(
-        say("Modules:  {n} ({parts}); {parameters} numbers", n=summary["modules"], parts=counts, parameters=f"{file.parameters:,}")
-    )
+    numbers = f"{file.parameters:,}"
+    lines.append(say("Modules:  {n} ({parts}); {parameters} numbers", n=summary["modules"], parts=counts, parameters=numbers))
     special = {k: n for k, n in summary["kinds"].items() if k != "lora"} | {k: summary[k] for k in ("dora", "mid") if summary[k]}
     if special:
         lines.append(say("Kinds:    {kinds}", kinds=_listed(special)))
@@ -242,26 +235,25 @@ def _listed(counts: Mapping[str, int], most: int = 8) -> str:
 
 
 def _strength(summary: Mapping[str, Any]) -> list[str]:
+    spreads = {name: _listed(summary[name]) for name in ("ranks", "alphas", "scales")}
     lines = [
-        say("Rank:     {ranks}; alpha: {alphas}; scale (alpha / rank): {scales}", ranks=_listed(summary["ranks"]),
-            alphas=_listed(summary["alphas"]), scales=_listed(summary["scales"])),
+        say("Rank:     {ranks}; alpha: {alphas}; scale (alpha / rank): {scales}", **spreads),
         say("Change:   {norm} in all (Frobenius norm), by block:", norm=f"{summary['norm']:.4g}"),
-    ]  # fmt: skip
+    ]
     highest = max((b["norm"] for b in summary["blocks"].values()), default=0.0)
     width = max((len(name) for name in summary["blocks"]), default=0)
     for name, block in summary["blocks"].items():
         bar = "#" * round(_BAR * block["norm"] / highest) if highest else ""
         lines.append(f"  {name:<{width}} {block['norm']:>9.4g} {bar}".rstrip())
-    if not highest:
+    if summary["unmeasured"]:
+        text = say("the change of {n} modules could not be measured and is not in these figures.", n=summary["unmeasured"])
+        lines.append(say("note: {text}", text=text))
+    elif not highest:
         lines.append(say("warning: {text}", text=say("it changes nothing.")))
     if summary["nonfinite"]:
         first = printable(summary["nonfinite"][0])
-        lines.append(
-            say(
-                "warning: {text}",
-                text=say("{n} tensors hold NaN or infinity, the first is {name}.", n=len(summary["nonfinite"]), name=first),
-            )
-        )
+        text = say("{n} tensors hold NaN or infinity, the first is {name}.", n=len(summary["nonfinite"]), name=first)
+        lines.append(say("warning: {text}", text=text))
     if summary["dora"]:
         lines.append(say("note: {text}", text=say("of DoRA modules only the low-rank part is measured; the rest depends on the base.")))
     return [*lines, *(say("note: {text}", text=text) for text in summary["notes"])]
@@ -299,7 +291,9 @@ def _use(summary: Mapping[str, Any]) -> list[str]:
     if summary["prompt"]:
         lines.append(say("Prompt:   {prompt}", prompt=summary["prompt"]))
     lines.append(say("Readers:"))
-    for reader, judged in summary["readers"].items():
+    judgements = list(summary["readers"].items())
+    for (reader, judged), (_, following) in zip(judgements, [*judgements[1:], ("", None)], strict=True):
         lines.append(f"  {reader:<14} {verdicts[judged['verdict']]}")
-        lines += [f"    - {finding['text']}" for finding in judged["findings"]]
+        # What is found in several neighbours is said once, below the last of them.
+        lines += [f"    - {finding['text']}" for finding in judged["findings"] if judged != following]
     return lines

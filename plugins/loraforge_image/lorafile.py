@@ -6,8 +6,7 @@ import hashlib
 import json
 import math
 import re
-import struct
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,45 +14,15 @@ from typing import Any
 
 from loraforge import RunError, speaker
 
-from .loramodules import Module, block_of, claims_of, family_of, measure, naming_of, part_of
+from .loramodules import Module, block_of, claims_of, family_of, grouped, naming_of, part_of
+from .loranorms import measure
 
 say = speaker(__name__)
 
-# The bound of the safetensors library itself.
-_LONGEST_HEADER = 100_000_000
+_PICKLED = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
-# What follows a module's name -> what it is. The longest endings come first, since some end others.
-_ENDINGS = {
-    ".lora_linear_layer.down.weight": "down",
-    ".lora_linear_layer.up.weight": "up",
-    ".lora_A.default.weight": "down",
-    ".lora_B.default.weight": "up",
-    ".lora_A.weight": "down",
-    ".lora_B.weight": "up",
-    ".lora_down.weight": "down",
-    ".lora_up.weight": "up",
-    ".lora_mid.weight": "mid",
-    ".lora.down.weight": "down",
-    ".lora.up.weight": "up",
-    "_lora.down.weight": "down",
-    "_lora.up.weight": "up",
-    ".lora_embedding_A": "down",
-    ".lora_embedding_B": "up",
-    ".lora_magnitude_vector.default.weight": "dora",
-    ".lora_magnitude_vector.weight": "dora",
-    ".lora_magnitude_vector": "dora",
-    ".dora_scale": "dora",
-    ".alpha": "alpha",
-    ".scale": "scale",
-} | {
-    f".{name}": name
-    for name in (
-        *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
-        *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
-        *("diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "oft_diag"),
-    )
-}
 _SIGNS = set("*+?[](){}|\\^$")
+Entry = tuple[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -105,29 +74,30 @@ def read_lora(path: Path) -> LoraFile:
     notes: list[str] = []
     file, config = _locate(path)
     try:
-        header, metadata, quoted, length = _header(file)
-        groups, leftover = _grouped(header)
+        header, metadata, quoted, offset = _header(file)
+        groups, leftover = grouped(header)
         if not groups:
             raise RunError(_foreign(file, header))
-        config = config or _stored_config(metadata)
+        config = config or json_object(metadata.get("lora_adapter_metadata", ""))
         modules, nonfinite = _modules(file, groups, leftover, config, notes)
-        whole, body = _hashes(file, 8 + length)
+        whole, body = _hashes(file, offset)
         size = file.stat().st_size
     except OSError as error:
         raise RunError(say("{path}: cannot be read: {error}.", path=file, error=error.strerror or type(error).__name__)) from None
     claims = claims_of(metadata)
     original = any(re.match(r"lora_unet_(input|output)_blocks_|lora_unet_middle_block_", m.name) for m in modules)
-    family, evidence, width = family_of(modules, original, claims, naming_of(modules))
+    naming = naming_of(modules)
+    family, evidence, width = family_of(modules, original, claims, naming)
     return LoraFile(
         path=file,
         size=size,
-        naming=naming_of(modules),
+        naming=naming,
         original=original,
         metadata=metadata,
         config=config,
         modules=modules,
-        dtypes=Counter(str(entry["dtype"]) for entry in header.values()),
-        parameters=sum(math.prod(entry["shape"]) for entry in header.values()),
+        dtypes=Counter(kind for kind, _ in header.values()),
+        parameters=sum(math.prod(shape) for _, shape in header.values()),
         leftover=leftover,
         nonfinite=nonfinite,
         quoted=quoted,
@@ -146,8 +116,16 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         if not file.is_file() or file.stat().st_size > 4_000_000:
             return {}
-        found = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+        return json_object(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object that a stranger's text holds; empty if it holds none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -184,59 +162,35 @@ def _pickle(path: Path) -> str:
     )
 
 
-def _header(file: Path) -> tuple[dict[str, Any], dict[str, str], bool, int]:
-    """Entries by tensor, metadata, whether the JSON begins as A1111 wants it, the header's length in bytes."""
+def _header(file: Path) -> tuple[dict[str, Entry], dict[str, str], bool, int]:
+    """Type and shape by tensor, metadata, whether the JSON begins as A1111 wants it, where the tensors' bytes begin."""
     import safetensors
 
     size = file.stat().st_size
     if size == 0:
         raise RunError(say("{path}: the file is empty (0 bytes). Copy or download it again.", path=file))
     with file.open("rb") as stream:
-        start = stream.read(8)
-        if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")) and not _plausible(start, size):
-            raise RunError(_pickle(file))
-        if not _plausible(start, size):
-            raise RunError(say("{path}: not a .safetensors file, or a damaged one: its header does not fit into it.", path=file))
-        length = struct.unpack("<Q", start)[0]
-        raw = stream.read(length)
-    try:
-        header = json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError):
-        raise RunError(say("{path}: not a .safetensors file, or a damaged one: its header is not JSON.", path=file)) from None
+        start = stream.read(10)
+    # The library judges the header first, so that nothing of a stranger's is parsed here. It wants one of at most 100 MB.
     try:
         with safetensors.safe_open(str(file), framework="pt") as handle:
-            names = set(handle.keys())
+            metadata = dict(handle.metadata() or {})
+            slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118
+            header = {name: (str(found.get_dtype()), tuple(found.get_shape())) for name, found in slices.items()}
     except Exception as error:  # the library has its own error class, and raises others too
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        if start.startswith(_PICKLED):
+            raise RunError(_pickle(file)) from None
         raise RunError(
-            say("{path}: damaged or cut short ({reason}). Copy or download it again.", path=file, reason=printable(reason))
+            say(
+                "{path}: not a .safetensors file, or damaged or cut short ({reason}). Copy or download it again.",
+                path=file,
+                reason=printable(str(error) or type(error).__name__),
+            )
         ) from None
-    given = header.pop("__metadata__", None)
-    metadata = {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
-    return {name: header[name] for name in header if name in names}, metadata, raw.startswith(b'{"'), length
+    return header, metadata, start[8:] == b'{"', 8 + int.from_bytes(start[:8], "little")
 
 
-def _plausible(start: bytes, size: int) -> bool:
-    return len(start) == 8 and 2 <= struct.unpack("<Q", start)[0] <= min(_LONGEST_HEADER, size - 8)
-
-
-def _grouped(header: Mapping[str, Any]) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Tensor names by module and by what they are; and the others. Bundled embeddings are neither."""
-    groups: dict[str, dict[str, str]] = defaultdict(dict)
-    leftover = []
-    for key in sorted(header):
-        ending = next((e for e in _ENDINGS if key.endswith(e) and len(key) > len(e)), None)
-        if ending:
-            groups[key[: -len(ending)]][_ENDINGS[ending]] = key
-        elif not key.startswith("bundle_emb."):
-            leftover.append(key)
-    # An alpha or a scale alone makes no module: many other networks have tensors of that name.
-    for name in [n for n, tensors in groups.items() if set(tensors) <= {"alpha", "scale"}]:
-        leftover += groups.pop(name).values()
-    return dict(groups), leftover
-
-
-def _foreign(file: Path, header: Mapping[str, Any]) -> str:
+def _foreign(file: Path, header: Mapping[str, Entry]) -> str:
     if any(k.startswith(("model.diffusion_model.", "model.embed_tokens.", "model.layers.", "first_stage_model.")) for k in header):
         return say("{path}: a whole model, not a LoRA ({n} tensors).", path=file, n=len(header))
     if set(header) & {"emb_params", "clip_g", "clip_l"}:
@@ -251,14 +205,6 @@ def printable(text: str, longest: int = 200) -> str:
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
-def _stored_config(metadata: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        found = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _modules(
     file: Path, groups: Mapping[str, Mapping[str, str]], leftover: Sequence[str], config: Mapping[str, Any], notes: list[str]
 ) -> tuple[list[Module], list[str]]:
@@ -268,39 +214,56 @@ def _modules(
     modules, nonfinite = [], []
     with safetensors.safe_open(str(file), framework="pt") as handle:
         for name, keys in groups.items():
-            tensors = {what: handle.get_tensor(key) for what, key in keys.items()}
+            tensors = {what: _tensor(file, handle, key) for what, key in keys.items()}
             bad = [keys[what] for what, tensor in tensors.items() if not _finite(tensor)]
             nonfinite += bad
-            figures = measure(tensors, stored_alpha(config, name, notes), bool(config.get("use_rslora")))
+            figures = measure(tensors, *stored_alpha(config, name, notes))
             if bad:
                 figures["norm"] = None
             shapes = {what: tuple(t.shape) for what, t in tensors.items()}
             modules.append(Module(name=name, part=part_of(name), block=block_of(name), shapes=shapes, **figures))
-        nonfinite += [key for key in leftover if not _finite(handle.get_tensor(key))]
+        nonfinite += [key for key in leftover if not _finite(_tensor(file, handle, key))]
     return modules, sorted(nonfinite)
+
+
+def _tensor(file: Path, handle: Any, key: str) -> Any:
+    """One tensor.
+
+    Raises:
+        RunError: if its numbers are of a type that torch cannot compute with (four or six bits).
+    """
+    try:
+        tensor = handle.get_tensor(key)
+        return tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
+    except Exception as error:  # as above
+        reason = printable(str(error) or type(error).__name__)
+        raise RunError(say("{path}: the tensor {name} cannot be read ({reason}).", path=file, name=printable(key), reason=reason)) from None
 
 
 def _finite(tensor: Any) -> bool:
     import torch
 
-    # The small float types have no test of their own.
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all())
+    # What is not finite stays so in a sum, which takes a twentieth of the time that looking at each takes. In pieces, for the memory.
+    pieces = tensor.flatten().split(1 << 24) if tensor.is_floating_point() else ()
+    return all(math.isfinite(piece.sum(dtype=torch.float64)) for piece in pieces)
 
 
-def stored_alpha(config: Mapping[str, Any], name: str, notes: list[str]) -> float | None:
-    """The alpha that a PEFT config has for a module, or what diffusers stored per part; None if there is none."""
+def stored_alpha(config: Mapping[str, Any], name: str, notes: list[str]) -> tuple[float | None, bool]:
+    """What a PEFT config, or what diffusers stored per part, says of a module: its alpha (None if nothing), and whether alpha is divided
+    by the rank's root."""
     path = name.removeprefix("base_model.model.")
     part, _, rest = path.partition(".")
     prefix = f"{part}." if f"{part}.lora_alpha" in config else ""
-    patterns = config.get(f"{prefix}alpha_pattern") or {}
+    alpha, patterns = config.get(f"{prefix}lora_alpha"), config.get(f"{prefix}alpha_pattern")
     for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
         if set(pattern) & _SIGNS:
             note = say("alpha_pattern has an expression that is not judged here: {pattern}", pattern=printable(pattern))
             notes += [] if note in notes else [note]
-        elif f".{rest if prefix else path}".endswith(f".{pattern}") and isinstance(value, int | float):
-            return float(value)
-    value = config.get(f"{prefix}lora_alpha")
-    return float(value) if isinstance(value, int | float) else None
+        elif f".{rest if prefix else path}".endswith(f".{pattern}"):
+            alpha = value
+            break
+    usable = isinstance(alpha, int | float) and abs(alpha) < 1e30
+    return float(alpha) if usable and alpha is not None else None, config.get(f"{prefix}use_rslora") is True
 
 
 def _hashes(file: Path, offset: int) -> tuple[str, str]:

@@ -1,13 +1,50 @@
-"""The modules of a LoRA file: which layers of which model they change, and how strongly."""
+"""The modules of a LoRA file: which of its tensors make one, which layers of which model they change."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+# What follows a module's name -> what it is. The longest endings come first, since some end others.
+_ENDINGS = {
+    ".lora_linear_layer.down.weight": "down",
+    ".lora_linear_layer.up.weight": "up",
+    ".lora_A.default.weight": "down",
+    ".lora_B.default.weight": "up",
+    ".lora_A.weight": "down",
+    ".lora_B.weight": "up",
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    ".lora_mid.weight": "mid",
+    ".lora.down.weight": "down",
+    ".lora.up.weight": "up",
+    "_lora.down.weight": "down",
+    "_lora.up.weight": "up",
+    ".lora_embedding_A": "down",
+    ".lora_embedding_B": "up",
+    ".lora_magnitude_vector.default.weight": "dora",
+    ".lora_magnitude_vector.weight": "dora",
+    ".lora_magnitude_vector": "dora",
+    ".dora_scale": "dora",
+    ".alpha": "alpha",
+    ".scale": "scale",
+} | {
+    f".{name}": name
+    for name in (
+        *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
+        *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
+        *("diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "oft_diag"),
+    )
+}
+
+
+_INTO = re.compile(r"attn2[._](processor\.)?to_k$")
+_UNET = re.compile(
+    r"(down|up|mid)_blocks?[._]|(in|out)put_blocks[._]|middle_block[._]|"
+    r"^(lora_unet_|unet\.)(conv_(in|out|norm_out)|time_embed|add_embed|class_embed|label_emb|out_\d)"
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +78,22 @@ class Module:
     fault: str = ""
 
 
+def grouped(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Tensor names by module and by what they are; and the others. Bundled embeddings are neither."""
+    groups: dict[str, dict[str, str]] = defaultdict(dict)
+    leftover = []
+    for key in sorted(names):
+        ending = next((e for e in _ENDINGS if key.endswith(e) and len(key) > len(e)), None)
+        if ending and _ENDINGS[ending] not in groups[key[: -len(ending)]]:
+            groups[key[: -len(ending)]][_ENDINGS[ending]] = key
+        elif not key.startswith("bundle_emb."):
+            leftover.append(key)
+    # An alpha or a scale alone makes no module: many other networks have tensors of that name.
+    for name in [n for n, tensors in groups.items() if set(tensors) <= {"alpha", "scale"}]:
+        leftover += groups.pop(name).values()
+    return dict(groups), leftover
+
+
 def naming_of(modules: Sequence[Module]) -> str:
     """kohya, diffusers, peft or bare (no prefix, or that of the original model)."""
     heads = Counter(
@@ -59,31 +112,33 @@ def part_of(name: str) -> str:
         return f"te{text[1] or 1}"
     if "text_model.encoder." in name:
         return "te1"
-    if re.search(r"(double|single|joint)_blocks|^transformer\.|single_transformer_blocks", name):
+    if _UNET.search(name):
+        return "attention" if re.search(r"attn[12][._]|transformer_blocks|proj_(in|out)$", name) else "convolution"
+    if re.search(r"(double|single|joint)_blocks|^transformer\.|transformer_blocks", name):
         return "transformer"
-    if re.search(r"attn[12][._]|transformer_blocks|proj_(in|out)$", name):
-        return "attention"
-    if name.startswith(("lora_unet_", "unet.")) or re.search(r"(down|up|mid)_blocks?[._]|(in|out)put_blocks|middle_block", name):
-        return "convolution"
-    return "language" if re.search(r"(^|\.)(layers|h|blocks|lm_head|embed_tokens)(\.|$)", name) else "other"
+    # LoRAs of video and other picture models name their layers as language models do.
+    language = (
+        r"(^|\.)(layers|h|blocks|lm_head|embed_tokens)(\.|$)" if name.startswith("base_model.") else r"^(model\.)?(layers|h)\.|lm_head"
+    )
+    return "language" if re.search(language, name) else "other"
 
 
 def block_of(name: str) -> str:
     """Where a module is: "down 0", "mid", "te1 3", "layer 7", or "other"."""
     part = part_of(name)
-    layer = re.search(r"(?:layers|resblocks)[._](\d+)|(?:^|\.)(?:h|blocks|block)\.(\d+)", name)
+    layer = re.search(r"(?:layers|resblocks)[._](\d{1,3})|(?:^|\.)(?:h|blocks|block)\.(\d{1,3})", name)
     if part.startswith("te") or part == "language":
         return f"{part if part != 'language' else 'layer'} {layer[1] or layer[2]}" if layer else "other"
-    for pattern, word in ((r"down_blocks[._](\d+)", "down"), (r"up_blocks[._](\d+)", "up")):
+    for pattern, word in ((r"down_blocks[._](\d{1,3})", "down"), (r"up_blocks[._](\d{1,3})", "up")):
         found = re.search(pattern, name)
         if found:
             return f"{word} {found[1]}"
     if re.search(r"mid_block|middle_block", name):
         return "mid"
-    found = re.search(r"(in|out)put_blocks[._](\d+)", name)
+    found = re.search(r"(in|out)put_blocks[._](\d{1,3})", name)
     if found and (found[1] == "out" or found[2] != "0"):
         return f"down {(int(found[2]) - 1) // 3}" if found[1] == "in" else f"up {int(found[2]) // 3}"
-    found = re.search(r"(double|single|joint)_(?:transformer_)?blocks[._](\d+)|transformer_blocks[._](\d+)", name)
+    found = re.search(r"(double|single|joint)_(?:transformer_)?blocks[._](\d{1,3})|transformer_blocks[._](\d{1,3})", name)
     return (f"{found[1]} {found[2]}" if found[1] else f"block {found[3]}") if found else "other"
 
 
@@ -113,144 +168,41 @@ def claims_of(metadata: Mapping[str, str]) -> dict[str, str]:
 def family_of(modules: Sequence[Module], original: bool, claims: Mapping[str, str], naming: str) -> tuple[str, str, int | None]:
     """Family, evidence, width of the cross-attention."""
     names = [m.name for m in modules]
-    if any("double_blocks" in n or "single_blocks" in n or "single_transformer_blocks" in n for n in names):
-        return "flux", "names", None
-    if any("joint_blocks" in n for n in names) or any("transformer_blocks" in m.name for m in modules if m.part == "transformer"):
-        return "sd3" if any("joint_blocks" in n for n in names) else next(iter(claims.values()), "sd3"), "names", None
-    if modules and all(m.part in ("language", "other") for m in modules):
-        return ("language", "names", None) if naming in ("peft", "bare") else ("unknown", "names", None)
-    crossing = [
-        m.shapes["down"][1] for m in modules if re.search(r"attn2[._](processor\.)?to_k$", m.name) and len(m.shapes.get("down", ())) > 1
-    ]
-    width = Counter(crossing).most_common(1)[0][0] if crossing else None
+    parts = {m.part for m in modules}
+    claimed = Counter(claims.values()).most_common(1)[0][0] if claims else None
+    if "transformer" in parts:
+        family = _transformer(modules)
+        return (
+            (family, "names", None) if family else (claimed, "metadata", None) if claimed in ("flux", "sd3") else ("unknown", "names", None)
+        )
+    if parts <= {"language", "other"}:
+        return "language" if "language" in parts or naming == "peft" else "unknown", "names", None
+    width = _commonest(m.shapes["down"][1] for m in modules if _INTO.search(m.name) and len(m.shapes.get("down", ())) > 1)
     known = {768: "sd15", 1024: "sd2", 2048: "sdxl"}.get(width or 0)
     if known:
         return known, "shapes", width
-    large = any(m.part == "te2" for m in modules) or any(re.search(r"transformer_blocks[._][1-9]", n) for n in names)
-    if large:
+    if "te2" in parts or any(re.search(r"transformer_blocks[._][1-9]", n) for n in names):
         return "sdxl", "names", width
-    text = {m.shapes["down"][-1] for m in modules if m.part == "te1" and m.name.endswith("q_proj") and "down" in m.shapes}
+    text = {m.shapes["down"][-1] for m in modules if m.part == "te1" and m.name.endswith("q_proj") and m.shapes.get("down")}
     if not width and not original and text & {768, 1024} and not any(n.startswith("lora_te1_") for n in names):
         return ("sd15" if 768 in text else "sd2"), "shapes", None
-    if claims:
-        return Counter(claims.values()).most_common(1)[0][0], "metadata", width
+    if claimed:
+        return claimed, "metadata", width
     return ("sdxl" if original and not any("blocks_1_1_" in n for n in names) else "sd15"), "names", width
 
 
-def measure(tensors: Mapping[str, Any], stored: float | None, rooted: bool) -> dict[str, Any]:
-    """Kind, rank, alpha, scale and norm of one module.
-
-    Args:
-        tensors: by what they are ("down", "up", "alpha", ...).
-        stored: the alpha that the adapter's config has for it.
-        rooted: whether alpha is divided by the rank's root (PEFT's rsLoRA).
-
-    Returns:
-        Values for ``Module``. The norm is exact: ``||B A||^2`` is the sum of ``(B^T B) * (A A^T)``, without a matrix of the layer's size.
-    """
-    alpha = float(tensors["alpha"]) if "alpha" in tensors and tensors["alpha"].numel() == 1 else stored
-    figures: dict[str, Any] = {
-        "kind": _kind(tensors), "dora": "dora" in tensors, "mid": bool({"mid", "hada_t1", "lokr_t2"} & set(tensors)),
-        "rank": None, "alpha": alpha, "scale": None, "norm": None, "fault": "",
-    }  # fmt: skip
-    if not _complete(tensors, figures["kind"]):
-        return {**figures, "fault": "incomplete"}
-    rank = _rank(tensors, figures["kind"])
-    # Where nothing was factored there is no rank to divide by.
-    scale = 1.0 if alpha is None or rank is None else alpha / max(math.sqrt(rank) if rooted else rank, 1)
-    if "scale" in tensors and tensors["scale"].numel() == 1:
-        scale = float(tensors["scale"])
-    figures.update(rank=rank, scale=scale if math.isfinite(scale) else None)
-    try:
-        size = _size({name: t.double() for name, t in tensors.items()}, figures["kind"])
-    except (RuntimeError, IndexError, ValueError):  # shapes that do not belong together
-        return {**figures, "fault": "shapes"}
-    norm = abs(scale) * size if size is not None else None
-    return {**figures, "norm": norm if norm is not None and math.isfinite(norm) else None}
+def _transformer(modules: Sequence[Module]) -> str | None:
+    """flux or sd3; None for the many others that are built from the same blocks."""
+    names = " ".join(m.name for m in modules)
+    if re.search(r"img_mlp[._](fc|net)|img_mod[._](linear|1)", names):  # HunyuanVideo, Qwen-Image
+        return None
+    if re.search(r"double_blocks|single_blocks|single_transformer_blocks", names):
+        return "flux"
+    if "joint_blocks" in names:
+        return "sd3"
+    width = _commonest(m.shapes["down"][1] for m in modules if m.name.endswith("attn.to_q") and len(m.shapes.get("down", ())) > 1)
+    return "sd3" if width in (1536, 2432) else None
 
 
-def _kind(tensors: Mapping[str, Any]) -> str:
-    if any(t.startswith("hada_") for t in tensors):
-        return "loha"
-    if any(t.startswith("lokr_") for t in tensors):
-        return "lokr"
-    if any(t.startswith("oft_") for t in tensors):
-        return "oft"
-    return "full" if set(tensors) & {"diff", "diff_b", "w_norm", "b_norm"} else "lora"
-
-
-def _complete(tensors: Mapping[str, Any], kind: str) -> bool:
-    has = set(tensors)
-    if kind == "lora":
-        return {"down", "up"} <= has
-    if kind == "loha":
-        return {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"} <= has
-    if kind == "lokr":
-        return all({f"lokr_{w}"} <= has or {f"lokr_{w}_a", f"lokr_{w}_b"} <= has for w in ("w1", "w2"))
-    return True
-
-
-def _rank(tensors: Mapping[str, Any], kind: str) -> int | None:
-    """The number that alpha is divided by; None where nothing is factored."""
-    carrier = {"lora": ("down",), "loha": ("hada_w1_b",), "lokr": ("lokr_w1_b", "lokr_w2_b")}.get(kind, ())
-    found = next((tensors[name] for name in carrier if name in tensors), None)
-    return int(found.shape[0]) if found is not None and found.dim() else None
-
-
-def _size(tensors: Mapping[str, Any], kind: str) -> float | None:
-    """The Frobenius norm before scaling; None for kinds whose change depends on the base."""
-    if kind == "lora" and "mid" in tensors:
-        up, mid, down = tensors["up"].flatten(1), tensors["mid"].flatten(2), tensors["down"].flatten(1)
-        # Sum over the kernel's places of ||U M D||^2 = tr(M^T (U^T U) M (D D^T)).
-        return _root(_einsum("npk,nm,mqk,pq->", mid, up.T @ up, mid, down @ down.T))
-    if kind == "lora":
-        return _product(tensors["up"].flatten(1), tensors["down"].flatten(1))
-    if kind == "loha":
-        return _hadamard(tensors)
-    if kind == "lokr":  # the norm of a Kronecker product is the product of the norms
-        return _factor(tensors, "w1") * _factor(tensors, "w2")
-    if kind == "full":
-        return math.sqrt(sum(float(tensors[n].square().sum()) for n in ("diff", "diff_b", "w_norm", "b_norm") if n in tensors))
-    return None
-
-
-def _root(square: Any) -> float:
-    return math.sqrt(max(float(square), 0.0))
-
-
-def _einsum(equation: str, *operands: Any) -> Any:
-    import torch
-
-    return torch.einsum(equation, *operands)
-
-
-def _product(up: Any, down: Any) -> float:
-    """``||up @ down||`` for [out, r] and [r, in], by whichever way makes the smaller matrices."""
-    if up.shape[1] != down.shape[0]:
-        raise ValueError
-    if up.shape[1] ** 2 > up.shape[0] * down.shape[1]:
-        return float((up @ down).norm())
-    return _root(((up.T @ up) * (down @ down.T)).sum())
-
-
-def _hadamard(tensors: Mapping[str, Any]) -> float:
-    """LoHa: the norm of ``(w1_a w1_b) * (w2_a w2_b)``, in bands of rows."""
-    a1, b1, a2, b2 = (tensors[f"hada_{name}"] for name in ("w1_a", "w1_b", "w2_a", "w2_b"))
-    if "hada_t1" in tensors and "hada_t2" in tensors:
-        whole = [_einsum("ijkl,jr,ip->prkl", tensors[f"hada_t{n}"], b, a) for n, a, b in ((1, a1, b1), (2, a2, b2))]
-        return float((whole[0] * whole[1]).norm())
-    b1, b2 = b1.flatten(1), b2.flatten(1)
-    if a1.shape[1] != b1.shape[0] or a2.shape[1] != b2.shape[0] or a1.shape[0] != a2.shape[0] or b1.shape[1] != b2.shape[1]:
-        raise ValueError
-    band = max(1, 4_000_000 // max(1, b1.shape[1]))
-    return _root(sum(float(((a1[i : i + band] @ b1) * (a2[i : i + band] @ b2)).square().sum()) for i in range(0, a1.shape[0], band)))
-
-
-def _factor(tensors: Mapping[str, Any], name: str) -> float:
-    """The norm of one factor of a LoKr, which may itself be factored."""
-    if f"lokr_{name}" in tensors:
-        return float(tensors[f"lokr_{name}"].norm())
-    a, b = tensors[f"lokr_{name}_a"], tensors[f"lokr_{name}_b"]
-    if name == "w2" and "lokr_t2" in tensors:
-        return float(_einsum("ijkl,jr,ip->prkl", tensors["lokr_t2"], b, a).norm())
-    return _product(a.flatten(1), b.flatten(1))
+def _commonest(widths: Iterable[int]) -> int | None:
+    return next((width for width, _ in Counter(widths).most_common(1)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loraforge import speaker
 
@@ -21,7 +21,8 @@ FORBIDDEN = set(":,<>")
 _FORGE_LIMIT = 12
 _ATTENTION = re.compile(r"attn[12][._]")
 _POINTWISE = re.compile(r"(conv_shortcut|skip_connection)$")
-_PROJECTION = re.compile(r"(?<!attn1_)(?<!attn2_)proj_(in|out)$")
+_POINTWISE_SD1 = re.compile(r"(conv_shortcut|skip_connection|proj_in|proj_out)$")
+_FLAT = re.compile(r"lora_te\d?_encoder_layers_")
 _OPEN_CLIP = re.compile(r"(.+self_attn_)(q|k|v|out)_proj$")
 
 
@@ -54,12 +55,17 @@ def _unet(file: LoraFile) -> list[Module]:
     return [m for m in file.modules if m.part in ("attention", "convolution")]
 
 
+def _plain_attention(module: Module) -> bool:
+    # ComfyUI wants the older "attn1.processor.to_q".
+    return _ATTENTION.search(module.name) is not None and ".processor." not in module.name
+
+
 def _kohya_sd(file: LoraFile) -> bool:
     return file.naming == "kohya" and file.family in ("sd15", "sd2", "sdxl")
 
 
 def _flat_text(file: LoraFile) -> Iterable[Finding]:
-    flat = [m for m in _text(file) if re.match(r"lora_te\d?_encoder_layers_", m.name)]
+    flat = [m for m in _text(file) if _FLAT.match(m.name)]
     if not flat or not _kohya_sd(file):
         return
     text = say("{n} text encoder modules have names without text_model_ and are dropped.", n=len(flat))
@@ -97,7 +103,7 @@ def _upsampler(file: LoraFile) -> Iterable[Finding]:
 def _own_names(file: LoraFile) -> Iterable[Finding]:
     if file.naming != "diffusers" or file.family not in ("sd15", "sd2", "sdxl"):
         return
-    total, attention, text = len(file.modules), sum(bool(_ATTENTION.search(m.name)) for m in file.modules), len(_text(file))
+    total, attention, text = len(file.modules), sum(_plain_attention(m) for m in file.modules), len(_text(file))
     yield from _each(("A1111", "kohya"), "refuses", say("diffusers' own naming: none of the {n} modules is read.", n=total), total)
     if attention:
         yield Finding("Forge/ComfyUI", "drops", say("diffusers' own naming: {n} attention modules are dropped.", n=attention), attention)
@@ -108,11 +114,21 @@ def _own_names(file: LoraFile) -> Iterable[Finding]:
 def _other_models(file: LoraFile) -> Iterable[Finding]:
     if file.family == "flux":
         yield Finding("A1111", "refuses", say("it knows no FLUX."))
+        if file.naming == "diffusers":
+            yield Finding("kohya", "unknown", _unmeasured())
     elif file.family == "sd3" and file.naming == "kohya":
         yield Finding("diffusers", "refuses", say("it has no converter for SD3 files in kohya's naming."))
-        yield Finding("A1111", "note", say("only version 1.10 and newer read SD3, with diffusers' names."))
+        yield Finding("A1111", "unknown", say("version 1.10 and newer read SD3 with diffusers' names; kohya's were not measured."))
+    elif file.family == "sd3" and file.naming == "diffusers":
+        yield Finding("A1111", "note", say("only version 1.10 and newer read SD3."))
+        yield Finding("Forge/ComfyUI", "unknown", say("ComfyUI reads SD3 with diffusers' names, Forge does not."))
+        yield from _each(("SD.Next", "kohya"), "unknown", _unmeasured())
     if file.family not in ("language", "unknown") and file.naming in ("peft", "bare"):
-        yield from _each(READERS, "unknown", say("this naming was not measured; an export in the WebUI format is the safe way."))
+        yield from _each(READERS, "unknown", _unmeasured())
+
+
+def _unmeasured() -> str:
+    return say("this naming was not measured; an export in the WebUI format is the safe way.")
 
 
 def _strangers(file: LoraFile) -> Iterable[Finding]:
@@ -125,16 +141,11 @@ def _strangers(file: LoraFile) -> Iterable[Finding]:
 def _incomplete(file: LoraFile) -> Iterable[Finding]:
     broken = [m for m in file.modules if m.fault == "incomplete"]
     if broken:
-        text = say(
-            "{n} modules lack a factor, the first is {name}; the whole file is not loaded.", n=len(broken), name=printable(broken[0].name)
-        )
+        first = printable(broken[0].name)
+        text = say("{n} modules lack a factor, the first is {name}; the whole file is not loaded.", n=len(broken), name=first)
         yield from _each(("A1111", "Forge/ComfyUI"), "refuses", text, len(broken))
-        yield from _each(
-            ("SD.Next", "kohya", "diffusers"),
-            "unknown",
-            say("{n} modules lack a factor; this was not measured.", n=len(broken)),
-            len(broken),
-        )
+        text = say("{n} modules lack a factor; this was not measured.", n=len(broken))
+        yield from _each(("SD.Next", "kohya", "diffusers"), "unknown", text, len(broken))
     misfits = [m for m in file.modules if m.fault == "shapes"]
     if misfits:
         text = say("the shapes of {n} modules do not fit together, the first is {name}.", n=len(misfits), name=printable(misfits[0].name))
@@ -158,7 +169,7 @@ def _split_attention(file: LoraFile) -> Iterable[Finding]:
 def _flat_convolutions(file: LoraFile) -> Iterable[Finding]:
     if not _kohya_sd(file):
         return
-    pattern = re.compile(f"{_POINTWISE.pattern}|{_PROJECTION.pattern}") if file.family == "sd15" else _POINTWISE
+    pattern = _POINTWISE_SD1 if file.family == "sd15" else _POINTWISE
     n = sum(pattern.search(m.name) is not None and len(m.shapes.get("down", ())) == 2 for m in _unet(file))
     if n:
         text = say("{n} 1x1 convolutions are stored in two dimensions, which raises an error.", n=n)
@@ -166,8 +177,11 @@ def _flat_convolutions(file: LoraFile) -> Iterable[Finding]:
 
 
 def _dora(file: LoraFile) -> Iterable[Finding]:
-    found = [m for m in file.modules if m.dora and file.naming == "kohya"]
-    if not found:
+    found = [m for m in file.modules if m.dora]
+    if not found or file.family == "language":
+        return
+    if file.naming != "kohya":
+        yield from _each(READERS, "unknown", say("DoRA in this naming was not measured."), len(found))
         return
     yield from _each(("kohya", "diffusers"), "wrong", say("the DoRA magnitudes of {n} modules are ignored.", n=len(found)), len(found))
     by_output = [m for m in found if len(m.shapes["dora"]) < 2 or m.shapes["dora"][0] != 1]
@@ -212,16 +226,12 @@ def _other_kinds(file: LoraFile) -> Iterable[Finding]:
 def _leftover(file: LoraFile) -> Iterable[Finding]:
     if file.family == "language":
         return
-    lost = {m.name for m in _text(file) if re.match(r"lora_te\d?_encoder_layers_", m.name)}
-    if file.naming == "diffusers" and file.family in ("sd15", "sd2", "sdxl"):
-        lost |= {m.name for m in file.modules if _ATTENTION.search(m.name)}
-    n = len(file.leftover) + sum(len(m.shapes) for m in file.modules if m.name in lost)
+    own = file.naming == "diffusers" and file.family in ("sd15", "sd2", "sdxl")
+    lost = [m for m in file.modules if _FLAT.match(m.name) or (own and _plain_attention(m))]
+    n = len(file.leftover) + sum(len(m.shapes) for m in lost)
     if n > _FORGE_LIMIT:
-        yield Finding(
-            "Forge/ComfyUI",
-            "refuses",
-            say("{n} tensors are left over; with more than {limit}, Forge loads nothing.", n=n, limit=_FORGE_LIMIT),
-        )
+        text = say("{n} tensors are left over; with more than {limit}, Forge loads nothing.", n=n, limit=_FORGE_LIMIT)
+        yield Finding("Forge/ComfyUI", "refuses", text)
     if file.leftover:
         text = say("{n} tensors belong to no known kind of module.", n=len(file.leftover))
         yield from _each(("A1111", "SD.Next", "kohya"), "note", text)
@@ -244,15 +254,17 @@ def _unusual_names(file: LoraFile) -> Iterable[Finding]:
 def _header(file: LoraFile) -> Iterable[Finding]:
     if not file.quoted:
         yield Finding("A1111", "refuses", say("the header does not begin as it wants."))
-    if (
-        file.family == "sd15"
-        and file.naming == "kohya"
-        and not file.metadata.get("modelspec.architecture", "").startswith("stable-diffusion-v1")
-    ):
+    architecture = file.metadata.get("modelspec.architecture", "")
+    if file.family == "sd15" and file.naming == "kohya" and not architecture.startswith("stable-diffusion-v1"):
         yield Finding("Forge/ComfyUI", "note", say("Forge's list shows the file under no family: modelspec.architecture does not say SD1."))
-    told = {c for k, c in file.claims.items() if k != "modelspec.architecture"}
-    if told - {file.family} and file.family != "unknown":
-        yield Finding("A1111", "note", say("its metadata name another family, so the card may be hidden."))
+    # A1111 sorts a file by these two alone, and takes for SD1 whatever has metadata and neither.
+    large = file.metadata.get("ss_base_model_version", "").startswith("sdxl_")
+    shown = "sdxl" if large else "sd2" if file.metadata.get("ss_v2") == "True" else "sd15"
+    if file.metadata and shown != file.family and file.family in ("sd15", "sd2", "sdxl"):
+        families = {"sd15": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
+        yield Finding(
+            "A1111", "note", say("by its metadata it is listed under {family}, so the card may be hidden.", family=families[shown])
+        )
 
 
 def _file_name(file: LoraFile) -> Iterable[Finding]:
@@ -263,9 +275,8 @@ def _file_name(file: LoraFile) -> Iterable[Finding]:
 
 def _numbers(file: LoraFile) -> Iterable[Finding]:
     if file.nonfinite:
-        yield from _each(
-            READERS, "wrong", say("{n} tensors are not finite: pictures turn black.", n=len(file.nonfinite)), len(file.nonfinite)
-        )
+        text = say("{n} tensors are not finite: pictures turn black.", n=len(file.nonfinite))
+        yield from _each(READERS, "wrong", text, len(file.nonfinite))
 
 
 RULES: tuple[Callable[[LoraFile], Iterable[Finding]], ...] = (
@@ -277,6 +288,8 @@ RULES: tuple[Callable[[LoraFile], Iterable[Finding]], ...] = (
 def findings_of(file: LoraFile) -> list[Finding]:
     """What all rules find, by reader, the gravest first."""
     found = [finding for rule in RULES for finding in rule(file)]
+    # Who loses all modules has loaded nothing.
+    found = [replace(f, severity="refuses") if f.severity == "drops" and f.modules == len(file.modules) else f for f in found]
     return sorted(found, key=lambda f: (READERS.index(f.reader), -LEVELS.index(f.severity)))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Iterable
 from importlib import resources
 
 _TEXT = re.compile(r"(?:text_model\.)?encoder\.layers\.(\d+)\.(self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])$")
@@ -73,6 +74,19 @@ def _inside(kind: str, rest: str) -> str:
     if rest not in _RESNET:
         raise ValueError(rest)
     return f"0_{_RESNET[rest]}"
+
+
+def unmatched(modules: Iterable[str], family: str) -> list[str]:
+    """Those of the modules that some reader would not match."""
+    known, strange = known_modules(family), []
+    for module in modules:
+        try:
+            matched = kohya_name(module, family) in known
+        except ValueError:
+            matched = False
+        if not matched:
+            strange.append(module)
+    return strange
 
 
 @functools.cache

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import ConfigError, ModelError, fetch_base, speaker
+from loraforge import ConfigError, ModelError, speaker
 
-from .bases import CONFIGS, PICKLES, TITLES, Base, identify, locate
+from .bases import PICKLES, Base, config_folder, identify, lacking, locate, of_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -57,36 +58,44 @@ def load_parts(
         raise ConfigError(say("precision: 4bit is for language models; use bf16 or fp16 for pictures."))
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     base = identify(base_model, revision)
-    if base.family != family and base.place.suffix.lower() not in PICKLES:
-        raise ModelError(
-            say(
-                "base_model {base}: model_family is {wanted}, but this is {found}.",
-                base=base_model,
-                wanted=family,
-                found=base.what,
-            )
-        )
+    check_family(base_model, base, family)
     place = locate(base_model, revision, weights=True)
     try:
-        parts = (
-            _from_folder(place, family, dtype, allow_pickle)
-            if place.is_dir()
-            else _from_file(place, family, dtype, allow_pickle, base_config)
-        )
+        if place.is_dir():
+            parts = _from_folder(place, family, dtype, allow_pickle)
+        else:
+            parts, base = _from_file(base_model, place, family, dtype, allow_pickle, base_config)
     except ModelError:
         raise
     except Exception as error:  # the libraries raise many kinds for damaged or missing files
         line = str(error).strip().split("\n")[0][:300]
         raise ModelError(say("base_model {base} cannot be loaded: {error}", base=base_model, error=line)) from None
-    _settle_prediction(parts, base, prediction, base_model)
+    _settle_prediction(parts, base, prediction, base_model, bool(base_config))
     for part in (parts.unet, parts.vae, *parts.text_encoders):
         part.requires_grad_(False)
         part.eval()
     return parts
 
 
-def _settle_prediction(parts: Parts, base: Base, wanted: str, base_model: str) -> None:
+def check_family(base_model: str, base: Base, wanted: str) -> None:
+    """Whether a base is of the family that is to train it; a pickle's family shows when it is read.
+
+    Raises:
+        ModelError: saying what was found.
+    """
+    if base.family == wanted or not base.read:
+        return
+    lines = [say("base_model {base}: model_family is {wanted}, but this is {found}.", base=base_model, wanted=wanted, found=base.what)]
+    raise ModelError([*lines, say("Set model_family: {family}.", family=base.family)] if base.family else lines)
+
+
+def _settle_prediction(parts: Parts, base: Base, wanted: str, base_model: str, configured: bool) -> None:
+    """What the user says counts first, then what the files say, then the folder that the user named as the file's configuration."""
     said = wanted if wanted != "auto" else base.prediction
+    if not said and configured:
+        said = parts.scheduler.config.prediction_type
+    if not said and parts.family != "sd2":  # of SD2 both kinds were published, in files that look alike
+        said = "epsilon"
     if not said:
         raise ConfigError(
             say(
@@ -115,7 +124,7 @@ def _from_folder(folder: Path, family: str, dtype: torch.dtype, allow_pickle: bo
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     names = ["text_encoder", "text_encoder_2"] if family == "sdxl" else ["text_encoder"]
-    missing = [name for name in ("unet", "vae", *names) if not (folder / name / "config.json").is_file()]
+    missing = lacking(folder, family)
     if missing:
         raise ModelError(say("base_model {folder} lacks {names}.", folder=folder, names=", ".join(missing)))
 
@@ -139,37 +148,88 @@ def _from_folder(folder: Path, family: str, dtype: torch.dtype, allow_pickle: bo
     return Parts(family, unet, vae, encoders, tokenizers, scheduler, dtype)
 
 
-def _from_file(file: Path, family: str, dtype: torch.dtype, allow_pickle: bool, base_config: str | None) -> Parts:
+def _from_file(
+    base_model: str, file: Path, family: str, dtype: torch.dtype, allow_pickle: bool, base_config: str | None
+) -> tuple[Parts, Base]:
+    """The parts of a checkpoint in the original layout, and what it turned out to be."""
     import torch
-    from diffusers import DDPMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    if file.suffix.lower() in PICKLES:
-        _check_pickle(file, [file], allow_pickle)
-    source = base_config or CONFIGS[family]
-    config = Path(source).expanduser()
-    if not config.is_dir():
+    weights = _weights(file, allow_pickle)
+    base = of_tensors(file, {name: tuple(tensor.shape) for name, tensor in weights.items()})
+    check_family(base_model, base, family)
+    config = config_folder(file, family, base_config)
+    names = ["text_encoder", "text_encoder_2"] if family == "sdxl" else ["text_encoder"]
+    common = {"config": str(config), "local_files_only": True}
+    # Not StableDiffusionPipeline.from_single_file: it would round the autoencoder to half precision too.
+    load: dict[str, Callable[..., Any]] = {
+        "unet": partial(UNet2DConditionModel.from_single_file, torch_dtype=dtype),
+        "vae": partial(AutoencoderKL.from_single_file, torch_dtype=torch.float32),
+        "text_encoder": partial(create_diffusers_clip_model_from_ldm, CLIPTextModel, torch_dtype=dtype),
+        "text_encoder_2": partial(create_diffusers_clip_model_from_ldm, CLIPTextModelWithProjection, torch_dtype=dtype),
+    }
+    loaded: dict[str, Any] = {}
+    for name in ("unet", "vae", *names):
         try:
-            config = fetch_base(source, None, ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer*/*"])
-        except ModelError as error:
+            loaded[name] = load[name](weights, subfolder=name, **common)
+            whole = not any(value.is_meta for value in loaded[name].parameters())
+        except NotImplementedError:  # torch cannot move what was never filled
+            whole = False
+        except Exception as error:  # the libraries raise many kinds
+            line = str(error).strip().split("\n")[0][:300]
             raise ModelError(
                 [
-                    say(
-                        "base_model {file} is a single file of {title}; its configuration and tokenizer come from '{source}'.",
-                        file=file,
-                        title=TITLES[family],
-                        source=source,
-                    ),
-                    *error.problems,
-                    say("base_config: FOLDER takes them from a diffusers folder of the same family on this computer."),
+                    say("base_model {base} cannot be loaded: {error}", base=base_model, error=f"{name}: {line}"),
+                    say("Its configuration is that of {folder}; base_config names another folder of the same model.", folder=config),
                 ]
             ) from None
-    kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
-    extra = {} if family == "sdxl" else {"safety_checker": None, "requires_safety_checker": False}
-    pipe = kind.from_single_file(str(file), config=str(config), torch_dtype=dtype, local_files_only=True, **extra)
-    encoders = [pipe.text_encoder, *([pipe.text_encoder_2] if family == "sdxl" else [])]
-    tokenizers = [pipe.tokenizer, *([pipe.tokenizer_2] if family == "sdxl" else [])]
-    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
-    return Parts(family, pipe.unet, pipe.vae.to(torch.float32), encoders, tokenizers, scheduler, dtype)
+        if not whole:
+            raise ModelError(
+                say(
+                    "base_model {file}: tensors of its {part} are missing. The file is incomplete, or base_config ({folder}) belongs to "
+                    "another model.",
+                    file=file,
+                    part=name,
+                    folder=config,
+                )
+            )
+    tokenizers = [CLIPTokenizer.from_pretrained(config / name.replace("text_encoder", "tokenizer")) for name in names]
+    scheduler = DDPMScheduler.from_pretrained(config, subfolder="scheduler")
+    encoders = [loaded[name] for name in names]
+    return Parts(family, loaded["unet"], loaded["vae"], encoders, tokenizers, scheduler, dtype), base
+
+
+def _weights(file: Path, allow_pickle: bool) -> dict[str, Any]:
+    """The tensors of a single file by name.
+
+    Raises:
+        ModelError: if it is damaged, or a pickle that is not allowed or holds more than numbers.
+    """
+    if file.suffix.lower() not in PICKLES:
+        import safetensors.torch
+
+        tensors: dict[str, Any] = safetensors.torch.load_file(file)
+        return tensors
+    import zipfile
+
+    import torch
+
+    _check_pickle(file, [file], allow_pickle)
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        while isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+            found = found["state_dict"]
+    except Exception:  # torch's own text would advise to turn weights_only off
+        raise ModelError(
+            say(
+                "base_model {file} is damaged, or holds more than tensors; only tensors are read from a pickle, and nothing in it was run. "
+                "Take the .safetensors of the same model.",
+                file=file,
+            )
+        ) from None
+    return {name: tensor for name, tensor in found.items() if isinstance(tensor, torch.Tensor)} if isinstance(found, dict) else {}
 
 
 # --- captions as the U-Net sees them -----------------------------------------------------------------------------------------

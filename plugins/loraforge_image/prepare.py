@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import os
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import DataError, speaker
+from loraforge import REVIEW_COLUMNS, DataError, speaker
 
 if TYPE_CHECKING:
     from .looking import Look
@@ -27,9 +26,9 @@ if TYPE_CHECKING:
 say = speaker(__name__)
 
 _SHEET = "contact-sheet.png"
+# What illustrators and telephones save beside what is read here.
+_UNREAD = {".psd", ".psb", ".clip", ".kra", ".procreate", ".sai", ".xcf", ".ai", ".svg", ".heic", ".heif", ".jxl", ".dng", ".cr2", ".nef"}
 _HEADER = ["file_name", "text", "keep", "why"]
-_PLACEHOLDERS = ("trigger", "caption", "folder", "name")
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @click.group()
@@ -57,9 +56,9 @@ def image(folder: Path, given: str | None, trigger: str, as_json: bool, **option
 
     It only proposes: correct the columns text and keep in metadata.csv as you like. No picture is changed or deleted.
     """
-    from .captioning import describe
+    from .captioning import checked_template, describe
 
-    template = _checked(given, trigger)
+    template = checked_template(given, trigger)
     copy_to: Path | None = options["copy_to"]
     out: Path = options["out"] or copy_to or folder
     if not folder.is_dir():
@@ -67,37 +66,15 @@ def image(folder: Path, given: str | None, trigger: str, as_json: bool, **option
     home = copy_to or out
     targets = {"metadata": home / "metadata.csv", "sheet": out / _SHEET, "findings": out / "findings.csv"}
     _may_write(targets, folder, copy_to, options["overwrite"])
-    looks = _look_at(folder, options["min_size"])
-    notes = describe(folder, looks, lambda seen: _bare(template, trigger, seen), options["captioner"], _progress)
-    for seen in looks:
-        seen.text = _fill(template, trigger, seen)
+    looks, strangers = _look_at(folder, options["min_size"])
+    notes = [*strangers, *describe(folder, looks, template, trigger, options["captioner"], _progress)]
     names = _copies(looks) if copy_to else {}
     _write(looks, names, copy_to, targets)
     written = [*targets.values(), *((copy_to / name for name in names.values()) if copy_to else ())]
-    _tell(folder, home, looks, notes, written, len(names), as_json)
+    _tell(folder=folder, home=home, looks=looks, notes=notes, written=written, copies=len(names), trigger=trigger, as_json=as_json)
 
 
 # --- before anything is read ---------------------------------------------------------------------------------------------------
-
-
-def _checked(template: str | None, trigger: str) -> str:
-    """The template that is used.
-
-    Raises:
-        click.UsageError: if it names what there is not, or has no place for the trigger word.
-    """
-    if template is None:
-        return "{trigger}, {caption}" if trigger else "{caption}"
-    unknown = sorted({name for name in _PLACEHOLDER.findall(template) if name not in _PLACEHOLDERS})
-    known = " ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
-    if unknown:
-        raise click.UsageError(say("--caption: there is no {name}; it may contain {known}.", name=f"{{{unknown[0]}}}", known=known))
-    if trigger and "{trigger}" not in template:
-        raise click.UsageError(say("--caption '{template}' has no {place}, so --trigger would be lost.", template=template,
-                                   place="{trigger}"))  # fmt: skip
-    if "{trigger}" in template and not trigger:
-        raise click.UsageError(say("--caption asks for {place}: give the word with --trigger.", place="{trigger}"))
-    return template
 
 
 def _may_write(targets: Mapping[str, Path], folder: Path, copy_to: Path | None, overwrite: bool) -> None:
@@ -135,16 +112,20 @@ def _is_ours(metadata: Path) -> bool:
 # --- looking -------------------------------------------------------------------------------------------------------------------
 
 
-def _look_at(folder: Path, min_size: int) -> list[Look]:
-    """All pictures in the order of their names, with what they show by themselves and as copies of each other."""
-    from .loaders import _hidden
+def _look_at(folder: Path, min_size: int) -> tuple[list[Look], list[str]]:
+    """All pictures in the order of their names, with what they show by themselves and as copies of each other; and what to say of picture
+    files of kinds that are not read."""
+    from .loaders import is_hidden
     from .looking import Finding, look, mark_copies
     from .pictures import SUFFIXES
 
-    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.name != _SHEET]
-    files = [p for p in files if p.is_file() and not _hidden(p.relative_to(folder))]
+    there = [p for p in sorted(folder.rglob("*")) if p.is_file() and not is_hidden(p.relative_to(folder))]
+    files = [p for p in there if p.suffix.lower() in SUFFIXES and p.name != _SHEET]
+    strange = [p.name for p in there if p.suffix.lower() in _UNREAD]
+    told = say("{n} files are of a kind that is not read; save them as PNG or JPEG: {names}", n=len(strange), names=_some(strange))
     if not files:
-        raise DataError(say("{path}: there are no pictures in it ({kinds}).", path=folder.absolute(), kinds=", ".join(SUFFIXES)))
+        none = say("{path}: there are no pictures in it ({kinds}).", path=folder.absolute(), kinds=", ".join(SUFFIXES))
+        raise DataError([none, *([told] if strange else [])])
     with _progress(say("looking at pictures"), len(files)) as tick:
 
         def one(path: Path) -> Look:
@@ -160,7 +141,11 @@ def _look_at(folder: Path, min_size: int) -> list[Look]:
             message = say("it is a link to a file outside of the folder; copy the picture into it")
             seen.findings.append(Finding("outside", message, drops=True))
     mark_copies(looks)
-    return looks
+    return looks, [told] if strange else []
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
 
 
 @contextlib.contextmanager
@@ -172,35 +157,6 @@ def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
-
-
-# --- captions ------------------------------------------------------------------------------------------------------------------
-
-
-def _values(trigger: str, seen: Look) -> dict[str, str]:
-    parent = re.sub(r"^\d+_", "", seen.path.parent.name)
-    return {"trigger": trigger, "caption": seen.caption, "folder": parent.replace("_", " "), "name": seen.path.stem}
-
-
-def _bare(template: str, trigger: str, seen: Look) -> str:
-    """What the template makes of a picture without a caption; no comma is left over."""
-    values = {**_values(trigger, seen), "caption": ""}
-    text = " ".join(_PLACEHOLDER.sub(lambda match: values[match[1]], template).split())
-    return re.sub(r"(\s*,)+\s*$|^(\s*,)+\s*", "", re.sub(r",\s*(?=,)", "", text))
-
-
-def _fill(template: str, trigger: str, seen: Look) -> str:
-    """The caption that the template makes; one that it made before stays as it is, so that calling twice is calling once."""
-    if not seen.caption:
-        return _bare(template, trigger, seen)
-    values = _values(trigger, seen)
-    pieces = _PLACEHOLDER.split(template)
-    made = "".join(
-        re.escape(piece) if i % 2 == 0 else "(.+)" if piece == "caption" else re.escape(values[piece]) for i, piece in enumerate(pieces)
-    )
-    if re.fullmatch(made, seen.caption):
-        return seen.caption
-    return " ".join(_PLACEHOLDER.sub(lambda match: values[match[1]], template).split())
 
 
 # --- writing -------------------------------------------------------------------------------------------------------------------
@@ -228,10 +184,12 @@ def _write(looks: Sequence[Look], names: Mapping[str, str], copy_to: Path | None
     from .pictures import read_picture
 
     repeats = any(seen.repeats is not None for seen in looks)
-    rows: list[list[object]] = [[*_HEADER, *(["repeats"] if repeats else [])]]
+    review = [name for name in REVIEW_COLUMNS if any(seen.review.get(name) for seen in looks)]
+    rows: list[list[object]] = [[*_HEADER, *(["repeats"] if repeats else []), *review]]
     for seen in looks:
         row = [names.get(seen.name, seen.name), seen.text, "yes" if seen.keep else "no", seen.why]
-        rows.append([*row, *([seen.repeats if seen.repeats is not None else ""] if repeats else [])])
+        again = [seen.repeats if seen.repeats is not None else ""] if repeats else []
+        rows.append([*row, *again, *(seen.review.get(name, "") for name in review)])
     found: list[list[object]] = [["file_name", "finding", "keep", "message"]]
     found += [[seen.name, f.kind, "no" if f.drops else "yes", f.message] for seen in looks for f in seen.findings]
 
@@ -297,11 +255,20 @@ def _all_or_none(writers: Mapping[Path, Callable[[Path], None]]) -> None:
 
 
 def _tell(
-    folder: Path, home: Path, looks: Sequence[Look], notes: Sequence[str], written: Sequence[Path], copies: int, as_json: bool
+    *,
+    folder: Path,
+    home: Path,
+    looks: Sequence[Look],
+    notes: Sequence[str],
+    written: Sequence[Path],
+    copies: int,
+    trigger: str,
+    as_json: bool,
 ) -> None:
     kept = sum(seen.keep for seen in looks)
     data = home if copies else folder
     settings = [f"train_data_dir={data}", *([f"metadata_path={home / 'metadata.csv'}"] if home.resolve() != data.resolve() else [])]
+    settings += [f"trigger_word={trigger}"] if trigger else []
     following = "loraforge check image CONFIG.yaml " + " ".join(f"--set {shlex.quote(setting)}" for setting in settings)
     found = [(seen, finding) for seen in looks for finding in seen.findings]
     if as_json:
@@ -324,11 +291,25 @@ def _tell(
     out.print(Text(say("{n} pictures: {kept} to train on, {left} to leave out", n=len(looks), kept=kept, left=len(looks) - kept)))
     for note in notes:
         out.print(Text(f"  {note}"))
-    for seen, finding in found:
-        out.print(Text(f"  {seen.name}: {finding.message}", style="red" if finding.drops else ""))
+    bare = [seen.name for seen, finding in found if finding.kind == "no_caption"]
+    groups = {
+        say("Left out:"): [(s, f) for s, f in found if f.drops],
+        say("To look at:"): [(s, f) for s, f in found if not f.drops and s.keep and f.kind != "no_caption"],
+    }
+    for heading, those in groups.items():
+        lines = [Text(f"  {seen.name}: {finding.message}", style="red" if finding.drops else "") for seen, finding in those]
+        for line in [Text(heading), *lines] if lines else ():
+            out.print(line)
+    if bare:
+        # Most often they are all of a folder: one line says it, findings.csv has each.
+        told = say("{n} pictures have no caption: {names}", n=len(bare), names=_some(bare))
+        advice = say("the trigger word stands for it") if trigger else say("write one into metadata.csv, or use --trigger or --captioner")
+        out.print(Text(f"{told} ({advice})"))
     for path in written[: len(written) - copies]:
         out.print(Text(say("written: {path}", path=path)))
     if copies:
         out.print(Text(say("written: {n} copies in {path}", n=copies, path=home)))
-    out.print(Text(say("Correct the columns text and keep in metadata.csv as you like. Next:")))
+    out.print(
+        Text(say("Look at the contact sheet, correct the columns text and keep in metadata.csv as you like. Next, with your config:"))
+    )
     out.print(Text(f"  {following}"))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from loraforge import ConfigError, RunConfig, speaker
 
+from .names import unmatched
 from .task import ImageKeys
 
 say = speaker(__name__)
 
 _TEXT = re.compile(r"encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])$")
 _ATTENTION = re.compile(r"\.attn[12]\.to_(q|k|v|out\.0)$|\.self_attn\.(q|k|v|out)_proj$")
+_RESIDUAL = re.compile(r"\.(resnets|downsamplers|upsamplers)\.")
 _QV = re.compile(r"\.attn[12]\.to_[qv]$|\.self_attn\.[qv]_proj$")
 
 
@@ -50,6 +52,34 @@ def choose(model: Any, config: RunConfig, keys: ImageKeys) -> dict[str, int]:
         elif keys.train_text_encoder:
             found |= {f"{part}.{name}": config.lora_rank for name, _ in module.named_modules() if _TEXT.search(name)}
     return _narrowed(found, config.lora_target)
+
+
+def readable(modules: Mapping[str, int], family: str) -> dict[str, int]:
+    """Without the convolutions of ``conv_rank`` that the published models of the family lack: a narrow base like tiny-sd has a
+    ``conv_shortcut`` where Stable Diffusion 1.x keeps the width, and a file with it would be refused by every reader."""
+    strange = {name for name in unmatched(modules, family) if _RESIDUAL.search(name)}
+    kept = {name: rank for name, rank in modules.items() if name not in strange}
+    return kept or dict(modules)
+
+
+def strange_convolutions(unet: Mapping[str, Any], family: str) -> list[str]:
+    """What ``readable`` will leave out, from the U-Net's configuration alone, as far as that shows it: the shortcuts of the down blocks,
+    which exist where the width changes."""
+    widths = unet.get("block_out_channels") or ()
+    shortcuts = [
+        f"unet.down_blocks.{level}.resnets.0.conv_shortcut" for level in range(1, len(widths)) if widths[level] != widths[level - 1]
+    ]
+    return [name.removeprefix("unet.") for name in unmatched(shortcuts, family)]
+
+
+def splits_text_attention(target: str | list[str]) -> bool:
+    """Whether ``lora_target`` takes some but not all of q, k, v and out of the text encoders' attention."""
+    layers = [f"text_encoder.text_model.encoder.layers.{layer}.self_attn" for layer in range(32)]
+    try:
+        chosen = _narrowed({f"{layer}.{part}_proj": 1 for layer in layers for part in ("q", "k", "v", "out")}, target)
+    except ConfigError:  # nothing of the text encoders, or nothing at all; the model's own names decide that
+        return False
+    return any(0 < sum(name.startswith(f"{layer}.") for name in chosen) < 4 for layer in layers)
 
 
 def _narrowed(found: dict[str, int], target: str | list[str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from loraforge import File, Keys, Record, Task
+from loraforge import File, Keys, Record, Sketch, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,15 @@ class ImageKeys(Keys):
     cache_dir: str | None = Field(None, description="Where encoded pictures and captions are kept; by default the user's cache folder.")
     allow_pickle: bool = Field(False, description="Read .ckpt and .bin weights (weights_only, so that they cannot run code).")
     base_config: str | None = Field(
-        None, description="For a base in a single file: the folder or hub id whose configuration and tokenizer belong to it."
+        None,
+        description="For a base in a single file: the folder or hub id whose configuration and tokenizer belong to it.",
+        json_schema_extra={"path": "base"},
+    )
+    prompt_scorer: str | None = Field(
+        None,
+        description="A CLIP model (folder or hub id) that scores how well drawn pictures follow their prompts; nothing is scored "
+        "without it.",
+        json_schema_extra={"path": "base"},
     )
 
 
@@ -106,6 +114,15 @@ def _evaluate(
     return evaluate(opened, records, limit, tick)
 
 
+def _sketch(record: Picture) -> Sketch:
+    """Pictures that look alike stand on one side. The file alone decides which: a caption that is mended moves nothing."""
+    from .glances import bits, glance
+
+    key = record.sha256 or record.path or record.caption
+    seen = glance(record.path) if record.path else None
+    return Sketch(key, bits(seen.shape) if seen and not seen.problem else frozenset([key]))
+
+
 IMAGE: Task[Picture] = Task(
     name="image",
     help="A style or a subject for Stable Diffusion, from a folder of pictures.",
@@ -117,8 +134,10 @@ IMAGE: Task[Picture] = Task(
     keys=ImageKeys,
     aliases=("text-to-image", "stable-diffusion"),
     unit="pictures",
+    items="pictures",
     question=lambda record: record.caption,
     answer=lambda record: record.path,
+    sketch=_sketch,
     evaluate=_evaluate,
     sampling=ImageSampling,
     beside=_beside,

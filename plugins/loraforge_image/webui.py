@@ -16,7 +16,9 @@ from pydantic import Field
 
 from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, RunConfig, speaker
 
-from .names import known_modules, kohya_name
+from .names import kohya_name, unmatched
+from .targets import splits_text_attention
+from .task import ImageKeys
 from .webui_metadata import SD_VERSIONS, metadata, serialise
 
 say = speaker(__name__)
@@ -52,6 +54,12 @@ class WebuiExporter(Exporter):
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
         if config.lora_variant == "dora":
             return _no_dora()
+        if keys[ImageKeys].train_text_encoder and splits_text_attention(config.lora_target):
+            return say(
+                "export: A1111 reads a text encoder's attention only if q, k, v and out all have a LoRA, so no WebUI file is written for "
+                "lora_target: {value}. Use attention or all-linear, leave train_text_encoder off, or export: [diffusers].",
+                value=config.lora_target,
+            )
         name = keys[WebuiKeys].output_name
         if name is not None and (not name.strip() or set(name) & _FORBIDDEN or name.startswith(".")):
             return say(
@@ -152,15 +160,8 @@ def _names(adapter: Adapter, family: str) -> dict[str, str]:
     """
     if family not in SD_VERSIONS:
         raise ExportError(say("the family '{family}' has no WebUI format.", family=family))
-    known, names, strange = known_modules(family), {}, []
-    for module in adapter.modules:
-        try:
-            names[module] = kohya_name(module, family)
-        except ValueError:
-            strange.append(module)
-            continue
-        if names[module] not in known:
-            strange.append(module)
+    strange = unmatched(adapter.modules, family)
+    names = {module: kohya_name(module, family) for module in adapter.modules if module not in strange}
     # A1111 puts q, k, v and out of one text attention together, and takes none of them if one is missing.
     attention: dict[str, set[str]] = {}
     for module in names:

@@ -45,6 +45,7 @@ def gallery(tmp_path, sd_bases, monkeypatch):
             "epochs": 1,
             "learning_rate": 0.01,
             "save_steps": 0,
+            "eval_answers": False,
             "sample_steps": 2,
             "sample_prompts": ["a ball"],
             "export": [],

@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import io
 import json
+import os
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -132,6 +135,25 @@ def test_stopped_and_resumed_equals_never_stopped(gallery, paint, tmp_path, monk
     resumed = paint(config, resume=True).run.path
     same(whole, resumed)
     assert (whole / "samples" / "grid.png").read_bytes() == (resumed / "samples" / "grid.png").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_are_the_same_as_one(gallery, paint, tmp_path):
+    options = {"flip": True, "caption_dropout": 0.3, "caption_shuffle": True, "epochs": 2, "sample_prompts": []}
+    one = paint(gallery("one.yaml", output_dir=str(tmp_path / "one"), batch_size=4, **options)).run.path
+    config = gallery("two.yaml", output_dir=str(tmp_path / "two"), batch_size=2, **options)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1", "--master_port", "0",
+         "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", "-m", "loraforge", "train", "image", str(config)],
+        capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = tmp_path / "two"
+    losses = [[json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()] for run in (one, two)]
+    losses = [[event["loss"] for event in events if event["event"] in ("StepFinished", "Evaluated")] for events in losses]
+    assert len(losses[0]) > 3 and losses[1] == pytest.approx(losses[0], rel=1e-5)
+    same(one, two, 2e-4)
 
 
 def test_kohya_repeats_make_more_steps(tmp_path, gallery, host):
@@ -341,6 +363,62 @@ def test_diffusers_draws_from_every_export_what_we_draw(family, gallery, paint, 
     assert np.abs(drawn(DiffusionPipeline.from_pretrained(outcome.exports["merged"])) - ours).max() <= 1
 
 
+def test_convolutions_that_no_webui_knows_get_no_lora_and_it_is_said(gallery, paint, command):
+    """tiny-sd grows once more than Stable Diffusion 1.x, so it has a shortcut there that no reader's table holds."""
+    config = gallery(base_model="tiny-sd", resolution=128, conv_rank=2, max_steps=1, sample_prompts=[], export=["webui"])
+    code, out, err = command("check", "image", config)
+    assert code == 0, err
+    said = "conv_rank leaves out down_blocks.3.resnets.0.conv_shortcut: Stable Diffusion 1.x has no such layer"
+    assert said in " ".join(out.split())
+    outcome = paint(config)
+    found = {name.rpartition(".lora_")[0] for name in weights(outcome.run.path)}
+    assert len(found) == 192 + 85 and "unet.down_blocks.3.resnets.0.conv_shortcut" not in found
+    assert outcome.exports["webui"].is_file()
+    assert "leaves out" not in command("check", "image", gallery(conv_rank=2))[1]  # the topology of Stable Diffusion itself
+
+
+def test_what_is_said_to_be_left_out_is_what_is_left_out(sd_bases):
+    from loraforge_image.bases import unet_config
+    from loraforge_image.diffusion import make_network
+    from loraforge_image.parts import load_parts
+    from loraforge_image.targets import choose, readable, strange_convolutions
+    from loraforge_image.task import ImageKeys
+
+    from loraforge import RunConfig
+
+    for base, family in (("tiny-sd", "sd15"), *((str(sd_bases(f)), f) for f in ("sd15", "sd2", "sdxl"))):
+        network = make_network(load_parts(base, None, "fp32", family), False)
+        chosen = choose(network, RunConfig(train_data_dir="x", base_model="y"), ImageKeys(conv_rank=2))
+        gone = chosen.keys() - readable(chosen, family).keys()
+        assert gone == {f"unet.{name}" for name in strange_convolutions(unet_config(base, None, family, None), family)}, base
+        assert len(gone) == (base == "tiny-sd")
+
+
+def test_what_the_webui_would_refuse_is_refused_before_training(gallery, host, paint, sd_bases, tmp_path):
+    import shutil
+
+    from diffusers import UNet2DConditionModel
+
+    for target in ("q,v", "q_proj", r".*self_attn\.(q|k|v)_proj"):
+        config = gallery(lora_target=target, train_text_encoder=True, export=["webui"])
+        with pytest.raises(ConfigError, match="only if q, k, v and out all have a LoRA"):
+            pipeline.plan(host, "image", config)
+        pipeline.plan(host, "image", gallery(lora_target=target, train_text_encoder=True, export=["diffusers"]))
+    for target in ("attention", "all-linear", "to_q", "q,v"):
+        pipeline.plan(host, "image", gallery(lora_target=target, train_text_encoder=target != "q,v", export=["webui"]))
+    # A U-Net with one attention layer more than any that was published.
+    folder = tmp_path / "deep"
+    shutil.copytree(sd_bases("sd15"), folder)
+    settings = {**UNet2DConditionModel.load_config(folder / "unet"), "transformer_layers_per_block": 2}
+    UNet2DConditionModel.from_config(settings).save_pretrained(folder / "unet")
+    with pytest.raises(ConfigError, match=r"export: webui would be refused when all is trained: .* has 160 modules that no WebUI knows"):
+        paint(gallery(base_model=str(folder), export=["webui"]))
+    assert not (tmp_path / "out" / "adapter").exists()
+    assert paint(
+        gallery(base_model=str(folder), export=["diffusers"], max_steps=1, learning_rate=0.3, output_dir=str(tmp_path / "b"))
+    ).exports["diffusers"]
+
+
 def test_dora_trains_but_says_beforehand_where_it_cannot_go(gallery, paint, host):
     for name in ("webui", "diffusers"):
         with pytest.raises(ConfigError, match=r"export: .*DoRA"):
@@ -381,6 +459,46 @@ def test_a_wrong_base_is_told_what_it_is(gallery, host, base, sd_bases, tmp_path
     (inpainting / "config.json").write_text('{"in_channels": 9}', encoding="utf-8")
     with pytest.raises(ConfigError, match="inpainting or depth model"):
         pipeline.plan(host, "image", gallery(base_model=str(inpainting.parent)))
+
+
+def test_a_base_that_is_nothing_of_ours_is_told_on_the_command_line(gallery, command, tmp_path):
+    (tmp_path / "flux").mkdir()
+    (tmp_path / "flux" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}', encoding="utf-8")
+    for options, said in (
+        ({"base_model": str(tmp_path / "flux")}, "is a FluxPipeline, which has no U-Net of Stable Diffusion"),
+        ({"base_model": "nonsense"}, "no model family takes base_model 'nonsense'. There are: "),
+        ({"model_family": "sd2"}, "model_family is sd2, but this is Stable Diffusion 1.x.\nSet model_family: sd15."),
+    ):
+        code, out, err = command("check", "image", gallery(**options))
+        assert code == 2 and said in err and "Traceback" not in out + err, err
+
+
+PLUGIN = """
+from loraforge import hookimpl
+from loraforge_image.families import SD15
+
+
+class Other(SD15):
+    name = "other"
+    help = "Another one that takes the same bases."
+
+    def recognises(self, base_model):
+        return SD15().recognises(base_model)
+
+
+@hookimpl
+def loraforge_model_families():
+    return [Other()]
+"""
+
+
+def test_two_families_that_recognise_a_base_have_to_be_told_apart(gallery, command, tmp_path):
+    (tmp_path / "other.py").write_text(PLUGIN, encoding="utf-8")
+    plugin = ["-p", tmp_path / "other.py"]
+    code, out, err = command(*plugin, "check", "image", gallery())
+    assert code == 2 and "several model families take" in err and "sd15, other" in err and "Choose one with model_family" in err
+    assert "config.yaml:" in err and "Traceback" not in out + err
+    assert command(*plugin, "check", "image", gallery(model_family="sd15"))[0] == 0
 
 
 def test_a_pickle_is_refused_unless_asked_for(gallery, paint, sd_bases, tmp_path):

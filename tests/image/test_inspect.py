@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import struct
 
 import pytest
 import torch
 from click.testing import CliRunner
 from loraforge_image.inspecting import inspect
+from loraforge_image.names import known_modules
 from safetensors.torch import save_file
 
 from loraforge import RunError
@@ -107,6 +109,25 @@ def test_a_sound_sd1_file_is_taken_by_all_and_measured_exactly(look):
     assert "Stable Diffusion 1" in text and "###" in text and "<lora:style:1>" in text
 
 
+@pytest.mark.parametrize("family, width", [("sd15", 768), ("sd2", 1024), ("sdxl", 2048)])
+def test_every_module_that_the_exporter_may_write_is_taken_by_all(look, family, width):
+    names = known_modules(family)
+    tensors = {}
+    for name in sorted(names):
+        plain = "attentions" in name or "_te" in name or re.search(r"blocks_\d_1_|block_1_|time_emb|emb_layers", name)
+        pointwise = re.search("shortcut|skip" + ("|proj_(in|out)$" if family == "sd15" else ""), name)
+        kernel = (1, 1) if pointwise else () if plain else (3, 3)
+        into = width if re.search("attn2_to_[kv]$", name) else 8
+        tensors |= {f"{name}.lora_down.weight": torch.ones(2, into, *kernel), f"{name}.lora_up.weight": torch.ones(8, 2)}
+    version = {"sd15": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}[family]
+    architecture = {"sd15": "stable-diffusion-v1/lora"}.get(family, "")
+    metadata = {"ss_base_model_version": version, "ss_v2": str(family == "sd2"), "modelspec.architecture": architecture}
+    summary, _ = look(tensors, metadata)
+    assert (summary["family"], summary["evidence"], summary["modules"]) == (family, "shapes", len(names))
+    assert [judged for judged in summary["readers"].values() if judged != {"verdict": "takes", "findings": []}] == []
+    assert "other" not in summary["blocks"] and not summary["disagreements"] and not summary["leftover"]
+
+
 @pytest.mark.parametrize("width, family", [(768, "sd15"), (1024, "sd2"), (2048, "sdxl")])
 def test_the_cross_attention_tells_the_family(look, width, family):
     assert look(pair(SD1 + "attn2_to_k", into=width))[0]["family"] == family
@@ -156,9 +177,11 @@ def test_sdxl_with_original_names_is_sound_and_sd1_with_them_is_not(look):
     summary, _ = look(sdxl())
     assert summary["family"] == "sdxl" and summary["original_unet_names"] and set(verdicts(summary).values()) == {"takes"}
     assert summary["blocks"]["down 1"]["modules"] == 1 and summary["parts"] == {"te1": 4, "te2": 4, "attention": 1}
-    summary, _ = look(pair("lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k", into=768))
+    unet = pair("lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k", into=768)
+    summary, _ = look(unet | pair(f"lora_te_{TEXT}q_proj", into=768))
     assert summary["family"] == "sd15"
     assert verdicts(summary) == {"A1111": "takes", "Forge/ComfyUI": "takes", "SD.Next": "drops", "kohya": "drops", "diffusers": "refuses"}
+    assert verdicts(look(unet)[0])["kohya"] == "refuses", "who loses every module loads nothing"
 
 
 def test_sdxl_with_diffusers_names_loses_one_upsampler_in_a1111(look):
@@ -364,9 +387,10 @@ def test_what_is_no_lora_is_refused_with_a_reason(tmp_path):
 
     assert "0 bytes" in refused(write("empty.safetensors", b""))
     assert "no such file" in refused(tmp_path / "absent.safetensors")
-    assert "does not fit" in refused(write("bomb.safetensors", struct.pack("<Q", 2**62) + b"{}"))
-    assert "not JSON" in refused(write("deep.safetensors", struct.pack("<Q", 200_000) + b"[" * 200_000))
-    assert "not JSON" in refused(write("text.safetensors", struct.pack("<Q", 4) + b"\xff\xfe\x00\x00"))
+    assert "too large" in refused(write("bomb.safetensors", struct.pack("<Q", 2**62) + b"{}"))
+    assert "damaged" in refused(write("short.safetensors", b"\x04\x00"))
+    assert "JSON" in refused(write("deep.safetensors", struct.pack("<Q", 200_000) + b"[" * 200_000))
+    assert "damaged" in refused(write("text.safetensors", struct.pack("<Q", 4) + b"\xff\xfe\x00\x00"))
     save_file(sd1(), tmp_path / "whole.safetensors")
     assert "damaged" in refused(write("cut.safetensors", (tmp_path / "whole.safetensors").read_bytes()[:-100]))
     torch.save(sd1(), tmp_path / "old.pt")
@@ -378,6 +402,184 @@ def test_what_is_no_lora_is_refused_with_a_reason(tmp_path):
     assert "whole model" in refused(tmp_path / "model.safetensors")
     (tmp_path / "hollow").mkdir()
     assert "adapter_model" in refused(tmp_path / "hollow")
+
+
+def raw(path, entries, body=b"", start=b""):
+    """A file with a header of one's own."""
+    header = start + (entries if isinstance(entries, bytes) else json.dumps(entries).encode())
+    path.write_bytes(struct.pack("<Q", len(header)) + header + body)
+    return path
+
+
+def entry(kind, shape, begin, end):
+    return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+
+
+def test_headers_that_lie_are_refused(tmp_path):
+    name = SD1 + "attn1_to_q.lora_down.weight"
+    one = json.dumps(entry("F32", [1], 0, 4))
+    for what, header, body in (
+        ("overlapping", json.dumps({name: entry("F32", [1], 0, 4), "b.alpha": entry("F32", [1], 0, 4)}), 4),
+        ("huge shapes", json.dumps({name: entry("F32", [2**33, 2**33], 0, 4)}), 4),
+        ("the same key twice", f'{{"{name}":{one},"{name}":{json.dumps(entry("F32", [1], 4, 8))}}}', 8),
+        ("metadata twice", f'{{"__metadata__":{{}},"__metadata__":{{}},"{name}":{one}}}', 4),
+        ("deep", '{"a":' * 100_000 + "1" + "}" * 100_000, 0),
+    ):
+        assert "damaged" in refused(raw(tmp_path / "a.safetensors", header.encode(), b"\0" * body)), what
+    # Numbers of six bits are allowed by the format, and nothing can compute with them.
+    assert "F6_E2M3" in refused(raw(tmp_path / "six.safetensors", {name: entry("F6_E2M3", [4], 0, 3)}, b"\0" * 3))
+
+
+def test_strange_shapes_and_names_do_no_harm(look, tmp_path):
+    """A text module without dimensions, blocks with numbers of 5000 digits, a layer of 0 x 2^62, an alpha that no float holds."""
+    scalar = {f"lora_te_{TEXT}q_proj.lora_down.weight": torch.tensor(1.0), f"lora_te_{TEXT}q_proj.lora_up.weight": torch.tensor(1.0)}
+    long = pair("lora_unet_down_blocks_" + "9" * 5000 + "_resnets_0_conv1") | pair("lora_unet_input_blocks_" + "9" * 5000 + "_0_op")
+    summary, _ = look(scalar | long)
+    assert summary["modules"] == 3 and max(len(block) for block in summary["blocks"]) < 10
+    name = SD1 + "attn1_to_q"
+    ask(raw(tmp_path / "empty.safetensors", {f"{name}.lora_down.weight": entry("F32", [0, 2**62], 0, 0),
+                                             f"{name}.lora_up.weight": entry("F32", [2**31, 0], 0, 0)}))  # fmt: skip
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 10**400, "alpha_pattern": {"q": True}}), encoding="utf-8")
+    assert look(sd1(), name="adapter_model.safetensors")[0]["modules"] == 6
+
+
+def test_layers_made_to_fill_the_memory_are_not_multiplied_out(look):
+    """Each would need 80 to 800 GB, or minutes."""
+    n = 100_000
+    tall, wide, unit = torch.ones(n, 1), torch.ones(1, n), torch.ones(1, 1)
+    first, second, third = (SD1 + f"attn1_to_{letter}" for letter in "qkv")
+    summary, text = look({
+        f"{first}.hada_w1_a": tall, f"{first}.hada_w1_b": wide, f"{first}.hada_w2_a": tall.clone(), f"{first}.hada_w2_b": wide.clone(),
+        f"{second}.lokr_w1": unit, f"{second}.lokr_w2_a": wide.clone(), f"{second}.lokr_w2_b": wide.clone(),
+        f"{second}.lokr_t2": torch.ones(1, 1, 3, 3),
+        f"{third}.lora_up.weight": unit.clone(), f"{third}.lora_mid.weight": torch.ones(1, n, 1, 1), f"{third}.lora_down.weight": tall.clone(),
+    })  # fmt: skip
+    assert summary["unmeasured"] == 3 and {m["fault"] for m in summary["details"]} == {""}
+    assert "3 modules could not be measured" in text and "changes nothing" not in text
+
+
+def test_a_bias_beside_the_factors_is_part_of_the_change(look):
+    name = SD1 + "attn1_to_q"
+    tensors = pair(name, alpha=1) | {f"{name}.diff_b": torch.randn(8)}
+    summary, _ = look(tensors)
+    delta = 0.5 * tensors[f"{name}.lora_up.weight"] @ tensors[f"{name}.lora_down.weight"]
+    assert summary["kinds"] == {"lora": 1} and summary["ranks"] == {"2": 1}
+    assert norm_of(summary, name) == pytest.approx(float(torch.cat([delta.flatten(), tensors[f"{name}.diff_b"]]).norm()), rel=1e-5)
+
+
+def test_convolutions_of_lycoris_in_three_factors(look):
+    first, second = "lora_unet_mid_block_resnets_0_conv1", "lora_unet_mid_block_resnets_0_conv2"
+    t = {f"{part}{n}": torch.randn(shape) for n in "12" for part, shape in (("t", (2, 2, 3, 3)), ("b", (2, 5)), ("a", (2, 6)))}
+    w1 = torch.randn(2, 3)
+    summary, _ = look({
+        **{f"{first}.hada_t{n}": t[f"t{n}"] for n in "12"}, **{f"{first}.hada_w{n}_{x}": t[f"{x}{n}"] for n in "12" for x in "ab"},
+        f"{second}.lokr_w1": w1, f"{second}.lokr_t2": t["t1"].clone(), f"{second}.lokr_w2_a": t["a1"].clone(),
+        f"{second}.lokr_w2_b": t["b1"].clone(),
+    })  # fmt: skip
+    whole = [torch.einsum("ijkl,jr,ip->prkl", t[f"t{n}"], t[f"b{n}"], t[f"a{n}"]) for n in "12"]
+    assert norm_of(summary, first) == pytest.approx(float((whole[0] * whole[1]).norm()), rel=1e-5)
+    assert norm_of(summary, second) == pytest.approx(float(w1.norm() * whole[0].norm()), rel=1e-5)
+
+
+def test_two_forms_of_the_same_factor_are_not_lost_in_silence(look):
+    name = SD1 + "attn2_to_k"
+    summary, _ = look(pair(name, into=768) | pair(name, into=768, form=("lora_A", "lora_B")))
+    assert summary["modules"] == 1 and len(summary["leftover"]) == 2
+
+
+def test_oft_is_not_called_a_file_that_changes_nothing(look):
+    summary, text = look({f"{SD1}attn1_to_q.oft_blocks": torch.randn(2, 4, 4)})
+    assert summary["kinds"] == {"oft": 1} and "changes nothing" not in text and "could not be measured" in text
+    zero = {k: torch.zeros_like(v) if "up" in k else v for k, v in pair(SD1 + "attn1_to_q").items()}
+    assert "changes nothing" in look(zero)[1]
+
+
+@pytest.mark.parametrize(
+    "name, width, family",
+    [
+        ("transformer.single_transformer_blocks.3.attn.to_q", 3072, "flux"),
+        ("lora_unet_single_blocks_0_linear1", 3072, "flux"),
+        ("transformer.transformer_blocks.0.attn.to_q", 1536, "sd3"),
+        ("transformer.transformer_blocks.0.attn.to_q", 3072, "unknown"),  # Qwen-Image has them too
+        ("diffusion_model.transformer_blocks.5.img_mlp.net.0.proj", 3072, "unknown"),
+        ("diffusion_model.blocks.0.self_attn.q", 5120, "unknown"),  # Wan
+        ("lora_unet_blocks_0_cross_attn_k", 5120, "unknown"),
+        ("lora_unet_double_blocks_0_img_mlp_fc1", 3072, "unknown"),  # HunyuanVideo
+        ("diffusion_model.layers.0.attention.to_q", 3840, "unknown"),  # Z-Image
+        ("base_model.model.transformer.h.0.attn.c_attn", 768, "language"),
+        ("base_model.model.bert.encoder.layer.0.attention.self.query", 768, "language"),
+        ("model.layers.0.self_attn.q_proj", 896, "language"),
+    ],
+)
+def test_models_built_from_the_same_blocks_are_not_confused(look, name, width, family):
+    summary, _ = look(pair(name, into=width, form=("lora_A", "lora_B")))
+    assert summary["family"] == family
+    if family == "unknown":
+        assert set(verdicts(summary).values()) == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    "name, width, expected",
+    [
+        ("transformer.single_transformer_blocks.0.attn.to_q", 3072,
+         {"A1111": "refuses", "Forge/ComfyUI": "takes", "SD.Next": "takes", "kohya": "unknown", "diffusers": "takes"}),
+        ("lora_unet_double_blocks_0_img_attn_qkv", 3072,
+         {"A1111": "refuses", "Forge/ComfyUI": "takes", "SD.Next": "takes", "kohya": "takes", "diffusers": "takes"}),
+        ("transformer.transformer_blocks.0.attn.to_q", 1536,
+         {"A1111": "takes", "Forge/ComfyUI": "unknown", "SD.Next": "unknown", "kohya": "unknown", "diffusers": "takes"}),
+        ("lora_unet_joint_blocks_0_x_block_attn_qkv", 1536,
+         {"A1111": "unknown", "Forge/ComfyUI": "takes", "SD.Next": "takes", "kohya": "takes", "diffusers": "refuses"}),
+    ],
+)  # fmt: skip
+def test_flux_and_sd3_by_reader(look, name, width, expected):
+    assert verdicts(look(pair(name, into=width))[0]) == expected
+
+
+def test_the_older_names_of_diffusers_keep_their_attention_in_comfyui(look):
+    base = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.processor."
+    tensors = {f"{base}to_k_lora.{way}.weight": torch.randn(shape) for way, shape in (("down", (2, 768)), ("up", (8, 2)))}
+    summary, _ = look(tensors)
+    assert summary["family"] == "sd15" and verdicts(summary)["Forge/ComfyUI"] == "takes" and verdicts(summary)["A1111"] == "refuses"
+
+
+def test_dora_in_diffusers_own_names_is_not_promised(look):
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    summary, _ = look(pair(name, into=768, form=("lora_A", "lora_B")) | {f"{name}.lora_magnitude_vector": torch.ones(8)})
+    assert summary["dora"] == 1 and verdicts(summary)["diffusers"] == "unknown"
+
+
+def test_a1111_lists_sdxl_without_its_version_as_sd1(look):
+    findings = look(sdxl(), {"ss_steps": "1"})[0]["readers"]["A1111"]["findings"]
+    assert [f["text"] for f in findings] == ["by its metadata it is listed under SD1, so the card may be hidden."]
+    assert not look(sdxl(), {"ss_base_model_version": "sdxl_base_v1-0"})[0]["readers"]["A1111"]["findings"]
+
+
+def test_rslora_in_the_header_of_diffusers_counts(look):
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    stored = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 2, "unet.use_rslora": True})}
+    assert look(pair(name, into=768, form=("lora_A", "lora_B"), rank=4), stored)[0]["scales"] == {"1": 1}
+
+
+def test_nothing_that_a_terminal_obeys_comes_through(tmp_path):
+    """Escape sequences in one byte (C1), and signs that turn the direction of writing, pass through JSON unharmed."""
+    evil = "\x9b31m\x1b[31m\u202e\x07"
+    tensors = pair(SD1 + "attn2_to_k", into=768) | pair(f"lora_unet_down_blocks_0_{evil}") | {f"{evil}.weight": torch.ones(1)}
+    save_file(tensors, tmp_path / "a.safetensors", {"ss_sd_model_name": evil, "ss_tag_frequency": json.dumps({"1_a": {evil: 1}})})
+    summary, text = ask(tmp_path / "a.safetensors")
+    out = CliRunner().invoke(inspect, [str(tmp_path / "a.safetensors"), "--json"]).stdout
+    for sign in evil:
+        assert sign.isprintable() or (sign not in out and sign not in text)
+    assert summary["leftover"] == [f"{evil}.weight"], "the JSON still says what is there"
+
+
+def test_a_time_in_seconds_is_shown_as_a_date(look):
+    assert look(sd1(), {"ss_training_started_at": "1700000000.5"})[0]["training"]["date"].startswith("2023-11-1")
+    assert look(sd1(), {"ss_training_started_at": "1e400"})[0]["training"]["date"] == "1e400"
+
+
+def test_a_finding_that_several_readers_share_is_said_once(look):
+    _, text = look(pair("base_model.model.unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k", form=("lora_A", "lora_B")))
+    assert text.count("was not measured") == 1 and text.count("not known") == 5
 
 
 def test_the_command_line(command, tmp_path):

@@ -144,6 +144,105 @@ def test_captions_in_files_beside_the_pictures(tmp_path, gallery, host):
     assert [t[0].text for t in data.texts].count("zzz") == 1 and len(data.records) == 5
 
 
+def write_captions(folder: Path, captions: dict[str, bytes]) -> None:
+    (folder / "metadata.csv").unlink(missing_ok=True)
+    for name, data in captions.items():
+        (folder / f"{name}.txt").write_bytes(data)
+
+
+def test_captions_that_could_be_either_encoding_are_read_like_the_others(tmp_path, gallery, host):
+    """一只猫 (a cat) in GB18030 is valid UTF-8; alone it proves nothing."""
+    folder = tmp_path / "pictures"
+    assert "一只猫".encode("gb18030").decode("utf-8") == "\u04bb\u05bb\u00e8"
+    texts = {"0": "一只猫", "1": "霓虹", "2": "雨夜的街道", "3": "a ball", "4": "夜景", "5": "蓝色的房子"}
+    write_captions(folder, {name: text.encode("gb18030") for name, text in texts.items()})
+    data = load(host, gallery())
+    assert {Path(r.path).stem: r.caption for r in data.records} == texts
+    assert any("captions are read as GB18030, because they are not UTF-8" in note for note in data.notes)
+    assert any("1 short captions could be UTF-8 or GB18030 (0); they are read as GB18030" in note for note in data.notes)
+
+
+def test_captions_in_utf8_stay_what_they_are(tmp_path, gallery, host):
+    folder = tmp_path / "pictures"
+    texts = {"0": "café", "1": "霓虹", "2": "мяч", "3": "naïve", "4": "é", "5": "雨"}
+    write_captions(folder, {name: text.encode() for name, text in texts.items()})
+    data = load(host, gallery())
+    assert {Path(r.path).stem: r.caption for r in data.records} == texts and not any("GB18030" in note for note in data.notes)
+    # One file of another encoding among them: what is certain stays, what is not goes with the majority.
+    write_captions(folder, {"5": "第五张图".encode("gb18030")})
+    data = load(host, gallery())
+    assert {Path(r.path).stem: r.caption for r in data.records} == {**texts, "5": "第五张图"}
+    assert any("1 captions are read as GB18030" in note and "(5)" in note for note in data.notes)
+    assert any("they are read as UTF-8, like most of the folder" in note for note in data.notes)
+
+
+def test_captions_and_metadata_in_utf16(tmp_path, gallery, host):
+    folder = tmp_path / "pictures"
+    metadata = (folder / "metadata.csv").read_text(encoding="utf-8")
+    write_captions(folder, {str(i): f"第{i}张 ball".encode("utf-16" if i % 2 else "utf-16-le") for i in range(6)})
+    assert sorted(r.caption for r in load(host, gallery()).records) == [f"第{i}张 ball" for i in range(6)]
+    for encoding, name in (("utf-16", "UTF-16"), ("utf-16-be", "UTF-16-BE"), ("gb18030", "GB18030")):
+        (folder / "metadata.csv").write_bytes(metadata.replace("a ball", "一个球").encode(encoding))
+        data = load(host, gallery())
+        assert data.records[0].caption == "一个球, number 0, on a wall"
+        assert any(f"metadata.csv: read as {name}, because it is not UTF-8" in note for note in data.notes)
+
+
+def test_every_bad_caption_is_told_at_once(tmp_path, gallery, command):
+    folder = tmp_path / "pictures"
+    (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
+    write_captions(folder, {"0": b"a ball", "1": b"", "2": b" \n", "3": b"\xff\xff\xff"})
+    (folder / "4.txt").symlink_to(tmp_path / "secret.txt")
+    code, out, err = command("check", "image", gallery())
+    assert code == 2 and "secret" not in out + err.replace("secret.txt", "")
+    for name, what in (("1.png", "1.png has no caption"), ("2.png", "2.png has no caption"), ("3.png", "3.txt is not UTF-8 text"),
+                       ("4.png", "4.txt cannot be read: it lies outside of the folder"), ("5.png", "5.png has no caption")):  # fmt: skip
+        assert any(line.startswith(f"{name}: ") and what in line for line in err.splitlines()), (name, err)
+    assert "Bad rows: 5" in err and "Traceback" not in err
+
+
+def test_a_picture_that_may_not_be_read_is_told(tmp_path, gallery, command, monkeypatch):
+    real = Path.read_bytes
+
+    def forbidden(self: Path) -> bytes:
+        if self.name == "2.png":
+            raise PermissionError(13, "Permission denied")
+        return real(self)
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    code, out, err = command("check", "image", gallery())
+    assert code == 2 and "metadata.csv, row 4: 2.png cannot be read: Permission denied." in err and "Traceback" not in out + err
+
+
+def test_a_prior_picture_is_called_after_its_folder(tmp_path, gallery, host):
+    from tinysd import draw_pictures
+
+    prior = draw_pictures(tmp_path / "class pictures", 3)
+    records = load(host, gallery(prior_data_dir=str(prior))).records
+    assert {r.where for r in records if r.prior} == {f"class pictures/metadata.csv, row {n}" for n in (2, 3, 4)}
+    assert len({r.where for r in records}) == len(records) == 9
+    (prior / "1.png").write_bytes(b"")
+    (tmp_path / "pictures" / "1.png").write_bytes(b"")
+    with pytest.raises(DataError) as error:
+        load(host, gallery(prior_data_dir=str(prior)))
+    found = [line.partition(":")[0] for line in error.value.problems if "0 bytes" in line]
+    assert found == ["metadata.csv, row 3", "class pictures/metadata.csv, row 3"]
+
+
+def test_a_prior_folder_named_like_one_of_the_pictures_has_its_whole_path(tmp_path, gallery, host):
+    from tinysd import draw_pictures
+
+    (tmp_path / "pictures" / "metadata.csv").unlink()
+    for folder in (tmp_path / "pictures" / "ball", tmp_path / "prior" / "ball"):
+        draw_pictures(folder, 2)
+        (folder / "metadata.csv").unlink()
+        for i in range(2):
+            (folder / f"{i}.txt").write_text("a ball", encoding="utf-8")
+    records = load(host, gallery(prior_data_dir=str(tmp_path / "prior" / "ball"), trigger_word="zz")).records
+    assert len({r.where for r in records}) == len(records) == 10
+    assert {r.where for r in records if r.prior} == {f"{(tmp_path / 'prior' / 'ball').as_posix()}/{i}.png" for i in range(2)}
+
+
 def test_a_folder_without_pictures_says_so(tmp_path, gallery, host):
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="there are no pictures in it"):

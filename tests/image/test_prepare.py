@@ -9,8 +9,9 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from loraforge_image.looking import BLURRED, sharpness
 from loraforge_image.prepare import prepare
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from loraforge import DataError, ModelError
 
@@ -148,6 +149,45 @@ def test_blurred_and_small_pictures_are_named_and_kept(folder):
     assert {row["keep"] for row in rows(folder / "metadata.csv").values()} == {"yes"}
     call(folder, "--min-size", 200, "--overwrite")
     assert "small.png" not in kinds(folder)
+
+
+def noise(side: int, slope: float, contrast: float) -> Image.Image:
+    """Random clouds with the spectrum of a photograph: the amplitude falls with the frequency to the power of ``slope``."""
+    random = np.random.default_rng(side)
+    high, wide = side, side * 3 // 2
+    frequency = np.hypot(np.fft.fftfreq(high)[:, None], np.fft.rfftfreq(wide)[None])
+    frequency[0, 0] = np.inf
+    waves = (random.standard_normal(frequency.shape) + 1j * random.standard_normal(frequency.shape)) / frequency**slope
+    values = np.fft.irfft2(waves, s=(high, wide))
+    return Image.fromarray((values / values.std() * contrast + 128).clip(0, 255).astype(np.uint8))
+
+
+def drawing(side: int, contrast: int) -> Image.Image:
+    """Three shapes in flat colours with smoothed edges."""
+    large = Image.new("L", (side * 3, side * 2), 200)
+    pen = ImageDraw.Draw(large)
+    for i, box in enumerate(((0.1, 0.1, 0.6, 0.5), (0.4, 0.3, 1.1, 0.8), (0.8, 0.2, 1.3, 0.6))):
+        pen.ellipse([round(v * side * 2) for v in box], fill=200 - contrast * (i + 1) // 3)
+    return large.resize((side * 3 // 2, side), Image.Resampling.LANCZOS)
+
+
+@pytest.mark.parametrize("side", [300, 700, 1500])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda side: noise(side, 1.0, 50),
+        lambda side: noise(side, 1.2, 15),
+        lambda side: noise(side, 1.6, 50),
+        lambda side: drawing(side, 20),
+        lambda side: drawing(side, 180),
+    ],
+    ids=["1/f", "1/f^1.2, pale", "1/f^1.6, soft", "pale drawing", "drawing"],
+)
+def test_sharpness_depends_on_neither_content_nor_contrast_nor_size(make, side):
+    picture = make(side)
+    pixel = max(picture.size) / 512
+    sharp, soft, blurred = (sharpness(picture.filter(ImageFilter.GaussianBlur(s * pixel)) if s else picture) for s in (0, 1, 3.2))
+    assert sharp > 3 * BLURRED and sharp > soft > BLURRED > blurred
 
 
 # --- captions ------------------------------------------------------------------------------------------------------------------
@@ -296,6 +336,42 @@ def test_the_sheet_frames_what_is_left_out_in_red_and_findings_in_orange(folder)
     assert sheet.getpixel((5, 100)) == (255, 255, 255) and sheet.getpixel((4, 100)) == (205, 205, 205), "a is fine: a thin frame"
 
 
+def test_what_is_told_leads_to_what_must_be_decided(folder):
+    """What goes and what to look at come under headings of their own; captions that are missing take one line, whatever their number."""
+    for i in range(6):
+        scene(i).save(folder / f"p{i}.png")
+    scene(0).save(folder / "copy.png")
+    scene(7, 320, 100).save(folder / "small.png")
+    (folder / "art.psd").write_bytes(b"8BPS")
+    (folder / "phone.HEIC").write_bytes(b"")
+    lines = call(folder, "--trigger", "my style").splitlines()
+    gone, look = lines.index("Left out:"), lines.index("To look at:")
+    assert lines[1].strip() == "2 files are of a kind that is not read; save them as PNG or JPEG: art.psd, phone.HEIC"
+    assert lines[gone + 1] == "  p0.png: the same picture as copy.png" and lines[look + 1].startswith("  small.png: small: 320x100")
+    assert [line for line in lines if "no caption" in line] == [
+        "7 pictures have no caption: copy.png, p1.png, p2.png, ... (the trigger word stands for it)"
+    ]
+    assert "--set 'trigger_word=my style'" in lines[-1]
+    assert rows(folder / "metadata.csv")["p0.png"]["why"] == "the same picture as copy.png", "a picture that goes needs no caption"
+    sheet = Image.open(folder / "contact-sheet.png").convert("RGB")
+    assert sheet.getpixel((4, 100)) == (205, 205, 205), "with a trigger word, a missing caption is no flaw"
+
+
+def test_captions_are_decoded_as_the_loader_decodes_them(folder):
+    """The two bytes of one Chinese character are valid UTF-8 too: the other captions of the folder decide."""
+    for i, text in enumerate(("一只猫坐在竹林里", "水墨画，山水", "一只")):
+        (folder / f"{i}.txt").write_bytes(text.encode("gb18030"))
+        scene(i).save(folder / f"{i}.png")
+    output = call(folder)
+    assert [row["text"] for row in rows(folder / "metadata.csv").values()] == ["一只猫坐在竹林里", "水墨画，山水", "一只"]
+    assert "GB18030" in output
+
+
+def test_only_pictures_of_other_kinds(folder):
+    (folder / "a.psd").write_bytes(b"8BPS")
+    assert "a.psd" in call(folder, fails=DataError)
+
+
 def test_json_says_everything_and_nothing_else(folder):
     scene(1).save(folder / "a.png")
     scene(1).save(folder / "b.png")
@@ -392,3 +468,15 @@ def test_a_captioner_that_cannot_be_used_is_explained(folder, tmp_path, blip):
     torch.save({}, tmp_path / "pickle" / "pytorch_model.bin")
     assert "safetensors" in call(folder, "--captioner", tmp_path / "pickle", fails=ModelError)
     assert not (folder / "metadata.csv").exists()
+
+
+def test_what_people_said_of_a_picture_is_kept_when_called_again(folder):
+    for name in ("a.png", "b.png"):
+        scene(ord(name[0])).save(folder / name)
+    call(folder, "--trigger", "mks")
+    file = folder / "metadata.csv"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join([f"{lines[0]},审核人,是否通过", f"{lines[1]},李,通过", f"{lines[2]},,"]) + "\n", encoding="utf-8")
+    call(folder, "--trigger", "mks", "--overwrite")
+    table = rows(file)
+    assert (table["a.png"]["reviewer"], table["a.png"]["approved"]) == ("李", "通过") and table["b.png"]["reviewer"] == ""

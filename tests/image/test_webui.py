@@ -159,6 +159,35 @@ def test_the_legacy_hash_of_a_large_file():
     assert safetensors.torch.load(data)["a.lora_up.weight"].equal(tensors["a.lora_up.weight"])
 
 
+def test_hash_vectors():
+    """Of a file whose bytes are known; the digests come from sha256sum."""
+    import torch
+
+    data = serialise({"a.lora_up.weight": torch.tensor([[1.0, 2.0]]), "a.alpha": torch.tensor(4.0)}, {"ss_a": "1"})
+    (length,) = struct.unpack("<Q", data[:8])
+    # One type, so by name: alpha, then the matrix, little-endian float32.
+    assert data[8 + length :] == bytes.fromhex("00008040" + "0000803f" + "00000040")
+    values = json.loads(data[8 : 8 + length])["__metadata__"]
+    wanted = "4e1475153615228711c105a8e346c145dbb0848b161659df4009e7f388d589f8"
+    assert values["sshs_model_hash"] == wanted and values["sshs_legacy_hash"] == "e3b0c442"  # under 1 MiB: that of nothing
+    # Other metadata: the same tensors, so the same hash; half precision: another.
+    again = serialise({"a.alpha": torch.tensor(4.0), "a.lora_up.weight": torch.tensor([[1.0, 2.0]])}, {"modelspec.title": "else"})
+    assert wanted in again.decode("latin-1")
+    assert wanted not in serialise({"a.alpha": torch.tensor(4.0).half()}, {}).decode("latin-1")
+
+
+def test_the_short_hashes_that_people_compare(tmp_path, command):
+    """AutoV2 (Civitai) of the whole file; AutoV3 and what A1111 writes into pictures of the bytes behind the header."""
+    file = WebuiExporter().export(make_adapter(), tmp_path)
+    data = file.read_bytes()
+    body = data[8 + int.from_bytes(data[:8], "little") :]
+    code, out, err = command("inspect", file, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["autov2"] == hashlib.sha256(data).hexdigest()[:10]
+    assert found["autov3"] == hashlib.sha256(body).hexdigest()[:12] == read(file)[0]["__metadata__"]["sshs_model_hash"][:12]
+
+
 @pytest.mark.parametrize(
     ("family", "version", "architecture"),
     [("sd2", "SD2", "stable-diffusion-v2-512/lora"), ("sdxl", "SDXL", "stable-diffusion-xl-v1-base/lora")],

@@ -1,0 +1,94 @@
+"""Pictures that are there twice: they count twice in training, and near-copies teach a style their own composition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from loraforge import Check, Finding, KeySet, RunConfig, speaker
+
+from ..glances import Glance, glances, same_pixels
+from ..looking import NEAR
+from ..task import Picture
+
+say = speaker(__name__)
+
+# A copy that was only saved again or resized differs by 0 to 2 bits; what differs by more was cropped, edited or taken a moment later.
+_SAVED_AGAIN = 2
+_CHUNK = 1000  # pictures compared with all others at a time: bounds the memory
+
+
+class Duplicates(Check[Picture]):
+    """One finding for each picture that repeats an earlier one: that which resembles it most.
+
+    Two captions of one picture contradict each other, or one of them is of another picture: the finding says where they differ.
+    """
+
+    name = "duplicates"
+    task = "image"
+    help = "Pictures that repeat an earlier one, in whatever format or size, or nearly do; and whether their captions differ."
+    severity = "warning"
+
+    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
+        seen = glances([row.path for row in rows])
+        first: dict[str, int] = {}
+        told: set[int] = set()
+        for index, row in enumerate(rows):
+            earlier = first.setdefault(row.sha256 or f"row {index}", index)
+            if earlier != index:
+                told.add(index)
+                yield _same(rows, index, earlier)
+        for index, earlier in _nearest(seen, told).items():
+            row, other = rows[index], rows[earlier]
+            distance = seen[index].distance(seen[earlier])
+            one, two = seen[index], seen[earlier]
+            if distance <= _SAVED_AGAIN and (one.width, one.height) == (two.width, two.height) and same_pixels(row.path, other.path):
+                yield _same(rows, index, earlier)
+                continue
+            message = say(
+                "It is almost the picture of {where}: {distance} of the 64 bits of their perceptual hashes differ. Keep the better one.",
+                where=other.where,
+                distance=distance,
+            )
+            yield Finding(
+                (index, earlier), message + _captions(row, other), Path(row.path).name, None if distance <= _SAVED_AGAIN else "hint"
+            )
+
+
+def _same(rows: Sequence[Picture], index: int, earlier: int) -> Finding:
+    row, other = rows[index], rows[earlier]
+    message = say("It is the same picture as that of {where}. Delete one; repeats says how often a picture counts.", where=other.where)
+    return Finding((index, earlier), message + _captions(row, other), Path(row.path).name)
+
+
+def _captions(row: Picture, other: Picture) -> str:
+    if " ".join(row.caption.lower().split()) == " ".join(other.caption.lower().split()):
+        return ""
+    return say(" Their captions differ: keep the one that is right.")
+
+
+def _nearest(seen: Sequence[Glance], without: set[int]) -> dict[int, int]:
+    """For each picture that resembles an earlier one, the earlier one that it resembles most."""
+    found: dict[int, int] = {}
+    for index, earlier in _pairs([one.shape for one in seen]):
+        one, other = seen[index], seen[earlier]
+        if index in without or earlier in without or one.problem or other.problem or not one.resembles(other):
+            continue
+        best = found.setdefault(index, earlier)
+        if one.distance(other) < one.distance(seen[best]):
+            found[index] = earlier
+    return found
+
+
+def _pairs(shapes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(picture, earlier picture) of all whose hashes differ in NEAR bits at most."""
+    import numpy as np
+
+    signs: Any = np.array([[1 if shape >> place & 1 else -1 for place in range(64)] for shape in shapes], dtype=np.float32)
+    for start in range(0, len(shapes), _CHUNK):
+        # The product of two rows of signs is 64 less twice the number of places in which they differ.
+        apart = (64 - signs[start : start + _CHUNK] @ signs.T) / 2
+        for row, other in zip(*np.nonzero(apart <= NEAR), strict=True):
+            if other < row + start:
+                yield int(row) + start, int(other)
