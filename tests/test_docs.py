@@ -40,11 +40,11 @@ def signature(name: str) -> str:
 # --- hooks -------------------------------------------------------------------------------------------------------------------
 
 
-def test_there_are_seven_hooks_and_their_headings_are_their_signatures():
+def test_there_are_eight_hooks_and_their_headings_are_their_signatures():
     page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
     headings = [h.strip("` ") for h in re.findall(r"^## (.*loraforge_.*)$", page, re.MULTILINE)]
     order = sorted(HOOKS, key=lambda name: HOOKS[name].__code__.co_firstlineno)
-    assert len(HOOKS) == 7 and headings == [signature(name) for name in order]
+    assert len(HOOKS) == 8 and headings == [signature(name) for name in order]
 
 
 @pytest.mark.parametrize("name", list(HOOKS))

@@ -47,9 +47,17 @@ def sentences(folder: Path) -> set[str]:
     if folder.name == "loraforge":
         found |= {"task", "data loader", "template", "model family", "exporter", "running", "finished", "failed", "loss", "gradient"}
     elif folder.name == "loraforge_image":
-        found |= {"pictures", "style distance", "pictures drawn"}
+        found |= {
+            "pictures",
+            "style distance",
+            "pictures drawn",
+            "prompt adherence",
+            "nearer to your pictures",
+            "follows its prompts better",
+        }
     else:
         found |= {"tokens", "instruction", "output", "equals the reference", "cites the right article", "cites anything"}
+        found |= {"character overlap", "citation precision", "citation recall", "refuses", "never stops"}
     return {sentence for sentence in found if re.search(r"[A-Za-z]", re.sub(r"\{[^}]*\}", "", sentence))}
 
 
