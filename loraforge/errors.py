@@ -7,7 +7,8 @@
     |-- ModelError            the base model cannot be found, read or used
     |-- RunError              a run's folder: missing, busy, damaged, or of another config
     |-- ExportError           an adapter cannot be written in the format that was asked for
-    `-- TrainingError         training cannot go on (a loss that is not a number)
+    |-- TrainingError         training cannot go on (a loss that is not a number)
+    `-- StoppedOnRequest      Ctrl-C or SIGTERM: the run saved and stopped
 
 The command line turns each into its message and ``exit_code``. Any other exception is a bug and keeps its traceback.
 """
@@ -57,5 +58,11 @@ class ExportError(LoraForgeError):
 
 class TrainingError(LoraForgeError):
     """Training had to stop: the input was accepted, the numbers were not."""
+
+    exit_code = 1
+
+
+class StoppedOnRequest(LoraForgeError):
+    """The run was asked to stop, saved its state and did."""
 
     exit_code = 1

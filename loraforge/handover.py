@@ -208,7 +208,11 @@ def promote(host: PluginHost, folder: Path, step: int, tell: Callable[[Any], Non
     Raises:
         RunError: if there is no such checkpoint, or it is not what was sealed.
     """
-    opened = open_run(host, folder)
+    with RunDir(folder).claimed():
+        return _promote(host, open_run(host, folder), step, tell)
+
+
+def _promote(host: PluginHost, opened: OpenRun, step: int, tell: Callable[[Any], None]) -> Handover:
     run = opened.run
     audit.require_sound(run, [f"checkpoints/{run.checkpoint(step).name}"])
     take_checkpoint(run, step)

@@ -99,6 +99,14 @@ def seed_step(seed: int, step: int, process: int) -> None:
     set_seed(random.Random(f"{seed}/{step}/{process}").getrandbits(32))
 
 
+class Stopped(Exception):
+    """Somebody asked the run to stop; the state after ``step`` is saved."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(step)
+        self.step = step
+
+
 class NotFinite(Exception):
     """A loss or gradient is no number. ``rows`` are the indices of the examples of the step."""
 
@@ -153,6 +161,7 @@ class Loop:
         tell: receives every event.
         save: called after each step that ends in a checkpoint, with the step.
         show: called before it, and once before the first step, with the averaged parameters in place if there are any.
+        stop: asked after each step whether to save and stop.
     """
 
     def __init__(
@@ -165,9 +174,10 @@ class Loop:
         tell: Callable[[Event], None],
         save: Callable[[int], None],
         show: Callable[[int], None] = lambda step: None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.trainee, self.examples, self.heldout, self.config = trainee, examples, heldout, config
-        self.accelerator, self.tell, self.save, self.show = accelerator, tell, save, show
+        self.accelerator, self.tell, self.save, self.show, self.stop = accelerator, tell, save, show, stop
         self.groups = [trainee.group(example) for example in examples]
         self.schedule = schedule(config, len(examples), accelerator.num_processes)
         self.parameters = {name: p for name, p in trainee.model.named_parameters() if p.requires_grad}
@@ -303,7 +313,11 @@ class Loop:
             yield step, steps[(step - 1) % per_epoch]
 
     def run(self, done: int = 0) -> None:
-        """All steps after ``done``. Evaluates and saves every ``save_steps``, and at the end."""
+        """All steps after ``done``. Evaluates and saves every ``save_steps``, and at the end.
+
+        Raises:
+            Stopped: if that was asked for, after saving.
+        """
         self.trainee.model.train()
         every = self.config.save_steps
         self.done = done
@@ -323,6 +337,10 @@ class Loop:
                     self.evaluate(step)
                     self.show(step)
                 self.save(step)
+            if self._everywhere(float(self.stop())) and step < self.schedule.steps:
+                if not (every and step % every == 0):
+                    self.save(step)
+                raise Stopped(step)
 
     def best(self) -> tuple[int, float]:
         """(step, loss) of the lowest held-out loss so far; of several equal ones the first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -36,10 +37,12 @@ def run(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = Fal
         resume: continue from the newest checkpoint in output_dir.
         fresh: rename an earlier run in output_dir out of the way.
     """
-    first = _run_once(plan, host, resume=resume, fresh=fresh, last=plan.config.lr_advice != "apply")
-    if plan.config.lr_advice != "apply" or first.advised_rate is None:
-        return first
-    return _once_more(plan, host, first)
+    folder = RunDir(Path(plan.config.output_dir))
+    with folder.claimed() if is_main_process() else contextlib.nullcontext():
+        first = _run_once(plan, host, resume=resume, fresh=fresh, last=plan.config.lr_advice != "apply")
+        if plan.config.lr_advice != "apply" or first.advised_rate is None:
+            return first
+        return _once_more(plan, host, first)
 
 
 def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: bool, advice: Mapping[str, Any] | None = None) -> Outcome:

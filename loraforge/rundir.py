@@ -32,7 +32,7 @@ from .messages import speaker
 
 say = speaker(__name__)
 
-RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -179,6 +179,33 @@ class RunDir:
     def occupied(self) -> bool:
         """Whether a run was begun here."""
         return self.manifest_file.exists() or self.config_file.exists()
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Nobody else writes into this folder meanwhile. The claim ends with the process, however that ends.
+
+        Raises:
+            RunError: if somebody does already.
+        """
+        from filelock import FileLock, Timeout
+
+        # Beside the folder, because --fresh renames that.
+        lock = FileLock(self.path.absolute().with_name(f".{self.path.absolute().name}.lock"), timeout=0)
+        try:
+            self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except NotImplementedError:  # a network drive without locks: better unguarded than unusable
+            pass
+        except Timeout:
+            raise RunError(
+                say("{path}: another run is writing there now. Wait for it, or choose another output_dir.", path=self.path)
+            ) from None
+        except OSError as error:
+            raise RunError(say("output_dir: cannot write to {path}: {error}.", path=self.path.absolute(), error=error.strerror)) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def set_aside(self) -> Path:
         """Renames the folder so that a new run can take its place; nothing is lost."""

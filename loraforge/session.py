@@ -15,9 +15,10 @@ from .checkpoints import checkpoint_rows
 from .config import RunConfig
 from .dataset import Data
 from .diagnosis import curves
-from .errors import DataError, TrainingError
+from .errors import DataError, StoppedOnRequest, TrainingError
 from .events import CheckpointSaved, RunFailed, RunFinished, RunStarted, SamplesDrawn, StageStarted
 from .handover import Outcome
+from .interrupts import Interrupts
 from .lineage import parent_of
 from .machine import device_name
 from .messages import speaker
@@ -65,6 +66,9 @@ class Session:
         self.metrics: dict[str, Any] = {}
         self.samples: Path | None = None
         self.begun = False
+        self.interrupts = Interrupts(
+            lambda: tell(StageStarted("stop", say("asked to stop: finishing this step and saving; a second Ctrl-C stops at once")))
+        )
 
     # --- stages ------------------------------------------------------------------------------------------------------------
 
@@ -90,9 +94,15 @@ class Session:
             seconds = loop.probe() if done < loop.schedule.steps else 0.0
             self.facts["estimated_seconds"] = round(seconds * (1 - done / loop.schedule.steps), 1)
             self.tell(RunStarted(self.folder.path, self.plan.task.name, loop.schedule.steps, done, self.facts))
-            loop.run(done)
-        except _not_finite() as error:
+            with self.interrupts:
+                loop.run(done)
+        except _raised("NotFinite") as error:
             raise TrainingError(self._explain(cast(Any, error))) from None
+        except _raised("Stopped") as error:
+            step = cast(Any, error).step
+            raise StoppedOnRequest(
+                say("Stopped after step {step}, as asked; everything is saved. --resume goes on from there.", step=step)
+            ) from None
         return self._finish(trainee, loop)
 
     def _load(self) -> tuple[Trainee, Loop]:
@@ -131,6 +141,7 @@ class Session:
             self._hear,
             lambda step: self._save(trainee, loop, step),
             lambda step: self._show(trainee, step),
+            lambda: self.interrupts.requested,
         )
         if self.accelerator.is_main_process:
             folder = Path(os.path.commonpath([file.parent for file in files])) if files else None
@@ -309,7 +320,8 @@ class Session:
         reason = str(error) or type(error).__name__
         with contextlib.suppress(OSError):  # the disk may be the reason
             if self.folder.manifest().get("status") != rundir.FINISHED:  # only its exports failed: the adapter is there
-                self._write_manifest(rundir.FAILED, error=reason)
+                status = rundir.STOPPED if isinstance(error, StoppedOnRequest | KeyboardInterrupt) else rundir.FAILED
+                self._write_manifest(status, error=reason)
         self.tell(RunFailed(self.folder.path, reason))
 
     def _explain(self, error: Any) -> list[str]:
@@ -360,7 +372,8 @@ class Session:
         })  # fmt: skip
 
 
-def _not_finite() -> type[Exception]:
-    from .loop import NotFinite
+def _raised(name: str) -> type[Exception]:
+    """An exception of the loop, which is imported when a run trains and not before."""
+    from . import loop
 
-    return NotFinite
+    return cast("type[Exception]", getattr(loop, name))

@@ -45,7 +45,7 @@ def sentences(folder: Path) -> set[str]:
                         found.add(line.value.value)
     # Words that are looked up by value: kinds of components, measures, units, statuses.
     if folder.name == "loraforge":
-        found |= {"task", "data loader", "template", "model family", "exporter", "running", "finished", "failed", "loss", "gradient"}
+        found |= {"task", "data loader", "template", "model family", "exporter", "running", "finished", "failed", "stopped", "loss", "gradient"}
     elif folder.name == "loraforge_image":
         found |= {
             "pictures",

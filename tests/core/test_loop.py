@@ -118,7 +118,7 @@ def test_stopped_and_resumed_equals_never_stopped(project, train, tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         train(config)
     monkeypatch.undo()
-    assert json.loads((tmp_path / "cut" / "manifest.json").read_text(encoding="utf-8"))["status"] == "failed"
+    assert json.loads((tmp_path / "cut" / "manifest.json").read_text(encoding="utf-8"))["status"] == "stopped"
     train(config, resume=True)
     whole, cut = ((tmp_path / n / "adapter" / "adapter_model.safetensors").read_bytes() for n in ("whole", "cut"))
     assert whole == cut

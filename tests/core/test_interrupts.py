@@ -1,0 +1,105 @@
+"""Stopping on request: the first signal saves and stops, the second acts at once; nobody shares a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from loraforge import RunError
+from loraforge.interrupts import Interrupts
+from loraforge.rundir import RunDir
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+
+
+def test_the_first_signal_asks_and_the_second_acts():
+    heard = []
+    with Interrupts(lambda: heard.append(1)) as interrupts:
+        assert not interrupts.requested
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupts.requested and heard == [1]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_outside_of_the_main_thread_it_does_nothing():
+    seen = []
+
+    def enter():
+        with Interrupts() as interrupts:
+            seen.append(interrupts.requested)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [False]
+
+
+def start(config: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "loraforge", "train", "text", str(config)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
+    log = folder / "log.jsonl"
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        if log.exists() and f'"step": {step},' in log.read_text(encoding="utf-8"):
+            return
+        time.sleep(0.02)
+    raise AssertionError(process.communicate()[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_to_the_same_bytes(number, project, train, tmp_path):
+    settings = {"epochs": 60, "lora_dropout": 0.1, "save_steps": 50}
+    config = project(output_dir=str(tmp_path / "stopped"), **settings)
+    process = start(config)
+    wait_for_step(tmp_path / "stopped", 7, process)
+    process.send_signal(number)
+    out = process.communicate(timeout=60)[0]
+    run = RunDir(tmp_path / "stopped")
+    assert process.returncode == 1 and "--resume goes on from there" in out and "Traceback" not in out, out
+    assert run.manifest()["status"] == "stopped"
+    (saved,) = run.checkpoints()
+    step = int(saved.name.removeprefix("step-"))
+    assert step >= 7 and step % 50, "the test wants a step that is no regular checkpoint"
+    resumed = train(config, resume=True).run
+    whole = train(project("whole.yaml", output_dir=str(tmp_path / "whole"), **settings)).run
+    weights = [(r.adapter / "adapter_model.safetensors").read_bytes() for r in (resumed, whole)]
+    assert weights[0] == weights[1]
+    steps = [json.loads(line) for line in resumed.log_file.read_text(encoding="utf-8").splitlines()]
+    assert [e["first_step"] for e in steps if e["event"] == "RunStarted"] == [0, step]
+
+
+def test_two_runs_cannot_write_into_one_folder(project, train, tmp_path):
+    run = RunDir(tmp_path / "out")
+    with run.claimed():
+        with pytest.raises(RunError, match="another run is writing there now"):
+            train(project())
+        assert not run.path.exists()
+        train(project("other.yaml", output_dir=str(tmp_path / "other")))
+    train(project())
+
+
+def test_the_claim_of_a_killed_run_is_void(project, train, tmp_path):
+    config = project(epochs=200, save_steps=5)
+    process = start(config)
+    wait_for_step(tmp_path / "out", 12, process)
+    with pytest.raises(RunError, match="another run is writing there now"):
+        train(config, resume=True)
+    process.kill()
+    process.communicate()
+    outcome = train(config, "epochs=200", "max_steps=400", resume=False, fresh=True)
+    assert outcome.run.manifest()["status"] == "finished"
