@@ -13,10 +13,10 @@ def entries(run: RunDir) -> Iterator[dict[str, Any]]:
     """The events of ``log.jsonl``; a line that a killed run left torn is passed over."""
     if not run.log_file.is_file():
         return
-    for line in run.log_file.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in run.log_file.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict):
             yield entry
@@ -25,15 +25,19 @@ def entries(run: RunDir) -> Iterator[dict[str, Any]]:
 def checkpoint_rows(run: RunDir, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row for every step whose held-out loss was measured, or whose checkpoint is there: ``step``, ``epoch``, ``train_loss`` (the mean
     since the row before), ``held_out_loss``, ``kept``, ``chosen``. Steps that were made again after a resume count once."""
-    steps: dict[int, tuple[float, float]] = {}
+    steps: dict[int, tuple[float, float | None]] = {}
     heldout: dict[int, float] = {}
     for entry in entries(run):
+        step, loss = entry.get("step"), _number(entry.get("loss"))
+        if not isinstance(step, int) or loss is None:
+            continue  # another event, or nothing that LoRAForge wrote
         if entry.get("event") == "StepFinished":
-            steps[int(entry["step"])] = (float(entry["loss"]), float(entry["epoch"]))
+            steps[step] = (loss, _number(entry.get("epoch")))
         elif entry.get("event") == "Evaluated":
-            heldout[int(entry["step"])] = float(entry["loss"])
+            heldout[step] = loss
     kept = {int(path.name.removeprefix("step-")) for path in run.checkpoints()}
-    chosen = (manifest.get("chosen") or {}).get("step")
+    choice = manifest.get("chosen")
+    chosen = choice.get("step") if isinstance(choice, Mapping) else None
     rows, before = [], 0
     for step in sorted({s for s in heldout if s} | kept):
         since = [loss for s, (loss, _) in steps.items() if before < s <= step]
@@ -47,3 +51,11 @@ def checkpoint_rows(run: RunDir, manifest: Mapping[str, Any]) -> list[dict[str, 
         })  # fmt: skip
         before = step
     return rows
+
+
+def _number(value: object) -> float | None:
+    """A number as such; None for anything else that a log may hold."""
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None

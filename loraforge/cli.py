@@ -233,11 +233,12 @@ def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, as_jso
     before = {key: value for key, value in opened.manifest["config"].items() if key in exporter.keys.model_fields}
     values = settings(exporter.keys, {**before, **{key: value for key, value in options.items() if value is not None}})
     done = handover.write_export(exporter, opened.run, {**opened.manifest["config"], **values}, out)
-    handover.keep_export(opened, name, done)
+    seal = handover.keep_export(opened, name, done)
     if as_json:
-        emit({"path": done.path, "usage": done.usage, "delivered": done.delivered})
+        emit({"path": done.path, "usage": done.usage, "delivered": done.delivered, "seal": seal})
     else:
         report.exported(report.console(), name, done)
+        report.sealed(report.console(), run, seal)
 
 
 for _command in (*about.COMMANDS, *results.COMMANDS, *trust.COMMANDS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import findings, splitting
@@ -28,6 +28,8 @@ class Data:
     Attributes:
         found: what the checks found.
         review: how many rows somebody answers for: ``reviewed``, ``unreviewed``, ``rejected``, and ``reviewers`` by name.
+        skipped: the hashes of the rows that were left out.
+        inherited: sides of questions of earlier runs that are no longer among the rows.
     """
 
     records: tuple[Record, ...]
@@ -38,10 +40,17 @@ class Data:
     notes: tuple[str, ...]
     found: tuple[Found, ...]
     review: dict[str, Any]
+    skipped: tuple[str, ...] = ()
+    inherited: dict[str, str] = field(default_factory=dict)
 
     def pick(self, heldout: bool) -> list[int]:
         """The indices of one side of the split."""
         return sorted(self.split.of(HELD_OUT if heldout else LEARNED))
+
+    def shareable(self, rows: Sequence[int]) -> list[int]:
+        """Those rows in which no check found what must not be handed on, waived or not."""
+        private = {where for one in self.found if one.private for where in one.where}
+        return [i for i in rows if self.records[i].where not in private]
 
     def learned(self) -> list[int]:
         """The indices of one pass over the training examples: those with repeats stand there as often."""
@@ -60,6 +69,7 @@ class Data:
                 "asks": self.split.keys[i],
                 "split": self.split.sides[i],
                 "group": self.split.groups[i],
+                "reviewer": record.review.reviewer,
             }
             for i, record in enumerate(self.records)
         ]
@@ -91,7 +101,7 @@ def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None, *, st
             raise
     if not records:
         raise DataError(say("there are no examples in {path}.", path=plan.config.metadata_path or plan.config.train_data_dir))
-    review = _review(records)
+    every = records
     records = _accepted(records, remember)
     try:
         template = plan.template.prepare(plan.config, plan.keys, records)
@@ -101,6 +111,11 @@ def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None, *, st
     good = [i for i in range(len(records)) if i not in problems]
     kept = tuple(records[i] for i in good)
     found = findings.look(plan, kept)
+    lapsed = findings.lapsed(plan, found)
+    if lapsed:
+        remember(
+            say("{n} reasons in {path} hold no longer: their rows or findings have changed since.", n=lapsed, path=plan.config.waivers)
+        )
     for name, where in findings.unknown_waivers(plan, kept).items():
         remember(say("{where}: waives '{name}', but there is no such check; `loraforge list` names them.", where=where, name=name))
     stops = findings.explain(findings.stopping(found, plan.config.stop_on)) if stop else []
@@ -118,16 +133,28 @@ def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None, *, st
         raise DataError(stops)
     if examination.shown:
         examination = Examination({}, examination.facts, [examination.shown[i] for i in good], examination.lines)
-    parted = _split(plan, kept, remember)
-    return Data(kept, tuple(texts[i] for i in good), parted, template, examination, tuple(notes), found, review)
+    parted, inherited = _split(plan, kept, remember)
+    review = _review([*kept, *(record for record in every if record.review.approved is False)])
+    there = {record.where for record in kept}
+    skipped = tuple(record.fingerprint() for record in every if record.where not in there)
+    return Data(kept, tuple(texts[i] for i in good), parted, template, examination, tuple(notes), found, review, skipped, inherited)
 
 
-def _split(plan: Plan, records: Sequence[Record], note: Callable[[str], None]) -> Split:
-    """The sides of the rows; every leak is told."""
+def _split(plan: Plan, records: Sequence[Record], note: Callable[[str], None]) -> tuple[Split, dict[str, str]]:
+    """The sides of the rows, every leak told; and the sides of earlier runs' questions that are not among them."""
     parent = parent_of(plan.config.init_from_adapter)
-    parted = splitting.split(
-        [splitting.sketcher(plan.task)(record) for record in records], plan.config.eval_ratio, parent.sides() if parent else None
-    )
+    if parent is None and plan.config.init_from_adapter:
+        note(say("init_from_adapter: no run is around that adapter, so nobody knows what it has learned; held-out rows may be among it."))
+    elif parent is not None and not parent.knows_questions:
+        note(say("the earlier run is of an earlier version: of its rows, only those that are exactly the same are recognised."))
+    before = parent.sides() if parent else {}
+    sketches = [splitting.sketcher(plan.task)(record) for record in records]
+    keys = [splitting.key_of(sketch) for sketch in sketches]
+    fixed = [
+        before.get(key, before.get(record.fingerprint())) if record.can_be_held_out else splitting.LEARNED
+        for key, record in zip(keys, records, strict=True)
+    ]
+    parted = splitting.split(sketches, plan.config.eval_ratio, fixed)
     for leak in parted.leaks:
         note(
             say(
@@ -137,7 +164,9 @@ def _split(plan: Plan, records: Sequence[Record], note: Callable[[str], None]) -
                 heldout=records[leak.heldout].where if leak.heldout != leak.row else say("a row of the earlier run"),
             )
         )
-    return parted
+    if plan.config.eval_ratio and not parted.of(HELD_OUT):
+        note(say("no row could be held out, so nothing will be measured on unseen questions: there are too few different ones."))
+    return parted, {key: side for key, side in before.items() if key not in set(keys)}
 
 
 def _review(records: Sequence[Record]) -> dict[str, Any]:
@@ -183,7 +212,7 @@ def _examine(plan: Plan, template: Template[Any], records: Sequence[Record]) -> 
     problems: dict[int, str] = {}
     for index, record in enumerate(records):
         if plan.config.require_review and not record.review.passed:
-            problems[index] = say("nobody answers for it: the columns reviewer and approved are empty (require_review is on).")
+            problems[index] = say("nobody answers for it: it names no reviewer and is not approved (require_review is on).")
         try:
             texts.append(template.render(record))
         except DataError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, DataError, PluginError
 from .interfaces import Check, Severity
-from .messages import speaker
+from .messages import language, speaker
 from .provenance import digest
 from .rundir import write_text
 from .types import Record
@@ -34,6 +35,7 @@ class Found:
     Attributes:
         where: the rows it is about, as the user calls them, the one to change first.
         id: what a waiver names: it changes when the check, a row or the words it is about change.
+        private: see ``Check.private``.
         waived: why it may stay; empty if it is not waived.
     """
 
@@ -44,6 +46,7 @@ class Found:
     excerpt: str
     id: str
     waived: str = ""
+    private: bool = False
 
     def line(self) -> str:
         """The finding as one line for the terminal."""
@@ -68,10 +71,18 @@ def look(plan: Plan, records: Sequence[Record]) -> tuple[Found, ...]:
         for finding in _findings(check, plan, records):
             severity = _severity(check.severity, finding.severity, level)
             rows = [records[i] for i in finding.rows]
-            name = digest([check.name, [prints[i] for i in finding.rows], finding.excerpt])[:16]
+            # The letter keeps spreadsheets from taking it for a number.
+            name = "w" + digest([check.name, [prints[i] for i in finding.rows], finding.excerpt])[:16]
             by = next((r.review.reviewer or say("in the data") for r in rows if {check.name, "*"} & set(r.review.waived)), "")
             placed = Found(
-                check.name, severity, tuple(r.where for r in rows), finding.message, finding.excerpt, name, reasons.get(name, "") or by
+                check.name,
+                severity,
+                tuple(r.where for r in rows),
+                finding.message,
+                finding.excerpt,
+                name,
+                reasons.get(name, "") or by,
+                check.private,
             )
             found.append(((SEVERITIES.index(severity), check.name, finding.rows), placed))
     return tuple(placed for _, placed in sorted(found, key=lambda pair: pair[0]))
@@ -81,6 +92,11 @@ def _severity(usual: Severity, own: Severity | None, wanted: Severity | None) ->
     """The user's word counts, but a finding that its check itself takes for milder than usual does not become worse by it."""
     level = wanted or usual
     return max(own or level, level, key=SEVERITIES.index) if wanted else own or usual
+
+
+def lapsed(plan: Plan, found: Sequence[Found]) -> int:
+    """How many reasons in the report of ``waivers`` belong to nothing that is found any more."""
+    return len(set(read_waivers(Path(plan.config.waivers))) - {one.id for one in found}) if plan.config.waivers else 0
 
 
 def unknown_waivers(plan: Plan, records: Sequence[Record]) -> dict[str, str]:
@@ -127,6 +143,11 @@ def counts(found: Sequence[Found]) -> dict[str, int]:
     return {**{level: open_[level] for level in SEVERITIES}, "waived": sum(1 for one in found if one.waived)}
 
 
+def waived(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """The waived findings for the manifest: which row, how bad, and why it may stay."""
+    return [{"check": o.check, "severity": o.severity, "where": list(o.where), "reason": o.waived} for o in found if o.waived]
+
+
 def by_check(found: Sequence[Found]) -> list[tuple[str, Severity, int, Found]]:
     """(check, severity, open findings, the first of them), the worst first: for a summary."""
     first: dict[tuple[str, Severity], Found] = {}
@@ -142,7 +163,8 @@ def by_check(found: Sequence[Found]) -> list[tuple[str, Severity, int, Found]]:
 
 
 def write_report(found: Sequence[Found], path: Path, title: str) -> None:
-    """The findings as CSV, to be worked through in a spreadsheet, or as a page to read, by the suffix of ``path``.
+    """The findings as CSV, to be worked through in a spreadsheet, or as a page to read, by the suffix of ``path``. Reasons
+    that somebody has written into an earlier CSV of that name are kept.
 
     Raises:
         ConfigError: if it is neither.
@@ -150,7 +172,26 @@ def write_report(found: Sequence[Found], path: Path, title: str) -> None:
     kind = path.suffix.lower()
     if kind not in (".csv", ".html", ".htm"):
         raise ConfigError(say("--report {path}: the report is a .csv (to work through) or an .html (to read).", path=path))
-    write_text(path, _csv(found) if kind == ".csv" else _html(found, title))
+    if kind != ".csv":
+        write_text(path, _html(found, title))
+        return
+    typed = _typed(path)
+    if set(typed) - {one.id for one in found}:  # reasons for what is found no more: somebody's work all the same
+        number = 1
+        while (kept := path.with_name(f"{path.stem}.before-{number}{path.suffix}")).exists():
+            number += 1
+        os.replace(path, kept)
+    write_text(path, _csv(found, typed))
+
+
+def _typed(path: Path) -> Mapping[str, str]:
+    """The reasons that somebody has written into an earlier report of that name."""
+    if not path.is_file():
+        return {}
+    try:
+        return read_waivers(path)
+    except DataError:
+        return {}
 
 
 def harmless(cell: str) -> str:
@@ -158,12 +199,12 @@ def harmless(cell: str) -> str:
     return "'" + cell if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
-def _csv(found: Sequence[Found]) -> str:
+def _csv(found: Sequence[Found], typed: Mapping[str, str]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(_COLUMNS)
     for one in found:
-        cells = (one.severity, one.check, "; ".join(one.where), one.message, one.excerpt, one.waived, one.id)
+        cells = (one.severity, one.check, "; ".join(one.where), one.message, one.excerpt, one.waived or typed.get(one.id, ""), one.id)
         writer.writerow([harmless(cell) for cell in cells])
     return "\ufeff" + out.getvalue()  # Excel takes a file without the mark for the local encoding
 
@@ -176,7 +217,7 @@ def _html(found: Sequence[Found], title: str) -> str:
     page = jinja2.Environment(autoescape=True).from_string(
         resources.files(__package__).joinpath("findings.html").read_text(encoding="utf-8")
     )
-    return page.render(found=found, title=title, labels=labels, heads=heads, summary=list(counts(found).items())) + "\n"
+    return page.render(lang=language(), found=found, title=title, labels=labels, heads=heads, summary=list(counts(found).items())) + "\n"
 
 
 def read_waivers(path: Path) -> Mapping[str, str]:
@@ -185,6 +226,8 @@ def read_waivers(path: Path) -> Mapping[str, str]:
     Raises:
         DataError: if it is no such report.
     """
+    if path.suffix.lower() in (".xlsx", ".xls", ".et"):
+        raise DataError(say("waivers: {path} is a workbook. Save it as CSV (in Excel: File, Save as, CSV UTF-8).", path=path))
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -193,8 +236,9 @@ def read_waivers(path: Path) -> Mapping[str, str]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("gb18030", "replace")  # what Excel in Chinese saves
-    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text)))
-    missing = [name for name in ("waive", "id") if not rows or name not in rows[0]]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+    rows = list(reader)
+    missing = [name for name in ("waive", "id") if name not in (reader.fieldnames or ())]
     if missing:
         raise DataError(
             say(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from . import audit, evaluation, rundir
+from . import audit, evaluation, rundir, sealing
 from .audit import card
 from .checkpoints import checkpoint_rows
-from .errors import LoraForgeError, RunError
+from .errors import RunError
 from .events import Compared, Exported, StageStarted
 from .interfaces import Exporter
 from .machine import quiet_libraries
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 say = speaker(__name__)
 
 RESULT = "eval.json"
+_ASKED = 200  # held-out questions at the end of training; `loraforge eval` asks all
 
 
 @dataclass(frozen=True)
@@ -137,35 +139,35 @@ def hand_over(
     *,
     compare: bool,
     tell: Callable[[Any], None],
-) -> Handover:
+    done: Handover,
+) -> None:
     """Exports the run's adapter, asks base and adapter the held-out questions if ``compare``, and writes the model card.
 
     Args:
-        manifest: of the finished run, whether or not it is on disk yet.
+        manifest: of the run, whether or not it is on disk yet.
+        done: is filled in.
     """
-    done = Handover()
     for exporter in exporters:
         tell(StageStarted("export", exporter.name))
         done.exports[exporter.name] = write_export(exporter, folder, manifest["config"])
         tell(Exported(exporter.name, done.exports[exporter.name].path))
-    done.changes["exports"] = {name: str(export.path.relative_to(folder.path)) for name, export in done.exports.items()}
+    done.changes["exports"] = {name: export.path.relative_to(folder.path).as_posix() for name, export in done.exports.items()}
     if compare:
         done.result = _compared(host, dataclasses.replace(open_run(host, folder.path), manifest=manifest), tell)
         done.changes["evaluation"] = evaluation.summary(done.result) if done.result else None
     write_card(folder, {**manifest, **done.changes}, done.result)
-    return done
 
 
 def _compared(host: PluginHost, opened: OpenRun, tell: Callable[[Any], None]) -> dict[str, Any] | None:
     """The comparison; None where it cannot be made or was stopped: the adapter is there all the same."""
     tell(StageStarted("comparison", say("base and adapter on the held-out examples (Ctrl-C leaves it out)")))
     try:
-        result = evaluation.evaluate(host, opened, None, lambda done, total: tell(Compared(done, total)), draw=False)
+        result = evaluation.evaluate(host, opened, _ASKED, lambda done, total: tell(Compared(done, total)), draw=False)
     except KeyboardInterrupt:
         tell(StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=opened.run.path)))
         return None
-    except LoraForgeError as error:
-        tell(StageStarted("comparison", str(error)))
+    except Exception as error:  # out of memory, say: the adapter is trained and exported all the same
+        tell(StageStarted("comparison", say("failed: {error}. `loraforge eval {run}` tries again.", error=error, run=opened.run.path)))
         return None
     _write_result(opened.run, result)
     return result
@@ -185,47 +187,97 @@ def write_card(folder: RunDir, manifest: Mapping[str, Any], result: Mapping[str,
 # --- later commands -----------------------------------------------------------------------------------------------------------
 
 
-def keep_result(opened: OpenRun, result: Mapping[str, Any]) -> Path:
-    """Writes what ``loraforge eval`` found into the run, with a new card and seal."""
+def keep_result(opened: OpenRun, result: Mapping[str, Any]) -> str | None:
+    """Writes what ``loraforge eval`` found into the run, with a new card.
+
+    Returns:
+        the new seal.
+    """
     _write_result(opened.run, result)
-    changes = {"evaluation": evaluation.summary(result)}
-    write_card(opened.run, {**opened.manifest, **changes}, result)
-    audit.amend(opened.run, [RESULT, card.NAME], **changes)
-    return opened.run.path / RESULT
+    return keep_entries(opened, [RESULT], evaluation=evaluation.summary(result))
 
 
-def keep_export(opened: OpenRun, name: str, export: Export) -> None:
-    """Enters an export that was written later into the manifest, unless it lies elsewhere."""
+def keep_entries(opened: OpenRun, names: Sequence[str], **changes: Any) -> str | None:
+    """Enters what a later command found into the manifest, with a new card and the seal before it.
+
+    Returns:
+        the new seal; None for a run without one.
+    """
+    changes["seals"] = _seals(opened)
+    write_card(opened.run, {**opened.manifest, **changes}, None)
+    return audit.amend(opened.run, [*names, card.NAME], **changes)
+
+
+def _seals(opened: OpenRun) -> list[str]:
+    """The seals that the run had before, the newest last: whoever kept one of them can still tell whose it is."""
+    before = list(opened.manifest.get("seals") or [])
+    now = sealing.kept_seal(opened.run)
+    return [*before, *([now] if now and now not in before else [])]
+
+
+def keep_export(opened: OpenRun, name: str, export: Export) -> str | None:
+    """Enters an export that was written later into the manifest, unless it lies elsewhere.
+
+    Returns:
+        the new seal.
+    """
     if not export.path.is_relative_to(opened.run.path):
-        return
-    exports = {**(opened.manifest.get("exports") or {}), name: str(export.path.relative_to(opened.run.path))}
-    audit.amend(opened.run, [f"export/{name}"], exports=exports)
+        return None
+    exports = {**(opened.manifest.get("exports") or {}), name: export.path.relative_to(opened.run.path).as_posix()}
+    return keep_entries(opened, [f"export/{name}"], exports=exports)
 
 
-def promote(host: PluginHost, folder: Path, step: int, tell: Callable[[Any], None]) -> Handover:
+def promote(host: PluginHost, folder: Path, step: int, tell: Callable[[Any], None]) -> tuple[Handover, str | None]:
     """Makes a checkpoint the run's adapter, writes its exports again, compares anew if the run had been compared, and seals.
 
+    Returns:
+        what was handed over, and the new seal.
+
     Raises:
-        RunError: if there is no such checkpoint, or it is not what was sealed.
+        RunError: if there is no such checkpoint, it is not what was sealed, or the run is not finished.
     """
     with RunDir(folder).claimed():
-        return _promote(host, open_run(host, folder), step, tell)
+        opened = open_run(host, folder)
+        if opened.manifest.get("status") != rundir.FINISHED:
+            raise RunError(say("{run}: this run is not finished. --resume finishes it.", run=folder))
+        names = [name for name in opened.manifest.get("exports") or {} if (opened.run.exports / name).is_dir()]
+        exporters = [cast(Exporter, host.component("loraforge_exporters", opened.task.name, name)) for name in names]
+        audit.require_sound(opened.run, [f"checkpoints/{opened.run.checkpoint(step).name}"])
+        with _kept_on_failure(opened.run):
+            take_checkpoint(opened.run, step)
+            return _promoted(host, opened, step, exporters, tell)
 
 
-def _promote(host: PluginHost, opened: OpenRun, step: int, tell: Callable[[Any], None]) -> Handover:
+@contextlib.contextmanager
+def _kept_on_failure(run: RunDir) -> Iterator[None]:
+    """What goes wrong inside leaves the adapter that was there."""
+    from . import lora
+
+    before = lora.read_peft(run.adapter)
+    try:
+        yield
+    except BaseException:
+        with rundir.aside(run.adapter) as partial:
+            lora.write_peft(before, partial)
+        raise
+
+
+def _promoted(
+    host: PluginHost, opened: OpenRun, step: int, exporters: Sequence[Exporter], tell: Callable[[Any], None]
+) -> tuple[Handover, str | None]:
     run = opened.run
-    audit.require_sound(run, [f"checkpoints/{run.checkpoint(step).name}"])
-    take_checkpoint(run, step)
     loss = next((row["held_out_loss"] for row in checkpoint_rows(run, {}) if row["step"] == step), None)
-    changes = {
-        "chosen": {"step": step, "by": "promote", "held_out_loss": loss},
+    changes: dict[str, Any] = {
+        "chosen": {**(opened.manifest.get("chosen") or {}), "step": step, "by": "promote", "held_out_loss": loss},
         "metrics": {**opened.manifest.get("metrics", {}), "held_out_loss": loss},
         "evaluation": None,
+        "grades": None,
+        "seals": _seals(opened),
     }
-    (run.path / RESULT).unlink(missing_ok=True)  # it speaks of another step
-    names = [name for name in opened.manifest.get("exports") or {} if (run.exports / name).is_dir()]
-    exporters = [cast(Exporter, host.component("loraforge_exporters", opened.task.name, name)) for name in names]
+    done = Handover()
     compared = bool(opened.manifest.get("evaluation"))
-    done = hand_over(host, run, {**opened.manifest, **changes}, exporters, compare=compared, tell=tell)
-    audit.amend(run, ["adapter", "export", RESULT, card.NAME], **{**changes, **done.changes})
-    return done
+    hand_over(host, run, {**opened.manifest, **changes}, exporters, compare=compared, tell=tell, done=done)
+    if done.result is None:
+        (run.path / RESULT).unlink(missing_ok=True)  # it speaks of another step
+    exported = [f"export/{name}" for name in done.exports]
+    return done, audit.amend(run, ["adapter", *exported, RESULT, card.NAME], **{**changes, **done.changes})

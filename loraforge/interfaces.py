@@ -59,6 +59,7 @@ class Task(Generic[R]):
         items: what several records are, for people: "questions", "pictures".
         question, answer: how a record is shown to people.
         judge: scores one answer to one record, by measure, each 0 to 1; for ``eval``. The answer is an ``Answer``.
+        cautions: what somebody who relies on such an adapter should know, for the model card; sentences.
         headline: the measure of ``judge`` that people ask for first.
         lower_is_better: measures of ``judge`` that should fall.
         answering: the settings of ``sample`` for answering held-out records, whose longest answer is known.
@@ -86,6 +87,7 @@ class Task(Generic[R]):
     question: Callable[[R], str] = str
     answer: Callable[[R], str] = str
     judge: Callable[[R, Answer], Mapping[str, float]] = field(default=lambda record, answer: {})
+    cautions: tuple[str, ...] = ()
     headline: str = ""
     lower_is_better: tuple[str, ...] = ()
     answering: Callable[[Sequence[R]], Mapping[str, Any]] = field(default=lambda records: {})
@@ -357,9 +359,11 @@ class Check(Component, Generic[R]):
     Attributes:
         severity: how bad its findings are: an ``error`` stops a run unless it is waived, a ``warning`` should be looked at, a ``hint``
             may help.
+        private: whether it finds what must not be handed on: such rows do not travel with the adapter, not even as examples.
     """
 
     severity: ClassVar[Severity] = "warning"
+    private: ClassVar[bool] = False
 
     @abstractmethod
     def look(self, config: RunConfig, keys: KeySet, rows: Sequence[R]) -> Iterable[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 # Two questions whose character pairs overlap by this much differ in a particle or a comma; other wordings of one point lie below 0.5.
@@ -42,18 +42,26 @@ def near_pairs(features: Sequence[frozenset[Any]], least: float = NEAR, most: in
         least: the smallest overlap that counts: shared features over all features (Jaccard).
         most: for each row at most so many earlier ones. A template that is filled in thousands of times makes millions of pairs.
     """
+    return [
+        (row, other, value)
+        for row, others, overlaps in near_rows(features, least)
+        for other, value in zip(others[:most].tolist(), overlaps[:most].tolist(), strict=True)
+    ]
+
+
+def near_rows(features: Sequence[frozenset[Any]], least: float = NEAR) -> Iterator[tuple[int, Any, Any]]:
+    """For every row in turn (row, its near-identical earlier rows, their overlaps) as arrays, the nearest first; in bounded memory."""
     import numpy as np
     from scipy import sparse
 
     numbers: dict[Any, int] = {}
     columns = [numbers.setdefault(feature, len(numbers)) for row in features for feature in row]
-    if not columns:
-        return []
-    sizes = np.array([len(row) for row in features], dtype=np.float32)
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    matrix = sparse.csr_array((np.ones(len(columns), dtype=np.float32), columns, starts), shape=(len(features), len(numbers)))
+    counts = np.array([len(row) for row in features], dtype=np.int64)
+    sizes = counts.astype(np.float32)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    shape = (len(features), max(1, len(numbers)))
+    matrix = sparse.csr_array((np.ones(len(columns), dtype=np.float32), np.array(columns, dtype=np.int64), starts), shape=shape)
     turned = matrix.T.tocsr()
-    found: list[tuple[int, int, float]] = []
     for start in range(0, len(features), _CHUNK):
         shared = (matrix[start : start + _CHUNK] @ turned).tocsr()
         for row in range(start, start + shared.shape[0]):
@@ -63,6 +71,5 @@ def near_pairs(features: Sequence[frozenset[Any]], least: float = NEAR, most: in
             others, common = others[before], common[before]
             overlap = common / (sizes[row] + sizes[others] - common)
             near = np.flatnonzero(overlap >= least - 1e-6)
-            best = near[np.lexsort((others[near], -overlap[near]))[:most]]
-            found += [(row, other, value) for other, value in zip(others[best].tolist(), overlap[best].tolist(), strict=True)]
-    return found
+            best = near[np.lexsort((others[near], -overlap[near]))]
+            yield row, others[best], overlap[best]

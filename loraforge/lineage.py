@@ -11,6 +11,8 @@ from typing import Any
 from .errors import RunError
 from .provenance import hash_file
 from .rundir import RunDir
+from .sealing import kept_seal
+from .splitting import HELD_OUT, LEARNED
 
 
 @dataclass(frozen=True)
@@ -26,22 +28,39 @@ class Parent:
     manifest: Mapping[str, Any]
 
     def sides(self) -> dict[str, str]:
-        """The side of each of its questions, by ``Split.keys``: what it learned can never be held out from what follows."""
-        return {row["asks"]: row["split"] for row in self._rows() if "asks" in row and "split" in row}
+        """The side of each question that this run or those before it had, by ``Split.keys`` and, as earlier versions wrote it, by the row's
+        hash. What one of them learned counts as learned for ever."""
+        found: dict[str, str] = {}
+        inherited = self.manifest.get("inherited")
+        pairs = [*(inherited.items() if isinstance(inherited, Mapping) else ())]
+        pairs += [(row[key], row["split"]) for row in self._rows() for key in ("asks", "sha256") if key in row and "split" in row]
+        for key, side in pairs:
+            if side in (LEARNED, HELD_OUT) and found.get(key) != LEARNED:
+                found[str(key)] = str(side)
+        return found
+
+    @property
+    def knows_questions(self) -> bool:
+        """Whether its rows can be recognised by what they ask; those of earlier versions only by question and answer together."""
+        return all("asks" in row for row in self._rows())
 
     def _rows(self) -> list[Mapping[str, Any]]:
         data = self.manifest.get("data")
         rows = data.get("rows") if isinstance(data, Mapping) else None
         return [row for row in rows or () if isinstance(row, Mapping)]
 
+    def digest(self) -> str | None:
+        """SHA-256 of the adapter's weights; None if they are gone."""
+        weights = self.adapter / "adapter_model.safetensors"
+        return hash_file(weights) if weights.is_file() else None
+
     def lineage(self) -> list[dict[str, Any]]:
         """For the manifest of the run that continues: this run first, then those before it."""
-        seal = self.run.path / "manifest.sha256"
         mine = {
             "run": str(self.run.path.absolute()),
             "started": self.manifest.get("started"),
-            "seal": seal.read_text(encoding="utf-8").split()[0] if seal.is_file() else None,
-            "adapter": hash_file(self.adapter / "adapter_model.safetensors"),
+            "seal": kept_seal(self.run) or None,
+            "adapter": self.digest(),
             "data": (self.manifest.get("data") or {}).get("sha256"),
         }
         before = self.manifest.get("lineage")
@@ -57,8 +76,10 @@ def parent_of(init_from_adapter: str | None) -> Parent | None:
     """The run that an adapter came from; None where there is no adapter, or it is a stranger's without a run around it."""
     if not init_from_adapter:
         return None
-    adapter = adapter_folder(Path(init_from_adapter))
-    for folder in (adapter.parent, adapter.parent.parent.parent):  # RUN/adapter, RUN/checkpoints/step-000050/adapter
+    adapter = adapter_folder(Path(init_from_adapter).absolute())
+    for folder in list(adapter.parents)[:3]:  # RUN/adapter, RUN/export/peft, RUN/checkpoints/step-000050/adapter
         with contextlib.suppress(RunError):
-            return Parent(RunDir(folder), adapter, RunDir(folder).manifest())
+            manifest = RunDir(folder).manifest()
+            if isinstance(manifest.get("format"), int) and isinstance(manifest.get("config"), dict) and manifest.get("task"):
+                return Parent(RunDir(folder), adapter, manifest)
     return None

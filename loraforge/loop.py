@@ -313,11 +313,7 @@ class Loop:
             yield step, steps[(step - 1) % per_epoch]
 
     def run(self, done: int = 0) -> None:
-        """All steps after ``done``. Evaluates and saves every ``save_steps``, and at the end.
-
-        Raises:
-            Stopped: if that was asked for, after saving.
-        """
+        """All steps after ``done``. Evaluates and saves every ``save_steps``, and at the end. Raises ``Stopped`` if that was asked for."""
         self.trainee.model.train()
         every = self.config.save_steps
         self.done = done
@@ -325,7 +321,7 @@ class Loop:
             self.evaluate(0)
             self.show(0)
         for step, indices in self.walk(done):
-            if self.stale():
+            if self._everywhere(float(self.stale())):
                 self.tell(StoppedEarly(step - 1, self.best()[0]))
                 break
             event = self.step(indices, step)

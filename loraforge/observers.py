@@ -146,6 +146,7 @@ class Progress:
         self._first = 0
         self._stage = ""
         self._comparing: float | None = None
+        self._continues = False
 
     @hookimpl
     def loraforge_event(self, event: Event) -> None:
@@ -159,13 +160,15 @@ class Progress:
             self._line(say("samples"), str(event.path))
         elif isinstance(event, RunStarted):
             self._started, self._first, self._comparing = time.monotonic(), event.first_step, None
+            self._continues = bool(event.facts.get("continues"))
             self._summary(event)
             if self._console.is_terminal:
                 self._open(event.steps, event.first_step)
         elif isinstance(event, StepFinished):
             self._show(event)
         elif isinstance(event, Evaluated):
-            where = say("base model") if event.step == 0 else say("step {step}", step=event.step)
+            start = say("at the start") if self._continues else say("base model")
+            where = start if event.step == 0 else say("step {step}", step=event.step)
             text = say("loss {loss:.3f} on {n} held-out examples ({where})", loss=event.loss, where=where, n=event.examples)
             self._line(say("held out"), text)
         elif isinstance(event, StoppedEarly):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from .plugins import PluginHost
 
 say = speaker(__name__)
+
+# Names of other things beside a run's adapter: the base, the picture of all sides, no adapter, the run before.
+_TAKEN = ("base", "beside", "none", "earlier run")
+_MAPPINGS = ("config", "template", "base", "data", "facts", "metrics", "chosen", "exports", "evaluation", "machine")
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,10 @@ class OpenRun:
         found: dict[str, Adapter] = {}
         for path in others or [self.run.path]:
             folder = path / "adapter" if (path / "adapter" / "adapter_config.json").exists() else path
-            name = path.name if path.name != "adapter" else path.parent.name
-            while name in found or "." in name:  # two checkpoints of different runs may have one name; torch allows no dot
-                name = name.replace(".", "_") if "." in name else f"{name}+"
+            place = Path(os.path.abspath(path))  # `.` and `..` have no name of their own
+            name = (place.name if place.name != "adapter" else place.parent.name).replace(".", "_") or "adapter"  # torch allows no dot
+            while name in found or not _free(name):  # two checkpoints of different runs may have one name
+                name = f"{name}+"
             found[name] = lora.read_peft(folder)
         return found
 
@@ -62,6 +68,13 @@ class OpenRun:
         return self.family.open(config, adapters, accelerator.device)
 
 
+def _free(name: str) -> bool:
+    """Whether an adapter may have this name: torch keeps adapters as attributes, beside its own such as ``train`` and ``keys``."""
+    import torch
+
+    return name not in _TAKEN and not any(hasattr(kind(), name) for kind in (torch.nn.ModuleDict, torch.nn.ParameterDict))
+
+
 def open_run(host: PluginHost, folder: Path) -> OpenRun:
     """The run in ``folder``.
 
@@ -70,13 +83,17 @@ def open_run(host: PluginHost, folder: Path) -> OpenRun:
     """
     run = RunDir(folder)
     manifest = run.manifest()
+    odd = [key for key in _MAPPINGS if not isinstance(manifest.get(key), Mapping | None)]
+    if odd:
+        text = say("{path}: not of the form that LoRAForge writes: {names}.", path=run.manifest_file, names=", ".join(odd))
+        raise RunError(text)
     try:
         task = host.task(str(manifest["task"]))
         family = cast(ModelFamily, host.component("loraforge_model_families", task.name, str(manifest["family"])))
         template = cast("Template[Any]", host.component("loraforge_templates", task.name, str(manifest["template"]["name"])))
         config = RunConfig(**{k: v for k, v in manifest["config"].items() if k in RunConfig.model_fields})
         return OpenRun(run, task, template.recall(manifest["template"]), family, config, manifest)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(say("{path} cannot be read: {error}.", path=run.manifest_file, error=repr(error))) from None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from . import audit, findings, handover
 from .dataset import Data, load_data
-from .errors import DataError, RunError
+from .errors import DataError, LoraForgeError, RunError, StoppedOnRequest
 from .events import StageStarted
 from .handover import Export, Outcome, compares, write_export
 from .machine import is_main_process, make_accelerator, quiet_libraries
@@ -61,12 +61,15 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
     tell = host.tell if main else lambda event: None
     tell(StageStarted("data", plan.config.metadata_path or plan.config.train_data_dir))
     data = load_data(plan, lambda text: tell(StageStarted("data", text)))
-    for line in [*data.examination.lines, *_checked(data)]:
+    for line in [*data.examination.lines, *_checked(data, folder)]:
         tell(StageStarted("data", line))
     tell(StageStarted("template", str(data.template.describe().get("reason", data.template.name))))
     if not data.pick(heldout=False):
         raise DataError(say("eval_ratio leaves nothing to train on; there are {n} rows.", n=len(data.records)))
     accelerator, config = make_accelerator(plan.config)
+    start = plan.config.init_from_adapter
+    if fresh and folder.occupied() and start and Path(start).absolute().is_relative_to(folder.path.absolute()):
+        raise RunError(say("init_from_adapter lies in output_dir, which --fresh renames. Choose another output_dir."))
     if main and folder.occupied() and fresh and not resume:
         tell(StageStarted("folder", say("the earlier run is now {path}", path=folder.set_aside())))
     accelerator.wait_for_everyone()
@@ -79,14 +82,15 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
         raise
 
 
-def _checked(data: Data) -> list[str]:
+def _checked(data: Data, folder: RunDir) -> list[str]:
     """What the checks found, in a line or none."""
     count = findings.counts(data.found)
     if not any(count.values()):
         return []
     return [
         say(
-            "checks: {error} errors, {warning} warnings, {hint} hints, {waived} waived; `loraforge check` lists them, and findings.csv",
+            "checks: {error} errors, {warning} warnings, {hint} hints, {waived} waived; all of them will be in {path}",
+            path=folder.path / "findings.csv",
             **count,
         )
     ]
@@ -112,9 +116,29 @@ def _once_more(plan: Plan, host: PluginHost, first: Outcome) -> Outcome:
     config = plan.config.model_copy(update={"learning_rate": rate, "lr_advice": "show"})
     again = dataclasses.replace(plan, config=config, keys=plan.keys.replaced(config))
     advice = {"from": plan.config.learning_rate, "to": rate, "because": because, "first": str(kept)}
-    second = _run_once(again, host, resume=False, fresh=False, last=True, advice=advice)
+    try:
+        second = _run_once(again, host, resume=False, fresh=False, last=True, advice=advice)
+    except BaseException as error:
+        other = first.run.set_aside() if first.run.path.exists() else None
+        os.replace(kept, first.run.path)
+        if isinstance(error, StoppedOnRequest):
+            text = say(
+                "The second training was stopped; the first is back in {path}, finished. Its exports: loraforge export.",
+                path=first.run.path,
+            )
+            raise StoppedOnRequest(text) from None
+        if not isinstance(error, LoraForgeError):
+            raise
+        text = say(
+            "the second training failed ({error}); the first is taken, what there is of the second is in {path}", error=error, path=other
+        )
+        host.tell(StageStarted("advice", text))
+        return _take_first(plan, host, first, {**advice, "first": str(first.run.path), "second": str(other), "taken": "first"})
     before, after = first.metrics.get("held_out_loss"), second.metrics.get("held_out_loss")
     if before is None or after is None or after < before:
+        if before is not None and after is not None:
+            text = say("the second training is taken: held-out loss {after:.4f}, before {before:.4f}", after=after, before=before)
+            host.tell(StageStarted("advice", text))
         return second
     other = second.run.set_aside()
     os.replace(kept, first.run.path)
@@ -131,6 +155,7 @@ def _once_more(plan: Plan, host: PluginHost, first: Outcome) -> Outcome:
 def _take_first(plan: Plan, host: PluginHost, first: Outcome, advice: Mapping[str, Any]) -> Outcome:
     """Hands over the first training, which had waited for the second."""
     manifest = {**first.run.manifest(), "advice": dict(advice)}
-    done = handover.hand_over(host, first.run, manifest, plan.exporters, compare=compares(plan, first.metrics), tell=host.tell)
+    done = handover.Handover()
+    handover.hand_over(host, first.run, manifest, plan.exporters, compare=compares(plan, first.metrics), tell=host.tell, done=done)
     seal = audit.seal(first.run, {**manifest, **done.changes})
     return dataclasses.replace(first, **done.fields(), seal=seal)

@@ -64,7 +64,7 @@ def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = ()) -> N
     before, after = done.metrics.get("held_out_loss_base", done.metrics.get("held_out_loss_start")), done.metrics.get("held_out_loss")
     out.print()
     out.print(say("[bold green]Done[/bold green] in {time}.", time=duration(done.seconds)))
-    if before is not None and after is not None:
+    if done.result is None and before is not None and after is not None:
         out.print(say("  Loss on the held-out examples: {before:.3f} before, {after:.3f} after.", before=before, after=after))
     if done.result is not None:
         out.print()
@@ -96,7 +96,7 @@ def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = ()) -> N
     program = " ".join(["loraforge", *(f"-p {file}" for file in plugin_files)])
     for command in (
         f'{program} sample {run} "{quoted}" --base',
-        f"{program} eval {run}",
+        *([f"{program} eval {run}"] if after is not None else []),
         f"tensorboard --logdir {run / 'tensorboard'}",
         *(line for lines in done.usage.values() for line in lines),
     ):
@@ -213,9 +213,24 @@ def evaluation(out: Console, result: Mapping[str, Any], file: Path | None) -> No
     _print_table(out, table)
     for sentence in result["sentence"]:
         out.print(escape(sentence))
+    recited = result.get("memorisation", {})
+    if recited.get("learned_asked"):
+        text = say(
+            "Learned by heart: of {all} learned questions asked again, {n} were answered word for word.",
+            all=recited["learned_asked"],
+            n=recited["learned_word_for_word"],
+        )
+        out.print(escape(text))
     if file is not None:
         shown = escape(str(file))
         out.print(say("Every question with both answers: {file}", file=shown) if result["rows"] else say("The figures: {file}", file=shown))
+
+
+def sealed(out: Console, run: Path, seal: str | None) -> None:
+    """The new seal of a run that a command has written into."""
+    if seal:
+        text = say("The run has a new seal: {seal}. Those before it stand in the manifest, and `loraforge verify` knows them.", seal=seal)
+        out.print(escape(text))
 
 
 def checkpoints(out: Console, run: RunDir, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -280,9 +295,9 @@ def run_row(run: RunDir) -> dict[str, Any]:
 
 
 def _verdict(manifest: Mapping[str, Any]) -> str | None:
-    """What the comparison with the base said of the held-out loss."""
-    compared = (manifest.get("evaluation") or {}).get("comparisons") or ()
-    return next((c["verdict"] for c in compared if c["measure"] == "loss"), None)
+    """What the comparison with the base said of the measure that its sentence is about."""
+    found = manifest.get("evaluation") or {}
+    return next((c["verdict"] for c in found.get("comparisons") or () if c["measure"] == found.get("headline", "loss")), None)
 
 
 def runs(out: Console, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .errors import LoraForgeError
 from .messages import speaker
 from .options import JSON, RUN, emit, host_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .opened import OpenRun
 
 say = speaker(__name__)
 
@@ -26,52 +32,70 @@ _KEYS = "review-keys.json"  # which answer is whose; never handed to those who j
 @click.pass_context
 def evaluate(ctx: click.Context, run: Path, limit: int | None, sheet: Path | None, graded: Sequence[Path], as_json: bool) -> None:
     """Compare base and adapter on the same held-out examples; with intervals, and in plain words."""
-    from . import evaluation, handover, report
+    from . import audit, evaluation, handover, report
     from .opened import open_run
 
-    if graded:
-        if sheet is not None:
-            raise click.UsageError(say("--sheet and --grade exclude each other."))
-        _grade(run, graded, as_json)
-        return
     host = host_of(ctx)
     opened = open_run(host, run)
     console = report.console(stderr=as_json)
+    if graded:
+        if sheet is not None:
+            raise click.UsageError(say("--sheet and --grade exclude each other."))
+        _grade(console, opened, graded, as_json)
+        return
+    audit.require_sound(opened.run, ["adapter"])
     if sheet is not None:
         from .evaluation import review
 
         review.refuse_name(sheet)  # before minutes of asking
     with report.ticker(console, say("answers")) as tick:
         result = evaluation.evaluate(host, opened, limit, tick)
-    file = handover.keep_result(opened, result)
+    # What only some of the examples show must not take the place of what all of them showed.
+    whole = limit is None or opened.task.evaluate is not None
+    seal = handover.keep_result(opened, result) if whole else None
     if as_json:
-        emit(result)
+        emit({**result, "seal": seal})
     else:
-        report.evaluation(console, result, file)
+        report.evaluation(console, result, opened.run.path / handover.RESULT if whole else None)
+        report.sealed(console, opened.run.path, seal)
     if sheet is not None:
-        _sheet(opened.run.path, sheet, result["rows"])
+        _sheet(opened, sheet, result["rows"])
 
 
-def _sheet(run: Path, sheet: Path, rows: Sequence[dict[str, object]]) -> None:
+def _sheet(opened: OpenRun, sheet: Path, rows: Sequence[dict[str, object]]) -> None:
     from .evaluation import review
 
+    run = opened.run.path
     if not rows:
         raise click.UsageError(say("--sheet: this run gives no answers in words, so there is nothing to judge on a sheet."))
-    count = review.write_sheet(sheet, rows, run / _KEYS, run.name)
+    # Near-identical questions once: graders should not read the same thing again, and it would count as one anyway.
+    first: dict[object, dict[str, object]] = {}
+    for row in rows:
+        first.setdefault(row.get("group"), row)
+    count = review.write_sheet(sheet, list(first.values()), run / _KEYS, run.name, _adapter(opened))
     click.echo(say("{path}: {n} questions to judge. Then: loraforge eval {run} --grade {path}", path=sheet, n=count, run=run), err=True)
 
 
-def _grade(run: Path, graded: Sequence[Path], as_json: bool) -> None:
-    from .evaluation import review
-    from .rundir import RunDir
+def _adapter(opened: OpenRun) -> str:
+    from .provenance import hash_file
 
-    RunDir(run).manifest()  # says it where this is no run
-    result = review.read_grades(list(graded), run / _KEYS)
+    return hash_file(opened.run.adapter / "adapter_model.safetensors")
+
+
+def _grade(console: Console, opened: OpenRun, graded: Sequence[Path], as_json: bool) -> None:
+    """Reads filled sheets and keeps what they say in the run: manifest and card can then be filed."""
+    from . import handover, report
+    from .evaluation import review
+
+    result = review.read_grades(list(graded), opened.run.path / _KEYS, _adapter(opened))
+    kept = {key: value for key, value in result.items() if key != "items"}
+    seal = handover.keep_entries(opened, [], grades=kept)
     if as_json:
-        emit(result)
+        emit({**result, "seal": seal})
         return
     for line in review.report_lines(result):
-        click.echo(line)
+        console.print(line, markup=False)
+    report.sealed(console, opened.run.path, seal)
 
 
 @click.command()
@@ -115,11 +139,12 @@ def promote(ctx: click.Context, run: Path, step: int, as_json: bool) -> None:
     host = host_of(ctx)
     console = report.console(stderr=as_json)
     host.register(Progress(console, "steps"), "progress", "loraforge")
-    done = handover.promote(host, run, step, host.tell)
+    done, seal = handover.promote(host, run, step, host.tell)
     if as_json:
-        emit({"run": run, "step": step, "exports": {name: export.path for name, export in done.exports.items()}})
+        emit({"run": run, "step": step, "exports": {name: export.path for name, export in done.exports.items()}, "seal": seal})
         return
     report.promoted(console, run, step, done)
+    report.sealed(console, run, seal)
 
 
 COMMANDS = (evaluate, runs, promote)

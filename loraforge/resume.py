@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,20 +50,33 @@ def occupied(folder: RunDir) -> str:
     )
 
 
-def newest_checkpoint(folder: RunDir, ours: Mapping[str, Any]) -> Path | None:
-    """The checkpoint to go on from, or None to begin at the start.
+def newest_checkpoint(
+    folder: RunDir, ours: Mapping[str, Any], tell: Callable[[str], None]
+) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
+    """(path, state, position) of the checkpoint to go on from, or None to begin at the start. A damaged one is set aside and named.
 
     Args:
         ours: the ``identity`` of the run that wants to go on.
+        tell: told what the user should know.
 
     Raises:
         RunError: if the run in the folder was another one; it shows the difference.
     """
     if not folder.manifest_file.exists():
+        tell(say("there is no run in {path} yet; it begins at the start.", path=folder.path))
         return None
+    from safetensors import SafetensorError
+
     before = folder.manifest()
     if before.get("status") == rundir.FINISHED:
         raise RunError(say("{path}: this run is finished; there is nothing to resume. --fresh trains anew.", path=folder.path))
+    if before.get("format") != rundir.FORMAT:
+        raise RunError(
+            say(
+                "{path}: this run was begun by another version of LoRAForge, which cannot be resumed. --fresh trains anew.",
+                path=folder.path,
+            )
+        )
     theirs, ours = before.get("identity", {}), json.loads(json.dumps(ours, default=str))
     problems = [
         say("{key}: was {old}, is now {new}.", key=key, old=theirs.get("config", {}).get(key), new=value)
@@ -76,8 +90,16 @@ def newest_checkpoint(folder: RunDir, ours: Mapping[str, Any]) -> Path | None:
     if problems:
         head = say("{path} cannot be resumed, because it would be another run:", path=folder.path)
         raise RunError([head, *problems, say("--fresh trains anew; init_from_adapter continues from an adapter with new data.")])
-    there = folder.checkpoints()
-    return there[-1] if there else None
+    for path in reversed(folder.checkpoints()):
+        try:
+            state, position = rundir.load_state(path)
+            return path, state, position
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            kept = path.with_name(f"damaged-{path.name}")
+            os.replace(path, kept)
+            tell(say("{path} is damaged ({error}); it is now {kept}, and the one before it is used.", path=path, error=error, kept=kept))
+    tell(say("there is no whole checkpoint in {path}; it begins at the start.", path=folder.path))
+    return None
 
 
 def check_start(folder: RunDir, trainee: Trainee, initial: Mapping[str, Any]) -> None:

@@ -15,8 +15,11 @@ Every file and folder is written aside and renamed: it is whole or it is absent.
 from __future__ import annotations
 
 import contextlib
+import getpass
+import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -32,6 +35,7 @@ from .messages import speaker
 
 say = speaker(__name__)
 
+FORMAT = 2  # of the manifest; 1 had no sides by question and no seal
 RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
 
 
@@ -49,6 +53,11 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         Path(aside).unlink(missing_ok=True)
         raise
+
+
+def manifest_text(manifest: Mapping[str, Any]) -> str:
+    """What ``manifest.json`` holds."""
+    return json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n"
 
 
 @contextlib.contextmanager
@@ -189,10 +198,10 @@ class RunDir:
         """
         from filelock import FileLock, Timeout
 
-        # Beside the folder, because --fresh renames that.
-        lock = FileLock(self.path.absolute().with_name(f".{self.path.absolute().name}.lock"), timeout=0)
+        # Not in the folder, because --fresh renames that, and a refused run must leave nothing behind.
+        place = hashlib.sha256(str(self.path.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:24]
+        lock = FileLock(Path(tempfile.gettempdir()) / f"loraforge-{getpass.getuser()}-{place}.lock", timeout=0)
         try:
-            self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except NotImplementedError:  # a network drive without locks: better unguarded than unusable
             pass
@@ -200,8 +209,6 @@ class RunDir:
             raise RunError(
                 say("{path}: another run is writing there now. Wait for it, or choose another output_dir.", path=self.path)
             ) from None
-        except OSError as error:
-            raise RunError(say("output_dir: cannot write to {path}: {error}.", path=self.path.absolute(), error=error.strerror)) from None
         try:
             yield
         finally:
@@ -232,7 +239,7 @@ class RunDir:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replaces ``manifest.json``."""
-        write_text(self.manifest_file, json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n")
+        write_text(self.manifest_file, manifest_text(manifest))
 
     def manifest(self) -> dict[str, Any]:
         """What ``manifest.json`` says.
@@ -248,6 +255,8 @@ class RunDir:
             raise RunError(say("{path} is no run: it has no manifest.json. `loraforge runs` lists runs.", path=self.path)) from None
         except (OSError, ValueError) as error:
             raise RunError(say("{path} cannot be read: {error}.", path=self.manifest_file, error=error)) from None
+        except RecursionError:
+            raise RunError(say("{path} cannot be read: {error}.", path=self.manifest_file, error=say("nested too deeply"))) from None
         if not isinstance(found, dict):
             raise RunError(say("{path} cannot be read: {error}.", path=self.manifest_file, error="not a JSON object"))
         return found
@@ -259,8 +268,10 @@ class RunDir:
         return self.path / "checkpoints" / f"step-{step:06d}"
 
     def checkpoints(self) -> list[Path]:
-        """The whole checkpoints, oldest first."""
-        return sorted(p for p in (self.path / "checkpoints").glob("step-*") if (p / "state.json").is_file())
+        """The whole checkpoints, oldest first; a folder that no run names so is none."""
+        found = [p for p in (self.path / "checkpoints").glob("step-*") if (p / "state.json").is_file()]
+        steps = sorted(int(p.name.removeprefix("step-")) for p in found if re.fullmatch("step-[0-9]{6,18}", p.name))
+        return [path for step in dict.fromkeys(steps) if (path := self.checkpoint(step)) in found]
 
     def prune(self, keep: int, best: int | None = None) -> None:
         """Deletes all but the newest ``keep`` checkpoints and the one of step ``best``, and what an interrupted run left half-written."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from . import audit, diagnosis, findings, handover, provenance, rundir
+from . import audit, diagnosis, findings, handover, rundir
 from .checkpoints import checkpoint_rows
 from .config import RunConfig
 from .dataset import Data
@@ -21,9 +21,10 @@ from .handover import Outcome
 from .interrupts import Interrupts
 from .lineage import parent_of
 from .machine import device_name
+from .manifest import describe
 from .messages import speaker
 from .planning import Plan
-from .provenance import hash_file, versions
+from .provenance import hash_file
 from .resume import check_start, identity, newest_checkpoint
 from .rundir import RunDir
 from .types import Adapter
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from .plugins import PluginHost
 
 say = speaker(__name__)
+
+_NOT_TRAINING = ("base_model", "estimated_seconds", "continues")  # facts for the screen that say nothing of how the adapter was trained
 
 
 class Session:
@@ -66,6 +69,8 @@ class Session:
         self.metrics: dict[str, Any] = {}
         self.samples: Path | None = None
         self.begun = False
+        self.trainee: Trainee  # while it trains
+        self.loop: Loop
         self.interrupts = Interrupts(
             lambda: tell(StageStarted("stop", say("asked to stop: finishing this step and saving; a second Ctrl-C stops at once")))
         )
@@ -73,13 +78,13 @@ class Session:
     # --- stages ------------------------------------------------------------------------------------------------------------
 
     def go(self, resume: bool) -> Outcome:
-        checkpoint = newest_checkpoint(self.folder, identity(self.plan, self.data)) if resume else None
-        trainee, loop = self._load()
-        done = 0
-        if checkpoint is not None:
-            self.tell(StageStarted("resume", str(checkpoint)))
-            state, position = rundir.load_state(checkpoint)
-            check_start(self.folder, trainee, state["initial"])
+        found = newest_checkpoint(self.folder, identity(self.plan, self.data), self._note_resume) if resume else None
+        self._load()
+        loop, done = self.loop, 0
+        if found is not None:
+            checkpoint, state, position = found
+            self._note_resume(str(checkpoint))
+            check_start(self.folder, self.trainee, state["initial"])
             loop.restore(state["loop"])
             done = int(position["step"])
             self.metrics.update(position["metrics"])
@@ -103,9 +108,15 @@ class Session:
             raise StoppedOnRequest(
                 say("Stopped after step {step}, as asked; everything is saved. --resume goes on from there.", step=step)
             ) from None
-        return self._finish(trainee, loop)
+        del loop
+        rate = self._settle(self.loop)
+        self._free()
+        return self._hand_over(rate)
 
-    def _load(self) -> tuple[Trainee, Loop]:
+    def _note_resume(self, text: str) -> None:
+        self.tell(StageStarted("resume", text))
+
+    def _load(self) -> None:
         """The base with its LoRA, and the loop over the encoded examples."""
         from accelerate.utils import set_seed
 
@@ -115,7 +126,7 @@ class Session:
         self.tell(StageStarted("base model", self.config.base_model))
         # Before the adapter is made: its random start belongs to the seed too.
         set_seed(self.config.seed)
-        trainee = self.plan.family.load(self.config, self.plan.keys, self.accelerator.device)
+        self.trainee = trainee = self.plan.family.load(self.config, self.plan.keys, self.accelerator.device)
         trainable, total = trainee.lora.count()
         self.tell(
             StageStarted(
@@ -132,15 +143,15 @@ class Session:
         encoded = self._encode(trainee)
         trainee.settle()
         train, heldout = self.data.pick(False), self.data.pick(True)
-        loop = Loop(
+        self.loop = Loop(
             trainee,
             [{**encoded[i], "repeat": n} if n else encoded[i] for i in train for n in range(self.data.records[i].repeats)],
             [encoded[i] for i in heldout],
             self.config,
             self.accelerator,
             self._hear,
-            lambda step: self._save(trainee, loop, step),
-            lambda step: self._show(trainee, step),
+            self._save,
+            self._show,
             lambda: self.interrupts.requested,
         )
         if self.accelerator.is_main_process:
@@ -155,16 +166,16 @@ class Session:
             "base_model": self.config.base_model,
             "examples": len(train),
             "held_out": len(heldout),
-            "epochs": loop.schedule.steps / loop.schedule.per_epoch,
-            "steps": loop.schedule.steps,
+            "epochs": self.loop.schedule.steps / self.loop.schedule.per_epoch,
+            "steps": self.loop.schedule.steps,
             "trainable_parameters": trainable,
             "parameters": total,
             "device": device_name(self.accelerator),
             "precision": self.config.precision,
             "template": str(self.data.template.describe().get("reason", self.data.template.name)),
+            "continues": self.config.init_from_adapter,
             **self.data.examination.facts,
         }
-        return trainee, loop
 
     def _encode(self, trainee: Trainee) -> list[Any]:
         """Every row as the trainee's example.
@@ -193,31 +204,32 @@ class Session:
             self.metrics["train_loss"] = event.loss
         self.tell(event)
 
-    def _show(self, trainee: Trainee, step: int) -> None:
+    def _show(self, step: int) -> None:
         """What the model makes by now, for people to look at."""
         if not self.accelerator.is_main_process:
             return
-        shown = trainee.sample(self.folder.samples, step)
+        shown = self.trainee.sample(self.folder.samples, step)
         if shown is not None:
             self.samples = shown
             self.tell(SamplesDrawn(step, shown))
 
-    def _save(self, trainee: Trainee, loop: Loop, step: int) -> None:
+    def _save(self, step: int) -> None:
         """A checkpoint, whole or not at all."""
         if not self.accelerator.is_main_process:
             return
         from . import lora
 
         target = self.folder.checkpoint(step)
-        state = {"loop": loop.state(), "initial": trainee.lora.initial}
+        state = {"loop": self.loop.state(), "initial": self.trainee.lora.initial}
         with rundir.aside(target) as partial:
-            with loop.averaged():
-                lora.write_peft(self._adapter(trainee), partial / "adapter")
+            with self.loop.averaged():
+                lora.write_peft(self._adapter(), partial / "adapter")
             rundir.save_state(partial, state, {"step": step, "metrics": self.metrics})
         self.folder.prune(self.config.save_total_limit, self.metrics.get("best_step"))
         self.tell(CheckpointSaved(step, target))
 
-    def _adapter(self, trainee: Trainee) -> Adapter:
+    def _adapter(self) -> Adapter:
+        trainee = self.trainee
         return trainee.lora.adapter(self.base.get("folder"), {
             "name": self.folder.path.name,
             "task": self.plan.task.name,
@@ -227,41 +239,71 @@ class Session:
             "revision": self.config.revision,
             "base_files": self.base.get("files", {}),
             "variant": self.config.lora_variant,
-            "training": {key: value for key, value in self.facts.items() if key not in ("base_model", "estimated_seconds")},
+            "training": {k: v for k, v in {**self.facts, **self._so_far()}.items() if k not in _NOT_TRAINING},
             **trainee.facts(),
         }, {**trainee.files(), **trainee.golden(self._unseen(), self.data.template.describe())})  # fmt: skip
 
+    def _so_far(self) -> dict[str, Any]:
+        """How long the adapter has been trained by now: a checkpoint that is promoted has its own figures."""
+        return {"steps": self.loop.done, "epochs": self.loop.done / self.loop.schedule.per_epoch}
+
     def _unseen(self) -> list[tuple[Any, Any]]:
-        """Held-out rows with their text, by which somebody can check that a server builds the same prompt; learned ones if none is."""
-        rows = self.data.pick(True) or self.data.pick(False)
+        """Held-out rows with their text, by which somebody can check that a server builds the same prompt; learned ones if none is. Rows
+        with personal data are not among them: the file travels."""
+        rows = self.data.shareable(self.data.pick(True)) or self.data.shareable(self.data.pick(False))
         return [(self.data.records[i], self.data.texts[i]) for i in rows]
 
-    def _finish(self, trainee: Trainee, loop: Loop) -> Outcome:
+    def _settle(self, loop: Loop) -> float | None:
+        """The adapter in its place, and what the losses say: the learning rate to try next, if another one suits better."""
         from . import lora
 
         self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return None
+        self._choose(loop)
+        if self.chosen["step"] == loop.done:
+            with rundir.aside(self.folder.adapter) as partial, loop.averaged():
+                lora.write_peft(self._adapter(), partial)
+        else:
+            handover.take_checkpoint(self.folder, self.chosen["step"])
+        rate = self._diagnose(loop) if self._alone else None
+        self._write_manifest(rundir.RUNNING)
+        return rate
+
+    @property
+    def _alone(self) -> bool:
+        return bool(self.accelerator.num_processes == 1)
+
+    def _free(self) -> None:
+        """The trained model leaves memory: the exporters and the comparison load a base of their own."""
+        import gc
+
+        import torch
+
+        del self.trainee, self.loop
+        self.accelerator.free_memory()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _hand_over(self, rate: float | None) -> Outcome:
+        """Exports, comparison, card and seal. Until all of it is there the run does not count as finished, and --resume takes it up."""
         done, seal = handover.Handover(), ""
+        measured = self.metrics.get("held_out_loss") is not None
         if self.accelerator.is_main_process:
-            step, alone = loop.done, self.accelerator.num_processes == 1
-            self._choose(step)
-            if self.chosen["step"] == step:
-                with rundir.aside(self.folder.adapter) as partial, loop.averaged():
-                    lora.write_peft(self._adapter(trainee), partial)
-            else:
-                handover.take_checkpoint(self.folder, self.chosen["step"])
-            rate = self._diagnose(loop) if alone else None
-            del trainee, loop  # the exporters and the comparison may need the memory for a base of their own
-            self._write_manifest(rundir.FINISHED)
-            if self.last or rate is None:
-                compare = alone and handover.compares(self.plan, self.metrics)
+            if self.last or rate is None or not measured:
+                compare = handover.compares(self.plan, self.metrics)
+                if compare and not self._alone:
+                    self.tell(StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=self.folder.path)))
                 manifest = self.folder.manifest()
-                done = handover.hand_over(self.host, self.folder, manifest, self.plan.exporters, compare=compare, tell=self.tell)
+                handover.hand_over(
+                    self.host, self.folder, manifest, self.plan.exporters, compare=compare and self._alone, tell=self.tell, done=done
+                )
             self.metrics["seconds"] = round(time.time() - self.started, 1)
+            self._write_manifest(rundir.FINISHED)
             self.tell(RunFinished(self.folder.path, self.metrics["seconds"], self.metrics))
             # Last of all: what the observers wrote lies under the seal too.
-            seal = audit.seal(self.folder, {**self.folder.manifest(), "metrics": self.metrics, **done.changes})
-        else:
-            rate = None
+            seal = audit.seal(self.folder, {**self.folder.manifest(), **done.changes})
         unseen = self.data.pick(True) or self.data.pick(False)
         return Outcome(
             self.folder,
@@ -270,13 +312,14 @@ class Session:
             question=self.plan.task.question(self.data.records[unseen[0]]),
             samples=self.samples,
             diagnoses=self.diagnoses,
-            advised_rate=rate,
+            advised_rate=rate if measured else None,
             seal=seal,
             **done.fields(),
         )
 
-    def _choose(self, last: int) -> None:
+    def _choose(self, loop: Loop) -> None:
         """Which step the adapter comes from. The figures of the manifest are that step's."""
+        last = loop.done
         best, loss = self.metrics.get("best_step"), self.metrics.get("best_held_out_loss")
         by_loss = self.config.adapter_from == "best" and best is not None and self.folder.checkpoint(best).is_dir()
         if by_loss and best != last:
@@ -286,7 +329,8 @@ class Session:
             )
         self.chosen = {
             "step": best if by_loss else last,
-            "by": "held-out loss" if by_loss and best != last else "last step",
+            "by": "held-out loss" if by_loss else "last step",
+            "of": sum(1 for step, _ in loop.measured if step),
             "held_out_loss": self.metrics.get("held_out_loss"),
         }
 
@@ -315,13 +359,12 @@ class Session:
 
     def fail(self, error: BaseException) -> None:
         """Notes in the manifest and the log that the run did not end well; the error goes on its way."""
-        if not self.begun:
+        if not self.begun or self.folder.manifest().get("status") == rundir.FINISHED:
             return
         reason = str(error) or type(error).__name__
         with contextlib.suppress(OSError):  # the disk may be the reason
-            if self.folder.manifest().get("status") != rundir.FINISHED:  # only its exports failed: the adapter is there
-                status = rundir.STOPPED if isinstance(error, StoppedOnRequest | KeyboardInterrupt) else rundir.FAILED
-                self._write_manifest(status, error=reason)
+            status = rundir.STOPPED if isinstance(error, StoppedOnRequest | KeyboardInterrupt) else rundir.FAILED
+            self._write_manifest(status, error=reason)
         self.tell(RunFailed(self.folder.path, reason))
 
     def _explain(self, error: Any) -> list[str]:
@@ -339,37 +382,7 @@ class Session:
     # --- the manifest ------------------------------------------------------------------------------------------------------
 
     def _write_manifest(self, status: str, error: str | None = None) -> None:
-        self.folder.write_manifest({
-            "format": 2,
-            "status": status,
-            "error": error,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started)),
-            "updated": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "task": self.plan.task.name,
-            "family": self.plan.family.name,
-            "config": self.plan.keys.flat(),
-            "identity": identity(self.plan, self.data),
-            "seed": self.config.seed,
-            "template": dict(self.data.template.describe()),
-            "base": self.base,
-            "init_from_adapter": self.config.init_from_adapter,
-            "lineage": self.lineage,
-            "data": {
-                "sha256": self.data.digest(),
-                "rows": self.data.rows(),
-                "notes": list(self.data.notes),
-                "findings": findings.counts(self.data.found),
-                "review": self.data.review,
-            },
-            "facts": self.facts,
-            "metrics": self.metrics,
-            "chosen": self.chosen,
-            "advice": dict(self.advice) if self.advice else None,
-            "diagnosis": [{"kind": d.kind, "sentence": d.sentence, "evidence": d.evidence} for d in self.diagnoses],
-            "versions": versions(),
-            "machine": {**provenance.machine(), "device": self.facts.get("device")},
-            "code": provenance.code(self.host),
-        })  # fmt: skip
+        self.folder.write_manifest(describe(self, status, error))
 
 
 def _raised(name: str) -> type[Exception]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .interfaces import Task
-from .likeness import character_pairs, fold, near_pairs
+from .likeness import character_pairs, fold, near_rows
 from .types import Record, Sketch
-
-# So many near-identical earlier rows are looked at for each row; of more, the nearest.
-_MOST = 64
 
 LEARNED, HELD_OUT, ASIDE = "train", "held-out", "set aside"
 
@@ -60,7 +57,12 @@ def sketcher(task: Task[Any]) -> Callable[[Any], Sketch]:
     return sketch
 
 
-def split(sketches: Sequence[Sketch], ratio: float, fixed: Mapping[str, str] | None = None) -> Split:
+def key_of(sketch: Sketch) -> str:
+    """What a manifest calls the question: SHA-256 of the sketch's key."""
+    return hashlib.sha256(sketch.key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def split(sketches: Sequence[Sketch], ratio: float, fixed: Sequence[str | None] = ()) -> Split:
     """Holds out about ``ratio`` of the rows.
 
     Rows are taken in their order. One that is near-identical to earlier rows goes where these are; otherwise a hash of what it asks
@@ -68,25 +70,36 @@ def split(sketches: Sequence[Sketch], ratio: float, fixed: Mapping[str, str] | N
     rows of both sides would leak one into the other: it is set aside.
 
     Args:
-        fixed: sides that are given, by ``Split.keys``: those of the run that this one continues.
+        fixed: for every row the side that is given, or None: that of the run that this one continues.
     """
-    keys = tuple(hashlib.sha256(sketch.key.encode("utf-8", "surrogatepass")).hexdigest() for sketch in sketches)
+    import numpy as np
+
+    keys = tuple(key_of(sketch) for sketch in sketches)
+    given = list(fixed) or [None] * len(keys)
     sides: list[str] = []
-    groups: list[int] = []
+    codes = np.zeros(len(keys), dtype=np.int8)  # 1 learned, 2 held out: the same for looking at many rows at once
+    clusters = _Clusters(len(keys))
     leaks: list[Leak] = []
-    for row, near in enumerate(_earlier(sketches)):
-        groups.append(groups[near[0]] if near[0] != row else row)
-        seen = {sides[j]: j for j in reversed(near) if j != row and sides[j] != ASIDE}
-        given = (fixed or {}).get(keys[row])
-        if given in (LEARNED, HELD_OUT):
-            seen.setdefault(given, row)
+    for row, near in _earlier(sketches):
+        seen: dict[str, int] = {}
+        for code, side in ((1, LEARNED), (2, HELD_OUT)):
+            there = near[codes[near] == code]
+            if len(there):
+                seen[side] = int(there[0])
+        for other in near.tolist():
+            clusters.join(row, other)
+        wanted = given[row]
+        if wanted in (LEARNED, HELD_OUT):
+            seen.setdefault(wanted, row)
         if len(seen) > 1:
             sides.append(ASIDE)
             leaks.append(Leak(row, seen[LEARNED], seen[HELD_OUT]))
         else:
             sides.append(next(iter(seen), HELD_OUT if point(keys[row]) < ratio else LEARNED))
-    _never_empty(sides, groups, keys, ratio)
-    return Split(tuple(sides), tuple(groups), keys, tuple(leaks))
+        codes[row] = {LEARNED: 1, HELD_OUT: 2}.get(sides[row], 0)
+    groups = tuple(clusters.first(row) for row in range(len(keys)))
+    _never_empty(sides, groups, keys, ratio, {groups[row] for row, side in enumerate(given) if side})
+    return Split(tuple(sides), groups, keys, tuple(leaks))
 
 
 def point(key: str) -> float:
@@ -94,28 +107,45 @@ def point(key: str) -> float:
     return float(int(key[:16], 16) / 16**16)
 
 
-def _never_empty(sides: list[str], groups: Sequence[int], keys: Sequence[str], ratio: float) -> None:
-    """Very small data still have something to learn and something to measure by: the group whose hash is next to the border moves."""
-    leaders = sorted({g for g, side in zip(groups, sides, strict=True) if side != ASIDE}, key=lambda g: point(keys[g]))
-    if len(leaders) < 2:
-        if leaders and HELD_OUT in sides:
-            sides[:] = [LEARNED if side == HELD_OUT else side for side in sides]
+class _Clusters:
+    """Rows that are near-identical, directly or through others; each cluster is called by its first row."""
+
+    def __init__(self, count: int) -> None:
+        self._up = list(range(count))
+
+    def first(self, row: int) -> int:
+        while self._up[row] != row:
+            self._up[row] = self._up[self._up[row]]
+            row = self._up[row]
+        return row
+
+    def join(self, row: int, other: int) -> None:
+        a, b = self.first(row), self.first(other)
+        self._up[max(a, b)] = min(a, b)
+
+
+def _never_empty(sides: list[str], groups: Sequence[int], keys: Sequence[str], ratio: float, bound: Collection[int]) -> None:
+    """Very small data still have something to learn and something to measure by: the cluster whose hash is next to the border moves.
+
+    Args:
+        bound: clusters with a given side, which stay.
+    """
+    free = sorted({g for g, side in zip(groups, sides, strict=True) if side != ASIDE and g not in bound}, key=lambda g: point(keys[g]))
+    several = len({g for g, side in zip(groups, sides, strict=True) if side != ASIDE}) > 1
+    if LEARNED not in sides and free:
+        moved, side = free[-1], LEARNED
+    elif ratio > 0 and HELD_OUT not in sides and free and several:
+        moved, side = free[0], HELD_OUT
+    else:
         return
-    if ratio > 0 and HELD_OUT not in sides:
-        sides[:] = [HELD_OUT if g == leaders[0] and side == LEARNED else side for g, side in zip(groups, sides, strict=True)]
-    elif LEARNED not in sides:
-        sides[:] = [LEARNED if g == leaders[-1] and side == HELD_OUT else side for g, side in zip(groups, sides, strict=True)]
+    sides[:] = [side if g == moved and old != ASIDE else old for g, old in zip(groups, sides, strict=True)]
 
 
-def _earlier(sketches: Sequence[Sketch]) -> list[list[int]]:
-    """For every row, the earlier rows that it is near-identical to, the nearest first, and itself last."""
-    found: list[list[int]] = [[] for _ in sketches]
-    for row, other, _ in near_pairs([sketch.features for sketch in sketches], most=_MOST):
-        found[row].append(other)
+def _earlier(sketches: Sequence[Sketch]) -> Iterator[tuple[int, Any]]:
+    """For every row in turn, the earlier rows that it is near-identical to, the nearest first."""
+    import numpy as np
+
     same: dict[str, int] = {}
-    for row, sketch in enumerate(sketches):  # equal keys are equal, whatever the features say
-        first = same.setdefault(sketch.key, row)
-        if first != row and first not in found[row]:
-            found[row].insert(0, first)
-        found[row].append(row)
-    return found
+    for row, near, _ in near_rows([sketch.features for sketch in sketches]):
+        first = same.setdefault(sketches[row].key, row)  # equal keys are equal, whatever the features say
+        yield row, near if first == row or first in near else np.concatenate([[first], near]).astype(int)

@@ -47,6 +47,11 @@ class Record:
     repeats: int = field(default=1, compare=False, kw_only=True)
     review: Review = field(default=Review(), compare=False, kw_only=True)
 
+    @property
+    def can_be_held_out(self) -> bool:
+        """Whether the row may be held out; False for rows that are there for something else than being learned."""
+        return True
+
     def content(self) -> dict[str, Any]:
         """What the row says, without where it stands and what is said of it: plain values that JSON can hold."""
         values = dataclasses.asdict(self)

@@ -76,6 +76,20 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Source:
     return Source(path, values)
 
 
+def _slips(text: str, name: str) -> list[str]:
+    """What Chinese keyboards and copied text do to YAML, with the line that it stands in: the parser names the line after it."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        where = f"{name}:{number}"
+        if re.match(r"\s*[A-Za-z_]+\s*：", line):
+            found.append(say("{where}: has a full-width colon (：). Write an ordinary one and a space: 'key: value'.", where=where))
+        elif re.match(r"\s*[A-Za-z_]+:[^\s]", line) and "://" not in line:
+            found.append(say("{where}: a space is missing after the colon: 'key: value'.", where=where))
+        elif line.startswith("\t"):
+            found.append(say("{where}: begins with a tab. Use spaces, or nothing: the file is flat.", where=where))
+    return found
+
+
 def _parse(text: str, name: str) -> tuple[dict[str, Value], list[str]]:
     """The keys of one flat mapping with their lines, and what is wrong with it."""
     values: dict[str, Value] = {}
@@ -97,6 +111,7 @@ def _parse(text: str, name: str) -> tuple[dict[str, Value], list[str]]:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark and not name.startswith("--set") else ""
         problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line=line, error=error.problem or error.context))
+        problems += _slips(text, name)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line="", error=str(error).split("\n")[0]))
     finally:

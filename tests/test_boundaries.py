@@ -17,8 +17,8 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 # the type checker. The commands of ``audit`` stand with the other commands, after all rooms.
 ORDER = [
     "errors", "messages", "types", "events", "hookspecs", "yamlfile", "config", "keydocs", "interfaces", "plugins", "likeness", "splitting", "reviewing",
-    "peftfile", "lora", "loop", "interrupts", "rundir", "checkpoints", "diagnosis", "observers", "provenance", "lineage", "hub", "machine", "planning",
-    "findings", "dataset", "resume", "opened", "scoring", "evaluation", "audit", "handover", "session", "pipeline", "report", "options",
+    "peftfile", "lora", "loop", "interrupts", "rundir", "checkpoints", "diagnosis", "observers", "provenance", "sealing", "lineage", "hub", "machine", "planning",
+    "findings", "dataset", "resume", "opened", "scoring", "evaluation", "audit", "handover", "manifest", "session", "pipeline", "report", "options",
     "about", "results", "audit.commands", "audit.reproducing", "cli", "testing", "__main__",
 ]  # fmt: skip
 

@@ -29,6 +29,8 @@ def sentences(folder: Path) -> set[str]:
                 if name == "Format" and node.args and isinstance(node.args[0], ast.Constant):
                     found.add(node.args[0].value)
                 for keyword in node.keywords:
+                    if keyword.arg == "cautions" and isinstance(keyword.value, ast.Tuple):
+                        found |= {one.value for one in keyword.value.elts if isinstance(one, ast.Constant)}
                     if keyword.arg == "description" or (keyword.arg == "help" and name in SHOWN_HELP):
                         found |= {keyword.value.value} if isinstance(keyword.value, ast.Constant) else set()
             if isinstance(node, ast.Dict):
@@ -45,7 +47,19 @@ def sentences(folder: Path) -> set[str]:
                         found.add(line.value.value)
     # Words that are looked up by value: kinds of components, measures, units, statuses.
     if folder.name == "loraforge":
-        found |= {"task", "data loader", "template", "model family", "exporter", "running", "finished", "failed", "stopped", "loss", "gradient"}
+        found |= {
+            "task",
+            "data loader",
+            "template",
+            "model family",
+            "exporter",
+            "running",
+            "finished",
+            "failed",
+            "stopped",
+            "loss",
+            "gradient",
+        }
     elif folder.name == "loraforge_image":
         found |= {
             "pictures",

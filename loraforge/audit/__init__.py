@@ -13,14 +13,14 @@ from ..errors import ConfigError
 from ..messages import speaker
 from ..provenance import hash_file
 from ..rundir import RunDir
+from ..sealing import SEAL, amend, kept_seal, read_manifest, require_sound, seal, sealed_files
 from .rows import look_at_data
-from .sealing import SEAL, amend, kept_seal, read_manifest, require_sound, seal, sealed_files
 from .verdicts import ADDED, ALTERED, DIFFERS, MISSING, UNCHANGED, UNCHECKED, UNRECORDED, Look, Part, Verification
 
 if TYPE_CHECKING:
     from ..plugins import PluginHost
 
-__all__ = ["Part", "Verification", "amend", "ancestor", "require_sound", "seal", "verify"]
+__all__ = ["Part", "Verification", "amend", "ancestor", "kept_seal", "require_sound", "seal", "verify"]
 
 say = speaker(__name__)
 
@@ -59,8 +59,17 @@ def _manifest_itself(look: Look, digest: str, wanted: str) -> None:
     """manifest.json against the seal beside it, and the one that was kept elsewhere."""
     name, kept = look.run.manifest_file.name, kept_seal(look.run)
     if not kept:
-        there = (look.run.path / SEAL).exists() or "files" in look.manifest
-        look.add("manifest", name, MISSING if there else UNRECORDED, say("there is no seal beside it ({file})", file=SEAL))
+        there = os.path.lexists(look.run.path / SEAL)
+        if "files" in look.manifest and not there:
+            way = say(
+                "there is no seal beside it ({file}): it was deleted, or the run was interrupted while it was sealed. `loraforge card "
+                "{run}` sets it again if all files are as the manifest names them",
+                file=SEAL,
+                run=look.run.path,
+            )
+            look.add("manifest", name, MISSING, way)
+        else:
+            look.add("manifest", name, MISSING if there else UNRECORDED, say("there is no seal beside it ({file})", file=SEAL))
     elif kept == digest:
         look.add("manifest", name, UNCHANGED, say("is the file that {file} beside it names", file=SEAL))
     else:
@@ -74,6 +83,10 @@ def _manifest_itself(look: Look, digest: str, wanted: str) -> None:
         )
     elif wanted == digest:
         look.add("seal", "--seal", UNCHANGED, say("manifest.json is the file whose seal was kept elsewhere"))
+    elif wanted in (look.manifest.get("seals") or ()):
+        # Whether that is so is the manifest's own word: it proves nothing by itself.
+        way = say("is one that the run had before a later command wrote into it, says the manifest; compare with the new seal")
+        look.add("seal", "--seal", DIFFERS, way)
     else:
         look.add("seal", "--seal", ALTERED, say("manifest.json is not the file whose seal was kept elsewhere"))
 

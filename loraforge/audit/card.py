@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -12,8 +12,8 @@ import yaml
 from ..messages import speaker
 from ..provenance import hash_file
 from ..rundir import FINISHED, write_text
+from ..sealing import SEAL
 from .markdown import code, items, number, plain, table, text
-from .sealing import SEAL
 
 say = speaker(__name__)
 
@@ -110,7 +110,7 @@ def _purpose(manifest: Mapping[str, Any]) -> list[str]:
     base = _base_name(manifest)
     learned = sum(1 for row in _list(_part(manifest, "data").get("rows")) if row.get("split") == "train")
     what = say(
-        "A LoRA adapter: a small file that changes what {base} answers. It was trained with LoRAForge on {n} examples ({task}).",
+        "A LoRA adapter: a small file that changes what {base} does. It was trained with LoRAForge on {n} examples ({task}).",
         base=code(base),
         n=learned,
         task=text(manifest.get("task", "")),
@@ -153,7 +153,7 @@ def _data(manifest: Mapping[str, Any]) -> list[str]:
         **_counts(data, "review", "reviewed", "approved", "unreviewed", "rejected"),
     )
     findings = say(
-        "{error} errors, {warning} warnings, {hint} hints; {waived} were looked at and waived",
+        "open: {error} errors, {warning} warnings, {hint} hints; besides, {waived} were waived by somebody",
         **_counts(data, "findings", "error", "warning", "hint", "waived"),
     )
     reviewers = _part(data, "review", "reviewers")
@@ -168,7 +168,20 @@ def _data(manifest: Mapping[str, Any]) -> list[str]:
             (say("SHA-256 of all rows"), code(data["sha256"]) if data.get("sha256") else None),
         ]),
         *(f"- {text(note)}" for note in (notes if isinstance(notes, list) else [])[:_NOTES]),
+        *_waivers(_list(data.get("waivers"))),
     ]  # fmt: skip
+
+
+def _waivers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every waived finding with the reason that was given: a reviewer will ask for it."""
+    if not rows:
+        return []
+    head = (say("waived finding"), say("severity"), say("where"), say("reason"))
+    cells = [
+        (code(row.get("check")), say(_word(row, "severity")), text("; ".join(map(str, row.get("where") or ()))), text(row.get("reason")))
+        for row in rows
+    ]
+    return ["", *table(head, cells)]
 
 
 def _counts(data: Mapping[str, Any], key: str, *names: str) -> dict[str, str]:
@@ -219,7 +232,21 @@ def _evaluation(manifest: Mapping[str, Any]) -> list[str]:
             n=number(recited.get("learned_word_for_word", 0)),
         )
         lines.append(f"- {words}")
-    return lines
+    return [*lines, *_grades(_part(manifest, "grades"))]
+
+
+def _grades(found: Mapping[str, Any]) -> list[str]:
+    """What experts found who did not know which answer was whose."""
+    if not found.get("sentence"):
+        return []
+    graders = ", ".join(dict.fromkeys(text(file.get("grader")) for file in _list(found.get("files"))))
+    words = say(
+        "Judged blind by {graders}: {graded} of {questions} questions.",
+        graders=graders,
+        graded=number(found.get("graded", 0)),
+        questions=number(found.get("questions", 0)),
+    )
+    return [f"- {words} {text(found['sentence'])}"]
 
 
 def _word(row: object, key: str) -> str:
@@ -237,7 +264,8 @@ def _limits(manifest: Mapping[str, Any]) -> list[str]:
     rows = _list(data.get("rows"))
     held = sum(1 for row in rows if row.get("split") == "held-out")
     review, findings = _part(data, "review"), _part(data, "findings")
-    lines = [say("Its answers can be wrong and still sound sure; articles, doses and figures in them must be looked up.")]
+    said = manifest.get("cautions")
+    lines = [say(text(line)) for line in (said if isinstance(said, list) else [])]
     if rows and held < _FEW:
         lines.append(say("Only {n} examples were held out: small differences between base and adapter cannot be told from chance.", n=held))
     if review.get("unreviewed"):
@@ -246,9 +274,8 @@ def _limits(manifest: Mapping[str, Any]) -> list[str]:
     if open_:
         lines.append(say("The checks found {n} errors and warnings in the data; findings.csv lists them.", n=open_))
     if not found:
-        lines.append(say("Its answers were not evaluated."))
+        lines.append(say("Base and adapter were not compared."))
     lines += [text(item.get("sentence")) for item in _list(manifest.get("diagnosis")) if item.get("sentence")]
-    lines.append(say("The measures count words, citations and endings. Whether an answer is right in law or medicine, experts judge."))
     return [f"- {line}" for line in lines]
 
 

@@ -44,11 +44,10 @@ def verify(ctx: click.Context, run: Path, seal: str | None, no_data: bool, as_js
 @click.pass_context
 def reproduce(ctx: click.Context, run: Path, out: Path | None, as_json: bool) -> None:
     """Train a run again from its own config and compare the adapters. Exit code 1 if they differ."""
-    from .. import report
+    from .. import report, sealing
     from ..observers import Progress
     from ..rundir import RunDir
     from . import reproducing as again
-    from . import sealing
 
     host, console = host_of(ctx), report.console(stderr=as_json)
     unit = host.task(str(sealing.read_manifest(RunDir(run))[0].get("task"))).unit
@@ -67,12 +66,12 @@ def reproduce(ctx: click.Context, run: Path, out: Path | None, as_json: bool) ->
 @click.pass_context
 def card(ctx: click.Context, run: Path, as_json: bool) -> None:
     """Write a run's model card again, from its manifest: RUN/model-card.md."""
-    from .. import report
+    from .. import report, sealing
     from ..rundir import RunDir
     from . import card as cards
-    from . import sealing
 
     folder = RunDir(run)
+    host_of(ctx).tasks()  # the plugins bring the words for their measures
     manifest, before = sealing.read_manifest(folder)
     path = run / cards.NAME
     cards.write_card(manifest, None, path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +15,8 @@ from ..errors import LoraForgeError, RunError
 from ..messages import speaker
 from ..provenance import hash_file
 from ..rundir import RunDir
+from ..sealing import read_manifest
 from . import ancestor, verify
-from .sealing import read_manifest
 from .verdicts import BAD, UNCHANGED, UNRECORDED
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ def reproduce(host: PluginHost, folder: Path, out: Path | None, tell: Callable[[
         RunError: if the run is not finished, or if what it was made from has changed: everything that has is named.
     """
     run = RunDir(folder)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RunError(say("`loraforge reproduce` trains in one process, also what several have made; start it without torchrun."))
     manifest, _ = read_manifest(run)
     if manifest.get("status") != rundir.FINISHED:
         raise RunError(
@@ -59,7 +63,7 @@ def reproduce(host: PluginHost, folder: Path, out: Path | None, tell: Callable[[
     overrides: dict[str, Any] = {"output_dir": str(target), "eval_answers": False, "lr_advice": "show"}
     if chosen is not None and chosen != _part(manifest, "facts").get("steps"):
         overrides["save_total_limit"] = 10**6  # the checkpoint that is compared must not be pruned
-    overrides |= _start(manifest)
+    overrides |= _start(manifest) | _cut(manifest, tell)
     given = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
     plan = planning.plan(host, str(manifest.get("task")), run.config_file, given, exporting=False)
     made = _train(dataclasses.replace(plan, exporters=()), host, manifest, tell)
@@ -97,6 +101,46 @@ def _start(manifest: Mapping[str, Any]) -> dict[str, Any]:
     lineage = manifest.get("lineage")
     found = ancestor(lineage[0]) if isinstance(lineage, list) and lineage else None
     return {"init_from_adapter": str(found)} if found else {}
+
+
+def _cut(manifest: Mapping[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
+    """One process takes as many batches for a step as the run's processes took together: the same examples, in the same batches.
+
+    Raises:
+        RunError: if each process drew dropout of its own, which one process cannot repeat: that would look like another adapter.
+    """
+    config, count = _part(manifest, "config"), _processes(manifest)
+    each, dropout = config.get("gradient_accumulation", 1), config.get("lora_dropout")
+    if count < 2:
+        return {}
+    if dropout:
+        raise RunError(
+            say(
+                "The run was made by {n} processes with lora_dropout: {dropout}. One process draws other dropout than several do, so "
+                "training again would show nothing. Runs of one process, and those with lora_dropout: 0, can be reproduced.",
+                n=count,
+                dropout=dropout,
+            )
+        )
+    if not isinstance(each, int):
+        raise RunError(say("config: the manifest's entry is not of the form that LoRAForge writes."))
+    tell(
+        say(
+            "The run was made by {n} processes; one now takes all batches of a step. Sums are rounded otherwise then, so the adapters "
+            "may be close and not identical.",
+            n=count,
+        )
+    )
+    return {"gradient_accumulation": each * count}
+
+
+def _processes(manifest: Mapping[str, Any]) -> int:
+    """How many processes made the run; an earlier LoRAForge said so in the name of the device only."""
+    count = _part(manifest, "machine").get("processes")
+    if count is None:
+        several = re.search(r" x ([1-9][0-9]{0,4})$", str(_part(manifest, "facts").get("device", "")))
+        return int(several[1]) if several else 1
+    return count if isinstance(count, int) else 1
 
 
 def _free(folder: Path) -> Path:
@@ -150,7 +194,7 @@ def _compare(run: RunDir, manifest: Mapping[str, Any], made: RunDir, chosen: int
     if not any(row["absolute"] or row["relative"] for row in modules):  # another file with the same numbers
         return {**result, "verdict": IDENTICAL, "sentence": say("Reproduced: all numbers of the adapter are identical to the bit.")}
     on_cpu = all(str(_part(m, "facts").get("device", "")).upper().startswith("CPU") for m in (manifest, theirs))
-    exact = on_cpu and not _differences(manifest, theirs, ("versions", "code"))
+    exact = on_cpu and _processes(manifest) == _processes(theirs) and not _differences(manifest, theirs, ("versions", "code"))
     cosine = min(row["cosine"] for row in modules)
     worst = max(modules, key=lambda row: float(row["relative"]))
     close = not exact and cosine >= _NEARLY_PARALLEL

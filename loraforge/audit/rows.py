@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 from .. import planning
 from ..errors import LoraForgeError
-from ..messages import speaker
+from ..messages import catalogue, speaker
 from ..planning import Plan
 from ..types import Record
 from .verdicts import ADDED, ALTERED, DIFFERS, MISSING, UNCHANGED, UNCHECKED, Look
 
 say = speaker(__name__)
+
+_SKIPPED = "skipped: {line}"  # the note of ``dataset.load_data``
 
 
 def look_at_data(look: Look, wanted: bool) -> None:
@@ -43,7 +45,7 @@ def look_at_data(look: Look, wanted: bool) -> None:
             plan = _plan(look)
             if _there(plan):
                 state = ALTERED  # from here on, what cannot be read was changed
-                records = _load(look, plan)
+                records = _load(look, plan, {row["sha256"] for row in recorded})
         except (LoraForgeError, OSError) as error:
             reason = str(error).split("\n")[0]
     if records is None:
@@ -65,15 +67,31 @@ def _there(plan: Plan) -> bool:
     return os.path.isfile(place) or (os.path.isdir(place) and any(place.iterdir()))
 
 
-def _load(look: Look, plan: Plan) -> list[Record]:
-    """The rows that the run would use today, before it looks at each one."""
+def _load(look: Look, plan: Plan, used: Collection[str]) -> list[Record]:
+    """The rows that the run would use today, before it looks at each one.
+
+    Args:
+        used: the hashes of the rows that it used; none of these was left out, whatever stands in its place today.
+    """
     # A row that can no longer be read is a row that is gone; it must not hide what became of the others.
     lenient = plan.config.model_copy(update={"on_bad_row": "skip"})
-    notes = look.manifest["data"].get("notes")
-    told = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
     found: list[Record] = list(plan.loader.load(lenient, plan.keys, lambda text: None))
-    # Rows that the run left out, because somebody rejected them or because they were too long, are in no manifest.
-    return [r for r in found if r.review.approved is not False and not any(f"{r.where}: " in note for note in told)]
+    # Rows that the run left out, because somebody rejected them or because they were too long, are not among those it used.
+    left = _left_out(look.manifest["data"])
+    return [r for r in found if r.review.approved is not False and (r.fingerprint() in used or not left(r))]
+
+
+def _left_out(data: Mapping[str, Any]) -> Callable[[Record], bool]:
+    """Whether the run left a row out: by its place or its hash; an earlier LoRAForge said so in its notes only."""
+    skipped = data.get("skipped")
+    if isinstance(skipped, list):
+        names = {name for name in skipped if isinstance(name, str)}
+        return lambda record: record.where in names or record.fingerprint() in names
+    notes = data.get("notes")
+    # The run may have spoken another language than this command does.
+    heads = tuple(sentence.partition("{")[0] for sentence in (_SKIPPED, catalogue("loraforge", "zh").get(_SKIPPED, _SKIPPED)))
+    told = [note for note in notes if isinstance(note, str) and note.startswith(heads)] if isinstance(notes, list) else []
+    return lambda record: any(note.startswith(tuple(f"{head}{record.where}: " for head in heads)) for note in told)
 
 
 def _rows(look: Look, recorded: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> None:

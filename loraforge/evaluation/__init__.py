@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import splitting
-from ..errors import LoraForgeError, RunError
+from ..errors import RunError
 from ..lineage import parent_of
 from ..messages import speaker
-from ..opened import OpenRun, open_run
+from ..opened import OpenRun
 from ..planning import Plan, plan
 from ..types import Answer, Record, prompt_of
 from . import bootstrap
+from .examples import Rows, find_rows, spread, start_of
 
 if TYPE_CHECKING:
     from ..plugins import PluginHost
@@ -28,26 +27,10 @@ say = speaker(__name__)
 LOSS = "loss"
 _SAMPLED = 20  # training questions asked again, to see whether their answers are known by heart
 _KNOWS = 0.15  # a base that is less than this above guessing has nothing to forget that the quiz could show
-_RECITED = 0.5  # an answer half of which is one run of characters from another row's answer is recited
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The run's examples that are still in its data, by side.
-
-    Attributes:
-        group: the cluster of near-identical questions of each row, by its hash.
-        earlier: held-out examples of the run that this one continues.
-    """
-
-    heldout: tuple[Record, ...]
-    learned: tuple[Record, ...]
-    group: Mapping[str, int]
-    earlier: tuple[Record, ...] = ()
-
-    def groups(self, records: Sequence[Record]) -> list[int]:
-        """The clusters of ``records``: near-identical questions are one observation, not several."""
-        return [self.group.get(record.fingerprint(), -1 - i) for i, record in enumerate(records)]
+_RECITED = 0.9  # an answer that is, but for a tenth, one run of characters from another row's answer is recited
+_LONG = 10  # characters; shorter answers are alike by chance
+_COMPARED = 1000  # learned answers that are compared with each answer
+_EARLIER = "the/earlier/run"  # no folder has such a name, so no other adapter is called that
 
 
 def evaluate(
@@ -68,13 +51,22 @@ def evaluate(
     Raises:
         RunError: if none of the held-out examples is left.
     """
-    planned = plan(host, opened.task.name, opened.run.config_file, exporting=False)
-    rows = _rows(host, opened, planned, limit)
+    planned = plan(host, opened.task.name, opened.run.config_file, paths=False, exporting=False)
+    rows = find_rows(host, opened, planned, limit)
+    if not rows.all_held:
+        raise RunError(say("{path}: nothing was held out in this run, so there is nothing to compare by.", path=opened.run.path))
     if not rows.heldout:
         raise RunError(say("{path}: none of the run's held-out examples is in its data any more.", path=opened.run.path))
     adapters = opened.adapters()
     name = next(iter(adapters))
-    result: dict[str, Any] = {"run": str(opened.run.path), "examples": len(rows.heldout), "step": _step(opened)}
+    result: dict[str, Any] = {
+        "run": str(opened.run.path),
+        "examples": len(rows.heldout),
+        "held_out": rows.all_held,
+        "missing": rows.missing,
+        "step": _step(opened),
+        "headline": opened.task.headline or LOSS,
+    }
     comparisons, extra = _losses(opened, planned, adapters, rows)
     result |= extra
     result["rows"] = []
@@ -106,33 +98,6 @@ def _step(opened: OpenRun) -> int | None:
     return chosen.get("step") if isinstance(chosen, Mapping) else None
 
 
-# --- the rows ----------------------------------------------------------------------------------------------------------------
-
-
-def _rows(host: PluginHost, opened: OpenRun, planned: Plan, limit: int | None) -> Rows:
-    mine = {row["sha256"]: row for row in opened.manifest["data"]["rows"]}
-    found = [r for r in planned.loader.load(planned.config, planned.keys, lambda text: None) if r.fingerprint() in mine]
-    sides = {side: tuple(r for r in found if mine[r.fingerprint()]["split"] == side) for side in (splitting.HELD_OUT, splitting.LEARNED)}
-    group = {sha: int(row.get("group", -1)) for sha, row in mine.items() if row.get("group") is not None}
-    earlier = _earlier(host, planned.config.init_from_adapter, mine)
-    return Rows(sides[splitting.HELD_OUT][:limit], sides[splitting.LEARNED], group, earlier[:limit])
-
-
-def _earlier(host: PluginHost, init_from_adapter: str | None, mine: Mapping[str, Any]) -> tuple[Record, ...]:
-    """The held-out examples of the run before that are not among this run's own rows; none if its data are gone."""
-    parent = parent_of(init_from_adapter)
-    if parent is None:
-        return ()
-    try:
-        before = open_run(host, parent.run.path)
-        planned = plan(host, before.task.name, before.run.config_file, exporting=False)
-        held = {row["sha256"] for row in before.manifest["data"]["rows"] if row["split"] == splitting.HELD_OUT}
-        records = planned.loader.load(planned.config, planned.keys, lambda text: None)
-        return tuple(r for r in records if r.fingerprint() in held and r.fingerprint() not in mine)
-    except (LoraForgeError, KeyError, TypeError):
-        return ()
-
-
 # --- losses ------------------------------------------------------------------------------------------------------------------
 
 
@@ -142,7 +107,7 @@ def _losses(opened: OpenRun, planned: Plan, adapters: Mapping[str, Adapter], row
 
     name = next(iter(adapters))
     quiz = list(opened.task.quiz())
-    learned = _sampled(rows.learned)
+    learned = spread(rows.learned, _SAMPLED)
     records: list[Record] = []
 
     def take(more: Sequence[Record]) -> list[int]:
@@ -151,20 +116,25 @@ def _losses(opened: OpenRun, planned: Plan, adapters: Mapping[str, Adapter], row
 
     held, known, before = take(rows.heldout), take(learned), take(rows.earlier)
     asked = [take(one.choices) for one in quiz]
-    parent = parent_of(planned.config.init_from_adapter)
-    mounted = {**adapters, **({"earlier run": _read(parent.adapter)} if parent and rows.earlier else {})}
+    kinds = {choices[0]: one.group for choices, one in zip(asked, quiz, strict=True)}
+    parent = parent_of(start_of(opened)) if rows.earlier else None
+    mounted = {**adapters, **({_EARLIER: _read(parent.adapter)} if parent else {})}
     scorer = Scorer(opened, planned, mounted, records)
+    asked = [choices for choices in asked if all(scorer.fits(row) for row in choices)]
+    fitting = [i for i, row in enumerate(before) if scorer.fits(row)]
+    before = [before[i] for i in fitting]
     base, adapter = scorer.losses(held, None), scorer.losses(held, name)
     comparisons = [bootstrap.compare(LOSS, base, adapter, rows.groups(rows.heldout), lower_is_better=True)]
     extra: dict[str, Any] = {
         "losses": {"base": _mean(base), "adapter": _mean(adapter)},
         "memorisation": {"loss_learned": _mean(scorer.losses(known, name)), "loss_held_out": _mean(adapter)},
     }
-    if quiz:
-        extra["quiz"] = _quiz(scorer, [one.group for one in quiz], asked, name)
+    if asked:
+        extra["quiz"] = _quiz(scorer, [kinds[choices[0]] for choices in asked], asked, name)
     if before:
-        sides = {side: scorer.losses(before, side) for side in ("earlier run", name)}
-        compared = bootstrap.compare(LOSS, sides["earlier run"], sides[name], None, lower_is_better=True)
+        sides = {side: scorer.losses(before, side) for side in (_EARLIER, name)}
+        groups = [rows.earlier_group[i] for i in fitting]
+        compared = bootstrap.compare(LOSS, sides[_EARLIER], sides[name], groups, lower_is_better=True)
         extra["earlier"] = {"run": str(parent.run.path) if parent else "", "examples": len(before), **plain(compared)}
     del scorer
     gc.collect()  # the base is loaded once more for the answers
@@ -175,12 +145,6 @@ def _read(folder: Path) -> Adapter:
     from .. import lora
 
     return lora.read_peft(folder)
-
-
-def _sampled(records: Sequence[Record]) -> list[Record]:
-    """Some of the learned rows, evenly spread."""
-    step = max(1, len(records) // _SAMPLED)
-    return list(records[::step][:_SAMPLED])
 
 
 def _quiz(scorer: Any, kinds: Sequence[str], asked: Sequence[Sequence[int]], name: str) -> dict[str, Any]:
@@ -223,7 +187,7 @@ def _answers(opened: OpenRun, name: str, rows: Rows, tick: Callable[[int, int], 
     """Both sides' answers to the held-out questions, and what is recited."""
     responder = opened.responder(opened.adapters())
     settings = opened.task.answering([*rows.heldout, *rows.learned])
-    learned = _sampled(rows.learned)
+    learned = spread(rows.learned, _SAMPLED)
     total, done = 2 * len(rows.heldout) + len(learned), 0
 
     def ask(records: Sequence[Record], adapter: str | None) -> list[Answer]:
@@ -247,12 +211,12 @@ def _recited(opened: OpenRun, rows: Rows, learned: Sequence[Record], unseen: Seq
     if overlap is None:
         return {}
     same = sum(overlap(opened.task.answer(r), a) >= 0.95 for r, a in zip(learned, again, strict=True))
-    taught = sorted({opened.task.answer(record) for record in rows.learned})
+    taught = spread(sorted({opened.task.answer(record) for record in rows.learned}), _COMPARED)
     stolen = []
     for record, answer in zip(rows.heldout, unseen, strict=True):
         reference = opened.task.answer(record)
         others = max((overlap(answer, text) for text in taught if text != reference), default=0.0)
-        stolen.append(others >= _RECITED and others > overlap(answer, reference))
+        stolen.append(len(answer) >= _LONG and others >= _RECITED and others > overlap(answer, reference))
     return {
         "learned_asked": len(learned),
         "learned_word_for_word": same,
@@ -306,15 +270,28 @@ def _sentence(opened: OpenRun, comparisons: Sequence[Comparison], result: Mappin
     if recited.get("held_out_with_another_answer"):
         lines.append(
             say(
-                "Recited: {n} of {all} held-out questions got, word for word, the answer to another question.",
+                "Recited: {n} of {all} held-out questions got, almost word for word, the answer to another question.",
                 n=recited["held_out_with_another_answer"],
                 all=recited["held_out_asked"],
             )
         )
     if "earlier" in result:
         lines.append(_earlier_sentence(result["earlier"]))
+    if result["missing"]:
+        lines.append(
+            say(
+                "{n} of the {all} held-out rows are not in the data as they were; they were not asked.",
+                n=result["missing"],
+                all=result["held_out"],
+            )
+        )
+    asked = result["examples"] + result["missing"]
+    if asked < result["held_out"]:
+        lines.append(
+            say("{n} of {all} held-out examples were asked; `loraforge eval` asks all.", n=result["examples"], all=result["held_out"])
+        )
     chosen = opened.manifest.get("chosen")
-    if isinstance(chosen, Mapping) and chosen.get("by") == "held-out loss":
+    if isinstance(chosen, Mapping) and chosen.get("by") in ("held-out loss", "promote") and chosen.get("of", 2) > 1:
         lines.append(say("The step was chosen on these same examples, so the figures are a little too good."))
     return lines
 

@@ -22,12 +22,13 @@ __all__ = ["read_grades", "refuse_name", "report_lines", "write_sheet"]
 say = speaker(__name__)
 
 
-def read_grades(paths: Path | Sequence[Path], keys: Path) -> dict[str, Any]:
+def read_grades(paths: Path | Sequence[Path], keys: Path, adapter: str = "") -> dict[str, Any]:
     """What one or several graders found. Where several judged a question, their mean counts.
 
     Args:
         paths: filled workbooks; of one sheet or of several of the same run.
         keys: the key file that ``write_sheet`` wrote.
+        adapter: SHA-256 of the run's adapter as it is now; a sheet that another one answered is refused.
 
     Returns:
         ``accuracy`` (per side mean, low, high: yes = 1, partly = 0.5, no = 0), ``comparison``, ``sentence``, ``wins``, ``losses``,
@@ -44,12 +45,40 @@ def read_grades(paths: Path | Sequence[Path], keys: Path) -> dict[str, Any]:
             files.append(read_file(path, sheets, keys, problems))
         except RunError as error:
             problems += error.problems
+    problems += _twice(files)
+    for file in files:
+        answered = sheets[file.sheet].get("adapter")
+        if adapter and answered and answered != adapter:
+            problems.append(
+                say(
+                    "{file}: the answers on it are of another adapter than the run has now (promoted since?). Write a new sheet.",
+                    file=file.file,
+                )
+            )
     if problems:
         raise RunError(problems)
     if not any(file.grades for file in files):
         notes = [line for file in files for line in _notes(vars(file))]
         raise RunError([say("No question is graded yet: fill in the yellow cells of the review sheet."), *notes])
     return _result(files, sheets)
+
+
+def _twice(files: Sequence[GradedFile]) -> list[str]:
+    """Two files of one grader on one sheet would count one person's opinion twice."""
+    seen: dict[tuple[str, str], str] = {}
+    problems = []
+    for file in files:
+        if (file.sheet, file.grader) in seen:
+            problems.append(
+                say(
+                    "{file}: {grader} has graded this sheet already, in {first}. Give each grader's file once.",
+                    file=file.file,
+                    grader=file.grader,
+                    first=seen[file.sheet, file.grader],
+                )
+            )
+        seen.setdefault((file.sheet, file.grader), file.file)
+    return problems
 
 
 def _result(files: Sequence[GradedFile], sheets: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _UNPRINTABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _WIDTHS = {"number": 5, "question": 26, "reference": 30, "a": 38, "b": 38, "a_ok": 10, "b_ok": 10, "better": 9, "remarks": 20}
 
 
-def write_sheet(path: Path, rows: Sequence[Mapping[str, Any]], keys: Path, run: str) -> int:
+def write_sheet(path: Path, rows: Sequence[Mapping[str, Any]], keys: Path, run: str, adapter: str = "") -> int:
     """Writes a workbook for blind judging, and adds its key to ``keys``.
 
     Args:
@@ -38,6 +38,7 @@ def write_sheet(path: Path, rows: Sequence[Mapping[str, Any]], keys: Path, run: 
             questions are known: those of one group count as one.
         keys: JSON in the run's folder; sheets written earlier stay in it.
         run: the run's name, for the key.
+        adapter: SHA-256 of the adapter that answered: grades of another one do not count for it.
 
     Returns:
         How many questions it holds.
@@ -63,7 +64,7 @@ def write_sheet(path: Path, rows: Sequence[Mapping[str, Any]], keys: Path, run: 
         entry = {"number": position + 1, "where": str(row["where"]), "group": row.get("group"), "id": f"{same[:16]}-{seen[same]}"}
         entries.append({**entry, "a": order[0], "b": order[1], "sha256": {key: digest(text) for key, text in texts.items()}})
     sheets = known_sheets(keys) if keys.exists() else {}
-    sheets[number] = {"run": run, "headers": headers, "name": name, "rows": entries}
+    sheets[number] = {"run": run, "adapter": adapter, "headers": headers, "name": name, "rows": entries}
     workbook = _workbook(shown, headers, name, number)
     try:
         write_text(keys, json.dumps({"sheets": sheets}, ensure_ascii=False, indent=1, default=str) + "\n")

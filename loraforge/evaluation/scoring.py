@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import DataError
 from ..loop import seed_step
 from ..machine import make_accelerator, quiet_libraries
 
@@ -20,7 +21,8 @@ class Scorer:
     Args:
         planned: the run's own plan; its ``keys`` say how the base is loaded.
         adapters: by name.
-        records: all that will be asked for; they are encoded at once, because encoders may leave memory afterwards.
+        records: all that will be asked for; they are encoded at once, because encoders may leave memory afterwards. Some may not fit (a
+            quiz longer than the rows may be): ask ``fits``.
     """
 
     def __init__(self, opened: OpenRun, planned: Plan, adapters: Mapping[str, Adapter], records: Sequence[Record]) -> None:
@@ -32,10 +34,20 @@ class Scorer:
         self._accelerator, config = make_accelerator(fresh)
         self._seed = config.seed
         self._trainee = opened.family.load(config, planned.keys, self._accelerator.device)
-        self._examples = [self._trainee.encode(record, opened.template.render(record)) for record in records]
+        self._examples = [self._encode(opened, record) for record in records]
         self._trainee.settle()
         lora.mount(self._trainee.model, adapters)
         self._trainee.model.eval()
+
+    def _encode(self, opened: OpenRun, record: Record) -> Any:
+        try:
+            return self._trainee.encode(record, opened.template.render(record))
+        except DataError:
+            return None
+
+    def fits(self, row: int) -> bool:
+        """Whether a record can be measured."""
+        return self._examples[row] is not None
 
     def losses(self, rows: Sequence[int], adapter: str | None) -> list[float]:
         """The mean loss of each of the ``records``, by index, under the adapter; None: the base alone."""

@@ -74,7 +74,7 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
     seen = [(one.problem, (one.width, one.height)) for one in glances([record.path for record, _ in rows])]
     problems: dict[int, str] = {}
     counts: Counter[Bucket] = Counter()
-    enlarged = shown = 0
+    enlarged = shown = prior = 0
     for index, ((record, _), (problem, size)) in enumerate(zip(rows, seen, strict=True)):
         if not problem and min(size) < _SMALLEST:
             problem = say("the picture is only {width}x{height} pixels", width=size[0], height=size[1])
@@ -93,9 +93,10 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
             continue
         enlarged += factor > 2
         shown += record.repeats
+        prior += record.repeats if record.prior else 0
         counts[bucket] += 1
     listed = ", ".join(f"{bucket.width}x{bucket.height} ({count})" for bucket, count in sorted(counts.items()))
-    lines = [_plan(config, sum(counts.values()), shown), say("buckets: {listed}", listed=listed)]
+    lines = [_plan(config, sum(counts.values()), shown, prior), say("buckets: {listed}", listed=listed)]
     if enlarged:
         lines.append(say("{n} pictures are enlarged to more than twice their size; they will look soft", n=enlarged))
     facts = {
@@ -106,15 +107,33 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
     return Examination(problems, facts, lines=lines if counts else ())
 
 
-def _plan(config: RunConfig, pictures: int, shown: int) -> str:
-    """How the number of steps comes about; the pictures that will be held out are among them."""
+def _plan(config: RunConfig, pictures: int, shown: int, prior: int) -> str:
+    """How the number of steps comes about. Which pictures are held out is not known yet, only about how many.
+
+    Args:
+        shown: pictures with repeats.
+        prior: those of them that are never held out.
+    """
     per_step = config.batch_size * config.gradient_accumulation
-    steps = max(1, round(config.epochs * math.ceil(shown / per_step)))
-    return say(
-        "{pictures} pictures, {shown} with repeats; x {epochs:g} epochs / batch {batch} = {steps} steps, less what is held out",
+
+    def steps(rows: float) -> int:
+        count = max(1, round(config.epochs * math.ceil(rows / per_step)))
+        return min(count, config.max_steps) if config.max_steps else count
+
+    line = say(
+        "{pictures} pictures, {shown} with repeats; x {epochs:g} epochs / batch {batch} = {steps} steps",
         pictures=pictures,
         shown=shown,
         epochs=config.epochs,
         batch=per_step,
-        steps=min(steps, config.max_steps) if config.max_steps else steps,
+        steps=steps(shown),
+    )
+    learned = prior + (shown - prior) * (1 - config.eval_ratio)
+    if learned == shown:
+        return line
+    return say(
+        "{plan} if all were learned; about {share:.0%} are held out (eval_ratio), which leaves about {steps}",
+        plan=line,
+        share=config.eval_ratio,
+        steps=steps(learned),
     )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
 from loraforge import File
 
 _GAP = 6
+_LINES, _NARROWEST = 3, 150  # of a heading, and the pixels that a column with one has at least
 _INK, _PAPER = (40, 40, 46), (250, 250, 250)
 
 
 def grid(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], headings: Sequence[str] = (), side: int = 320) -> Image.Image:
-    """Rows of pictures, each row with its label at the left, each column with its heading (cut to its width) above.
+    """Rows of pictures, each row with its label at the left, each column with its heading above, in up to three lines.
+
+    Headings that are too long for that lose what they all begin with; where they still look alike, they are numbered.
 
     Args:
         side: larger pictures are shrunk to this many pixels.
@@ -23,14 +26,18 @@ def grid(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], headings:
     width = max(picture.width for row in small for picture in row)
     height = max(picture.height for row in small for picture in row)
     columns = max(len(row) for row in small)
-    font = ImageFont.load_default(size=max(11, min(16, width // 10)))
+    width = max(width, _NARROWEST) if any(headings) else width
+    size = max(11, min(16, width // 10))
+    font = ImageFont.load_default(size=size)
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     left = round(max(ruler.textlength(_drawable(label), font=font) for label in labels)) + 3 * _GAP if any(labels) else _GAP
-    top = 26 if any(headings) else _GAP
+    above = _headings(headings, lambda text: ruler.textlength(text, font=font) <= width - _GAP)
+    top = 10 + max(len(lines) for lines in above) * (size + 4) if any(above) else _GAP
     sheet = Image.new("RGB", (left + columns * (width + _GAP), top + len(small) * (height + _GAP)), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    for column, heading in enumerate(headings):
-        draw.text((left + column * (width + _GAP), 6), _cut(_drawable(heading), ruler, font, width), fill=_INK, font=font)
+    for column, lines in enumerate(above):
+        for number, line in enumerate(lines):
+            draw.text((left + column * (width + _GAP), 5 + number * (size + 4)), line, fill=_INK, font=font)
     for number, (row, label) in enumerate(zip(small, labels, strict=True)):
         y = top + number * (height + _GAP)
         draw.text((_GAP, y + height / 2 - 8), _drawable(label), fill=_INK, font=font)
@@ -51,10 +58,53 @@ def _drawable(text: str) -> str:
     return "".join(letter if ord(letter) < 0x250 else "·" for letter in text)
 
 
-def _cut(text: str, ruler: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    while text and ruler.textlength(text, font=font) > width:
-        text = text[:-2]
-    return text
+def _headings(headings: Sequence[str], fits: Callable[[str], bool]) -> list[list[str]]:
+    """The lines of every heading."""
+    texts = [" ".join(_drawable(heading).split()) for heading in headings]
+    wrapped = [_wrapped(text, fits) for text in texts]
+    if any(len(lines) > _LINES for lines in wrapped):
+        wrapped = [_wrapped(text, fits) for text in _without_beginning(texts)]
+    short = [_shortened(lines, fits) for lines in wrapped]
+    if len({tuple(lines) for lines in short}) < len(short):
+        short = [_shortened(_wrapped(f"{number}. {' '.join(lines)}", fits), fits) for number, lines in enumerate(wrapped, 1)]
+    return short
+
+
+def _without_beginning(texts: Sequence[str]) -> list[str]:
+    """The texts without the words that all begin with, which stand as three dots; at least one word of each stays."""
+    words = [text.split() for text in texts]
+    same = 0
+    if len(words) > 1:
+        while all(len(each) > same + 1 for each in words) and len({each[same] for each in words}) == 1:
+            same += 1
+    return [" ".join(["…", *each[same:]]) for each in words] if same else list(texts)
+
+
+def _wrapped(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """The text in lines that fit, broken between words; a word that is too long for a line is broken itself."""
+    lines, line = [], ""
+    for word in text.split():
+        if fits(f"{line} {word}".strip()):
+            line = f"{line} {word}".strip()
+            continue
+        lines += [line] if line else []
+        line = ""
+        for letter in word:
+            if line and not fits(line + letter):
+                lines.append(line)
+                line = ""
+            line += letter
+    return [*lines, line] if line else lines
+
+
+def _shortened(lines: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
+    """At most three lines; three dots stand for the rest."""
+    if len(lines) <= _LINES:
+        return list(lines)
+    last = lines[_LINES - 1]
+    while last and not fits(f"{last} …"):
+        last = last.rpartition(" ")[0] if " " in last else last[:-1]
+    return [*lines[: _LINES - 1], f"{last} …".strip()]
 
 
 def beside(files: Mapping[str, File]) -> File:

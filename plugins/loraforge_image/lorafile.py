@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import math
 import re
+import struct
+import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +22,8 @@ from .loranorms import measure
 
 say = speaker(__name__)
 
-_PICKLED = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_PICKLED = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_ZIPPED = b"PK\x03\x04"
 _PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 _SIGNS = set("*+?[](){}|\\^$")
 Entry = tuple[str, tuple[int, ...]]
@@ -178,8 +182,11 @@ def _header(file: Path) -> tuple[dict[str, Entry], dict[str, str], bool, int]:
             slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118
             header = {name: (str(found.get_dtype()), tuple(found.get_shape())) for name, found in slices.items()}
     except Exception as error:  # the library has its own error class, and raises others too
-        if start.startswith(_PICKLED):
+        if _pickled(file):
             raise RunError(_pickle(file)) from None
+        kind = _kind(file)
+        if kind:
+            raise RunError(say("{path}: {kind}, not a LoRA file. Name the .safetensors file itself.", path=file, kind=kind)) from None
         raise RunError(
             say(
                 "{path}: not a .safetensors file, or damaged or cut short ({reason}). Copy or download it again.",
@@ -188,6 +195,65 @@ def _header(file: Path) -> tuple[dict[str, Entry], dict[str, str], bool, int]:
             )
         ) from None
     return header, metadata, start[8:] == b'{"', 8 + int.from_bytes(start[:8], "little")
+
+
+def _first(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(512)
+
+
+def _members(file: Path) -> Sequence[str]:
+    """The names in a zip archive; of a damaged one, none."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError, OverflowError, RuntimeError, ValueError, struct.error):
+        return ()
+
+
+def _pickled(file: Path) -> bool:
+    """Whether a file is a pickle by its content: a bare one, or torch's zip archive around one. Nothing in it is run."""
+    first = _first(file)
+    if not first.startswith(_ZIPPED):
+        return first.startswith(_PICKLED)
+    return b"data.pkl" in first or any(name.rpartition("/")[2].endswith((".pkl", ".pickle")) for name in _members(file))
+
+
+def _kind(file: Path) -> str:
+    """What a file is that is clearly something else than a .safetensors file, by its content; empty if that cannot be told."""
+    first = _first(file)
+    if first.startswith(_ZIPPED):
+        names = _members(file)
+        if "[Content_Types].xml" in names:
+            return say("an Office file (a workbook, a document or slides)")
+        if any(name.endswith(".safetensors") for name in names):
+            return say("a zip archive with a .safetensors in it, which must be unpacked first")
+        return say("a zip archive")
+    kinds = {
+        b"\xd0\xcf\x11\xe0": say("an Office file (a workbook, a document or slides)"),
+        b"%PDF": say("a PDF"),
+        b"\x89PNG": say("a picture"),
+        b"\xff\xd8\xff": say("a picture"),
+        b"GIF8": say("a picture"),
+        b"GGUF": say("a GGUF model"),
+        b"Rar!": say("an archive"),
+        b"7z\xbc\xaf": say("an archive"),
+        b"\x1f\x8b": say("an archive"),
+    }
+    for sign, kind in kinds.items():
+        if first.startswith(sign):
+            return kind
+    if first.startswith(b"RIFF") and first[8:12] == b"WEBP":
+        return say("a picture")
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(first).lstrip()  # the last letter may be cut in two
+    except UnicodeDecodeError:
+        return ""
+    if text[:15].lower().startswith(("<!doctype html", "<html")):
+        return say("a web page (the download may have asked for a login)")
+    if text.startswith("version https://git-lfs"):
+        return say("a Git LFS pointer that only stands for the file (git lfs pull fetches it)")
+    return say("a text file") if text and all(sign.isprintable() or sign.isspace() for sign in text) else ""
 
 
 def _foreign(file: Path, header: Mapping[str, Entry]) -> str:

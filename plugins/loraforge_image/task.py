@@ -34,6 +34,10 @@ class Picture(Record):
     prior: bool = False
     folder: str = ""
 
+    @property
+    def can_be_held_out(self) -> bool:
+        return not self.prior
+
     def content(self) -> dict[str, object]:
         return {"sha256": self.sha256, "caption": self.caption, "prior": self.prior}
 
@@ -138,6 +142,10 @@ IMAGE: Task[Picture] = Task(
     question=lambda record: record.caption,
     answer=lambda record: record.path,
     sketch=_sketch,
+    cautions=(
+        "It draws what its pictures have in common, people, signatures and lettering in them included.",
+        "The style distance compares colours and textures. Whether a picture is good, people judge.",
+    ),
     evaluate=_evaluate,
     sampling=ImageSampling,
     beside=_beside,

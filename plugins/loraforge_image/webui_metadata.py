@@ -18,7 +18,7 @@ _SGM = "https://github.com/Stability-AI/generative-models"
 
 
 def metadata(adapter: Adapter, stem: str) -> dict[str, str]:
-    """All values but the hashes, as text; JSON where readers expect JSON."""
+    """All values but the hashes, as text; JSON where readers expect JSON. No clock is read: equal adapters give equal files."""
     facts = adapter.facts
     config, training = facts.get("config", {}), facts.get("training", {})
     family, velocity = str(facts.get("family")), facts.get("prediction_type") == "v_prediction"
@@ -29,7 +29,6 @@ def metadata(adapter: Adapter, stem: str) -> dict[str, str]:
         "sdxl": "stable-diffusion-xl-v1-base/lora",
     }[family]
     side = int(config.get("resolution", 1024 if family == "sdxl" else 512))
-    started = float(facts.get("started") or time.time())
     folders = facts.get("captions", {})
     named = {f"{f['repeats']}_{re.sub(_REPEATS, '', name)}": f for name, f in folders.items()}  # SD.Next wants number_word
     if len(named) < len(folders):  # 3_cat and 5_cat shown equally often
@@ -51,8 +50,6 @@ def metadata(adapter: Adapter, stem: str) -> dict[str, str]:
         "ss_network_alpha": f"{adapter.alpha:g}",
         "ss_network_args": arguments,
         "ss_network_dropout": config.get("lora_dropout", "None"),
-        "ss_training_started_at": started,
-        "ss_training_finished_at": time.time(),
         "ss_tag_frequency": {name: f["tags"] for name, f in named.items()},
         "ss_dataset_dirs": {name: {"n_repeats": f["repeats"], "img_count": f["pictures"]} for name, f in named.items()},
         "ss_bucket_info": {
@@ -84,23 +81,26 @@ def metadata(adapter: Adapter, stem: str) -> dict[str, str]:
         "ss_prior_loss_weight": config.get("prior_loss_weight", 1.0),
         "ss_training_comment": f"LoRAForge {__version__}",
     }
-    values |= _specification(adapter, stem, architecture, side, started)
+    values |= _specification(adapter, stem, architecture, side)
+    if facts.get("started"):  # readers take a missing date, but not one that is no number
+        values["ss_training_started_at"] = float(facts["started"])
     texts = {k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else str(v) for k, v in values.items()}
     return {k: v for k, v in texts.items() if v != "" or k.startswith("ss_")}
 
 
-def _specification(adapter: Adapter, stem: str, architecture: str, side: int, started: float) -> dict[str, Any]:
+def _specification(adapter: Adapter, stem: str, architecture: str, side: int) -> dict[str, Any]:
     """Stability's model specification, version 1.0.1."""
     config, family = adapter.facts.get("config", {}), adapter.facts.get("family")
     velocity = adapter.facts.get("prediction_type") == "v_prediction"
     words = ", ".join(adapter.facts.get("trigger_words", []))
+    started = adapter.facts.get("started")
     return {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": architecture,
         "modelspec.implementation": _SGM if family == "sdxl" else "diffusers",
         "modelspec.title": stem,
         "modelspec.resolution": f"{side}x{side}",
-        "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(started)),
+        "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(float(started))) if started else "",
         "modelspec.prediction_type": "v" if velocity else "epsilon",
         "modelspec.trigger_phrase": words,
         "modelspec.tags": words,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -57,8 +58,7 @@ def _asker(url: str, model: str | None) -> tuple[str, Callable[[Mapping[str, Any
     Raises:
         RunError: if nothing answers, or something else than these two.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_address(url):
         raise RunError(say("{url} is no address of a server; it looks like http://127.0.0.1:8000.", url=url))
     root = url.rstrip("/").removesuffix("/v1")
     asked = {"messages": [{"role": "user", "content": "x"}]}
@@ -79,6 +79,14 @@ def _asker(url: str, model: str | None) -> tuple[str, Callable[[Mapping[str, Any
     return "vLLM", vllm
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        return False
+
+
 def _tokens(answer: Mapping[str, Any]) -> list[int]:
     tokens = answer.get("tokens")
     if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
@@ -97,8 +105,21 @@ def _post(url: str, value: Mapping[str, Any], *, missing: bool = False) -> dict[
     except urllib.error.HTTPError as error:
         if missing and error.code in (404, 405, 501):
             return {}
-        said = error.read(300).decode("utf-8", "replace").strip()
-        raise RunError(say("{url} answers {code}: {text}", url=url, code=error.code, text=said)) from None
-    except (OSError, ValueError) as error:
-        raise RunError(say("{url} does not answer as a server of models does: {error}.", url=url, error=error)) from None
+        raise RunError(say("{url} answers {code}: {text}", url=url, code=error.code, text=_said(error))) from None
+    except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
+        text = _plain(str(error) or type(error).__name__)
+        raise RunError(say("{url} does not answer as a server of models does: {error}.", url=url, error=text)) from None
     return answer if isinstance(answer, dict) else {}
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """The beginning of what a server says of an error; empty if it breaks off."""
+    try:
+        return _plain(error.read(300).decode("utf-8", "replace").strip())
+    except (OSError, ValueError, http.client.HTTPException):
+        return ""
+
+
+def _plain(text: str) -> str:
+    """Without what a terminal would obey: it comes from a stranger's server."""
+    return "".join(c if c.isprintable() else " " for c in text[:300])

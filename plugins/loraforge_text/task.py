@@ -80,6 +80,10 @@ TEXT: Task[Conversation] = Task(
     items="questions",
     question=lambda record: record.question,
     answer=lambda record: record.output,
+    cautions=(
+        "Its answers can be wrong and still sound sure; articles, doses and figures in them must be looked up.",
+        "The measures count words, citations and endings. Whether an answer is right in law or medicine, experts judge.",
+    ),
     judge=judge,
     headline=HEADLINE,
     lower_is_better=LOWER_IS_BETTER,

@@ -146,6 +146,86 @@ def test_later_commands_take_up_what_they_wrote_and_cover_nothing_else_up(sealed
         audit.amend(run, ["eval.json"])
 
 
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_a_crash_while_a_run_is_sealed_anew_leaves_a_manifest_with_its_seal(sealed, host, command, monkeypatch, last):
+    run, seal = sealed
+    before = run.manifest_file.read_bytes()
+    _crash_at(monkeypatch, last)
+    (run.path / "eval.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        audit.amend(run, ["eval.json"], note="new")
+    monkeypatch.undo()
+    assert (run.manifest_file.read_bytes() == before) == (last < 3)
+    assert not {name for name, _ in bad(host, run)} - {"eval.json"}
+    assert audit.kept_seal(run) == provenance.hash_file(run.manifest_file)
+    assert (audit.kept_seal(run) == seal) == (last < 3)
+    after = audit.amend(run, ["eval.json"], note="newer")
+    assert run.manifest()["note"] == "newer" and not bad(host, run, seal=after)
+    assert (run.path / "manifest.sha256").read_text(encoding="utf-8") == f"{after}  manifest.json\n"
+    assert command("card", run.path)[0] == 0 and not bad(host, run)
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_a_crash_at_the_first_sealing_is_named_and_the_card_command_seals_what_is_as_it_was(sealed, host, command, monkeypatch, last):
+    run, _ = sealed
+    manifest = {key: value for key, value in run.manifest().items() if key != "files"}
+    (run.path / "manifest.sha256").unlink()
+    run.write_manifest(manifest)
+    _crash_at(monkeypatch, last)
+    with pytest.raises(KeyboardInterrupt):
+        audit.seal(run, manifest)
+    monkeypatch.undo()
+    if last == 1:
+        assert not bad(host, run) and audit.verify(host, run.path).of("manifest")[0].state == "not recorded"
+        return
+    assert bad(host, run) == {("manifest.json", "missing")}
+    assert f"loraforge card {run.path}" in audit.verify(host, run.path).of("manifest")[0].sentence
+    flip(run.log_file)
+    audit.require_sound(run, ["adapter"])
+    with pytest.raises(RunError, match=r"cannot be sealed again.*: log.jsonl\.$"):
+        audit.amend(run, ["model-card.md"], note="x")
+    assert "note" not in run.manifest() and command("card", run.path)[0] == 2 and not (run.path / "manifest.sha256").exists()
+    flip(run.log_file)
+    flip(run.adapter / "adapter_model.safetensors")
+    with pytest.raises(RunError, match="altered since it was sealed"):
+        audit.require_sound(run, ["adapter"])
+    flip(run.adapter / "adapter_model.safetensors")
+    assert command("card", run.path)[0] == 0 and not bad(host, run)
+    assert audit.amend(run, []) == audit.kept_seal(run)
+
+
+def _crash_at(monkeypatch, number):
+    """The process ends when it wants to write for the ``number``-th time."""
+    from loraforge import sealing
+
+    written = []
+    real = sealing.write_text
+
+    def write(path, text):
+        written.append(path)
+        if len(written) == number:
+            raise KeyboardInterrupt
+        real(path, text)
+
+    monkeypatch.setattr(sealing, "write_text", write)
+
+
+def test_a_seal_of_another_form_is_never_written_over(sealed, host):
+    run, _ = sealed
+    seal = run.path / "manifest.sha256"
+    text = seal.read_text(encoding="utf-8")
+    for damage in ("", "\n\n", "x", "0" * 64 + "  manifest.json\n" + "1" * 64 + "  manifest.json\n", f"{'0' * 64}\n{'1' * 64}\n{text}"):
+        seal.write_text(damage, encoding="utf-8")
+        assert {name for name, _ in bad(host, run)} == {"manifest.json"}, damage
+        with pytest.raises(RunError, match="not the file that was sealed"):
+            audit.amend(run, [], note="x")
+    seal.unlink()
+    seal.mkdir()
+    with pytest.raises(RunError, match="not the file that was sealed"):
+        audit.amend(run, [], note="x")
+    assert bad(host, run) == {("manifest.json", "missing")}
+
+
 # --- data, base, code, lineage ------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +277,46 @@ def test_rows_that_a_run_left_out_are_not_called_added(project, train, host, tmp
     run = train(project(on_bad_row="skip")).run
     audit.seal(run, run.manifest())
     assert len(run.manifest()["data"]["rows"]) == 12 and not bad(host, run)
+
+
+def test_rows_that_only_stand_in_notes_are_still_looked_for(sealed, host, data):
+    run, _ = sealed
+    manifest = run.manifest()
+    where = [row["where"] for row in manifest["data"]["rows"]]
+    about = [
+        f"{where[1]}: is nearly the same as {where[0]}, which is learned, and as x, which is held out; it is kept out of both.",
+        f"{where[2]}: waives 'x', but there is no such check; `loraforge list` names them.",
+        f"a note that names {where[3]}: it is a note",
+    ]
+    for skipped in ({}, {"skipped": []}):
+        manifest["data"] = {**manifest["data"], "notes": about, **skipped}
+        audit.seal(run, manifest)
+        assert not bad(host, run), skipped
+
+
+@pytest.mark.parametrize("how", ["where", "hash", "note", "Chinese note"])
+def test_rows_that_were_left_out_are_known_by_place_or_hash_or_the_notes_of_an_earlier_version(sealed, host, data, how):
+    run, _ = sealed
+    manifest = run.manifest()
+    rows = manifest["data"]["rows"]
+    left, *used = rows[4], *rows[:4], *rows[5:]
+    del manifest["data"]["skipped"]
+    manifest["data"]["rows"] = used
+    audit.seal(run, manifest)
+    assert (left["where"], "added") in bad(host, run)
+    told = {
+        "where": {"skipped": [left["where"]]},
+        "hash": {"skipped": [left["sha256"]]},
+        "note": {"notes": [f"skipped: {left['where']}: it is too long"]},
+        "Chinese note": {"notes": [f"已跳过：{left['where']}: 太长"]},
+    }[how]
+    manifest["data"] |= told
+    audit.seal(run, manifest)
+    assert not bad(host, run)
+    # A row that was used stands in the place of the one that was left out: it is still a row that was used.
+    rewrite(data, lambda lines: lines.pop(5))
+    found = bad(host, run)
+    assert not found, found
 
 
 def test_a_base_that_was_swapped_is_named_and_one_that_is_gone_is_not_checked(project, train, host, base, tmp_path):
@@ -421,6 +541,51 @@ def test_the_recorded_number_of_threads_is_used_and_given_back(sealed, host, mon
     monkeypatch.setattr(torch, "set_num_threads", lambda n: asked.append(n) or real(n))
     reproduce(host, run.path, None, lambda text: None)
     assert asked == [before + 1, before] and torch.get_num_threads() == before
+
+
+def test_what_two_processes_made_one_process_makes_again(project, host, tmp_path):
+    import subprocess
+
+    config = project(batch_size=1, lora_dropout=0.0)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1", "--master_port", "0",
+         "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", "-m", "loraforge", "train", "text", str(config)],
+        capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = RunDir(tmp_path / "out")
+    manifest = run.manifest()
+    for machine in ({"processes": 2}, {}):  # an earlier LoRAForge wrote it nowhere but in the name of the device
+        kept = {key: value for key, value in manifest["machine"].items() if key != "processes"}
+        audit.seal(run, {**manifest, "machine": {**kept, **machine}})
+        told = []
+        result = reproduce(host, run.path, None, told.append)
+        assert result["verdict"] in ("identical", "close"), result["sentence"]
+        new = RunDir(run.path / "reproduced").manifest()
+        assert new["config"]["gradient_accumulation"] == 2 and new["facts"]["steps"] == manifest["facts"]["steps"]
+        assert any("2 processes" in line for line in told)
+    audit.seal(run, {**manifest, "config": {**manifest["config"], "lora_dropout": 0.05}})
+    run.config_file.write_text(
+        run.config_file.read_text(encoding="utf-8").replace("lora_dropout: 0.0", "lora_dropout: 0.05"), encoding="utf-8"
+    )
+    audit.amend(run, ["config.yaml"])
+    with pytest.raises(RunError, match="One process draws other dropout"):
+        reproduce(host, run.path, None, lambda text: None)
+
+
+def test_reproduce_wants_one_process_and_a_config_of_the_usual_form(sealed, host, monkeypatch, command):
+    run, _ = sealed
+    manifest = run.manifest()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RunError, match="trains in one process"):
+        reproduce(host, run.path, None, lambda text: None)
+    monkeypatch.undo()
+    manifest["machine"]["processes"] = 2
+    manifest["config"] |= {"gradient_accumulation": "x", "lora_dropout": 0}
+    audit.seal(run, manifest)
+    code, _, err = command("reproduce", run.path)
+    assert code == 2 and "Traceback" not in err
 
 
 def test_a_promoted_step_is_compared_with_the_checkpoint_of_that_step(sealed, host):

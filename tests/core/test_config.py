@@ -165,3 +165,10 @@ def test_config_and_component_errors_come_together(host, project):
     assert "there is no template 'chatlm'. Did you mean 'chatml'?" in text
     assert "there is no exporter 'peff'. Did you mean 'peft'?" in text
     assert "seed: must be 0 or more; got -1" in text
+
+
+def test_slips_of_chinese_keyboards_are_named_with_their_line(tmp_path, command):
+    file = tmp_path / "c.yaml"
+    file.write_text("base_model: tiny-chat\nepochs：6\nlora_rank:8\n", encoding="utf-8")
+    code, _, err = command("check", "text", file)
+    assert code == 2 and "c.yaml:2: has a full-width colon" in err and "c.yaml:3: a space is missing" in err

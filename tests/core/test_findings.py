@@ -129,11 +129,19 @@ def test_the_report_is_worked_through_and_given_back(project, host, tmp_path):
             writer.writeheader()
             writer.writerows(rows)
         assert mine(look(host, project(waivers=str(report))))[0].waived == "reviewed by Dr Li"
-    # the row changes: the waiver is void
+    # written again: what somebody typed stays
+    findings.write_report(look(host, project(), stop=False).found, report, "title")
+    again = list(csv.DictReader(io.StringIO(report.read_text(encoding="utf-8-sig"))))
+    assert [r["waive"] for r in again if r["check"] == "sevens"] == ["reviewed by Dr Li", ""]
+    # the row changes: the waiver is void, and that is said; the reason is not lost
     data = tmp_path / "data" / "metadata.csv"
     data.write_text(data.read_text(encoding="utf-8").replace("答案7", "另一个答案"), encoding="utf-8")
     with pytest.raises(DataError, match="has a seven"):
         look(host, project(waivers=str(report)))
+    changed = look(host, project(waivers=str(report)), stop=False)
+    assert any("1 reasons in" in note and "hold no longer" in note for note in changed.notes)
+    findings.write_report(changed.found, report, "title")
+    assert "reviewed by Dr Li" in (tmp_path / "findings.before-1.csv").read_text(encoding="utf-8-sig")
 
 
 def test_a_file_that_is_no_report_is_explained(project, host, tmp_path):

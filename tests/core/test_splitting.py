@@ -24,7 +24,7 @@ def questions(count: int, seed: int = 0) -> list[str]:
     return ["".join(rng.choices(signs, k=12)) + "？" for _ in range(count)]
 
 
-def split(texts, ratio=0.2, fixed=None) -> splitting.Split:
+def split(texts, ratio=0.2, fixed=()) -> splitting.Split:
     return splitting.split([sketch(t) for t in texts], ratio, fixed)
 
 
@@ -77,15 +77,13 @@ def test_other_wordings_of_one_point_are_other_questions():
 def test_a_row_between_both_sides_is_set_aside_and_named():
     features = frozenset(range(100))
     rows = [Sketch("one", features - {0}), Sketch("two", features - {1}), Sketch("between", features), *map(sketch, questions(20))]
-    apart = [Sketch("one", frozenset({"x"})), Sketch("two", frozenset({"y"}))]  # their hashes alone
-    fixed = dict(zip(splitting.split(apart, 0.2).keys, (LEARNED, HELD_OUT), strict=True))
+    fixed = [LEARNED, HELD_OUT, *[None] * 21]
     parted = splitting.split(rows, 0.2, fixed)
     # The second resembles the first, which is learned, but the earlier run held it out; the third goes with the first.
     assert parted.sides[:3] == (LEARNED, ASIDE, LEARNED) and parted.groups[:3] == (0, 0, 0)
     assert [(leak.row, leak.learned, leak.heldout) for leak in parted.leaks] == [(1, 0, 1)]
-    ways = [splitting.split([rows[0], rows[2]], 0.2).keys[0], splitting.split(rows[1:2], 0.2).keys[0]]
     far = [rows[0], Sketch("two", frozenset(range(20, 120))), Sketch("between", frozenset(range(10, 110)))]
-    parted = splitting.split([*far, *map(sketch, questions(20))], 0.2, dict(zip(ways, (LEARNED, HELD_OUT), strict=True)))
+    parted = splitting.split([*far, *map(sketch, questions(20))], 0.2, fixed)
     assert parted.sides[:3] == (LEARNED, HELD_OUT, ASIDE)
     assert [(leak.row, leak.learned, leak.heldout) for leak in parted.leaks] == [(2, 0, 1)]
 
@@ -93,10 +91,31 @@ def test_a_row_between_both_sides_is_set_aside_and_named():
 def test_what_an_earlier_run_learned_is_never_held_out():
     texts = questions(100)
     before = split(texts, 0.2)
-    given = dict(zip(before.keys, before.sides, strict=True))
-    after = split([*questions(50, seed=9), *texts], 0.5, given)
+    after = split([*questions(50, seed=9), *texts], 0.5, [*[None] * 50, *before.sides])
     assert after.sides[50:] == before.sides
     assert HELD_OUT in after.sides[:50]
+    for sides in ([LEARNED] * 6, [HELD_OUT] * 6):  # not even where nothing else could be held out, or learned
+        assert split(questions(6), 0.3, sides).sides == tuple(sides)
+
+
+def test_few_near_rows_move_together():
+    """Chains of near-identical rows: what is moved so that neither side is empty takes all of its cluster along."""
+    rng = random.Random(5)
+    for _ in range(300):
+        core = rng.sample(range(1000), 60)
+        rows = [Sketch(str(rng.random()), frozenset(rng.sample(core, 52)) | {2000 + i}) for i in range(6)]
+        parted = splitting.split(rows, 0.2)
+        for row, other, _ in likeness.near_pairs([r.features for r in rows]):
+            assert {parted.sides[row], parted.sides[other]} != {LEARNED, HELD_OUT}
+
+
+def test_no_near_row_is_overlooked_however_many_there_are():
+    rng = random.Random(6)
+    core = list(range(200))
+    rows = [Sketch(str(rng.random()), frozenset(rng.sample(core, 180))) for _ in range(150)]
+    parted = splitting.split(rows, 0.5, [LEARNED, HELD_OUT, *[None] * 148])
+    for row, other, _ in likeness.near_pairs([r.features for r in rows]):
+        assert {parted.sides[row], parted.sides[other]} != {LEARNED, HELD_OUT} or {row, other} == {0, 1}
 
 
 def test_few_rows_still_have_both_sides():

@@ -89,3 +89,55 @@ def test_what_is_no_server_is_explained(run, command, tmp_path):
     with serving({}) as url:
         assert "answers 404" in command("golden", run.path, url)[2]
     assert "has no golden_prompts.json" in command("golden", tmp_path, "http://127.0.0.1:9")[2]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1", "http://127.0.0.1:abc", "http://127.0.0.1:99999", "http://127.0.0.1:-1", "http://:80", "http://", "x", "", "ftp://a"],
+)
+def test_an_address_that_is_none_is_a_clear_message(url, tmp_path, command):
+    (tmp_path / "golden_prompts.json").write_text('{"prompts": []}', encoding="utf-8")
+    code, _, err = command("golden", tmp_path, url)
+    assert code == 2 and "is no address of a server" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("url", ["http://a b/", "http://" + "ü" * 80, "http://a..b/", "http://user:word@127.0.0.1:9"])
+def test_an_address_that_leads_nowhere_is_a_clear_message(url, tmp_path, command):
+    (tmp_path / "golden_prompts.json").write_text('{"prompts": []}', encoding="utf-8")
+    code, _, err = command("golden", tmp_path, url)
+    assert code == 2 and "does not answer as a server" in err, err
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-\x1b[31mOpenSSH\r\n",
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+        b"HTTP/1.1 x OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n\xff",
+        b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 500 No\r\n\r\n\x1b[31mred",
+    ],
+)
+def test_what_is_no_web_server_is_explained(answer, tmp_path, command):
+    import socket
+
+    (tmp_path / "golden_prompts.json").write_text('{"prompts": []}', encoding="utf-8")
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        code, _, err = command("golden", tmp_path, f"http://127.0.0.1:{listening.getsockname()[1]}")
+    finally:
+        listening.close()
+    assert code == 2 and ("does not answer as a server" in err or "answers 500" in err) and "\x1b" not in err, err

@@ -45,7 +45,8 @@ def test_the_adapter_is_that_of_the_best_checkpoint(apart, train, tmp_path):
     best = manifest["metrics"]["best_step"]
     last = manifest["facts"]["steps"]
     assert best == 9 < last
-    assert manifest["chosen"] == {"step": best, "by": "held-out loss", "held_out_loss": manifest["metrics"]["best_held_out_loss"]}
+    lowest = manifest["metrics"]["best_held_out_loss"]
+    assert manifest["chosen"] == {"step": best, "by": "held-out loss", "held_out_loss": lowest, "of": last // 3}
     assert manifest["metrics"]["held_out_loss"] < manifest["metrics"]["last_held_out_loss"]
     assert same(outcome.run.adapter, outcome.run.checkpoint(best) / "adapter")  # kept, although newer ones pushed it out
     assert not same(outcome.run.adapter, outcome.run.checkpoint(last) / "adapter")
@@ -235,7 +236,7 @@ def test_a_continued_run_keeps_sides_records_its_lineage_and_looks_back(project,
     earlier = json.loads((second.path / "eval.json").read_text(encoding="utf-8"))["earlier"]
     held = [row for row in before["data"]["rows"] if row["split"] == "held-out"]
     new = {row["sha256"] for row in after["data"]["rows"]}
-    assert earlier["examples"] == len([row for row in held if row["sha256"] not in new]) > 0
+    assert earlier["examples"] == len(held) > 0 and new.isdisjoint(row["sha256"] for row in held)
     third = train(project("three.yaml", output_dir=str(tmp_path / "three"), init_from_adapter=str(second.path))).run
     assert [p["run"] for p in third.manifest()["lineage"]] == [str(second.path), str(first.path)]
     listed = {row["run"]: row for row in json.loads(command("runs", tmp_path, "--json")[1])}
@@ -263,3 +264,163 @@ def test_advice_on_the_rate_is_applied_once_and_the_better_run_is_kept(project, 
     manifest = outcome.run.manifest()
     assert manifest["config"]["learning_rate"] == 0.02 and manifest["advice"]["taken"] == "first" and outcome.exports["peft"].is_dir()
     assert outcome.seal and len([p for p in tmp_path.iterdir() if p.name.startswith("three")]) == 2
+
+
+def test_the_earlier_hold_out_is_measured_where_rows_were_appended(project, train, tmp_path):
+    from tiny import write_rows
+
+    file = write_rows(tmp_path / "data" / "metadata.csv", 20)
+    first = train(project("one.yaml")).run
+    write_rows(file, 30)
+    second = train(project("two.yaml", output_dir=str(tmp_path / "two"), init_from_adapter=str(first.path), eval_answers=True)).run
+    held = [row for row in first.manifest()["data"]["rows"] if row["split"] == "held-out"]
+    earlier = json.loads((second.path / "eval.json").read_text(encoding="utf-8"))["earlier"]
+    assert earlier["examples"] == len(held) and earlier["base"] == pytest.approx(first.manifest()["metrics"]["held_out_loss"], abs=0.05)
+
+
+def test_what_was_learned_stays_learned_through_generations_and_from_an_export(project, train, tmp_path):
+    from tiny import write_rows
+
+    file = write_rows(tmp_path / "data" / "metadata.csv", 10)
+    first = train(project("one.yaml", eval_ratio=0)).run  # everything is learned
+    other = write_rows(tmp_path / "other" / "metadata.csv", 30)
+    lines = other.read_text(encoding="utf-8").splitlines()
+    other.write_text("\n".join([lines[0], *lines[16:]]) + "\n", encoding="utf-8")
+    second = train(
+        project(
+            "two.yaml", train_data_dir=str(other.parent), output_dir=str(tmp_path / "two"), init_from_adapter=str(first.exports / "peft")
+        )
+    ).run
+    assert second.manifest()["lineage"][0]["run"] == str(first.path)
+    write_rows(file, 30)
+    third = train(project("three.yaml", output_dir=str(tmp_path / "three"), init_from_adapter=str(second.path), eval_ratio=0.5)).run
+    learned = {row["asks"] for run in (first, second) for row in run.manifest()["data"]["rows"] if row["split"] == "train"}
+    rows = third.manifest()["data"]["rows"]
+    assert not [row for row in rows if row["asks"] in learned and row["split"] == "held-out"]
+    assert [row for row in rows if row["split"] == "held-out"]
+
+
+def test_a_row_that_would_leak_is_named(project, train, tmp_path, host, monkeypatch):
+    from loraforge import splitting
+    from loraforge.dataset import load_data
+    from loraforge.planning import plan
+
+    real = splitting.split
+    monkeypatch.setattr(splitting, "split", lambda sketches, ratio, fixed=(): real(sketches, ratio, ["train", "held-out", *[None] * 10]))
+    config = project()
+    file = tmp_path / "data" / "metadata.csv"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    core = "劳动者在试用期内提前几天通知用人单位可以解除劳动合同"
+    lines[1:4] = [f"{core}甲乙？,答一。", f"{core}丙丁？,答二。", f"{core}？,答三。"]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    notes = []
+    data = load_data(plan(host, "text", config), notes.append)
+    assert data.split.sides[2] == "set aside" or data.split.sides[1] == "set aside"
+    assert any(note.startswith("metadata.csv, row ") and "is nearly the same as metadata.csv, row " in note for note in notes)
+    outcome = train(config)
+    assert [row["split"] for row in outcome.run.manifest()["data"]["rows"]].count("set aside") == 1
+
+
+def test_rows_with_personal_data_do_not_travel(project, train, tmp_path):
+    config = project(checks={"personal_data": "hint"})
+    file = tmp_path / "data" / "metadata.csv"
+    file.write_text(file.read_text(encoding="utf-8").replace("试用期工资怎么算", "我的手机是13812345678怎么算"), encoding="utf-8")
+    run = train(config).run
+    assert not [p for p in run.path.rglob("golden_prompts.json") if "13812345678" in p.read_text(encoding="utf-8")]
+
+
+@pytest.mark.xdist_group("compared")
+def test_a_limited_comparison_does_not_take_the_place_of_the_whole(compared, command):
+    before = (compared.run.path / "eval.json").read_bytes(), (compared.run.path / "manifest.json").read_bytes()
+    code, out, _ = command("eval", compared.run.path, "--limit", "1", "--json")
+    result = json.loads(out)
+    assert (
+        code == 0 and result["examples"] == 1 and "of 3 held-out examples were asked" in "".join(result["sentence"]).replace("1 of", "of")
+    )
+    assert before == ((compared.run.path / "eval.json").read_bytes(), (compared.run.path / "manifest.json").read_bytes())
+
+
+def test_a_failed_second_training_leaves_the_first(project, train, tmp_path, monkeypatch):
+    from loraforge import TrainingError, diagnosis, pipeline
+
+    monkeypatch.setattr(diagnosis, "diagnose", lambda history: [diagnosis.Diagnosis("too_slow", "Slow.", "", None, 0.05)])
+    monkeypatch.setattr(diagnosis, "advised_rate", lambda diagnoses, history: 0.05)
+    real = pipeline._run_once
+
+    def second_fails(plan, host, **options):
+        if plan.config.learning_rate == 0.05:
+            raise TrainingError("not a number")
+        return real(plan, host, **options)
+
+    monkeypatch.setattr(pipeline, "_run_once", second_fails)
+    outcome = train(project(lr_advice="apply"))
+    assert outcome.run.manifest()["advice"]["taken"] == "first" and outcome.exports["peft"].is_dir() and outcome.seal
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(apart, train, monkeypatch):
+    config = apart()
+    whole = train(config).run
+    manifest = whole.manifest()
+    for state in (whole.checkpoints()[-1] / "state.safetensors", whole.checkpoints()[-2] / "state.json"):
+        state.write_bytes(state.read_bytes()[:20])
+    weights = (whole.adapter / "adapter_model.safetensors").read_bytes()
+    whole.write_manifest({**manifest, "status": "failed"})
+    again = train(config, resume=True).run
+    assert (again.adapter / "adapter_model.safetensors").read_bytes() == weights
+    assert len(list((whole.path / "checkpoints").glob("damaged-*"))) == 2
+    log = whole.log_file.read_text(encoding="utf-8")
+    assert "is damaged" in log and "the one before it is used" in log
+
+
+def test_a_failing_comparison_leaves_a_sealed_run(project, train, command, monkeypatch):
+    def fails(*args, **options):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(evaluation, "evaluate", fails)
+    run = train(project(eval_answers=True)).run
+    assert run.manifest()["status"] == "finished" and run.manifest()["exports"] and command("verify", run.path)[0] == 0
+
+
+def test_an_export_that_fails_can_be_resumed(project, train, monkeypatch):
+    from loraforge_text.exporters import PeftExporter
+
+    from loraforge import ExportError
+
+    def fails(self, adapter, destination):
+        raise ExportError("no room")
+
+    real = PeftExporter.export
+    monkeypatch.setattr(PeftExporter, "export", fails)
+    config = project()
+    with pytest.raises(ExportError):
+        train(config)
+    monkeypatch.setattr(PeftExporter, "export", real)
+    outcome = train(config, resume=True)
+    assert outcome.exports["peft"].is_dir() and outcome.run.manifest()["status"] == "finished"
+
+
+def test_the_trained_model_is_gone_before_the_comparison_loads_the_base(project, train, monkeypatch):
+    import gc
+
+    from transformers import LlamaForCausalLM
+
+    alive = []
+    monkeypatch.setattr(
+        evaluation,
+        "evaluate",
+        lambda *args, **options: (
+            alive.append(sum(isinstance(o, LlamaForCausalLM) for o in gc.get_objects())) or {"sentence": [], "rows": []}
+        ),
+    )
+    train(project(eval_answers=True))
+    assert alive == [0]
+
+
+@pytest.mark.xdist_group("compared")
+def test_an_earlier_seal_is_known_after_a_later_command(compared, command):
+    before = (compared.run.path / "manifest.sha256").read_text(encoding="utf-8").split()[0]
+    code, out, err = command("export", compared.run.path, "--to", "merged")
+    assert code == 0 and "new seal" in out, err
+    code, out, _ = command("verify", compared.run.path, "--seal", before)
+    assert code == 0 and "before a later command" in out
+    assert command("verify", compared.run.path, "--seal", "0" * 64)[0] == 1

@@ -24,6 +24,7 @@ class PersonalData(Check[Conversation]):
     """One finding for each kind of personal data in a row; what is found is shown masked."""
 
     name = "personal_data"
+    private = True
     task = "text"
     help = "Numbers of identity cards, phones, bank cards, patients and cases, and e-mail addresses: a model can repeat them."
     severity = "warning"

@@ -9,6 +9,7 @@ manifest.sha256    the seal: SHA-256 of manifest.json; whoever keeps it elsewher
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -16,10 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError
-from ..messages import speaker
-from ..provenance import hash_file
-from ..rundir import RunDir, write_text
+from .errors import RunError
+from .messages import speaker
+from .provenance import hash_file
+from .rundir import RunDir, manifest_text, write_text
 
 say = speaker(__name__)
 
@@ -56,21 +57,42 @@ def amend(run: RunDir, names: Sequence[str], **changes: Any) -> str | None:
         the new seal, or the old one if nothing has changed; None for a run that was never sealed.
 
     Raises:
-        RunError: if the manifest is not the one that was sealed.
+        RunError: if the manifest is not the one that was sealed; or if its seal is gone and a file is not as the manifest names it.
     """
     manifest, digest = read_manifest(run)
-    files = manifest.get("files")
-    if not isinstance(files, dict) or not (run.path / SEAL).is_file():
+    files, sealed = manifest.get("files"), os.path.lexists(run.path / SEAL)
+    if "files" not in manifest and not sealed:
         if changes:
             run.write_manifest({**manifest, **changes})
         return None
-    if kept_seal(run) != digest:
+    if not isinstance(files, dict) or (sealed and kept_seal(run) != digest):
         raise RunError(
             say("{path} is not the file that was sealed; it was left as it is. `loraforge verify` says more.", path=run.manifest_file)
         )
     kept = {name: value for name, value in files.items() if not _among(name, names)}
+    if not sealed:
+        _require_all(run, kept)
     after = {**manifest, **changes, "files": dict(sorted({**kept, **_hashes(run, names)}.items()))}
-    return digest if json.loads(json.dumps(after, default=str)) == manifest else _write(run, after)
+    return digest if sealed and json.loads(json.dumps(after, default=str)) == manifest else _write(run, after)
+
+
+def _require_all(run: RunDir, files: Mapping[str, Any]) -> None:
+    """For a run whose sealing was interrupted, or whose seal was deleted: it is sealed again only as it was.
+
+    Raises:
+        RunError: if one of the files is not as the manifest names it.
+    """
+    found = _hashes(run)
+    wrong = sorted(name for name, value in files.items() if found.get(name) != value)
+    if wrong:
+        raise RunError(
+            say(
+                "{run} has no seal ({seal}), and cannot be sealed again, because these files are not what its manifest names: {files}.",
+                run=run.path,
+                seal=SEAL,
+                files=", ".join(wrong),
+            )
+        )
 
 
 def require_sound(run: RunDir, names: Sequence[str]) -> None:
@@ -84,12 +106,12 @@ def require_sound(run: RunDir, names: Sequence[str]) -> None:
     """
     manifest, digest = read_manifest(run)
     files = manifest.get("files")
-    if not isinstance(files, dict) or not (run.path / SEAL).is_file():
+    if not isinstance(files, dict):
         return
     sealed = {name: value for name, value in files.items() if _among(name, names)}
     found = _hashes(run, names)
     wrong = sorted(name for name in {*sealed, *found} if sealed.get(name) != found.get(name))
-    if kept_seal(run) != digest:
+    if os.path.lexists(run.path / SEAL) and kept_seal(run) != digest:
         wrong.insert(0, run.manifest_file.name)
     if wrong:
         raise RunError(
@@ -116,13 +138,15 @@ def sealed_files(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def kept_seal(run: RunDir) -> str:
-    """What ``manifest.sha256`` says; empty if it says nothing."""
+    """What ``manifest.sha256`` says; empty if it says nothing. If it was left with two seals (see ``_write``), the one that fits."""
     file = run.path / SEAL
     try:
-        words = file.read_text(encoding="utf-8").split() if file.is_file() and not file.is_symlink() else []
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() and not file.is_symlink() else []
+        seals = [line.split()[0].lower() for line in lines[:2] if line.split()]
+        now = hash_file(run.manifest_file) if len(seals) > 1 else ""
+        return now if now in seals else next(iter(seals), "")
     except (OSError, ValueError):
         return ""
-    return words[0].lower() if words else ""
 
 
 def read_manifest(run: RunDir) -> tuple[dict[str, Any], str]:
@@ -133,10 +157,7 @@ def read_manifest(run: RunDir) -> tuple[dict[str, Any], str]:
     """
     if run.manifest_file.is_symlink():
         raise RunError(say("{path} is a link to another file; it was not read.", path=run.manifest_file))
-    try:
-        return run.manifest(), hash_file(run.manifest_file)
-    except RecursionError:
-        raise RunError(say("{path} cannot be read: {error}.", path=run.manifest_file, error=say("nested too deeply"))) from None
+    return run.manifest(), hash_file(run.manifest_file)
 
 
 def _hashes(run: RunDir, names: Sequence[str] | None = None) -> dict[str, str]:
@@ -154,8 +175,14 @@ def _among(name: str, names: Sequence[str]) -> bool:
 
 
 def _write(run: RunDir, manifest: Mapping[str, Any]) -> str:
-    (run.path / SEAL).unlink(missing_ok=True)  # a crash in between must not leave the seal of another manifest
-    run.write_manifest(manifest)
-    digest = hash_file(run.manifest_file)
-    write_text(run.path / SEAL, f"{digest}  {run.manifest_file.name}\n")  # `sha256sum -c` reads it
+    """Manifest and seal, so that a crash at any moment leaves a manifest with its seal; at the first sealing, one that ``amend`` seals."""
+    text = manifest_text(manifest)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    line = f"{digest}  {run.manifest_file.name}\n"  # `sha256sum -c` reads it
+    before = kept_seal(run)
+    if before and before == hash_file(run.manifest_file):
+        # Two files cannot be replaced at once: meanwhile both seals hold.
+        write_text(run.path / SEAL, f"{line}{before}  {run.manifest_file.name}\n")
+    write_text(run.manifest_file, text)
+    write_text(run.path / SEAL, line)
     return digest

@@ -1,0 +1,118 @@
+"""The examples that base and adapter are compared on: those of the run that are still in its data, and those of the run before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .. import splitting
+from ..errors import LoraForgeError, RunError
+from ..lineage import parent_of
+from ..messages import speaker
+from ..opened import OpenRun, open_run
+from ..planning import Plan, plan
+from ..types import Record
+
+if TYPE_CHECKING:
+    from ..plugins import PluginHost
+
+say = speaker(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The run's examples that are still in its data, by side.
+
+    Attributes:
+        group: the cluster of near-identical questions of each row, by its hash.
+        all_held: how many rows the run held out.
+        missing: how many of these are not in the data any more.
+        earlier: held-out examples of the run that this one continues.
+        earlier_group: their clusters.
+    """
+
+    heldout: tuple[Record, ...]
+    learned: tuple[Record, ...]
+    group: Mapping[str, int]
+    all_held: int = 0
+    missing: int = 0
+    earlier: tuple[Record, ...] = ()
+    earlier_group: tuple[int, ...] = ()
+
+    def groups(self, records: Sequence[Record]) -> list[int]:
+        """The clusters of ``records``: near-identical questions are one observation, not several."""
+        return [self.group.get(record.fingerprint(), -1 - i) for i, record in enumerate(records)]
+
+
+def find_rows(host: PluginHost, opened: OpenRun, planned: Plan, limit: int | None) -> Rows:
+    """The examples of a run that are still in its data, by side; at most ``limit`` held-out ones, from everywhere."""
+    mine = _recorded(opened)
+    found = [r for r in planned.loader.load(planned.config, planned.keys, lambda text: None) if r.fingerprint() in mine]
+    sides = {side: [r for r in found if mine[r.fingerprint()].get("split") == side] for side in (splitting.HELD_OUT, splitting.LEARNED)}
+    group = {sha: int(row["group"]) for sha, row in mine.items() if isinstance(row.get("group"), int)}
+    held = sides[splitting.HELD_OUT]
+    count = sum(1 for row in mine.values() if row.get("split") == splitting.HELD_OUT)
+    missing = max(0, count - len({r.fingerprint() for r in held}))
+    earlier = _earlier(host, opened, {sha for sha, row in mine.items() if row.get("split") == splitting.LEARNED})
+    asked = spread(held, limit)
+    return Rows(tuple(asked), tuple(sides[splitting.LEARNED]), group, count, missing, *_paired(spread(earlier, limit)))
+
+
+def _paired(rows: Sequence[tuple[Record, int]]) -> tuple[tuple[Record, ...], tuple[int, ...]]:
+    return tuple(record for record, _ in rows), tuple(group for _, group in rows)
+
+
+def _recorded(opened: OpenRun) -> dict[str, Mapping[str, Any]]:
+    """The rows of the manifest by their hash.
+
+    Raises:
+        RunError: if the manifest has none.
+    """
+    data = opened.manifest.get("data")
+    rows = data.get("rows") if isinstance(data, Mapping) else None
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) and "sha256" in row for row in rows):
+        raise RunError(say("{path} cannot be read: {error}.", path=opened.run.manifest_file, error=say("it lists no rows")))
+    return {str(row["sha256"]): row for row in rows}
+
+
+def spread(rows: Sequence[T], limit: int | None) -> list[T]:
+    """At most ``limit`` of the rows, evenly over all of them."""
+    if limit is None or len(rows) <= limit:
+        return list(rows)
+    return [rows[i * len(rows) // limit] for i in range(limit)]
+
+
+def _earlier(host: PluginHost, opened: OpenRun, learned: Collection[str]) -> list[tuple[Record, int]]:
+    """The held-out examples of the run before, with their clusters; none if its data are gone, or its adapter is another one by now.
+
+    Args:
+        learned: hashes of the rows that this run has learned.
+    """
+    parent = parent_of(start_of(opened))
+    if parent is None or parent.digest() != _recorded_start(opened):
+        return []
+    try:
+        before = open_run(host, parent.run.path)
+        planned = plan(host, before.task.name, before.run.config_file, paths=False, exporting=False)
+        rows = _recorded(before)
+        records = list(planned.loader.load(planned.config, planned.keys, lambda text: None))
+    except (LoraForgeError, KeyError, TypeError):
+        return []
+    held = [r for r in records if rows.get(r.fingerprint(), {}).get("split") == splitting.HELD_OUT and r.fingerprint() not in learned]
+    return [(r, int(rows[r.fingerprint()].get("group", -1 - i))) for i, r in enumerate(held)]
+
+
+def start_of(opened: OpenRun) -> str | None:
+    """The adapter that the run began with, as its config named it."""
+    start = opened.manifest.get("init_from_adapter")
+    return start if isinstance(start, str) else None
+
+
+def _recorded_start(opened: OpenRun) -> str | None:
+    """The hash of the adapter that the run began with."""
+    lineage = opened.manifest.get("lineage")
+    first = lineage[0] if isinstance(lineage, list) and lineage else None
+    return first.get("adapter") if isinstance(first, Mapping) else None

@@ -1,0 +1,330 @@
+"""What single keys do, in numbers: each test fails if its key is switched off."""
+
+from __future__ import annotations
+
+import zipfile
+
+import pytest
+from loraforge_image.families import SD15
+from loraforge_image.grids import _headings, grid
+from loraforge_image.task import ImageKeys, Picture
+from loraforge_image.webui import WebuiExporter
+from loraforge_image.webui_metadata import serialise
+from test_webui import make_adapter, read
+
+from loraforge import ExportError, RunConfig, Span
+from loraforge.config import KeySet
+
+# --- the trainee ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trainee(tmp_path, sd_bases, monkeypatch):
+    """``trainee(base=..., learning_rate=..., min_snr_gamma=...)``: a trainee on the CPU."""
+    import torch
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def make(base=None, **values):
+        own = {k: v for k, v in values.items() if k in ImageKeys.model_fields}
+        shared = {"lora_rank": 2, "lora_dropout": 0.0, **{k: v for k, v in values.items() if k not in own}}
+        config = RunConfig(train_data_dir="x", base_model=str(base or sd_bases("sd15")), precision="fp32", **shared)
+        keys = ImageKeys(resolution=64, bucket_step=16, sample_prompts=[], **own)
+        torch.manual_seed(0)
+        return SD15().load(config, KeySet({RunConfig: config, ImageKeys: keys}), torch.device("cpu"))
+
+    return make
+
+
+def examples(trainee, tmp_path, count=1, prior=()):
+    """Encoded pictures; those whose numbers are in ``prior`` are of the class."""
+    from tinysd import draw_pictures
+
+    folder = draw_pictures(tmp_path / "drawn", count, sizes=((64, 64),))
+    rows = [
+        Picture(where=str(i), path=str(folder / f"{i}.png"), caption=f"number {i}", sha256=str(i), prior=i in prior) for i in range(count)
+    ]
+    return [trainee.encode(row, [Span(row.caption, True)]) for row in rows]
+
+
+def squared_errors(trainee, batch):
+    """Per picture, without any weight: computed here from the noise, the times and the network."""
+    import torch
+
+    alphas = trainee._parts.scheduler.alphas_cumprod[batch["times"]].view(-1, 1, 1, 1)
+    noisy = alphas.sqrt() * batch["clean"] + (1 - alphas).sqrt() * batch["noise"]
+    velocity = alphas.sqrt() * batch["noise"] - (1 - alphas).sqrt() * batch["clean"]
+    wanted = velocity if trainee._parts.scheduler.config.prediction_type == "v_prediction" else batch["noise"]
+    with torch.no_grad():
+        guess = trainee.lora.model(noisy, batch["times"], batch, trainee._keys.clip_skip)
+    return (guess - wanted).square().mean(dim=(1, 2, 3)), (alphas / (1 - alphas)).flatten()
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_min_snr_weighs_every_noise_level(prediction, trainee, sd_bases, tmp_path):
+    import torch
+
+    made = trainee(sd_bases("sd15", prediction=prediction), min_snr_gamma=5.0, prior_loss_weight=0.5)
+    batch = {**made.collate(examples(made, tmp_path, 2, prior={1}), draw=1), "times": torch.tensor([30, 700])}
+    errors, snr = squared_errors(made, batch)
+    assert snr[0] > 5 > snr[1]  # one is held down, the other is not
+    weights = torch.clamp(snr, max=5.0) / (snr + 1 if prediction == "v_prediction" else snr)
+    made.lora.model.train()
+    with torch.no_grad():
+        found = made.loss(made.lora.model, batch)
+        made.lora.model.eval()
+        measured = made.loss(made.lora.model, batch)
+    own = torch.tensor([1.0, 0.5])
+    torch.testing.assert_close(found, (errors * weights * own).mean(), rtol=1e-4, atol=1e-6)
+    # What is measured on held-out pictures stays comparable between runs.
+    torch.testing.assert_close(measured, (errors * own).mean(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_prior_weight_counts_pictures_of_the_class(trainee, tmp_path):
+    import torch
+
+    made = trainee(prior_loss_weight=0.25)
+    batch = made.collate(examples(made, tmp_path, 2, prior={1}), draw=3)
+    errors, _ = squared_errors(made, batch)
+    with torch.no_grad():
+        found = made.loss(made.lora.model, batch)
+    torch.testing.assert_close(found, (errors[0] + 0.25 * errors[1]) / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_noise_offset_shifts_whole_channels(trainee, tmp_path):
+    import torch
+
+    offset = 0.5
+    made = trainee(noise_offset=offset)
+    (example,) = examples(made, tmp_path)
+    noise = torch.cat([made.collate([example], draw)["noise"] for draw in range(600)])
+    means = noise.mean(dim=(2, 3))  # of 2400 channels: variance offset^2, and 1 / 64 of the noise itself
+    assert float(means.var()) == pytest.approx(offset**2 + 1 / 64, rel=0.12)
+    assert float((noise - means[:, :, None, None]).var()) == pytest.approx(63 / 64, rel=0.02)
+    assert float(torch.corrcoef(means.T).triu(1).abs().max()) < 0.2  # every channel has its own
+    plain = trainee()
+    assert float(torch.cat([plain.collate([example], d)["noise"] for d in range(200)]).mean(dim=(2, 3)).var()) < 0.03
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_caption_dropout_empties_its_share_of_captions(text, trainee, tmp_path):
+    made = trainee(caption_dropout=0.3, train_text_encoder=text)
+    (example,) = examples(made, tmp_path)
+    name = "ids" if text else "context"
+    empty, full = made._text("")[name], example["texts"][0][name]
+    assert not empty.equal(full)
+    seen = [made.collate([example], draw)[name][0] for draw in range(600)]
+    without = sum(each.equal(empty) for each in seen)
+    assert 0.24 < without / 600 < 0.36 and without + sum(each.equal(full) for each in seen) == 600
+    assert all(row.equal(full) for row in made.collate([example])[name])  # never where it is measured
+
+
+# --- the optimizer and the average -------------------------------------------------------------------------------------------
+
+
+def loop_of(trainee, rows):
+    from accelerate import Accelerator
+
+    from loraforge.loop import Loop
+
+    return Loop(trainee, rows, [], trainee._config, Accelerator(cpu=True), lambda event: None, lambda step: None)
+
+
+def test_the_text_encoders_learn_at_their_own_rate(trainee, tmp_path):
+    options = {"learning_rate": 1e-3, "weight_decay": 0.0, "max_grad_norm": 0.0, "lr_scheduler": "constant", "warmup": 0}
+    made = trainee(train_text_encoder=True, text_encoder_lr=1e-5, **options)
+    loop = loop_of(made, examples(made, tmp_path))
+    before = {name: p.detach().clone() for name, p in loop.parameters.items()}
+    loop.step([0], 1)
+    # AdamW's first step is as long as the rate, whatever the gradient, unless that is nearly nothing.
+    moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in loop.parameters.items() if "lora_B" in name}
+    text = {name: length for name, length in moved.items() if name.startswith("text_encoder")}
+    assert 0 < len(text) < len(moved)
+    assert max(text.values()) == pytest.approx(1e-5, rel=0.05)
+    assert max(length for name, length in moved.items() if name not in text) == pytest.approx(1e-3, rel=0.05)
+
+
+def test_the_saved_adapter_is_the_running_average(gallery, paint, monkeypatch):
+    import safetensors.torch
+    import torch
+
+    from loraforge import loop
+
+    history: list[dict] = []
+    real = loop.Loop.step
+
+    def step(self, indices, number):
+        if not history:
+            history.append({name: p.detach().clone() for name, p in self.parameters.items()})
+        done = real(self, indices, number)
+        history.append({name: p.detach().clone() for name, p in self.parameters.items()})
+        return done
+
+    monkeypatch.setattr(loop.Loop, "step", step)
+    outcome = paint(gallery(ema_decay=0.25, max_steps=4, epochs=9, eval_ratio=0, sample_prompts=[], lora_target="attention"))
+    assert len(history) == 5
+    average = history[0]
+    for number, now in enumerate(history[1:], 1):
+        decay = min(0.25, (1 + number) / (10 + number))  # it starts quickly: 2/11, then 3/12
+        average = {name: decay * average[name] + (1 - decay) * now[name] for name in now}
+    saved = safetensors.torch.load_file(outcome.run.path / "adapter" / "adapter_model.safetensors")
+    for name, value in average.items():
+        found = saved["base_model.model." + name.replace(".default", "").removeprefix("base_model.model.")]
+        torch.testing.assert_close(found, value, rtol=1e-5, atol=1e-7)
+    moved = max(float((average[name] - history[-1][name]).abs().max()) for name in average)
+    assert moved > 1e-4  # and not the last weights
+
+
+# --- the WebUI's file --------------------------------------------------------------------------------------------------------
+
+
+def test_equal_adapters_give_equal_files_at_any_time(tmp_path, monkeypatch):
+    import time
+
+    from loraforge_image.exporters import DiffusersExporter
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        WebuiExporter().export(make_adapter(), tmp_path / name)
+        DiffusersExporter().export(make_adapter(), tmp_path / name)
+        monkeypatch.setattr(time, "time", lambda: 2e9)
+    names = sorted(file.name for file in (tmp_path / "a").iterdir())
+    assert len(names) == 3
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    values = read(tmp_path / "a" / "neon.safetensors")[0]["__metadata__"]
+    assert not {"ss_training_started_at", "ss_training_finished_at", "modelspec.date"} & set(values)  # nothing knows it
+    file = WebuiExporter().export(make_adapter(started=1700000000), tmp_path)
+    assert read(file)[0]["__metadata__"]["modelspec.date"] == "2023-11-14T22:13:20Z"
+    assert serialise({}, {}) == serialise({}, {})
+
+
+def test_an_unchanged_lora_is_installed_again_without_a_question(tmp_path):
+    place = tmp_path / "ui" / "models" / "Lora"
+    place.mkdir(parents=True)
+    adapter = make_adapter(config={"webui": str(tmp_path / "ui")})
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        file = WebuiExporter().export(adapter, tmp_path / name)
+        assert WebuiExporter().deliver(adapter, file)
+    (place / "neon.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ExportError, match=r"neon\.json is there already, and differs"):
+        WebuiExporter().deliver(adapter, file)
+
+
+def test_an_unchanged_run_is_exported_to_the_same_bytes(gallery, paint, tmp_path, command):
+    outcome = paint(gallery(export=["webui"], max_steps=1, lora_target="attention"))
+    before = {file.name: file.read_bytes() for file in outcome.exports["webui"].parent.iterdir()}
+    code, _, err = command("export", outcome.run.path, "--to", "webui")
+    assert code == 0, err
+    assert before == {file.name: file.read_bytes() for file in outcome.exports["webui"].parent.iterdir()} and len(before) == 3
+
+
+# --- the plan ----------------------------------------------------------------------------------------------------------------
+
+
+def plan_line(gallery, host, **values):
+    from loraforge import pipeline
+
+    return pipeline.load_data(pipeline.plan(host, "image", gallery(**values))).examination.lines[0]
+
+
+def test_the_plan_says_what_is_held_out(gallery, host):
+    start = "6 pictures, 60 with repeats; x 3 epochs / batch 2 = 90 steps"
+    line = plan_line(gallery, host, epochs=3, repeats=10, eval_ratio=0.2)
+    assert line == f"{start} if all were learned; about 20% are held out (eval_ratio), which leaves about 72"
+    assert plan_line(gallery, host, epochs=3, repeats=10, eval_ratio=0) == start
+
+
+def test_pictures_of_the_class_are_not_held_out(tmp_path):
+    from loraforge_image.buckets import examine_pictures
+    from tinysd import draw_pictures
+
+    folder = draw_pictures(tmp_path / "p")
+    rows = [(Picture(where="x", path=str(folder / f"{i}.png"), prior=i > 2, repeats=10), None) for i in range(6)]
+    config = RunConfig(train_data_dir="x", base_model="y", epochs=1, batch_size=1, gradient_accumulation=1, eval_ratio=0.5)
+    assert examine_pictures(config, ImageKeys(resolution=64, bucket_step=16), rows).lines[0].endswith("leaves about 45")
+
+
+# --- grids -------------------------------------------------------------------------------------------------------------------
+
+STYLE = "cyberpunk style, neon lights, highly detailed, cinematic, "
+
+
+def lines(*headings, letters=24):
+    return _headings(headings, lambda text: len(text) <= letters)
+
+
+def test_headings_are_wrapped_between_words():
+    assert lines("cyberpunk style, a street in the rain", "a ball") == [["cyberpunk style, a", "street in the rain"], ["a ball"]]
+    assert lines("A" * 30) == [["A" * 24, "A" * 6]]
+    assert lines() == [] and lines("") == [[]]
+
+
+def test_headings_that_are_too_long_lose_their_common_beginning():
+    assert lines(STYLE + "a street in the rain", STYLE + "a tall tower") == [["… street in the rain"], ["… tall tower"]]
+    assert lines(STYLE + "and a very long street in the rain") == [
+        ["cyberpunk style, neon", "lights, highly detailed,", "cinematic, and a very …"]
+    ]
+
+
+@pytest.mark.parametrize("second", [STYLE * 2 + "b", "赛博朋克风格，一座高塔，下雨了，霓虹灯"])
+def test_headings_that_look_alike_are_numbered(second):
+    first = STYLE * 2 + "a" if second.isascii() else "赛博朋克风格，一条街道，下雨了，霓虹灯"
+    other = STYLE * 2 + "c" if second.isascii() else "另一幅"
+    found = lines(first, second, other, letters=24)
+    assert len({tuple(each) for each in found}) == 3
+    same = lines(STYLE, STYLE)
+    assert [each[0][:2] for each in same] == ["1.", "2."] and all(len(each) <= 3 for each in same)
+
+
+def test_a_grid_keeps_its_headings_inside_of_its_columns():
+    import numpy as np
+    from PIL import Image
+
+    small = Image.new("RGB", (64, 64), (9, 99, 9))
+    prompts = [STYLE + "a street in the rain", STYLE + "a tall tower"]
+    sheet = np.asarray(grid([[small, small]], ["base"], prompts))
+    ink = (sheet.max(axis=2) < 120) & (sheet[:, :, 1] < 90)
+    columns = [ink[:, -2 * 156 : -156], ink[:, -156:]]
+    assert all(column.any() for column in columns) and (columns[0] != columns[1]).any()
+    assert not ink[:, -2 * 156 - 4 : -2 * 156].any() and not ink[:, -6:].any()
+
+
+# --- other files -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("page.safetensors", b"<!DOCTYPE html><html>", "a web page"),
+        ("table.csv", "图片,说明\n".encode() * 99, "a text file"),
+        ("pointer.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        ("old.xls", b"\xd0\xcf\x11\xe0" + bytes(99), "an Office file"),
+        ("p.pdf", b"%PDF-1.7\n", "a PDF"),
+        ("p.png", b"\x89PNG\r\n\x1a\n" + bytes(9), "a picture"),
+        ("model.gguf", b"GGUF" + bytes(99), "a GGUF model"),
+        ("cut.zip", b"PK\x03\x04" + bytes(99), "a zip archive"),
+    ],
+)
+def test_files_of_another_kind_are_named(name, data, said, tmp_path, command):
+    (tmp_path / name).write_bytes(data)
+    code, _, err = command("inspect", tmp_path / name)
+    assert code != 0 and said in err and "not a LoRA file" in err and "any code" not in err
+
+
+@pytest.mark.parametrize(
+    ("member", "said"),
+    [
+        ("[Content_Types].xml", "an Office file"),
+        ("a/neon.safetensors", "must be unpacked"),
+        ("notes.txt", "a zip archive"),
+        ("archive/data.pkl", "any code"),
+    ],
+)
+def test_a_zip_is_judged_by_what_is_in_it(member, said, tmp_path, command):
+    with zipfile.ZipFile(tmp_path / "some.xlsx", "w") as archive:
+        archive.writestr("padding", "x" * 1000)
+        archive.writestr(member, "x")
+    code, _, err = command("inspect", tmp_path / "some.xlsx")
+    assert code != 0 and said in err and ("any code" in err) == (said == "any code")
