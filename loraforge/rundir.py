@@ -15,7 +15,6 @@ Every file and folder is written aside and renamed: it is whole or it is absent.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import hashlib
 import json
 import os
@@ -200,7 +199,9 @@ class RunDir:
 
         # Not in the folder, because --fresh renames that, and a refused run must leave nothing behind.
         place = hashlib.sha256(str(self.path.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:24]
-        lock = FileLock(Path(tempfile.gettempdir()) / f"loraforge-{getpass.getuser()}-{place}.lock", timeout=0)
+        # With the user's number: another user's lock file could not be opened. (A number needs no entry in a password file.)
+        user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+        lock = FileLock(Path(tempfile.gettempdir()) / f"loraforge-{user}-{place}.lock", timeout=0)
         try:
             lock.acquire()
         except NotImplementedError:  # a network drive without locks: better unguarded than unusable
