@@ -236,6 +236,7 @@ def promote(host: PluginHost, folder: Path, step: int, tell: Callable[[Any], Non
     Raises:
         RunError: if there is no such checkpoint, it is not what was sealed, or the run is not finished.
     """
+    quiet_libraries()  # before peft is imported, which looks for optional libraries
     with RunDir(folder).claimed():
         opened = open_run(host, folder)
         if opened.manifest.get("status") != rundir.FINISHED:

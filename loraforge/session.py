@@ -339,6 +339,8 @@ class Session:
         learned = self.data.pick(False)
         words = self.plan.task.evaluate is None  # pictures have captions, which may well be alike
         usual = self.plan.family.usual(self.config.base_model).get("learning_rate")
+        if not self.folder.log_file.is_file():
+            return None  # the observer that writes the log was left out: there is nothing to judge by
         history = diagnosis.history_from_log(
             self.folder.log_file,
             per_epoch=loop.schedule.per_epoch,

@@ -424,3 +424,13 @@ def test_an_earlier_seal_is_known_after_a_later_command(compared, command):
     code, out, _ = command("verify", compared.run.path, "--seal", before)
     assert code == 0 and "before a later command" in out
     assert command("verify", compared.run.path, "--seal", "0" * 64)[0] == 1
+
+
+def test_a_run_without_a_log_ends_well_and_says_nothing_of_its_losses(project):
+    from loraforge import pipeline
+    from loraforge.plugins import PluginHost
+
+    host = PluginHost(blocked=("log",))
+    outcome = pipeline.run(pipeline.plan(host, "text", project(epochs=1)), host)
+    assert outcome.run.manifest()["status"] == "finished" and outcome.diagnoses == () and outcome.seal
+    assert not outcome.run.log_file.exists()
