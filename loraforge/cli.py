@@ -18,7 +18,7 @@ import click
 
 from . import __version__, about, results
 from .audit import commands as trust
-from .errors import DataError, LoraForgeError
+from .errors import DataError, LoraForgeError, PluginError
 from .messages import speaker
 from .options import CONFIG, JSON, RUN, SET, TASK, ExportingCommand, SamplingCommand, emit, host_of, settings
 
@@ -55,13 +55,16 @@ class LoraForgeGroup(click.Group):
     help="Load a one-file plugin. May be repeated; stands before the command.",
 )
 @click.version_option(__version__, prog_name="loraforge")
-def cli(plugin_files: Sequence[Path]) -> None:
+@click.pass_context
+def cli(ctx: click.Context, plugin_files: Sequence[Path]) -> None:
     """Train a LoRA adapter from a folder of examples with one YAML file.
 
     \b
       loraforge train text configs/legal.yaml
       loraforge sample output/legal "劳动合同到期不续签有补偿吗？" --base
     """
+    if ctx.invoked_subcommand not in ("plugins", "list") and (lines := host_of(ctx).unusable()):
+        raise PluginError(lines)
 
 
 @cli.command(cls=ExportingCommand)
@@ -116,16 +119,28 @@ def train(
 @click.option(
     "--report", "reports", type=click.Path(path_type=Path), multiple=True, metavar="FILE", help="Write all findings as .csv or .html."
 )
+@click.option("--gpu", metavar="SIZE", help="Estimate for a GPU with this much memory, like 24GB, instead of this computer's CPU.")
 @JSON
 @click.pass_context
-def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str], show: int, reports: Sequence[Path], as_json: bool) -> None:
-    """Find all that is wrong with a config and its data, without loading a model."""
-    from . import findings, loop, report
+def check(
+    ctx: click.Context,
+    task: str,
+    config: Path,
+    overrides: Sequence[str],
+    show: int,
+    reports: Sequence[Path],
+    gpu: str | None,
+    as_json: bool,
+) -> None:
+    """Find all that is wrong with a config and its data, and estimate whether it fits, without loading a model."""
+    from . import findings, fitting, loop, report
     from .dataset import load_data
     from .planning import plan as make_plan
 
+    memory = fitting.gpu_bytes(gpu) if gpu is not None else None
     plan = make_plan(host_of(ctx), task, config, overrides)
     data = load_data(plan, stop=False)
+    fit = fitting.estimate(plan, data, memory)
     steps = loop.schedule(plan.config, len(data.learned())).steps
     summary = {
         "config": str(config),
@@ -140,6 +155,7 @@ def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
         "findings": findings.counts(data.found),
         "notes": list(data.notes),
         "advice": list(plan.advice),
+        "fit": fit.as_json() if fit is not None else None,
     }
     for path in reports:
         findings.write_report(data.found, path, say("Findings in {path}", path=plan.config.metadata_path or plan.config.train_data_dir))
@@ -152,7 +168,7 @@ def check(ctx: click.Context, task: str, config: Path, overrides: Sequence[str],
         listed = {**summary, "found": [dataclasses.asdict(one) for one in data.found]}
         emit({**listed, "rows": rows[:show]} if show else listed)
     else:
-        report.check(report.console(), summary, data, show, reports)
+        report.check(report.console(), summary, data, show, reports, fitting.lines(fit))
     if stops:
         raise DataError(findings.explain(stops))
 

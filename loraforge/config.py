@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from .errors import ConfigError
 from .messages import speaker
-from .yamlfile import Source, Value
+from .yamlfile import Source, Value, unwritable
 
 say = speaker(__name__)
 
@@ -31,7 +31,7 @@ class Keys(BaseModel):
     ``json_schema_extra={"path": "input"}`` looks a relative path up from the working directory first, from the config file's folder second.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, protected_namespaces=(), allow_inf_nan=False)
 
 
 class NoKeys(Keys):
@@ -215,6 +215,11 @@ def validate(source: Source, owners: Sequence[type[Keys]], *, paths: bool = True
         elif isinstance(value.value, bool) and not _takes_bool(known[key][1]):
             shown = str(value.value).lower()
             problems[key] = say("{where}: {key}: must not be true or false; got {value}.", where=value.where, key=key, value=shown)
+        elif unwritable(value.value):
+            shown = plain(value.value)
+            problems[key] = say(
+                "{where}: {key}: has a character that no text can hold; got {value}.", where=value.where, key=key, value=shown
+            )
     models: dict[type[Keys], Keys] = {}
     for owner in owners:
         mine = {
@@ -283,8 +288,9 @@ def _explain(source: Source, key: str, known: Mapping[str, tuple[type[Keys], Fie
 
 def plain(value: Any) -> str:
     """A value as people write it: quoted text, 0.0002, true."""
-    if isinstance(value, str):
-        return repr(value)
+    if isinstance(value, str | list | dict):
+        text = repr(value)
+        return text if len(text) <= 300 else f"{text[:300]}..."
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, float):
@@ -298,12 +304,15 @@ def _resolve_path(source: Source, value: Value, info: FieldInfo, key: str, probl
     role = extra.get("path")
     if role is None or not isinstance(value.value, str):
         return value.value
+    if not value.value.strip():
+        problems[key] = say("{where}: {key}: is empty.", where=value.where, key=key)
+        return value.value
     written = os.path.expanduser(value.value)
     # A bare word names an embedded base even where a folder of that name happens to lie about; org/name may be a folder or a hub id.
     if role == "base" and "/" not in written and "\\" not in written:
         return value.value
     for candidate in (Path(written), source.path.parent / written):
-        if candidate.exists():
+        if os.path.exists(candidate):  # False for what is too long to be a name
             return str(candidate.absolute())
     first, second = Path(written).absolute(), (source.path.parent / written).absolute()
     if not _looks_like_path(value.value) and role != "input":
@@ -327,7 +336,7 @@ def _resolve_path(source: Source, value: Value, info: FieldInfo, key: str, probl
 def resolve_base(source: Source) -> str:
     """The base_model that ``validate`` will see, for choosing the model family before its keys are known; empty if it is missing."""
     value = source.values.get("base_model")
-    if value is None or not isinstance(value.value, str):
+    if value is None or not isinstance(value.value, str) or unwritable(value.value):
         return ""
     problems: dict[str, str] = {}
     found = str(_resolve_path(source, value, RunConfig.model_fields["base_model"], "base_model", problems))

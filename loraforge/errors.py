@@ -17,6 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+# What a terminal obeys instead of showing it: file names and data may hold such characters.
+_CONTROL = {code: " " for code in [*range(32), *range(127, 160)] if chr(code) not in "\n\t"}
+
+
+def printable(text: str) -> str:
+    """``text`` with a space for every control character that a terminal would obey."""
+    return text.translate(_CONTROL)
+
 
 class LoraForgeError(Exception):
     """Something that the user can mend.
@@ -28,7 +36,7 @@ class LoraForgeError(Exception):
     exit_code = 2
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems: tuple[str, ...] = tuple(map(printable, (problems,) if isinstance(problems, str) else problems))
         super().__init__("\n".join(self.problems))
 
 

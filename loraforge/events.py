@@ -45,6 +45,21 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True)
+class MemoryRanOut(Event):
+    """The device had too little memory for a pass; the run goes on with smaller ones.
+
+    Attributes:
+        step: the step that is made again.
+        rows: examples in one forward pass from now on, half as many as before.
+        passes: forward passes in one optimizer step from now on.
+    """
+
+    step: int
+    rows: int
+    passes: int
+
+
+@dataclass(frozen=True)
 class StepFinished(Event):
     """One optimizer step was made.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, DataError, PluginError
-from .interfaces import Check, Severity
+from .interfaces import Check, Finding, Severity
 from .messages import language, speaker
 from .provenance import digest
 from .rundir import write_text
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 say = speaker(__name__)
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "hint")
+_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=\s*[=+\-@＝＋－＠]|[\t\r])")
+_LARGEST = 100_000_000  # bytes of a report that is read
 _COLUMNS = ("severity", "check", "where", "message", "excerpt", "waive", "id")
 
 
@@ -105,12 +108,18 @@ def unknown_waivers(plan: Plan, records: Sequence[Record]) -> dict[str, str]:
     return {name: record.where for record in reversed(records) for name in record.review.waived if name not in names}
 
 
-def _findings(check: Check[Any], plan: Plan, records: Sequence[Record]) -> Iterable[Any]:
+def _findings(check: Check[Any], plan: Plan, records: Sequence[Record]) -> Iterable[Finding]:
     try:
-        return list(check.look(plan.config, plan.keys, records))
-    except (DataError, ConfigError):  # a word list that is not there, say
+        made = list(check.look(plan.config, plan.keys, records))
+        for one in made:
+            if not isinstance(one, Finding) or not one.rows or not all(0 <= row < len(records) for row in one.rows):
+                raise TypeError(f"{one!r:.200}")
+            if not {one.severity or check.severity, check.severity} <= set(SEVERITIES):
+                raise ValueError(f"severity {one.severity or check.severity!r}")
+        return made
+    except (DataError, ConfigError, KeyboardInterrupt):  # a word list that is not there, say
         raise
-    except Exception as error:
+    except BaseException as error:  # a plugin that leaves the program leaves the data unchecked
         raise PluginError(
             say("the check '{name}' failed: {error}. checks: {{{name}: off}} leaves it out.", name=check.name, error=repr(error))
         ) from error
@@ -172,7 +181,14 @@ def write_report(found: Sequence[Found], path: Path, title: str) -> None:
     kind = path.suffix.lower()
     if kind not in (".csv", ".html", ".htm"):
         raise ConfigError(say("--report {path}: the report is a .csv (to work through) or an .html (to read).", path=path))
-    if kind != ".csv":
+    try:
+        _write(found, path, title)
+    except OSError as error:
+        raise ConfigError(say("--report {path}: cannot be written: {error}.", path=path, error=error.strerror)) from None
+
+
+def _write(found: Sequence[Found], path: Path, title: str) -> None:
+    if path.suffix.lower() != ".csv":
         write_text(path, _html(found, title))
         return
     typed = _typed(path)
@@ -195,8 +211,9 @@ def _typed(path: Path) -> Mapping[str, str]:
 
 
 def harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return "'" + cell if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+    """A cell that no spreadsheet takes for a formula: not at its beginning, and not behind what another country's spreadsheet takes for a
+    separator."""
+    return _FORMULA.sub("'", cell)
 
 
 def _csv(found: Sequence[Found], typed: Mapping[str, str]) -> str:
@@ -229,6 +246,8 @@ def read_waivers(path: Path) -> Mapping[str, str]:
     if path.suffix.lower() in (".xlsx", ".xls", ".et"):
         raise DataError(say("waivers: {path} is a workbook. Save it as CSV (in Excel: File, Save as, CSV UTF-8).", path=path))
     try:
+        if path.stat().st_size > _LARGEST:
+            raise DataError(say("waivers: {path} is larger than any report ({n} MB).", path=path, n=_LARGEST // 1_000_000))
         data = path.read_bytes()
     except OSError as error:
         raise DataError(say("waivers: {path} cannot be read: {error}.", path=path, error=error.strerror)) from None
@@ -237,7 +256,10 @@ def read_waivers(path: Path) -> Mapping[str, str]:
     except UnicodeDecodeError:
         text = data.decode("gb18030", "replace")  # what Excel in Chinese saves
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
-    rows = list(reader)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise DataError(say("waivers: {path} cannot be read: {error}.", path=path, error=error)) from None
     missing = [name for name in ("waive", "id") if name not in (reader.fieldnames or ())]
     if missing:
         raise DataError(

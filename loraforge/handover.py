@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +14,20 @@ from typing import TYPE_CHECKING, Any, cast
 from . import audit, evaluation, rundir, sealing
 from .audit import card
 from .checkpoints import checkpoint_rows
+from .disk import told
 from .errors import RunError
 from .events import Compared, Exported, StageStarted
 from .interfaces import Exporter
+from .interrupts import Terminated
 from .machine import quiet_libraries
 from .messages import speaker
 from .opened import OpenRun, open_run
 from .rundir import RunDir, write_text
 
 if TYPE_CHECKING:
+    from .config import RunConfig
     from .diagnosis import Diagnosis
+    from .loop import Loop
     from .planning import Plan
     from .plugins import PluginHost
 
@@ -107,10 +112,26 @@ def write_export(exporter: Exporter, folder: RunDir, config: Mapping[str, Any], 
     adapter = lora.read_peft(folder.adapter)
     adapter = dataclasses.replace(adapter, facts={**adapter.facts, "config": dict(config)})
     target = destination or folder.exports / exporter.name
-    with rundir.aside(target) as partial:
+    with told(target), rundir.aside(target) as partial:
         written = exporter.export(adapter, partial).relative_to(partial)
     path = target / written
     return Export(path, tuple(exporter.usage(adapter, path)), tuple(exporter.deliver(adapter, path)))
+
+
+def choose(config: RunConfig, folder: RunDir, metrics: dict[str, Any], loop: Loop, tell: Callable[[Any], None]) -> dict[str, Any]:
+    """Which step the adapter comes from, for the manifest. The figures in ``metrics`` become that step's."""
+    last = loop.done
+    best, loss = metrics.get("best_step"), metrics.get("best_held_out_loss")
+    by_loss = config.adapter_from == "best" and best is not None and is_whole(folder, best)
+    if by_loss and best != last:
+        metrics |= {"last_held_out_loss": metrics["held_out_loss"], "held_out_loss": loss}
+        tell(StageStarted("adapter", say("from step {step}, whose held-out loss is the lowest ({loss:.3f})", step=best, loss=loss)))
+    return {
+        "step": best if by_loss else last,
+        "by": "held-out loss" if by_loss else "last step",
+        "of": sum(1 for step, _ in loop.measured if step),
+        "held_out_loss": metrics.get("held_out_loss"),
+    }
 
 
 def take_checkpoint(folder: RunDir, step: int) -> None:
@@ -122,13 +143,34 @@ def take_checkpoint(folder: RunDir, step: int) -> None:
     quiet_libraries()
     from . import lora
 
+    there = the_checkpoint(folder, step)
+    lora.verify(lora.read_peft(there / "adapter"))
+    with rundir.aside(folder.adapter) as partial:
+        shutil.copytree(there / "adapter", partial, dirs_exist_ok=True)
+
+
+def the_checkpoint(folder: RunDir, step: int) -> Path:
+    """The checkpoint of ``step``.
+
+    Raises:
+        RunError: if there is none; it lists those that there are.
+    """
     there = folder.checkpoint(step)
     if not there.is_dir():
         have = ", ".join(str(int(path.name.removeprefix("step-"))) for path in folder.checkpoints()) or say("none")
         raise RunError(say("{run}: there is no checkpoint of step {step}. There are: {have}.", run=folder.path, step=step, have=have))
-    adapter = lora.read_peft(there / "adapter")
-    with rundir.aside(folder.adapter) as partial:
-        lora.write_peft(adapter, partial)
+    return there
+
+
+def is_whole(folder: RunDir, step: int) -> bool:
+    """Whether the adapter in the checkpoint of ``step`` is there and can be read."""
+    from . import lora
+
+    try:
+        lora.read_peft(folder.checkpoint(step) / "adapter")
+    except RunError:
+        return False
+    return True
 
 
 def hand_over(
@@ -163,7 +205,9 @@ def _compared(host: PluginHost, opened: OpenRun, tell: Callable[[Any], None]) ->
     tell(StageStarted("comparison", say("base and adapter on the held-out examples (Ctrl-C leaves it out)")))
     try:
         result = evaluation.evaluate(host, opened, _ASKED, lambda done, total: tell(Compared(done, total)), draw=False)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if isinstance(error, Terminated):
+            raise  # whoever sends that wants the process to end
         tell(StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=opened.run.path)))
         return None
     except Exception as error:  # out of memory, say: the adapter is trained and exported all the same
@@ -193,7 +237,8 @@ def keep_result(opened: OpenRun, result: Mapping[str, Any]) -> str | None:
     Returns:
         the new seal.
     """
-    _write_result(opened.run, result)
+    with told(opened.run.path / RESULT):
+        _write_result(opened.run, result)
     return keep_entries(opened, [RESULT], evaluation=evaluation.summary(result))
 
 
@@ -204,8 +249,9 @@ def keep_entries(opened: OpenRun, names: Sequence[str], **changes: Any) -> str |
         the new seal; None for a run without one.
     """
     changes["seals"] = _seals(opened)
-    write_card(opened.run, {**opened.manifest, **changes}, None)
-    return audit.amend(opened.run, [*names, card.NAME], **changes)
+    with told(opened.run.path):
+        write_card(opened.run, {**opened.manifest, **changes}, None)
+        return audit.amend(opened.run, [*names, card.NAME], **changes)
 
 
 def _seals(opened: OpenRun) -> list[str]:
@@ -237,13 +283,15 @@ def promote(host: PluginHost, folder: Path, step: int, tell: Callable[[Any], Non
         RunError: if there is no such checkpoint, it is not what was sealed, or the run is not finished.
     """
     quiet_libraries()  # before peft is imported, which looks for optional libraries
-    with RunDir(folder).claimed():
+    with RunDir(folder).claimed(), told(folder):
+        RunDir(folder).tidy()  # an earlier attempt may have been killed
         opened = open_run(host, folder)
         if opened.manifest.get("status") != rundir.FINISHED:
             raise RunError(say("{run}: this run is not finished. --resume finishes it.", run=folder))
         names = [name for name in opened.manifest.get("exports") or {} if (opened.run.exports / name).is_dir()]
         exporters = [cast(Exporter, host.component("loraforge_exporters", opened.task.name, name)) for name in names]
         audit.require_sound(opened.run, [f"checkpoints/{opened.run.checkpoint(step).name}"])
+        the_checkpoint(opened.run, step)  # before anything is touched
         with _kept_on_failure(opened.run):
             take_checkpoint(opened.run, step)
             return _promoted(host, opened, step, exporters, tell)

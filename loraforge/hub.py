@@ -29,6 +29,11 @@ def fetch_base(base_model: str, revision: str | None, patterns: Sequence[str], i
     return _from_hub(base_model, revision, patterns, ignored)
 
 
+def offline() -> bool:
+    """Whether the user forbids any connection."""
+    return any(os.environ.get(name, "").upper() in ("1", "TRUE", "YES", "ON") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+
+
 def _from_hub(repository: str, revision: str | None, patterns: Sequence[str], ignored: Sequence[str]) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
@@ -44,8 +49,7 @@ def _from_hub(repository: str, revision: str | None, patterns: Sequence[str], ig
     except errors.RepositoryNotFoundError:
         problem = say("there is no such repository, or it is private and you are not logged in (`hf auth login`).")
     except errors.LocalEntryNotFoundError as error:  # also what offline mode ends in
-        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-        why = say("HF_HUB_OFFLINE is set") if offline else say("the hub cannot be reached")
+        why = say("HF_HUB_OFFLINE is set") if offline() else say("the hub cannot be reached")
         problem = say(
             "it is not on this computer and {why}. With a connection: `hf download {repository}`; without: copy its folder here "
             "and give the folder's path as base_model.",
@@ -66,7 +70,15 @@ def _from_modelscope(repository: str, revision: str | None, patterns: Sequence[s
             say("base_model 'modelscope:{base}' needs ModelScope's library: pip install 'loraforge[modelscope]'", base=repository)
         ) from None
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(ignored)))
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=list(ignored),
+                local_files_only=offline(),  # its library does not know the other hub's variable
+            )
+        )
     except Exception as error:  # its library raises many kinds, requests' among them
         raise ModelError(
             say("base_model '{base}' from ModelScope: {problem}", base=repository, problem=str(error).split("\n")[0])

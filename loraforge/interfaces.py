@@ -172,6 +172,32 @@ class Examination:
     lines: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """What a run needs of a computer, estimated from configuration files; bytes, unless something else is said.
+
+    Attributes:
+        parameters, trainable: how many numbers the base has, by part, and the adapter.
+        weights, activations, transient: the frozen base; what one batch keeps for its backward pass; what comes and goes beside that.
+        flops: floating-point operations of one example in a step.
+        phases: peaks outside of the steps (loading, encoding, drawing), with the weights that are then held.
+        files: what else is written: "cache" by encoding, "samples" at every save, and exports of more than the adapter, by exporter.
+        smaller: (key, value) of the plugin's own keys that make a run smaller at a price, the mildest first.
+        precisions: the values of ``precision`` that such a base is trained in, the exactest first.
+    """
+
+    parameters: Mapping[str, int]
+    trainable: int
+    weights: int
+    activations: int
+    transient: int
+    flops: float
+    phases: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, int] = field(default_factory=dict)
+    smaller: Sequence[tuple[str, Any]] = ()
+    precisions: Sequence[str] = ("fp32", "bf16")
+
+
 class Trainee(ABC):
     """A base model with a LoRA, as the loop sees it.
 
@@ -289,6 +315,10 @@ class ModelFamily(Component):
     def base_files(self, config: RunConfig) -> Sequence[Path]:
         """The files of the base model, for the manifest's hashes and for readers that need their common folder."""
         return ()
+
+    def footprint(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> Footprint | None:
+        """What a run needs, for ``examine``'s facts with ``rows``, on "cpu" or "cuda"; None: cannot be told. Imports no torch."""
+        return None
 
     @abstractmethod
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> Trainee:

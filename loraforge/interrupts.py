@@ -1,12 +1,35 @@
-"""Ctrl-C and SIGTERM during training: the first asks the run to save and stop, the second acts at once."""
+"""Ctrl-C and SIGTERM. While the steps are made, the first asks the run to save and stop, and the second acts at once; at other times
+there is nothing to save, and the first acts at once."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where it is treated like Ctrl-C: what was begun is taken away, and the user is told."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Inside, SIGTERM raises ``Terminated``; outside of the main thread, where Python allows no handlers, it does what it did before."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 class Interrupts:

@@ -13,12 +13,12 @@ import contextlib
 import math
 import random
 import time
-import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .events import Evaluated, Event, StepFinished, StoppedEarly
+from .events import Evaluated, Event, MemoryRanOut, StepFinished, StoppedEarly
+from .optimizers import make_optimizer, make_scheduler
+from .ordering import Schedule, cut, order, schedule, share
 
 if TYPE_CHECKING:
     import torch
@@ -28,68 +28,9 @@ if TYPE_CHECKING:
     from .interfaces import Trainee
     from .types import Batch, Example
 
+__all__ = ["Loop", "NotFinite", "OutOfMemory", "Schedule", "Stopped", "cut", "make_scheduler", "order", "schedule", "seed_step", "share"]
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How many steps a run takes."""
-
-    examples: int
-    per_step: int
-    steps: int
-
-    @property
-    def per_epoch(self) -> int:
-        """Optimizer steps in one pass over the examples; the last one may be smaller."""
-        return math.ceil(self.examples / self.per_step)
-
-
-def schedule(config: RunConfig, examples: int, processes: int = 1) -> Schedule:
-    """The steps of a run over ``examples`` examples."""
-    per_step = config.batch_size * config.gradient_accumulation * processes
-    steps = max(1, round(config.epochs * math.ceil(examples / per_step)))
-    return Schedule(examples, per_step, min(steps, config.max_steps) if config.max_steps else steps)
-
-
-def order(groups: Sequence[Hashable], per_step: int, seed: int, epoch: int) -> list[list[int]]:
-    """The examples of every step of one epoch, by index.
-
-    Steps hold one group where possible; what is left over of the groups shares the remaining steps, so that an epoch never has more than
-    ceil(examples / per_step) steps. Independent of how a step is cut into batches.
-    """
-    rng = random.Random(f"{seed}/{epoch}")
-    members: dict[Hashable, list[int]] = {}
-    for index, group in enumerate(groups):
-        members.setdefault(group, []).append(index)
-    steps: list[list[int]] = []
-    rest: list[int] = []
-    for indices in members.values():
-        rng.shuffle(indices)
-        whole = len(indices) - len(indices) % per_step
-        steps += [indices[i : i + per_step] for i in range(0, whole, per_step)]
-        rest += indices[whole:]
-    rng.shuffle(rest)
-    steps += [rest[i : i + per_step] for i in range(0, len(rest), per_step)]
-    # The short step, if there is one, takes its place at random too.
-    rng.shuffle(steps)
-    return steps
-
-
-def cut(indices: Sequence[int], groups: Sequence[Hashable], batch_size: int) -> list[list[int]]:
-    """One step's examples as batches of at most ``batch_size`` of one group each."""
-    members: dict[Hashable, list[int]] = {}
-    for index in indices:
-        members.setdefault(groups[index], []).append(index)
-    return [part[i : i + batch_size] for part in members.values() for i in range(0, len(part), batch_size)]
-
-
-def share(batches: Sequence[T], process: int, processes: int) -> list[tuple[T, bool]]:
-    """This process's batches, each with whether it counts: whole batches are repeated, uncounted, to a multiple of the processes."""
-    padded = [(batch, True) for batch in batches]
-    while len(padded) % processes:
-        padded.append((batches[len(padded) % len(batches)], False))
-    return padded[process::processes]
 
 
 def seed_step(seed: int, step: int, process: int) -> None:
@@ -115,43 +56,21 @@ class NotFinite(Exception):
         self.what, self.step, self.rows = what, step, tuple(rows)
 
 
-def make_optimizer(config: RunConfig, parameters: Sequence[Any]) -> torch.optim.Optimizer:
-    """The optimizer that the config names, over the adapter's parameters, or over groups of them with learning rates of their own."""
+class OutOfMemory(Exception):
+    """The device has too little memory even for one example at a time."""
+
+    def __init__(self, step: int, reason: str) -> None:
+        super().__init__(reason)
+        self.step, self.reason = step, reason
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether torch (or Python) could not get the memory it asked for, on whatever device."""
     import torch
 
-    made: torch.optim.Optimizer
-    if config.optimizer == "adamw_8bit":
-        import bitsandbytes
-
-        made = bitsandbytes.optim.AdamW8bit(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-        return made
-    if config.optimizer == "adafactor":
-        from transformers.optimization import Adafactor
-
-        made = Adafactor(
-            parameters,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            scale_parameter=False,
-            relative_step=False,
-            warmup_init=False,
-        )
-        return made
-    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-
-
-def make_scheduler(config: RunConfig, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """The schedule of the learning rate, stepped once per optimizer step."""
-    from transformers.optimization import get_scheduler
-
-    warmup = math.ceil(config.warmup * steps) if config.warmup < 1 else round(config.warmup)
-    name = "constant_with_warmup" if config.lr_scheduler == "constant" and warmup else config.lr_scheduler
-    made = get_scheduler(name, optimizer, num_warmup_steps=min(warmup, steps), num_training_steps=steps + 1)
-    with warnings.catch_warnings():
-        # Its first rate is 0, which would waste a step: begin at the second. torch takes that for a mistake.
-        warnings.simplefilter("ignore")
-        made.step()
-    return made  # type: ignore[no-any-return]
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
 
 
 class Loop:
@@ -190,6 +109,7 @@ class Loop:
         bare = make_optimizer(config, [{"params": group, "lr": rate} for rate, group in rates.items()])
         self.scheduler = make_scheduler(config, bare, self.schedule.steps)
         self.model, self.optimizer = accelerator.prepare(trainee.model, bare)
+        self.rows = config.batch_size  # examples of one forward pass; fewer once memory has run out
         self.losses: list[float] = []
         self.done = 0
         self.measured: list[tuple[int, float]] = []  # (step, held-out loss), the base's first
@@ -197,10 +117,10 @@ class Loop:
     # --- one step ----------------------------------------------------------------------------------------------------------
 
     def batches(self, indices: Sequence[int], step: int) -> list[tuple[Batch, bool]]:
-        """This process's collated batches of one step, on its device, each with whether it counts."""
-        parts = share(cut(indices, self.groups, self.config.batch_size), self.accelerator.process_index, self.accelerator.num_processes)
+        """This process's collated batches of one step, on the CPU, each with whether it counts."""
+        parts = share(cut(indices, self.groups, self.rows), self.accelerator.process_index, self.accelerator.num_processes)
         draw = random.Random(f"{self.config.seed}/{step}").getrandbits(62)
-        return [(self._to_device(self.trainee.collate([self.examples[i] for i in part], draw)), counts) for part, counts in parts]
+        return [(self.trainee.collate([self.examples[i] for i in part], draw), counts) for part, counts in parts]
 
     def _to_device(self, batch: Batch) -> Batch:
         return {k: v.to(self.accelerator.device, non_blocking=True) if hasattr(v, "to") else v for k, v in batch.items()}
@@ -214,40 +134,77 @@ class Loop:
         total = self.accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.accelerator.device), "sum")
         return float(total)
 
-    def backward(self, indices: Sequence[int], step: int) -> tuple[float, float, float]:
+    def backward(self, indices: Sequence[int], step: int) -> tuple[torch.Tensor, float, float]:
         """Accumulates the gradient of one step.
 
         Returns:
-            (loss, weight, units): the mean loss over all processes, what it was averaged over, what was processed.
-
-        Raises:
-            NotFinite: before any parameter changed.
+            (loss, weight, units): the mean loss of this process's share of what all processes learn in this step, still on the device,
+            so that nothing waits for it; what it was averaged over; what was processed.
         """
+        seed_step(self.config.seed, step, self.accelerator.process_index)
         batches = self.batches(indices, step)
         weights = [self.trainee.weight(batch) if counts else 0.0 for batch, counts in batches]
         total = self._everywhere(sum(weights))
         units = self._everywhere(sum(self.trainee.units(batch) for batch, counts in batches if counts))
-        loss_sum = 0.0
+        sums = []
         for position, ((batch, _), weight) in enumerate(zip(batches, weights, strict=True)):
             last = position == len(batches) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():
-                    loss = self.trainee.loss(self.model, batch)
+                    loss = self.trainee.loss(self.model, self._to_device(batch))
                 # Gradients are averaged over the processes; the factor makes that a sum.
                 self.accelerator.backward(loss * (weight / total * self.accelerator.num_processes))
-            loss_sum += float(loss.detach()) * weight if weight else 0.0
-        mean = self._everywhere(loss_sum) / total
-        if not math.isfinite(mean):
-            raise NotFinite("loss", step, indices)
-        return mean, total, units
+            if weight:
+                sums.append(loss.detach() * (weight / total))
+        import torch
+
+        return torch.stack(sums).sum() if sums else torch.zeros((), device=self.accelerator.device), total, units
+
+    def _fitting(self, make: Callable[[], T], step: int) -> T:
+        """What ``make`` returns. When memory runs out, half as many examples go into one pass and there are twice as many passes: the
+        same mathematics.
+
+        Raises:
+            OutOfMemory: if one example at a time is still too much, or several processes would have to agree.
+        """
+        while True:
+            try:
+                return make()
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out_of_memory(error):
+                    raise
+                reason = str(error).strip().split("\n")[0] or type(error).__name__
+            # Out of the handler: the error holds the frames, and with them the tensors, of the pass that did not fit.
+            self._halve(step, reason)
+
+    def _halve(self, step: int, reason: str) -> None:
+        import torch
+
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.rows == 1 or self.accelerator.num_processes > 1:
+            raise OutOfMemory(step, reason)
+        self.rows = (self.rows + 1) // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.tell(MemoryRanOut(step, self.rows, math.ceil(self.schedule.per_step / self.rows)))
 
     def step(self, indices: Sequence[int], step: int) -> StepFinished:
-        """One optimizer step."""
+        """One optimizer step.
+
+        Raises:
+            NotFinite: before any parameter changed.
+            OutOfMemory: likewise.
+        """
+        import torch
+
         started = time.perf_counter()
-        seed_step(self.config.seed, step, self.accelerator.process_index)
-        loss, weight, units = self.backward(indices, step)
-        limit = self.config.max_grad_norm or math.inf
-        norm = float(self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit))
+        mean, weight, units = self._fitting(lambda: self.backward(indices, step), step)
+        length = self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.config.max_grad_norm or math.inf)
+        # The only place where the host waits for the device.
+        loss, norm = torch.stack([mean.float(), torch.as_tensor(length, device=mean.device).float()]).tolist()
+        loss = self._everywhere(loss)
+        if not math.isfinite(loss):
+            raise NotFinite("loss", step, indices)
         # fp16 scales gradients up and skips a step that overflows by itself; elsewhere infinity is an error.
         if not math.isfinite(norm) and self.accelerator.scaler is None:
             raise NotFinite("gradient", step, indices)
@@ -293,13 +250,15 @@ class Loop:
 
     def probe(self) -> float:
         """Seconds that the run will take, from one forward and backward pass over the first batch; changes nothing."""
+        self.trainee.model.train()  # or activations would not be computed twice where that saves memory
         first = order(self.groups, self.schedule.per_step, self.config.seed, 0)[0]
-        seed_step(self.config.seed, 0, self.accelerator.process_index)
-        self.backward(first, 0)  # the first pass pays for warming up
+        self._fitting(lambda: self.backward(first, 0), 0)  # the first pass pays for warming up
         started = time.perf_counter()
-        self.backward(first, 0)
+        loss = float(self._fitting(lambda: self.backward(first, 0), 0)[0])
         seconds = time.perf_counter() - started
         self.optimizer.zero_grad(set_to_none=True)
+        if not math.isfinite(self._everywhere(loss)):
+            raise NotFinite("loss", 0, first)
         return seconds * self.schedule.steps
 
     def walk(self, done: int) -> Iterator[tuple[int, list[int]]]:
@@ -354,24 +313,27 @@ class Loop:
             return None
         import torch
 
-        groups = [self.trainee.group(example) for example in self.heldout]
-        seed_step(self.config.seed, 0, 0)
         self.trainee.model.eval()
-        total = weights = 0.0
         try:
             with torch.no_grad():
-                for part in cut(range(len(self.heldout)), groups, self.config.batch_size):
-                    batch = self._to_device(self.trainee.collate([self.heldout[i] for i in part]))
-                    with self.accelerator.autocast():
-                        loss = float(self.trainee.loss(self.trainee.model, batch))
-                    weight = self.trainee.weight(batch)
-                    total, weights = total + loss * weight, weights + weight
+                mean = self._fitting(self._heldout_loss, step)
         finally:
             self.trainee.model.train()
-        mean = total / weights
         self.measured.append((step, mean))
         self.tell(Evaluated(step, mean, len(self.heldout)))
         return mean
+
+    def _heldout_loss(self) -> float:
+        groups = [self.trainee.group(example) for example in self.heldout]
+        seed_step(self.config.seed, 0, 0)
+        total = weights = 0.0
+        for part in cut(range(len(self.heldout)), groups, self.rows):
+            batch = self.trainee.collate([self.heldout[i] for i in part])
+            weight = self.trainee.weight(batch)
+            with self.accelerator.autocast():
+                loss = self.trainee.loss(self.trainee.model, self._to_device(batch))
+            total, weights = total + float(loss) * weight, weights + weight
+        return total / weights
 
     # --- what a checkpoint holds -------------------------------------------------------------------------------------------
 
@@ -384,12 +346,14 @@ class Loop:
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {},
             "average": self.average,
             "measured": self.measured,
+            "rows": self.rows,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes up what ``state`` returned."""
         self._put(state["parameters"])
         self.measured = [(int(step), float(loss)) for step, loss in state["measured"]]
+        self.rows = min(self.rows, int(state["rows"]))
         self.average = {name: value.to(self.parameters[name].device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .config import RunConfig
 from .errors import ConfigError, RunError
+from .leanlora import lean
 from .messages import speaker
 from .peftfile import differs, probe, read_peft, refuse, verify, write_peft
 from .types import Adapter
@@ -230,6 +231,8 @@ def attach(
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    for layer in list(model.modules()):
+        lean(layer)
     lora = Lora(model, config, targets, {}, ranks, rates or {})
     if variant == "pissa":
         for name, layer in lora.layers():
@@ -268,6 +271,22 @@ def _check_fit(given: Adapter, config: RunConfig, chosen: Sequence[str], ranks: 
 
 
 def _fill(lora: Lora, given: Adapter) -> None:
+    """Puts the weights of ``given`` in place of the fresh ones.
+
+    Raises:
+        ConfigError: if they belong to a base of other widths.
+    """
+    parts = [
+        (f"{name}.{part}.weight", getattr(layer, part)["default"].weight) for name, layer in lora.layers() for part in ("lora_A", "lora_B")
+    ]
+    other = [name for name, weight in parts if given.tensors[name].shape != weight.shape]
+    if other:
+        raise ConfigError(
+            say(
+                "init_from_adapter: that adapter was made for another base model; its layers have other widths: {names}",
+                names=", ".join(other[:3]),
+            )
+        )
     for name, layer in lora.layers():
         a, b = given.tensors[f"{name}.lora_A.weight"], given.tensors[f"{name}.lora_B.weight"]
         scale = given.alpha / given.rank / float(layer.scaling["default"])
@@ -292,8 +311,12 @@ def mount(model: nn.Module, adapters: Mapping[str, Adapter]) -> None:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            peft.inject_adapter_in_model(config, model, adapter_name=name)
-            result = peft.set_peft_model_state_dict(model, _shaped(model, adapter), adapter_name=name)
+            try:
+                peft.inject_adapter_in_model(config, model, adapter_name=name)
+                result = peft.set_peft_model_state_dict(model, _shaped(model, adapter), adapter_name=name)
+            except (RuntimeError, ValueError) as error:  # another width, or layers that the base has not
+                reason = " ".join(str(error).split("\n")[:2])
+                raise RunError(say("the adapter does not fit the base model: {names}", names=reason)) from None
         if result.unexpected_keys:
             raise RunError(say("the adapter does not fit the base model: {names}", names=", ".join(sorted(result.unexpected_keys)[:5])))
 

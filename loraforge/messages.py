@@ -14,6 +14,8 @@ import os
 from collections.abc import Callable, Mapping
 from importlib import resources
 
+from .errors import printable
+
 _packages: list[str] = []
 
 
@@ -57,6 +59,6 @@ def speaker(module: str) -> Callable[..., str]:
             if translated is not None:
                 sentence = translated
                 break
-        return sentence.format(**values) if values else sentence
+        return printable(sentence.format(**values)) if values else sentence
 
     return say

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +40,11 @@ def plain(event: Event) -> dict[str, Any]:
 
 
 class JsonLog:
-    """``log.jsonl``: one event a line, with the time in seconds since 1970, appended as it happens."""
+    """``log.jsonl``: one event a line, with the time in seconds since 1970, appended as it happens.
+
+    A line that cannot be written (the disk is full, the folder has vanished) is kept for the next attempt, and the error goes to whoever
+    tells of the event: the run does not end for it.
+    """
 
     def __init__(self) -> None:
         self._file: Path | None = None
@@ -50,14 +57,32 @@ class JsonLog:
         line = json.dumps({"time": round(time.time(), 3), "event": event.name, **plain(event)}, ensure_ascii=False, default=str)
         if isinstance(event, RunStarted):
             self._file = event.folder / "log.jsonl"
+        self._early.append(line)
         if self._file is None:
-            self._early.append(line)  # the folder is made after the data has been read
-            return
-        with self._file.open("a", encoding="utf-8", newline="\n") as file:
-            file.write("".join(f"{text}\n" for text in [*self._early, line]))
-        self._early = []
-        if isinstance(event, RunFinished | RunFailed):
+            return  # the folder is made after the data has been read
+        file, over = self._file, isinstance(event, RunFinished | RunFailed)
+        if over:
             self._file = None
+        try:
+            self._append(file)
+        finally:
+            self._early = [] if over else self._early
+
+    def _append(self, path: Path) -> None:
+        with path.open("a+b") as file:
+            start = file.seek(0, os.SEEK_END)
+            torn = b""
+            if start:
+                file.seek(start - 1)
+                torn = b"" if file.read(1) == b"\n" else b"\n"  # a killed run's last line
+            try:
+                file.write(torn + "".join(f"{text}\n" for text in self._early).encode("utf-8", "surrogatepass"))
+                file.flush()
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(start)  # what came through is written again with the rest
+                raise
+        self._early = []
 
 
 class TensorBoard:
@@ -65,12 +90,15 @@ class TensorBoard:
 
     def __init__(self) -> None:
         self._writer: Any = None
+        self._hook = threading.excepthook
 
     @hookimpl
     def loraforge_event(self, event: Event) -> None:
         if isinstance(event, RunStarted):
             from torch.utils.tensorboard import SummaryWriter
 
+            if threading.excepthook != self._quiet:
+                self._hook, threading.excepthook = threading.excepthook, self._quiet
             self._writer = SummaryWriter(str(event.folder / "tensorboard"), purge_step=event.first_step + 1 if event.first_step else None)
         elif self._writer is None:
             return
@@ -92,8 +120,16 @@ class TensorBoard:
         elif isinstance(event, Evaluated):
             self._writer.add_scalar("loss/held_out", event.loss, event.step)
         elif isinstance(event, RunFinished | RunFailed):
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            try:
+                writer.close()
+            finally:
+                threading.excepthook = self._hook
+
+    def _quiet(self, failed: Any) -> None:
+        """TensorBoard writes in a thread of its own, and raises what went wrong there at the next event too: that is enough."""
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            self._hook(failed)
 
 
 class LossCurve:
@@ -120,11 +156,11 @@ class LossCurve:
     def _remember(self, log: Path, upto: int) -> None:
         train: dict[int, float] = {}
         heldout: dict[int, float] = {}
-        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+        for line in log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []:
             try:
                 entry = json.loads(line)
             except ValueError:
-                continue  # the last line of a killed run may be torn
+                continue  # a line that a killed run left torn
             kind = {"StepFinished": train, "Evaluated": heldout}.get(entry.get("event"))
             if kind is not None and entry["step"] <= upto:
                 kind[entry["step"]] = entry["loss"]
@@ -192,12 +228,13 @@ class Progress:
             say("{base} on {device}, {precision}", base=facts["base_model"], device=facts["device"], precision=facts["precision"]),
             say("{train} examples are learned, {held} are held out and never trained on", train=facts["examples"], held=facts["held_out"]),
             say(
-                "{steps} steps ({epochs:.1f} passes over the examples), about {time}",
+                "{steps} steps ({epochs:.1f} passes over the examples)",
                 steps=event.steps - event.first_step,
                 epochs=facts["epochs"] * (event.steps - event.first_step) / event.steps,
-                time=duration(facts["estimated_seconds"]),
             ),
         ]
+        if facts["estimated_seconds"] is not None:
+            lines[-1] = say("{steps}, about {time}", steps=lines[-1], time=duration(facts["estimated_seconds"]))
         if event.first_step:
             lines.append(say("continues after step {step}", step=event.first_step))
         for number, line in enumerate(lines):

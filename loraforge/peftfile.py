@@ -6,7 +6,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -142,7 +142,8 @@ def read_peft(folder: Path) -> Adapter:
         missing = Path(error.filename).name if error.filename else "adapter_model.safetensors"
         raise RunError(say("{folder} is no adapter folder: it has no {file}.", folder=folder, file=missing)) from None
     except Exception as error:  # safetensors and json raise several kinds; each means the same to the user
-        raise RunError(say("{folder}: the adapter cannot be read: {error}", folder=folder, error=error)) from None
+        raise _unreadable(folder, error) from None
+    _require_form(folder, config, own)
     unusable = [key for key in ("modules_to_save", "layer_replication") if config.get(key)]
     if config.get("peft_type") != "LORA" or unusable:
         raise RunError(
@@ -152,11 +153,13 @@ def read_peft(folder: Path) -> Adapter:
                 what=", ".join(unusable) or config.get("peft_type"),
             )
         )
+    named = {name.removeprefix(_PREFIX): tensor for name, tensor in loaded.items()}
+    _require_pairs(folder, config, named)
     rank = int(config["r"])
     whole = max(1, round(_scale(config, "", rank) * rank))
     tensors, ranks = {}, {}
-    for name, tensor in loaded.items():
-        module, _, part = name.removeprefix(_PREFIX).partition(".lora_")
+    for name, tensor in named.items():
+        module, _, part = name.partition(".lora_")
         value = tensor.float()
         if part == "B.weight":
             rows = int(tensor.shape[1])
@@ -164,7 +167,7 @@ def read_peft(folder: Path) -> Adapter:
                 ranks[module] = rows
             factor = _scale(config, module, rows) / (whole / rank)
             value = value * factor if factor != 1 else value  # one scale for all modules: what differs goes into B
-        tensors[name.removeprefix(_PREFIX)] = value
+        tensors[name] = value
     targets = config.get("target_modules") or []
     return Adapter(
         tensors=dict(sorted(tensors.items())),
@@ -181,6 +184,90 @@ def read_peft(folder: Path) -> Adapter:
     )
 
 
+def _unreadable(folder: Path, error: object) -> RunError:
+    return RunError(say("{folder}: the adapter cannot be read: {error}", folder=folder, error=error))
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(min(value, 2**63)) and value > 0
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _patterns(value: Any) -> bool:
+    """Whether this is a mapping from what ends a module's name, as a regular expression, to a number."""
+    try:
+        return all(_number(number) and re.compile(pattern) for pattern, number in (value or {}).items())
+    except (AttributeError, TypeError, re.error, RecursionError):
+        return False
+
+
+def _probes(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(row, list) and len(row) == _PROBES and all(isinstance(x, int | float) for x in row) for row in value.values()
+    )
+
+
+# What an entry must look like, by file.
+_FORMS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
+    "adapter_config.json": {
+        "r": lambda value: _number(value) and isinstance(value, int) and value < 2**31,
+        "lora_alpha": lambda value: _number(value) and value < 2**31,
+        "alpha_pattern": _patterns,
+        "rank_pattern": _patterns,
+        "target_modules": lambda value: value is None or isinstance(value, str) or _texts(value),
+        "base_model_name_or_path": lambda value: isinstance(value, str | None),
+    },
+    "loraforge.json": {
+        "probes": lambda value: value is None or _probes(value),
+        "files": lambda value: value is None or _texts(value),
+        "facts": lambda value: isinstance(value, dict | None),
+        "base_model": lambda value: isinstance(value, str | None),
+    },
+}
+
+
+def _require_form(folder: Path, config: Any, own: Any) -> None:
+    """Raises RunError, naming the file and the entry, if one of the files beside the weights is not of the usual form."""
+    for (file, entries), found in zip(_FORMS.items(), (config, own), strict=True):
+        if not isinstance(found, dict):
+            raise _unreadable(folder, say("{file} is no JSON object", file=file))
+        if found.get("peft_type", "LORA") != "LORA":
+            return  # another kind has other entries; it is named as such
+        for key, fits in entries.items():
+            if not fits(found.get(key)):
+                raise _unreadable(folder, say("'{key}' in {file} is {value}", key=key, file=file, value=repr(found.get(key))[:80]))
+
+
+def _require_pairs(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Raises RunError, naming a tensor, if the weights are not whole pairs of the rank that the config names, or hold no numbers."""
+    parts = ("A.weight", "B.weight", "magnitude_vector")
+    odd = next((name for name in sorted(tensors) if name.partition(".lora_")[2] not in parts), None)
+    if odd is not None:
+        raise RunError(say("{folder}: only plain LoRA adapters can be read; this one has {what}.", folder=folder, what=odd[:200]))
+    modules = sorted({name.partition(".lora_")[0] for name in tensors})
+    if not modules:
+        raise _unreadable(folder, say("there is no tensor in it"))
+    for module in modules:
+        a, b = (tensors.get(f"{module}.lora_{part}") for part in parts[:2])
+        rank = int(_for_module(config.get("rank_pattern"), module, config["r"]))
+        if (
+            a is None
+            or b is None
+            or a.ndim not in (2, 4)
+            or b.ndim != a.ndim
+            or not a.shape[0] == b.shape[1] == rank
+            or not a.numel() * b.numel()
+        ):
+            shapes = " x ".join(str(tuple(t.shape)) if t is not None else "-" for t in (b, a))
+            raise _unreadable(folder, say("the pair of {module} is {shapes}, not of rank {rank}", module=module, shapes=shapes, rank=rank))
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor.float()).all()):
+            raise _unreadable(folder, say("{name} holds values that are not numbers", name=name))
+
+
 def _files(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
     """The small files beside an adapter; a name that leads out of the folder is not followed."""
     return {name: (folder / name).read_bytes() for name in names if Path(name).name == name and (folder / name).is_file()}
@@ -188,8 +275,14 @@ def _files(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     """What peft multiplies B @ A of a module by."""
-    alpha = float(config["lora_alpha"])
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if module and re.match(rf"(.*\.)?({pattern})$", module):
-            alpha = float(value)
+    alpha = float(_for_module(config.get("alpha_pattern"), module, config["lora_alpha"]))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _for_module(patterns: Mapping[str, Any] | None, module: str, usual: Any) -> Any:
+    """The value of the pattern that fits the end of a module's name, or the usual one."""
+    found = usual
+    for pattern, value in (patterns or {}).items():
+        if module and re.match(rf"(.*\.)?({pattern})$", module):
+            found = value
+    return found

@@ -10,15 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from . import audit, findings, handover
+from . import audit, findings, fitting, handover
 from .dataset import Data, load_data
+from .disk import told
 from .errors import DataError, LoraForgeError, RunError, StoppedOnRequest
 from .events import StageStarted
 from .handover import Export, Outcome, compares, write_export
+from .interrupts import terminable
 from .machine import is_main_process, make_accelerator, quiet_libraries
 from .messages import speaker
 from .planning import Plan, plan
-from .resume import occupied
+from .resume import finish_seal, occupied
 from .rundir import RunDir
 from .session import Session
 
@@ -38,7 +40,7 @@ def run(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = Fal
         fresh: rename an earlier run in output_dir out of the way.
     """
     folder = RunDir(Path(plan.config.output_dir))
-    with folder.claimed() if is_main_process() else contextlib.nullcontext():
+    with terminable(), folder.claimed() if is_main_process() else contextlib.nullcontext():
         first = _run_once(plan, host, resume=resume, fresh=fresh, last=plan.config.lr_advice != "apply")
         if plan.config.lr_advice != "apply" or first.advised_rate is None:
             return first
@@ -56,6 +58,8 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
     folder = RunDir(Path(plan.config.output_dir))
     if folder.occupied() and not resume and not fresh:
         raise RunError(occupied(folder))
+    if resume and is_main_process():
+        finish_seal(folder)
     quiet_libraries()
     main = is_main_process()
     tell = host.tell if main else lambda event: None
@@ -72,10 +76,15 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
         raise RunError(say("init_from_adapter lies in output_dir, which --fresh renames. Choose another output_dir."))
     if main and folder.occupied() and fresh and not resume:
         tell(StageStarted("folder", say("the earlier run is now {path}", path=folder.set_aside())))
+    if main and accelerator.device.type == "cpu" and (warning := fitting.warning(plan, data)):
+        tell(StageStarted("memory", warning))
     accelerator.wait_for_everyone()
     session = Session(plan, config, data, folder, accelerator, host, tell, started, last, advice)
     try:
-        return session.go(resume)
+        with told(folder.path):
+            if main:
+                folder.tidy()
+            return session.go(resume)
     except BaseException as error:
         if main:
             session.fail(error)

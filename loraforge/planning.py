@@ -66,6 +66,7 @@ def plan(
         names = [name for name in names if str(name) in host.components("loraforge_exporters", task.name)]
     exporters = [pick(lambda n=name: host.component("loraforge_exporters", task.name, str(n))) for name in names]  # type: ignore[misc]
     checks = cast("dict[str, Check[Any]]", {name: check for name, (check, _) in host.components("loraforge_checks", task.name).items()})
+    problems += host.unusable()
     components = [c for c in (loader, template, family, *exporters, *checks.values()) if c is not None]
     owners = _owners(task, components)
     try:

@@ -7,6 +7,7 @@ the others go on, and the reason is repeated where something is missing.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
 import inspect
@@ -45,6 +46,16 @@ KINDS: Mapping[str, str] = {
     "loraforge_exporters": "exporter",
 }
 
+# What a hook returns, by its name in ``interfaces``.
+_CLASSES: Mapping[str, str] = {
+    "loraforge_tasks": "Task",
+    "loraforge_data_loaders": "Loader",
+    "loraforge_templates": "Template",
+    "loraforge_checks": "Check",
+    "loraforge_model_families": "ModelFamily",
+    "loraforge_exporters": "Exporter",
+}
+
 
 @dataclass(frozen=True)
 class PluginInfo:
@@ -75,6 +86,7 @@ class PluginHost:
         if entry_points:
             for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: p.name):
                 self._load(point.name, _origin(point), point.load)
+        self._files = {str(file) for file in files}
         for file in files:
             self._load(file.stem, str(file), lambda file=file: _import_file(file))  # type: ignore[misc]
 
@@ -86,11 +98,15 @@ class PluginHost:
             self._infos[name] = PluginInfo(name, origin, error=say("blocked by LORAFORGE_BLOCK"))
             return
         try:
-            plugin = load()
-            self.register(plugin() if isinstance(plugin, type) else plugin, name, origin)
+            with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints must not stand in the JSON of --json
+                plugin = load()
+                plugin = plugin() if isinstance(plugin, type) else plugin
+            self.register(plugin, name, origin)
         except PluginError as error:
             self._set_aside(name, origin, str(error))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, or an exception of its own
             self._set_aside(name, origin, say("could not be imported: {kind}: {error}", kind=type(error).__name__, error=error))
 
     def register(self, plugin: object, name: str, origin: str = "") -> None:
@@ -162,17 +178,31 @@ class PluginHost:
             say("plugin '{name}' is not in use: {error}", name=info.name, error=info.error) for info in self._infos.values() if info.error
         ]
 
+    def unusable(self) -> list[str]:
+        """One line for each plugin that was named with ``-p`` and is not in use: to go on without it would not be what was asked for."""
+        return [
+            say("{file}: plugin '{name}' is not in use: {error}", file=info.origin, name=info.name, error=info.error)
+            for info in self._infos.values()
+            if info.error and info.origin in self._files and info.name not in self._blocked
+        ]
+
     def _answers(self, hook: str) -> list[tuple[str, Any]]:
         """(plugin, object) for everything that the plugins return from one hook."""
         answers: list[tuple[str, Any]] = []
         for impl in getattr(self._manager.hook, hook).get_hookimpls():
             try:
-                answers += [(impl.plugin_name, answer) for answer in impl.function() or ()]
-            except Exception as error:  # a stranger's code; the others go on
+                given = list(impl.function() or ())
+                for answer in given:
+                    _require_kind(hook, answer)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a stranger's code; the others go on
                 self._fail(impl.plugin_name, hook, error)
+            else:
+                answers += [(impl.plugin_name, answer) for answer in given]
         return answers
 
-    def _fail(self, plugin: str, hook: str, error: Exception) -> None:
+    def _fail(self, plugin: str, hook: str, error: BaseException) -> None:
         info = self._infos[plugin]
         text = say("{hook} failed: {kind}: {error}", hook=hook, kind=type(error).__name__, error=error)
         self._infos[plugin] = PluginInfo(info.name, info.origin, info.hooks, text)
@@ -274,6 +304,28 @@ class PluginHost:
                 )
                 if line not in self.failures:
                     self.failures.append(line)
+
+
+def _require_kind(hook: str, answer: Any) -> None:
+    """Raises TypeError if a hook returned something else than it should."""
+    import click
+
+    if hook == "loraforge_commands":
+        fits = isinstance(answer, click.Command) and isinstance(answer.name, str)
+    else:
+        from . import interfaces
+        from .config import Keys
+
+        kind = getattr(interfaces, _CLASSES[hook])
+        texts = ("name", "help") if hook == "loraforge_tasks" else ("name", "task", "help")
+        keys = getattr(answer, "keys", None)
+        fits = isinstance(answer, kind) and isinstance(keys, type) and issubclass(keys, Keys)
+        fits = fits and all(isinstance(getattr(answer, name, None), str) for name in texts)
+    if not fits:
+        wanted = "click.Command" if hook == "loraforge_commands" else _CLASSES[hook]
+        raise TypeError(
+            say("returned {value}, which is no {kind} as writing-plugins.md describes it", value=repr(answer)[:100], kind=wanted)
+        )
 
 
 def _origin(point: metadata.EntryPoint) -> str:

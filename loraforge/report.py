@@ -14,6 +14,7 @@ from rich.text import Text
 
 from . import findings
 from .dataset import Data
+from .errors import printable
 from .evaluation import bootstrap
 from .handover import Export, Handover
 from .keydocs import KeyInfo
@@ -103,8 +104,8 @@ def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = ()) -> N
         out.print(f"  {escape(command)}", style="cyan")
 
 
-def check(out: Console, summary: Mapping[str, Any], data: Data, show: int, reports: Sequence[Path] = ()) -> None:
-    """The report of ``loraforge check``."""
+def check(out: Console, summary: Mapping[str, Any], data: Data, show: int, reports: Sequence[Path] = (), fit: Sequence[str] = ()) -> None:
+    """The report of ``loraforge check``; ``fit``: what ``fitting.lines`` says."""
     count = findings.counts(data.found)
     if count["error"] or count["warning"]:
         out.print(say("[bold yellow]Can be read[/bold yellow], with findings: {config}", config=escape(str(summary["config"]))))
@@ -122,8 +123,8 @@ def check(out: Console, summary: Mapping[str, Any], data: Data, show: int, repor
                 longest=summary["longest_row"],
             )
         )
-    for sentence in data.examination.lines:
-        out.print(f"  {escape(sentence)}")
+    for sentence in [*(f"  {one}" for one in data.examination.lines), *fit]:
+        out.print(escape(sentence))
     out.print(say("  Template:   {template}", template=escape(str(summary["template"]))))
     for note in data.notes:
         out.print(say("  note:       {text}", text=escape(note)))
@@ -176,9 +177,9 @@ def _findings(out: Console, data: Data, reports: Sequence[Path]) -> None:
 
 def answers(out: Console, question: str, given: Mapping[str, str]) -> None:
     """One question with its answers."""
-    out.print(f"[bold]{escape(question)}[/bold]")
+    out.print(f"[bold]{escape(printable(question))}[/bold]")
     for name, answer in given.items():
-        out.print(Text.assemble((f"  {name}: ", "dim" if name == "base" else "green"), answer))
+        out.print(Text.assemble((f"  {name}: ", "dim" if name == "base" else "green"), printable(answer)))
     out.print()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import rundir
+from . import rundir, sealing
 from .dataset import Data
 from .errors import RunError
 from .messages import speaker
@@ -50,13 +51,31 @@ def occupied(folder: RunDir) -> str:
     )
 
 
+def finish_seal(folder: RunDir) -> None:
+    """A run that was killed between its last manifest and the seal is finished: only the seal is set, if all files are as the manifest
+    names them.
+
+    Raises:
+        RunError: saying so.
+    """
+    if os.path.lexists(folder.path / sealing.SEAL) or not folder.manifest_file.exists():
+        return
+    manifest = folder.manifest()
+    if manifest.get("status") != rundir.FINISHED or not isinstance(manifest.get("files"), dict):
+        return
+    seal = sealing.amend(folder, [])
+    text = say("{path}: this run is finished; only its seal was missing, and is set now. --fresh trains anew.", path=folder.path)
+    raise RunError([text, say("Seal: {seal}", seal=seal)])
+
+
 def newest_checkpoint(
-    folder: RunDir, ours: Mapping[str, Any], tell: Callable[[str], None]
+    folder: RunDir, ours: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], tell: Callable[[str], None]
 ) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
     """(path, state, position) of the checkpoint to go on from, or None to begin at the start. A damaged one is set aside and named.
 
     Args:
         ours: the ``identity`` of the run that wants to go on.
+        rows: its rows, as the manifest lists them.
         tell: told what the user should know.
 
     Raises:
@@ -84,22 +103,48 @@ def newest_checkpoint(
         if theirs.get("config", {}).get(key) != value
     ]
     if theirs.get("data") != ours["data"]:
-        problems.append(say("the examples have changed."))
+        problems.append(_other_rows(before.get("data"), rows))
     if theirs.get("template") != ours["template"]:
         problems.append(say("the prompt template has changed."))
     if problems:
         head = say("{path} cannot be resumed, because it would be another run:", path=folder.path)
         raise RunError([head, *problems, say("--fresh trains anew; init_from_adapter continues from an adapter with new data.")])
-    for path in reversed(folder.checkpoints()):
+    from .peftfile import read_peft
+
+    for path in reversed(folder.checkpoints(whole=False)):
         try:
             state, position = rundir.load_state(path)
-            return path, state, position
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            kept = path.with_name(f"damaged-{path.name}")
+            read_peft(path / "adapter")  # it may be the one that is handed on
+            return path, {"loop": state["loop"], "initial": state["initial"]}, {"step": position["step"], "metrics": position["metrics"]}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RunError, SafetensorError) as error:
+            kept = _free(path.with_name(f"damaged-{path.name}"))
             os.replace(path, kept)
             tell(say("{path} is damaged ({error}); it is now {kept}, and the one before it is used.", path=path, error=error, kept=kept))
     tell(say("there is no whole checkpoint in {path}; it begins at the start.", path=folder.path))
     return None
+
+
+def _other_rows(before: Any, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which examples are new or altered, and which are gone."""
+    listed = before.get("rows") if isinstance(before, Mapping) else None
+    old = [row for row in listed if isinstance(row, Mapping)] if isinstance(listed, list) else []
+    theirs, ours = {row.get("sha256") for row in old}, {row["sha256"] for row in rows}
+    new = [str(row["where"]) for row in rows if row["sha256"] not in theirs]
+    gone = [str(row.get("where")) for row in old if row.get("sha256") not in ours]
+    if not new and not gone:
+        return say("the examples have changed: the same rows stand in another order or on other sides.")
+    return say("the examples have changed. New or altered: {new}. Gone or altered: {gone}.", new=_few(new), gone=_few(gone))
+
+
+def _few(where: Sequence[str]) -> str:
+    shown = "; ".join(where[:5]) or say("none")
+    return shown if len(where) <= 5 else say("{shown} and {n} more", shown=shown, n=len(where) - 5)
+
+
+def _free(path: Path) -> Path:
+    """The path, or one like it that nothing has taken."""
+    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(place for place in itertools.chain([path], others) if not os.path.lexists(place))
 
 
 def check_start(folder: RunDir, trainee: Trainee, initial: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ from typing import Any
 
 import yaml
 
+from .disk import settle, told, writing
 from .errors import RunError
 from .messages import speaker
 
@@ -38,20 +39,27 @@ FORMAT = 2  # of the manifest; 1 had no sides by question and no seal
 RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
 
 
+# What a killed process leaves beside the file or folder that it was writing: ``.adapter.x1b2c3d4``.
+_OURS = r"config\.yaml|manifest\.json|manifest\.sha256|findings\.csv|eval\.json|model-card\.md|adapter"
+_HALF = r"\.(?:%s)(?P<old>\.old)?\.[a-z0-9_]{8}|\.[\w-]+\.partial\.png"
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a whole UTF-8 file, or leaves what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(aside, 0o644)  # mkstemp makes it private
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(aside, 0o644)  # mkstemp makes it private
+            os.replace(aside, path)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+        settle(path.parent)
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
@@ -62,34 +70,57 @@ def manifest_text(manifest: Mapping[str, Any]) -> str:
 @contextlib.contextmanager
 def aside(folder: Path) -> Iterator[Path]:
     """A new empty folder that takes the place of ``folder`` when the block ends well, and vanishes otherwise."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield partial
-        _open_up(partial)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            os.replace(folder, old / folder.name)
-            os.replace(partial, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            yield partial
+            _finish(partial)
+            if os.path.lexists(folder):
+                old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+                try:
+                    os.replace(folder, old / folder.name)
+                    os.replace(partial, folder)
+                finally:
+                    _put_back(old)
+            else:
+                os.replace(partial, folder)
+            settle(folder.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
-def _open_up(folder: Path) -> None:
-    """The usual permissions: temporary folders, and files that safetensors writes, are private otherwise."""
+def _put_back(old: Path) -> None:
+    """What was moved away goes back to its place if nothing new has taken it; otherwise it goes for good."""
+    for inner in old.iterdir():
+        if not os.path.lexists(old.parent / inner.name):
+            os.replace(inner, old.parent / inner.name)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _finish(folder: Path) -> None:
+    """All of it onto the disk, with the usual permissions: temporary folders, and files that safetensors writes, are private otherwise."""
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(folder, 0o777 & ~mask)
-    for path in folder.rglob("*"):
+    for path in [*folder.rglob("*"), folder]:
+        if path.is_symlink():
+            continue
         os.chmod(path, (0o777 if path.is_dir() else 0o666) & ~mask)
+        settle(path)
 
 
 def keep(folder: Path, name: str, data: bytes) -> Path:
-    """Writes a file under a name that is free in ``folder``: ``name.png``, ``name-2.png`` ...; nothing is overwritten."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes a file under a name that is free in ``folder``: ``name.png``, ``name-2.png`` ...; nothing is overwritten.
+
+    Raises:
+        RunError: if the disk refuses.
+    """
+    with told(folder / name):
+        folder.mkdir(parents=True, exist_ok=True)
+        return _kept(folder, name, data)
+
+
+def _kept(folder: Path, name: str, data: bytes) -> Path:
     wanted = Path(name)
     number = 1
     while True:
@@ -138,15 +169,30 @@ def save_state(folder: Path, state: Mapping[str, Any], position: Mapping[str, An
 
     tensors: dict[str, Any] = {}
     shape = _flatten(state, tensors, "")
-    safetensors.torch.save_file(tensors, folder / "state.safetensors")
-    write_text(folder / "state.json", json.dumps({"position": dict(position), "state": shape}) + "\n")
+    file = folder / "state.safetensors"
+    safetensors.torch.save_file(tensors, file)
+    write_text(folder / "state.json", json.dumps({"position": dict(position), "state": shape, "sha256": _sha256(file)}) + "\n")
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(state, position), as ``save_state`` was given them."""
+    """(state, position), as ``save_state`` was given them.
+
+    Raises:
+        ValueError: if the tensors are not those that were written; other errors if the files are torn in other ways.
+    """
     import safetensors.torch
 
     written = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    if written.get("sha256") not in (None, _sha256(folder / "state.safetensors")):
+        raise ValueError(say("{file} is not what was written", file="state.safetensors"))
     tensors = safetensors.torch.load_file(folder / "state.safetensors")
     return _unflatten(written["state"], tensors), written["position"]
 
@@ -204,12 +250,12 @@ class RunDir:
         lock = FileLock(Path(tempfile.gettempdir()) / f"loraforge-{user}-{place}.lock", timeout=0)
         try:
             lock.acquire()
-        except NotImplementedError:  # a network drive without locks: better unguarded than unusable
-            pass
         except Timeout:
             raise RunError(
                 say("{path}: another run is writing there now. Wait for it, or choose another output_dir.", path=self.path)
             ) from None
+        except (NotImplementedError, OSError):  # a drive without locks, or a full one: better unguarded than unusable
+            pass
         try:
             yield
         finally:
@@ -232,11 +278,22 @@ class RunDir:
         Raises:
             RunError: if it cannot be written to.
         """
-        try:
+        with told(self.path.absolute()):
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.config_file, yaml.safe_dump(dict(config), allow_unicode=True, sort_keys=False))
-        except OSError as error:
-            raise RunError(say("output_dir: cannot write to {path}: {error}.", path=self.path.absolute(), error=error.strerror)) from None
+
+    def tidy(self) -> None:
+        """Takes away what a killed process left half-written, and puts back what it was about to replace. Only for whoever has claimed
+        the folder: another process may be writing the same things."""
+        for place in (self.path, self.path / "checkpoints", self.samples, self.exports):
+            for left in sorted(place.glob(".*")):
+                found = re.fullmatch(_HALF % (_OURS if place == self.path else ".+?"), left.name)
+                if found and found["old"] and left.is_dir():
+                    _put_back(left)
+                elif found and left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                elif found:
+                    left.unlink(missing_ok=True)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replaces ``manifest.json``."""
@@ -268,9 +325,9 @@ class RunDir:
         """Where the checkpoint of ``step`` lies."""
         return self.path / "checkpoints" / f"step-{step:06d}"
 
-    def checkpoints(self) -> list[Path]:
-        """The whole checkpoints, oldest first; a folder that no run names so is none."""
-        found = [p for p in (self.path / "checkpoints").glob("step-*") if (p / "state.json").is_file()]
+    def checkpoints(self, whole: bool = True) -> list[Path]:
+        """The whole checkpoints, oldest first, or all folders that are named so: a torn one is none."""
+        found = [p for p in (self.path / "checkpoints").glob("step-*") if (p / "state.json").is_file() or not whole]
         steps = sorted(int(p.name.removeprefix("step-")) for p in found if re.fullmatch("step-[0-9]{6,18}", p.name))
         return [path for step in dict.fromkeys(steps) if (path := self.checkpoint(step)) in found]
 
@@ -278,14 +335,24 @@ class RunDir:
         """Deletes all but the newest ``keep`` checkpoints and the one of step ``best``, and what an interrupted run left half-written."""
         for old in self.checkpoints()[:-keep]:
             if best is None or old != self.checkpoint(best):
+                with contextlib.suppress(OSError):  # renamed first: half a checkpoint must not look like a whole one
+                    gone = Path(tempfile.mkdtemp(prefix=f".{old.name}.", dir=old.parent))
+                    os.replace(old, gone / old.name)
                 shutil.rmtree(old, ignore_errors=True)
         for partial in (self.path / "checkpoints").glob(".step-*"):
             shutil.rmtree(partial, ignore_errors=True)
 
 
 def find_runs(folder: Path, depth: int = 3) -> list[RunDir]:
-    """The runs in ``folder`` and below, newest first."""
-    found = []
-    for level in range(depth + 1):
-        found += [RunDir(file.parent) for file in folder.glob("/".join(["*"] * level + ["manifest.json"]))]
-    return sorted(found, key=lambda run: run.manifest_file.stat().st_mtime, reverse=True)
+    """The runs in ``folder`` and below, newest first. What vanishes meanwhile is passed over: a run may be training there."""
+    found: list[tuple[float, Path]] = []
+    places = [folder]
+    for _ in range(depth + 1):
+        inner: list[Path] = []
+        for place in places:
+            with contextlib.suppress(OSError):
+                found.append(((place / "manifest.json").stat().st_mtime, place))
+            with contextlib.suppress(OSError):
+                inner += [place / name for name in sorted(os.listdir(place)) if os.path.isdir(place / name)]
+        places = inner
+    return [RunDir(path) for _, path in sorted(found, reverse=True)]

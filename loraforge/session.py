@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from . import audit, diagnosis, findings, handover, rundir
+from . import audit, diagnosis, explaining, findings, handover, rundir
 from .checkpoints import checkpoint_rows
 from .config import RunConfig
 from .dataset import Data
 from .diagnosis import curves
-from .errors import DataError, StoppedOnRequest, TrainingError
+from .errors import DataError, RunError, StoppedOnRequest, TrainingError
 from .events import CheckpointSaved, RunFailed, RunFinished, RunStarted, SamplesDrawn, StageStarted
 from .handover import Outcome
 from .interrupts import Interrupts
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 say = speaker(__name__)
 
+_PROBED = 50  # steps from which on their time is measured beforehand
 _NOT_TRAINING = ("base_model", "estimated_seconds", "continues")  # facts for the screen that say nothing of how the adapter was trained
 
 
@@ -78,7 +79,7 @@ class Session:
     # --- stages ------------------------------------------------------------------------------------------------------------
 
     def go(self, resume: bool) -> Outcome:
-        found = newest_checkpoint(self.folder, identity(self.plan, self.data), self._note_resume) if resume else None
+        found = newest_checkpoint(self.folder, identity(self.plan, self.data), self.data.rows(), self._note_resume) if resume else None
         self._load()
         loop, done = self.loop, 0
         if found is not None:
@@ -89,20 +90,25 @@ class Session:
             done = int(position["step"])
             self.metrics.update(position["metrics"])
         if self.accelerator.is_main_process:
-            self.folder.start({**self.plan.keys.flat(), "precision": self.plan.config.precision})
-            self.begun = True
-            self._write_manifest(rundir.RUNNING)
+            self._start()
             if self.data.found:
                 findings.write_report(self.data.found, self.folder.path / "findings.csv", self.folder.path.name)
         self.accelerator.wait_for_everyone()
         try:
-            seconds = loop.probe() if done < loop.schedule.steps else 0.0
-            self.facts["estimated_seconds"] = round(seconds * (1 - done / loop.schedule.steps), 1)
+            # Two passes that are thrown away: a run of a few steps says as soon by itself how long it takes.
+            seconds = loop.probe() if loop.schedule.steps - done >= _PROBED else None
+            self.facts["estimated_seconds"] = None if seconds is None else round(seconds * (1 - done / loop.schedule.steps), 1)
             self.tell(RunStarted(self.folder.path, self.plan.task.name, loop.schedule.steps, done, self.facts))
             with self.interrupts:
                 loop.run(done)
+            if self.interrupts.requested:  # in the last step, or before it: nothing more is begun
+                raise _raised("Stopped")(loop.done)
         except _raised("NotFinite") as error:
-            raise TrainingError(self._explain(cast(Any, error))) from None
+            learned = [self.data.records[i].where for i in self.data.learned()]
+            raise TrainingError(explaining.not_finite(error, learned, self.folder.checkpoints())) from None
+        except _raised("OutOfMemory") as error:
+            longest = next((key for key in ("max_seq_length", "resolution") if key in self.plan.keys.flat()), "")
+            raise TrainingError(explaining.out_of_memory(error, self.config, longest, self.folder.checkpoints())) from None
         except _raised("Stopped") as error:
             step = cast(Any, error).step
             raise StoppedOnRequest(
@@ -112,6 +118,12 @@ class Session:
         rate = self._settle(self.loop)
         self._free()
         return self._hand_over(rate)
+
+    def _start(self) -> None:
+        """The folder, with what makes it a run."""
+        self.folder.start({**self.plan.keys.flat(), "precision": self.plan.config.precision})
+        self.begun = True
+        self._write_manifest(rundir.RUNNING)
 
     def _note_resume(self, text: str) -> None:
         self.tell(StageStarted("resume", text))
@@ -202,6 +214,8 @@ class Session:
                 self.metrics |= {"best_held_out_loss": event.loss, "best_step": event.step}
         elif event.name == "StepFinished":
             self.metrics["train_loss"] = event.loss
+        elif event.name == "MemoryRanOut":
+            self.tell(StageStarted("memory", explaining.memory_ran_out(event.rows, event.passes)))
         self.tell(event)
 
     def _show(self, step: int) -> None:
@@ -219,6 +233,12 @@ class Session:
             return
         from . import lora
 
+        if not self.folder.manifest_file.exists():
+            self._start()
+            gone = say(
+                "{path} had vanished; it is there again, without what was in it before step {step}", path=self.folder.path, step=step
+            )
+            self.tell(StageStarted("folder", gone))
         target = self.folder.checkpoint(step)
         state = {"loop": self.loop.state(), "initial": self.trainee.lora.initial}
         with rundir.aside(target) as partial:
@@ -260,12 +280,12 @@ class Session:
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return None
-        self._choose(loop)
-        if self.chosen["step"] == loop.done:
+        self.chosen = handover.choose(self.config, self.folder, self.metrics, loop, self.tell)
+        if self.folder.checkpoint(self.chosen["step"]).is_dir():
+            handover.take_checkpoint(self.folder, self.chosen["step"])  # of the last step too: it holds all that was known there
+        else:
             with rundir.aside(self.folder.adapter) as partial, loop.averaged():
                 lora.write_peft(self._adapter(), partial)
-        else:
-            handover.take_checkpoint(self.folder, self.chosen["step"])
         rate = self._diagnose(loop) if self._alone else None
         self._write_manifest(rundir.RUNNING)
         return rate
@@ -295,15 +315,14 @@ class Session:
                 compare = handover.compares(self.plan, self.metrics)
                 if compare and not self._alone:
                     self.tell(StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=self.folder.path)))
-                manifest = self.folder.manifest()
+                manifest = describe(self, rundir.FINISHED)
                 handover.hand_over(
                     self.host, self.folder, manifest, self.plan.exporters, compare=compare and self._alone, tell=self.tell, done=done
                 )
             self.metrics["seconds"] = round(time.time() - self.started, 1)
-            self._write_manifest(rundir.FINISHED)
             self.tell(RunFinished(self.folder.path, self.metrics["seconds"], self.metrics))
-            # Last of all: what the observers wrote lies under the seal too.
-            seal = audit.seal(self.folder, {**self.folder.manifest(), **done.changes})
+            # Last of all: what the observers wrote lies under the seal too. Nothing but the seal makes a run a finished one.
+            seal = audit.seal(self.folder, {**describe(self, rundir.FINISHED), **done.changes})
         unseen = self.data.pick(True) or self.data.pick(False)
         return Outcome(
             self.folder,
@@ -316,23 +335,6 @@ class Session:
             seal=seal,
             **done.fields(),
         )
-
-    def _choose(self, loop: Loop) -> None:
-        """Which step the adapter comes from. The figures of the manifest are that step's."""
-        last = loop.done
-        best, loss = self.metrics.get("best_step"), self.metrics.get("best_held_out_loss")
-        by_loss = self.config.adapter_from == "best" and best is not None and self.folder.checkpoint(best).is_dir()
-        if by_loss and best != last:
-            self.metrics |= {"last_held_out_loss": self.metrics["held_out_loss"], "held_out_loss": loss}
-            self.tell(
-                StageStarted("adapter", say("from step {step}, whose held-out loss is the lowest ({loss:.3f})", step=best, loss=loss))
-            )
-        self.chosen = {
-            "step": best if by_loss else last,
-            "by": "held-out loss" if by_loss else "last step",
-            "of": sum(1 for step, _ in loop.measured if step),
-            "held_out_loss": self.metrics.get("held_out_loss"),
-        }
 
     def _diagnose(self, loop: Loop) -> float | None:
         """What the losses say, as sentences and pictures; the learning rate to try next, if another one suits better."""
@@ -361,25 +363,15 @@ class Session:
 
     def fail(self, error: BaseException) -> None:
         """Notes in the manifest and the log that the run did not end well; the error goes on its way."""
-        if not self.begun or self.folder.manifest().get("status") == rundir.FINISHED:
+        if not self.begun:
             return
         reason = str(error) or type(error).__name__
-        with contextlib.suppress(OSError):  # the disk may be the reason
+        with contextlib.suppress(OSError, RunError):  # the disk may be the reason, or the folder may have vanished
+            if self.folder.manifest().get("status") == rundir.FINISHED:
+                return
             status = rundir.STOPPED if isinstance(error, StoppedOnRequest | KeyboardInterrupt) else rundir.FAILED
             self._write_manifest(status, error=reason)
         self.tell(RunFailed(self.folder.path, reason))
-
-    def _explain(self, error: Any) -> list[str]:
-        """A loss or gradient that is no number, with the rows of the step."""
-        train = self.data.learned()
-        rows = [self.data.records[train[i]].where for i in error.rows]
-        last = self.folder.checkpoints()
-        return [
-            say("step {step}: the {what} is not a number. Nothing was changed by this step.", step=error.step, what=say(error.what)),
-            say("The rows of the step: {rows}", rows="; ".join(rows)),
-            say("What usually helps: a lower learning_rate; precision: bf16 or fp32 instead of fp16; a look at these rows."),
-            say("The last checkpoint: {path}", path=last[-1] if last else say("none")),
-        ]
 
     # --- the manifest ------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,59 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML reads this very attribute)
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Without aliases: a few lines of them can stand for more text than any memory holds."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, say("an alias (*name) stands for something else; write it out"), mark)
+        return super().compose_node(parent, index)
+
+    def list_of(self, node: Any) -> list[Any]:
+        """A sequence, made at once."""
+        return list(self.construct_sequence(node, deep=True))
+
+    def mapping_of(self, node: Any) -> dict[Any, Any]:
+        """A mapping, made at once, without equal keys."""
+        made = self.construct_mapping(node, deep=True)
+        if len(made) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, say("a name is given twice"), node.start_mark)
+        return dict(made)
+
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
 _FLOAT = re.compile(r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-# PyYAML's own integer constructor reads 010 as octal.
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))  # type: ignore[arg-type]
+_LARGEST = 1_000_000  # bytes; a config is a page
+
+
+def _refusing(construct: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """What cannot be what its tag says (``!!int abc``) is an error at its place."""
+
+    def constructor(loader: Any, node: Any) -> Any:
+        try:
+            return construct(loader, node)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+
+    return constructor
+
+
+# Nothing but plain values: a config has no use for dates, bytes or sets. PyYAML's own integer constructor reads 010 as octal.
+_Loader.yaml_constructors = {
+    tag and f"tag:yaml.org,2002:{tag}": _refusing(construct)
+    for tag, construct in {
+        "null": yaml.SafeLoader.construct_yaml_null,
+        "bool": yaml.SafeLoader.construct_yaml_bool,
+        "int": lambda loader, node: int(loader.construct_scalar(node)),
+        "float": yaml.SafeLoader.construct_yaml_float,
+        "str": yaml.SafeLoader.construct_yaml_str,
+        "seq": _Loader.list_of,
+        "map": _Loader.mapping_of,
+        None: yaml.SafeLoader.construct_undefined,
+    }.items()
+}
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Source:
@@ -54,6 +100,17 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Source:
         ConfigError: if the file cannot be read, is no flat mapping, or names a key twice.
     """
     try:
+        told = path.stat()
+        if not (stat.S_ISREG(told.st_mode) or stat.S_ISDIR(told.st_mode)):
+            raise ConfigError(say("{path}: is no file.", path=path))
+        if told.st_size > _LARGEST:
+            raise ConfigError(
+                say(
+                    "{path}: is {n} MB large, so it is no config, which is a page of 'key: value' lines.",
+                    path=path,
+                    n=told.st_size // _LARGEST,
+                )
+            )
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(say("{path}: there is no such file (looked at {absolute}).", path=path, absolute=path.absolute())) from None
@@ -61,6 +118,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Source:
         raise ConfigError(say("{path}: is not UTF-8 text ({error}). Save it as UTF-8.", path=path, error=error.reason)) from None
     except OSError as error:
         raise ConfigError(say("{path}: cannot be read: {error}.", path=path, error=error.strerror)) from None
+    except ValueError as error:  # a name that no file can have
+        raise ConfigError(say("{path}: cannot be read: {error}.", path=repr(str(path)), error=error)) from None
     values, problems = _parse(text, str(path))
     for setting in overrides:
         key, equals, written = setting.partition("=")
@@ -68,12 +127,26 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Source:
         if not equals:
             problems.append(say("--set {setting}: write it as key=value.", setting=setting))
             continue
+        if not re.fullmatch(r"\w+", key.strip(), re.ASCII):
+            problems.append(say("--set {setting}: write it as key=value.", setting=setting))
+            continue
         parsed, more = _parse(f"{key.strip()}: {written}", where)
+        if not more and list(parsed) != [key.strip()]:
+            more = [say("{where}: sets more than one key. Give each a --set of its own.", where=where)]
         problems += more
         values.update({name: Value(value.value, where) for name, value in parsed.items()})
     if problems:
         raise ConfigError(problems)
     return Source(path, values)
+
+
+def unwritable(value: Any) -> bool:
+    """Whether there is text in it with a zero character or half a character (a lone surrogate)."""
+    if isinstance(value, str):
+        return bool(re.search("[\0\ud800-\udfff]", value))
+    if isinstance(value, dict):
+        return any(unwritable(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(unwritable(part) for part in value)
 
 
 def _slips(text: str, name: str) -> list[str]:
@@ -94,8 +167,10 @@ def _parse(text: str, name: str) -> tuple[dict[str, Value], list[str]]:
     """The keys of one flat mapping with their lines, and what is wrong with it."""
     values: dict[str, Value] = {}
     problems: list[str] = []
-    loader = _Loader(text)
+    place = "" if name.startswith("--set") else ":{line}"
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return {}, [say("{file}: the file is empty.", file=name)]
@@ -109,11 +184,22 @@ def _parse(text: str, name: str) -> tuple[dict[str, Value], list[str]]:
                 continue
             values[key] = Value(loader.construct_object(value_node, deep=True), where)
     except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark and not name.startswith("--set") else ""
+        line = place.format(line=error.problem_mark.line + 1) if error.problem_mark else ""
         problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line=line, error=error.problem or error.context))
         problems += _slips(text, name)
+    except yaml.reader.ReaderError as error:
+        line = place.format(line=text.count("\n", 0, error.position) + 1)
+        problems.append(
+            say(
+                "{file}{line}: has a character that no text file should have (U+{code}).",
+                file=name,
+                line=line,
+                code=f"{ord(text[error.position]):04X}",
+            )
+        )
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line="", error=str(error).split("\n")[0]))
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     return values, problems

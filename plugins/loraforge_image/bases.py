@@ -26,6 +26,9 @@ CONFIGS = {
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 SMALL = ("model_index.json", "*/config.json", "scheduler/*.json", "tokenizer*/*")
 _WEIGHTS = ("unet/*.safetensors*", "vae/*.safetensors*", "text_encoder*/*.safetensors*")
+_CONFIG, _HEADER = 20_000_000, 25_000_000  # bytes; published ones stay below a tenth of it
+# Numbers in configurations by which memory and time grow: sizes, and how many layers there are of something.
+_LARGEST, _LAYERS = 1_000_000, 512
 _OTHERS = ("*onnx*", "*openvino*", "*flax*", "*non_ema*", "safety_checker/*", "*.fp16.*")
 
 
@@ -100,31 +103,78 @@ def identify(base_model: str, revision: str | None = None) -> Base:
     return _file(place)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON object of a base; empty if there is no such file.
+
+    Raises:
+        ModelError: if it cannot be read.
+    """
     try:
+        if path.stat().st_size > _CONFIG:
+            raise ValueError(say("it is too large for a configuration"))
         value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(say("it is no JSON object"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=error)) from None
-    return value if isinstance(value, dict) else {}
+    return value
+
+
+def part_config(path: Path) -> dict[str, Any]:
+    """The configuration of one part of a base; a stranger's numbers fill no memory and build no endless model.
+
+    Raises:
+        ModelError: if it cannot be read, or asks for more than any model has.
+    """
+    config = read_config(path)
+    left: list[tuple[str, Any]] = list(config.items())
+    while left:
+        key, value = left.pop()
+        bound = _LAYERS if "layers" in key else _LARGEST
+        if (isinstance(value, int) and abs(value) > bound) or (isinstance(value, list) and len(value) > _LAYERS):
+            raise ModelError(_impossible(path, key, value))
+        if isinstance(value, list):
+            left += [(key, one) for one in value]
+        elif isinstance(value, dict):
+            left += value.items()
+    return config
+
+
+def _check_widths(path: Path, unet: Mapping[str, Any]) -> None:
+    """Raises:
+    ModelError: if the widths of the blocks, which are asked for before the model is loaded, are none.
+    """
+    widths = unet.get("block_out_channels", [])
+    if not isinstance(widths, list) or not all(isinstance(width, int) and width > 0 for width in widths):
+        raise ModelError(_impossible(path, "block_out_channels", widths))
+
+
+def _impossible(path: Path, key: str, value: object) -> str:
+    return say("{path} of the base model: {key} cannot be {value}.", path=path, key=key, value=str(value)[:60])
 
 
 def _folder(place: Path) -> Base:
-    index = _json(place / "model_index.json")
-    unet = _json(place / "unet" / "config.json")
+    index = read_config(place / "model_index.json")
+    unet = part_config(place / "unet" / "config.json")
     kind = str(index.get("_class_name", ""))
     if not unet:
-        config = _json(place / "config.json")
-        named = ", ".join(str(n) for n in config.get("architectures") or ()) or kind
-        if config.get("architectures"):
+        config = read_config(place / "config.json")
+        listed = config.get("architectures")
+        named = ", ".join(str(n) for n in listed) if isinstance(listed, list) else ""
+        if named:
             return Base(place, "", say("{path} is a language model ({name}); `loraforge train text` trains it", path=place, name=named))
         if kind:
             return Base(place, "", say("{path} is a {name}, which has no U-Net of Stable Diffusion", path=place, name=kind))
         return Base(place, "", say("{path} is no diffusers folder: it has no model_index.json and no unet/config.json", path=place))
-    if int(unet.get("in_channels", 4)) != 4:
+    if unet.get("in_channels", 4) != 4:
         return Base(place, "", say("{path} is an inpainting or depth model ({n} input channels)", path=place, n=unet["in_channels"]))
-    prediction = str(_json(place / "scheduler" / "scheduler_config.json").get("prediction_type") or "epsilon")
+    _check_widths(place / "unet" / "config.json", unet)
+    schedule = place / "scheduler" / "scheduler_config.json"
+    prediction = read_config(schedule).get("prediction_type") or "epsilon"
+    if prediction not in ("epsilon", "v_prediction"):
+        raise ModelError(_impossible(schedule, "prediction_type", prediction))
     if unet.get("addition_embed_type") == "text_time":
         if not (place / "text_encoder").is_dir():
             return Base(place, "", say("{path} is a refiner of Stable Diffusion XL, which is not trained", path=place))
@@ -146,21 +196,25 @@ def header(path: Path) -> dict[str, Any]:
             if len(start) < 8:
                 raise ValueError(say("the file is empty or cut off"))
             (length,) = struct.unpack("<Q", start)
-            if length > 100_000_000 or length > path.stat().st_size:
+            if length > _HEADER or length > path.stat().st_size:
                 raise ValueError(say("it has no safetensors header"))
             value = json.loads(file.read(length))
+            if not isinstance(value, dict):
+                raise ValueError(say("it is no JSON object"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(say("{path} cannot be read as safetensors: {error}.", path=path, error=error)) from None
-    if not isinstance(value, dict):
-        raise ModelError(say("{path} cannot be read as safetensors: {error}.", path=path, error="header"))
     return value
 
 
 def _file(place: Path) -> Base:
     found = header(place)
     found.pop("__metadata__", None)
-    shapes = {name: entry.get("shape", ()) if isinstance(entry, dict) else () for name, entry in found.items()}
-    return of_tensors(place, shapes)
+    return of_tensors(place, {name: _shape(entry) for name, entry in found.items()})
+
+
+def _shape(entry: Any) -> Sequence[int]:
+    shape = entry.get("shape") if isinstance(entry, dict) else None
+    return shape if isinstance(shape, list) and all(isinstance(side, int) for side in shape) else ()
 
 
 def of_tensors(place: Path, shapes: Mapping[str, Sequence[int]]) -> Base:
@@ -244,4 +298,4 @@ def unet_config(base_model: str, revision: str | None, family: str, base_config:
         ModelError: if it cannot be found.
     """
     place = locate(base_model, revision)
-    return _json((place if place.is_dir() else config_folder(place, family, base_config)) / "unet" / "config.json")
+    return read_config((place if place.is_dir() else config_folder(place, family, base_config)) / "unet" / "config.json")

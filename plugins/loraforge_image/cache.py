@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import click
+
+from loraforge import speaker
+
+say = speaker(__name__)
+
+_STALE = 24 * 3600  # seconds after which a half-written file is nobody's any more
 
 
 def default_folder() -> Path:
@@ -35,6 +45,7 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.made = self.found = 0
+        self._told = False
 
     def get(self, key: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The tensors of ``key``; made, and kept, if they are not there."""
@@ -53,14 +64,37 @@ class Cache:
         tensors = {k: v.contiguous() for k, v in make().items()}
         self.made += 1
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            handle, aside = tempfile.mkstemp(prefix=".", dir=file.parent)
-            os.close(handle)
-            try:
-                safetensors.torch.save_file(tensors, aside)
-                os.replace(aside, file)
-            finally:
-                Path(aside).unlink(missing_ok=True)
-        except OSError:
-            pass  # a cache that cannot be written costs time, not the run
+            _write(file, tensors)
+        except (OSError, SafetensorError) as error:  # a cache that cannot be written costs time, not the run
+            self._tell(error)
         return tensors
+
+    def _tell(self, error: Exception) -> None:
+        """The user is told once: every file would say the same."""
+        if not self._told:
+            self._told = True
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            text = say("{path}: what was encoded cannot be kept ({reason}). The run goes on; the next one encodes it again.",
+                path=self.folder, reason=reason)  # fmt: skip
+            click.echo(text, err=True)
+
+
+def _write(file: Path, tensors: dict[str, Any]) -> None:
+    """Written aside and renamed when it is on the disk: other processes, and this one's death, find it whole or absent."""
+    import safetensors.torch
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for left in file.parent.glob(".*"):
+        with contextlib.suppress(OSError):  # of a process that was killed while it wrote
+            if left.stat().st_mtime < time.time() - _STALE:
+                left.unlink()
+    handle, aside = tempfile.mkstemp(prefix=".", dir=file.parent)
+    os.close(handle)
+    try:
+        safetensors.torch.save_file(tensors, aside)
+        with open(aside, "rb+") as written:
+            os.fsync(written.fileno())
+        os.chmod(aside, 0o644)  # mkstemp makes it private, but a cache may be shared
+        os.replace(aside, file)
+    finally:
+        Path(aside).unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import click
 
 from loraforge import REVIEW_COLUMNS, ModelError, fetch_base, speaker
 
-from .loaders import COLUMNS, KOHYA, METADATA, NO, decoded_together, is_file, metadata_rows
+from .loaders import COLUMNS, KOHYA, METADATA, MOST_REPEATS, NO, caption_bytes, decoded_together, is_file, metadata_rows
 from .looking import Finding, Look
 from .pictures import read_picture
 from .reviews import review_columns
@@ -54,7 +54,7 @@ def describe(
     beside = _beside(looks, notes)
     for seen in looks:
         row = rows.get(seen.path.resolve(), {})
-        _kohya(seen, folder)
+        _kohya(seen, folder, notes)
         seen.caption = " ".join(row.get("text", "").split()) or beside.get(seen.path, "") or seen.caption
         if seen.caption == _bare(template, trigger, seen):
             seen.caption = ""
@@ -102,11 +102,13 @@ def _earlier(folder: Path) -> tuple[dict[Path, dict[str, str]], list[str]]:
     return rows, bad
 
 
-def _kohya(seen: Look, folder: Path) -> None:
+def _kohya(seen: Look, folder: Path, notes: list[str]) -> None:
     """Repeats and caption of a folder like ``10_a cat``: with a metadata.csv the loader reads folder names no more."""
     match = KOHYA.match(seen.path.parent.name) if seen.path.parent != folder else None
     if match:
-        seen.repeats = max(1, int(match[1]))
+        seen.repeats = min(max(1, int(match[1])), MOST_REPEATS)
+        told = say("{folder}: a picture is repeated {most} times at most", folder=seen.path.parent.name, most=MOST_REPEATS)
+        notes += [told] if int(match[1]) > MOST_REPEATS and told not in notes else []
         seen.caption = match[2].replace("_", " ").strip()
 
 
@@ -117,10 +119,11 @@ def _beside(looks: Sequence[Look], notes: list[str]) -> dict[Path, str]:
     read: dict[Path, bytes] = {}
     problems: dict[Path, str] = {}
     for seen, file in found:
-        try:
-            read[seen.path] = file.read_bytes()
-        except OSError as error:
-            problems[seen.path] = error.strerror or str(error)
+        found_there = caption_bytes(file)
+        if isinstance(found_there, bytes):
+            read[seen.path] = found_there
+        else:
+            problems[seen.path] = found_there
     texts, said = decoded_together(read)
     notes += said
     for seen, file in found:

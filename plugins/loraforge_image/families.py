@@ -12,6 +12,7 @@ from loraforge import (
     ConfigError,
     Examination,
     File,
+    Footprint,
     KeySet,
     ModelError,
     ModelFamily,
@@ -24,6 +25,7 @@ from loraforge import (
 )
 
 from .bases import EMBEDDED, TITLES, USUAL, config_folder, identify, is_ours, locate, unet_config
+from .footprint import footprint
 from .names import unmatched
 from .parts import Parts, check_family, load_parts
 from .task import IMAGE, ImageKeys
@@ -100,6 +102,9 @@ class StableDiffusion(ModelFamily):
             )
         ]
 
+    def footprint(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> Footprint | None:
+        return footprint(config, keys[ImageKeys], self.name, facts, device)
+
     def base_files(self, config: RunConfig) -> Sequence[Path]:
         place = locate(config.base_model, config.revision, weights=True)
         if place.is_file():
@@ -123,6 +128,7 @@ class StableDiffusion(ModelFamily):
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> DiffusionTrainee:
         from loraforge import lora
 
+        from . import leanunet
         from .diffusion import DiffusionTrainee, make_network
         from .targets import choose, readable
 
@@ -148,6 +154,7 @@ class StableDiffusion(ModelFamily):
             )
         rates = {"text_encoder": mine.text_encoder_lr} if mine.text_encoder_lr is not None else {}
         attached = lora.attach(network, config, given, modules=modules, rates=rates)
+        leanunet.exchange(parts.unet)
         place = locate(config.base_model, config.revision)
         facts = {
             "prediction_type": parts.scheduler.config.prediction_type,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import struct
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,12 +11,10 @@ from typing import Any
 
 from PIL import Image
 
-from loraforge import DataError, speaker
+from loraforge import DataError
 
 from .looking import COLOURS, NEAR, shape_of, sharpness
 from .pictures import content_hash, read_picture, read_whole
-
-say = speaker(__name__)
 
 # Pixels of the longer side that hash and sharpness are made of; sharpness itself is measured at 512.
 _ENOUGH = 640
@@ -103,8 +99,6 @@ def _glance(path: str, changed: int, size: int) -> Glance:
         return Glance("", width, height, shape, colours, sharpness(image), placed, owner)
     except DataError as error:
         return Glance(str(error))
-    except (OSError, struct.error, zlib.error) as error:  # some of Pillow's decoders let these through
-        return Glance(say("the picture is damaged: {reason}", reason=error))
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -117,7 +111,7 @@ def _private(exif: Image.Exif) -> tuple[bool, tuple[str, ...]]:
     try:
         place, camera = exif.get_ifd(0x8825), exif.get_ifd(0x8769)
         values = {**{name: exif.get(tag) for tag, name in _OWNER.items()}, **{name: camera.get(tag) for tag, name in _CAMERA.items()}}
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError, AttributeError, struct.error):  # EXIF of broken writers
+    except Exception:  # EXIF of broken writers
         return False, ()
     owner = tuple(name for name, value in values.items() if value and str(value).strip("\0 "))
     return bool(place.get(2) and place.get(4)), owner

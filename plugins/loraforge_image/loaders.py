@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import hashlib
 import io
 import json
 import os
@@ -16,7 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
-from loraforge import DataError, Keys, KeySet, Loader, Review, RunConfig, read_review, speaker
+from loraforge import DataError, Keys, KeySet, Loader, Review, RunConfig, hash_file, read_review, speaker
 
 from .pictures import SUFFIXES
 from .reviews import review_columns
@@ -33,13 +32,16 @@ COLUMNS = {
 }
 NO = ("no", "n", "false", "0", "否", "不")
 KOHYA = re.compile(r"^(\d+)_(.*)$")
+MOST_REPEATS = 1000
+# More than anyone writes, and less than fills a machine's memory: bytes of one caption, of all metadata.
+_CAPTION, _TABLE = 1_000_000, 100_000_000
 
 
 class PictureKeys(Keys):
     """The keys of the picture loader."""
 
     caption_extension: str | None = Field(None, description="The ending of caption files beside pictures; by default .txt, then .caption.")
-    repeats: int = Field(1, ge=1, le=1000, description="How often one pass shows a picture whose folder or row says nothing else.")
+    repeats: int = Field(1, ge=1, le=MOST_REPEATS, description="How often one pass shows a picture whose folder or row says nothing else.")
 
 
 class PictureLoader(Loader[Picture]):
@@ -116,7 +118,7 @@ class _Reader:
                 continue
             seen[path] = where
             written = str(values["repeats"] or self.keys.repeats).strip()
-            if not re.fullmatch("[0-9]{1,4}", written) or not 1 <= int(written) <= 1000:
+            if not re.fullmatch("[0-9]{1,4}", written) or not 1 <= int(written) <= MOST_REPEATS:
                 self.bad.append(say("{where}: repeats must be a whole number from 1 to 1000; got '{value}'.", where=where, value=written))
                 continue
             problems: list[str] = []
@@ -182,6 +184,9 @@ class _Reader:
             if caption is None and kohya and kohya[2].strip("_ "):
                 caption = kohya[2].replace("_", " ").strip()
             repeats = max(1, int(kohya[1])) if kohya else self.keys.repeats
+            if repeats > MOST_REPEATS:
+                self.bad.append(say("{where}: repeats must be a whole number from 1 to 1000; got '{value}'.", where=where, value=repeats))
+                continue
             record = self._picture(where, path.absolute(), caption, repeats, place)
             found += [record] if record else []
         return found
@@ -194,11 +199,8 @@ class _Reader:
             file = next((p for e in endings if (p := path.with_suffix("." + e.lstrip("."))).is_file()), None)
             if file is None:
                 continue
-            try:
-                inside = file.resolve().is_relative_to(root.resolve())
-                found[path] = (file, file.read_bytes() if inside else say("it lies outside of the folder"))
-            except OSError as error:
-                found[path] = (file, str(error.strerror))
+            inside = file.resolve().is_relative_to(root.resolve())
+            found[path] = (file, caption_bytes(file) if inside else say("it lies outside of the folder"))
         return found
 
     def _picture(
@@ -212,13 +214,22 @@ class _Reader:
             self.bad.append(text)
             return None
         try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = hash_file(path)
         except OSError as error:
             self.bad.append(say("{where}: {file} cannot be read: {error}.", where=where, file=path.name, error=error.strerror))
             return None
         return Picture(
             str(path), caption or "", digest, self.prior is not None, folder, where=where, repeats=repeats, review=review or Review()
         )
+
+
+def caption_bytes(file: Path) -> bytes | str:
+    """What a caption file holds, or why that cannot be had."""
+    try:
+        size = file.stat().st_size
+        return file.read_bytes() if size <= _CAPTION else say("it has {n} MB, and a caption is a line or two", n=round(size / 1e6))
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def is_file(path: Path) -> bool:
@@ -325,6 +336,10 @@ def metadata_rows(
         DataError: if the file as a whole cannot be read.
     """
     try:
+        if file.stat().st_size > _TABLE:
+            raise DataError(
+                say("{path} is larger than {n} MB; divide it, or leave out what is no caption.", path=file, n=_TABLE // 1_000_000)
+            )
         data = file.read_bytes()
     except OSError as error:
         raise DataError(say("{path} cannot be read: {error}.", path=file, error=error.strerror)) from None
@@ -346,14 +361,14 @@ def metadata_rows(
         reader = csv.DictReader(io.StringIO(text), delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=False)
         try:
             for number, row in enumerate(reader, 2):
-                yield f"{called}, row {number}", {str(k).strip().lower(): v for k, v in row.items() if k is not None}
+                yield f"{called}, row {number}", {str(k).strip().lower(): unquoted(v) for k, v in row.items() if k is not None}
         except csv.Error as error:
             raise DataError(say("{path} cannot be read: {error}.", path=file, error=error)) from None
         return
     whole = file.suffix.lower() == ".json"
     try:
         entries: list[Any] = json.loads(text) if whole else text.split("\n")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(say("{path} cannot be read: {error}.", path=file, error=error)) from None
     for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
         where = f"{called}, {'entry' if whole else 'line'} {number}"
@@ -361,9 +376,24 @@ def metadata_rows(
             continue
         try:
             value = entry if whole else json.loads(entry)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict):
             yield where, {str(k).strip().lower(): v for k, v in value.items()}
         else:
             bad.append(say("{where}: it is no JSON object like {example}.", where=where, example='{"file_name": "a.png", "text": "..."}'))
+
+
+# What a spreadsheet takes for a formula, with whatever blanks before it, or after what another country's spreadsheet takes for a separator.
+_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=[\s']*[=+\-@＝＋－＠])")
+_QUOTED = re.compile(r"(?:^|(?<=[;\t\r\n]))'(?=[\s']*[=+\-@＝＋－＠])")
+
+
+def quoted(cell: str) -> str:
+    """A cell of a table that no spreadsheet takes for a formula; ``unquoted`` gives back what it was."""
+    return _FORMULA.sub("'", cell)
+
+
+def unquoted(cell: Any) -> Any:
+    """A cell as it was before ``quoted``; what is no text stays as it is."""
+    return _QUOTED.sub("", cell) if isinstance(cell, str) else cell

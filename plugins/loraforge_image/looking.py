@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from loraforge import DataError, speaker
 
-from .pictures import content_hash, read_picture
+from .pictures import content_hash, is_written_by, read_picture
 
 say = speaker(__name__)
 
@@ -105,9 +103,6 @@ def look(path: Path, name: str, min_size: int) -> Look:
     except DataError as error:
         seen.findings.append(Finding("damaged", str(error), drops=True))
         return seen
-    except (OSError, struct.error, zlib.error) as error:  # some of Pillow's decoders let these through
-        seen.findings.append(Finding("damaged", say("the picture is damaged: {reason}", reason=error), drops=True))
-        return seen
     seen.width, seen.height = image.size
     seen.digest = content_hash(image)
     seen.shape, seen.colours = shape_of(image)
@@ -178,11 +173,7 @@ def _alike(a: Look, b: Look) -> bool:
 
 def is_sheet(path: Path) -> bool:
     """Whether a file is a contact sheet that ``write_sheet`` wrote, and not a picture that is called so."""
-    try:
-        with Image.open(path) as image:
-            return image.info.get("Software") == _MARK
-    except (OSError, ValueError, SyntaxError):
-        return False
+    return is_written_by(path, _MARK)
 
 
 def write_sheet(looks: Sequence[Look], path: Path) -> None:

@@ -27,6 +27,9 @@ _ZIPPED = b"PK\x03\x04"
 _PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 _SIGNS = set("*+?[](){}|\\^$")
 Entry = tuple[str, tuple[int, ...]]
+_TENSORS = 100_000  # more than the largest language models have; every one takes its time
+_NOTES = 8
+_DIRECTORY = 16_000_000  # bytes of a zip archive's list of names
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,6 @@ def read_lora(path: Path) -> LoraFile:
     Raises:
         RunError: if there is none, or it is damaged, or not a LoRA, or a pickle.
     """
-    notes: list[str] = []
     file, config = _locate(path)
     try:
         header, metadata, quoted, offset = _header(file)
@@ -83,7 +85,7 @@ def read_lora(path: Path) -> LoraFile:
         if not groups:
             raise RunError(_foreign(file, header))
         config = config or json_object(metadata.get("lora_adapter_metadata", ""))
-        modules, nonfinite = _modules(file, groups, leftover, config, notes)
+        modules, nonfinite = _modules(file, groups, leftover, config)
         whole, body = _hashes(file, offset)
         size = file.stat().st_size
     except OSError as error:
@@ -111,7 +113,7 @@ def read_lora(path: Path) -> LoraFile:
         claims=claims,
         sha256=whole,
         body_sha256=body,
-        notes=notes,
+        notes=_unjudged(config),
     )
 
 
@@ -179,6 +181,9 @@ def _header(file: Path) -> tuple[dict[str, Entry], dict[str, str], bool, int]:
     try:
         with safetensors.safe_open(str(file), framework="pt") as handle:
             metadata = dict(handle.metadata() or {})
+            count = len(handle.keys())
+            if count > _TENSORS:
+                raise ValueError(say("{n} tensors are more than any LoRA has", n=count))
             slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118
             header = {name: (str(found.get_dtype()), tuple(found.get_shape())) for name, found in slices.items()}
     except Exception as error:  # the library has its own error class, and raises others too
@@ -205,6 +210,12 @@ def _first(file: Path) -> bytes:
 def _members(file: Path) -> Sequence[str]:
     """The names in a zip archive; of a damaged one, none."""
     try:
+        with file.open("rb") as stream:
+            stream.seek(max(0, file.stat().st_size - 70_000))
+            tail = stream.read()
+        end = tail.rfind(b"PK\x05\x06")
+        if end < 0 or int.from_bytes(tail[end + 12 : end + 16], "little") > _DIRECTORY:
+            return ()
         with zipfile.ZipFile(file) as archive:
             return archive.namelist()
     except (zipfile.BadZipFile, OSError, OverflowError, RuntimeError, ValueError, struct.error):
@@ -272,7 +283,7 @@ def printable(text: str, longest: int = 200) -> str:
 
 
 def _modules(
-    file: Path, groups: Mapping[str, Mapping[str, str]], leftover: Sequence[str], config: Mapping[str, Any], notes: list[str]
+    file: Path, groups: Mapping[str, Mapping[str, str]], leftover: Sequence[str], config: Mapping[str, Any]
 ) -> tuple[list[Module], list[str]]:
     """One module after another, so that no more than one is in memory."""
     import safetensors
@@ -283,7 +294,7 @@ def _modules(
             tensors = {what: _tensor(file, handle, key) for what, key in keys.items()}
             bad = [keys[what] for what, tensor in tensors.items() if not _finite(tensor)]
             nonfinite += bad
-            figures = measure(tensors, *stored_alpha(config, name, notes))
+            figures = measure(tensors, *stored_alpha(config, name))
             if bad:
                 figures["norm"] = None
             shapes = {what: tuple(t.shape) for what, t in tensors.items()}
@@ -314,22 +325,28 @@ def _finite(tensor: Any) -> bool:
     return all(math.isfinite(piece.sum(dtype=torch.float64)) for piece in pieces)
 
 
-def stored_alpha(config: Mapping[str, Any], name: str, notes: list[str]) -> tuple[float | None, bool]:
+def stored_alpha(config: Mapping[str, Any], name: str) -> tuple[float | None, bool]:
     """What a PEFT config, or what diffusers stored per part, says of a module: its alpha (None if nothing), and whether alpha is divided
     by the rank's root."""
     path = name.removeprefix("base_model.model.")
     part, _, rest = path.partition(".")
     prefix = f"{part}." if f"{part}.lora_alpha" in config else ""
     alpha, patterns = config.get(f"{prefix}lora_alpha"), config.get(f"{prefix}alpha_pattern")
-    for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
-        if set(pattern) & _SIGNS:
-            note = say("alpha_pattern has an expression that is not judged here: {pattern}", pattern=printable(pattern))
-            notes += [] if note in notes else [note]
-        elif f".{rest if prefix else path}".endswith(f".{pattern}"):
-            alpha = value
-            break
+    words = (rest if prefix else path).split(".")
+    if isinstance(patterns, dict):
+        # The ends of the name are looked up: a stranger may have written as many patterns as there is room for.
+        ends = {end for i in range(len(words)) if (end := ".".join(words[i:])) in patterns and not set(end) & _SIGNS}
+        if ends:
+            alpha = patterns[next(pattern for pattern in patterns if pattern in ends)]
     usable = isinstance(alpha, int | float) and abs(alpha) < 1e30
     return float(alpha) if usable and alpha is not None else None, config.get(f"{prefix}use_rslora") is True
+
+
+def _unjudged(config: Mapping[str, Any]) -> list[str]:
+    """A note for each of the first patterns that are expressions."""
+    patterns = [pattern for key, found in config.items() if key.endswith("alpha_pattern") and isinstance(found, dict) for pattern in found]
+    strange = list(dict.fromkeys(printable(pattern) for pattern in patterns if set(pattern) & _SIGNS))
+    return [say("alpha_pattern has an expression that is not judged here: {pattern}", pattern=pattern) for pattern in strange[:_NOTES]]
 
 
 def _hashes(file: Path, offset: int) -> tuple[str, str]:

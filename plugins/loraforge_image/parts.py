@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraforge import ConfigError, ModelError, speaker
 
-from .bases import PICKLES, Base, config_folder, identify, lacking, locate, of_tensors
+from .bases import PICKLES, Base, config_folder, identify, lacking, locate, of_tensors, part_config, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +59,7 @@ def load_parts(
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     base = identify(base_model, revision)
     check_family(base_model, base, family)
+    quiet_diffusers()
     place = locate(base_model, revision, weights=True)
     try:
         if place.is_dir():
@@ -75,6 +76,13 @@ def load_parts(
         part.requires_grad_(False)
         part.eval()
     return parts
+
+
+def quiet_diffusers() -> None:
+    """What diffusers warns of, we say ourselves."""
+    import diffusers
+
+    diffusers.utils.logging.set_verbosity_error()
 
 
 def check_family(base_model: str, base: Base, wanted: str) -> None:
@@ -118,6 +126,25 @@ def _check_pickle(place: Path, files: Sequence[Path], allow: bool) -> None:
         )
 
 
+def _check_configs(folder: Path, encoders: Sequence[str]) -> None:
+    """Raises:
+    ModelError: if a configuration asks for more than any model has.
+    """
+    for name in ("unet", "vae", *encoders):
+        part_config(folder / name / "config.json")
+    part_config(folder / "scheduler" / "scheduler_config.json")
+
+
+def _check_shards(folder: Path) -> None:
+    """Raises:
+    ModelError: if a list of weights names files of another folder.
+    """
+    for index in folder.glob("*.index.json"):
+        named = read_config(index).get("weight_map")
+        if not isinstance(named, dict) or any(not isinstance(n, str) or Path(n).name != n or "\\" in n for n in named.values()):
+            raise ModelError(say("{path} of the base model names files outside of its folder.", path=index))
+
+
 def _from_folder(folder: Path, family: str, dtype: torch.dtype, allow_pickle: bool) -> Parts:
     import torch
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -127,9 +154,11 @@ def _from_folder(folder: Path, family: str, dtype: torch.dtype, allow_pickle: bo
     missing = lacking(folder, family)
     if missing:
         raise ModelError(say("base_model {folder} lacks {names}.", folder=folder, names=", ".join(missing)))
+    _check_configs(folder, names)
 
     def settings(name: str) -> dict[str, Any]:
         there = folder / name
+        _check_shards(there)
         plain = [p for p in there.glob("*.safetensors*") if ".fp16." not in p.name]
         half = list(there.glob("*.fp16.safetensors*"))
         chosen: dict[str, Any] = {"local_files_only": True, "use_safetensors": bool(plain or half), "low_cpu_mem_usage": True}
@@ -139,10 +168,17 @@ def _from_folder(folder: Path, family: str, dtype: torch.dtype, allow_pickle: bo
             chosen["variant"] = "fp16"
         return chosen
 
-    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtype, **settings("unet"))
-    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32, **settings("vae"))
+    def loaded(kind: Any, name: str, **options: Any) -> Any:
+        part, told = kind.from_pretrained(output_loading_info=True, **options, **settings(name))
+        if told["missing_keys"]:  # the libraries would fill them with chance
+            text = say("base_model {folder}: {n} tensors of its {part} are missing.", folder=folder, n=len(told["missing_keys"]), part=name)
+            raise ModelError(text)
+        return part
+
+    unet = loaded(UNet2DConditionModel, "unet", pretrained_model_name_or_path=folder, subfolder="unet", torch_dtype=dtype)
+    vae = loaded(AutoencoderKL, "vae", pretrained_model_name_or_path=folder, subfolder="vae", torch_dtype=torch.float32)
     kinds = [CLIPTextModel, CLIPTextModelWithProjection]
-    encoders = [kinds[i].from_pretrained(folder / name, dtype=dtype, **settings(name)) for i, name in enumerate(names)]
+    encoders = [loaded(kinds[i], name, pretrained_model_name_or_path=folder / name, dtype=dtype) for i, name in enumerate(names)]
     tokenizers = [CLIPTokenizer.from_pretrained(folder / name.replace("text_encoder", "tokenizer")) for name in names]
     scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
     return Parts(family, unet, vae, encoders, tokenizers, scheduler, dtype)
@@ -162,6 +198,7 @@ def _from_file(
     check_family(base_model, base, family)
     config = config_folder(file, family, base_config)
     names = ["text_encoder", "text_encoder_2"] if family == "sdxl" else ["text_encoder"]
+    _check_configs(config, names)
     common = {"config": str(config), "local_files_only": True}
     # Not StableDiffusionPipeline.from_single_file: it would round the autoencoder to half precision too.
     load: dict[str, Callable[..., Any]] = {
@@ -210,17 +247,27 @@ def _weights(file: Path, allow_pickle: bool) -> dict[str, Any]:
     if file.suffix.lower() not in PICKLES:
         import safetensors.torch
 
-        tensors: dict[str, Any] = safetensors.torch.load_file(file)
-        return tensors
+        loaded: dict[str, Any] = safetensors.torch.load_file(file)
+        return loaded
     import zipfile
 
     import torch
 
     _check_pickle(file, [file], allow_pickle)
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-        while isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-            found = found["state_dict"]
+        zipped = zipfile.is_zipfile(file)
+        if zipped:
+            with zipfile.ZipFile(file) as archive:  # torch stores, it packs nothing; what is packed may unpack a thousandfold
+                if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                    raise ValueError
+        found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+        for _ in range(8):
+            if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+                found = found["state_dict"]
+        tensors = {n: t for n, t in found.items() if isinstance(t, torch.Tensor)} if isinstance(found, dict) else {}
+        # A view can claim any size of a few bytes.
+        if any(t.numel() * t.element_size() > t.untyped_storage().nbytes() for t in tensors.values()):
+            raise ValueError
     except Exception:  # torch's own text would advise to turn weights_only off
         raise ModelError(
             say(
@@ -229,7 +276,7 @@ def _weights(file: Path, allow_pickle: bool) -> dict[str, Any]:
                 file=file,
             )
         ) from None
-    return {name: tensor for name, tensor in found.items() if isinstance(tensor, torch.Tensor)} if isinstance(found, dict) else {}
+    return tensors
 
 
 # --- captions as the U-Net sees them -----------------------------------------------------------------------------------------

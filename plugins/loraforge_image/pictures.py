@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
-import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,10 @@ say = speaker(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 # 24 000 x 24 000; beyond lies nobody's artwork, but many a file made to fill a machine's memory.
 LARGEST = 576_000_000
+# So does what is large and unpacks to more than this many pixels a byte: drawings in flat colours have 30, one colour alone 1000.
+_UNPACKED, _PLENTY = 200, 64_000_000
+# Pillow knows fifty kinds and goes by the content, not the name: PostScript that is called a.png would be handed to Ghostscript.
+_KINDS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -27,7 +31,10 @@ def read_size(path: Path) -> tuple[int, int]:
         DataError: if it is no picture.
     """
     with _open(path) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        try:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        except Exception as error:  # Pillow raises many kinds for damaged files
+            raise DataError(_damaged(path, error)) from None
         return (image.height, image.width) if turned else image.size
 
 
@@ -59,12 +66,12 @@ def read_whole(path: Path, least: int = 0) -> tuple[Image.Image, tuple[int, int]
                 image.draft(None, (max(1, round(size[0] * shrunk)), max(1, round(size[1] * shrunk))))
             image.load()
             exif = image.getexif()
-            with contextlib.suppress(OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error):  # EXIF of broken writers
+            with contextlib.suppress(Exception):  # EXIF of broken writers
                 exif.get_ifd(0x8825), exif.get_ifd(0x8769)  # place and camera: read now, while the file is open
             profile = image.info.get("icc_profile")
             turned = ImageOps.exif_transpose(image) or image
             return _to_rgb(turned, profile), (size[::-1] if exif.get(0x0112, 1) in (5, 6, 7, 8) else size), exif
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, IndexError, Image.DecompressionBombError) as error:
+        except Exception as error:  # as above
             raise DataError(_damaged(path, error)) from None
 
 
@@ -86,18 +93,40 @@ def _open(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # our own bound is below
             Image.MAX_IMAGE_PIXELS = None
-            image = Image.open(path)
+            image = Image.open(path, formats=_kinds())
     except FileNotFoundError:
         raise DataError(say("there is no such file")) from None
     except UnidentifiedImageError:
         raise DataError(say("it is no picture that can be read; save it as PNG, JPEG or WebP")) from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # as above
         raise DataError(_damaged(path, error)) from None
-    if image.width * image.height > LARGEST:
-        shown = f"{image.width}x{image.height}"
+    pixels, shown = image.width * image.height, f"{image.width}x{image.height}"
+    if pixels > LARGEST:
         image.close()
         raise DataError(say("it is {size} pixels large, more than can be meant; make it smaller", size=shown))
+    if pixels > max(_PLENTY, size * _UNPACKED):
+        image.close()
+        raise DataError(
+            say("it is {size} pixels large in {bytes} bytes, as files made to fill the memory are; make it smaller", size=shown, bytes=size)
+        )
     return image
+
+
+@functools.cache
+def _kinds() -> tuple[str, ...]:
+    Image.init()
+    return tuple(kind for kind in _KINDS if kind in Image.OPEN)
+
+
+def is_written_by(path: Path, program: str) -> bool:
+    """Whether a PNG says that this program wrote it."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return image.info.get("Software") == program
+    except Exception:  # as above
+        return False
 
 
 def _damaged(path: Path, error: BaseException) -> str:

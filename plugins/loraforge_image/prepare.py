@@ -180,6 +180,7 @@ def _copies(looks: Sequence[Look]) -> dict[str, str]:
 
 def _write(looks: Sequence[Look], names: Mapping[str, str], copy_to: Path | None, targets: Mapping[str, Path]) -> None:
     """Writes all files or none."""
+    from .loaders import quoted
     from .looking import write_sheet
     from .pictures import read_picture
 
@@ -187,7 +188,9 @@ def _write(looks: Sequence[Look], names: Mapping[str, str], copy_to: Path | None
     review = [name for name in REVIEW_COLUMNS if any(seen.review.get(name) for seen in looks)]
     rows: list[list[object]] = [[*_HEADER, *(["repeats"] if repeats else []), *review]]
     for seen in looks:
-        row = [names.get(seen.name, seen.name), seen.text, "yes" if seen.keep else "no", seen.why]
+        name = names.get(seen.name, seen.name)
+        # A name that looks like a formula keeps its meaning, for other programs too.
+        row = [f"./{name}" if name != quoted(name) else name, seen.text, "yes" if seen.keep else "no", seen.why]
         again = [seen.repeats if seen.repeats is not None else ""] if repeats else []
         rows.append([*row, *again, *(seen.review.get(name, "") for name in review)])
     found: list[list[object]] = [["file_name", "finding", "keep", "message"]]
@@ -206,8 +209,10 @@ def _write(looks: Sequence[Look], names: Mapping[str, str], copy_to: Path | None
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    from .loaders import quoted
+
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([quoted(str(cell)) for cell in row] for row in rows)
     path.write_bytes(text.getvalue().encode("utf-8", errors="replace"))
 
 
@@ -282,34 +287,40 @@ def _tell(
             "written": [str(path) for path in written],
             "next": following,
         }
-        click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+        click.echo("".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text))
         return
     from rich.console import Console
     from rich.text import Text
 
     out = Console(highlight=False, soft_wrap=True)
-    out.print(Text(say("{n} pictures: {kept} to train on, {left} to leave out", n=len(looks), kept=kept, left=len(looks) - kept)))
+
+    def line_of(text: str, style: str = "") -> Text:
+        # Names and captions are a stranger's: nothing in them is obeyed by a terminal.
+        return Text("".join(sign if sign.isprintable() else " " for sign in text), style=style)
+
+    out.print(line_of(say("{n} pictures: {kept} to train on, {left} to leave out", n=len(looks), kept=kept, left=len(looks) - kept)))
     for note in notes:
-        out.print(Text(f"  {note}"))
+        out.print(line_of(f"  {note}"))
     bare = [seen.name for seen, finding in found if finding.kind == "no_caption"]
     groups = {
         say("Left out:"): [(s, f) for s, f in found if f.drops],
         say("To look at:"): [(s, f) for s, f in found if not f.drops and s.keep and f.kind != "no_caption"],
     }
     for heading, those in groups.items():
-        lines = [Text(f"  {seen.name}: {finding.message}", style="red" if finding.drops else "") for seen, finding in those]
-        for line in [Text(heading), *lines] if lines else ():
+        lines = [line_of(f"  {seen.name}: {finding.message}", style="red" if finding.drops else "") for seen, finding in those]
+        for line in [line_of(heading), *lines] if lines else ():
             out.print(line)
     if bare:
         # Most often they are all of a folder: one line says it, findings.csv has each.
         told = say("{n} pictures have no caption: {names}", n=len(bare), names=_some(bare))
         advice = say("the trigger word stands for it") if trigger else say("write one into metadata.csv, or use --trigger or --captioner")
-        out.print(Text(f"{told} ({advice})"))
+        out.print(line_of(f"{told} ({advice})"))
     for path in written[: len(written) - copies]:
-        out.print(Text(say("written: {path}", path=path)))
+        out.print(line_of(say("written: {path}", path=path)))
     if copies:
-        out.print(Text(say("written: {n} copies in {path}", n=copies, path=home)))
+        out.print(line_of(say("written: {n} copies in {path}", n=copies, path=home)))
     out.print(
-        Text(say("Look at the contact sheet, correct the columns text and keep in metadata.csv as you like. Next, with your config:"))
+        line_of(say("Look at the contact sheet, correct the columns text and keep in metadata.csv as you like. Next, with your config:"))
     )
-    out.print(Text(f"  {following}"))
+    out.print(line_of(f"  {following}"))

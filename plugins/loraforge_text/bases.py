@@ -86,8 +86,16 @@ def _json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=error)) from None
-    return value if isinstance(value, dict) else {}
+        raise _damaged(path, error) from None
+    except RecursionError:
+        raise _damaged(path, say("nested too deeply")) from None
+    if not isinstance(value, dict):
+        raise _damaged(path, say("it is no JSON object"))
+    return value
+
+
+def _damaged(path: Path, error: object) -> ModelError:
+    return ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=error))
 
 
 @functools.cache
@@ -97,23 +105,22 @@ def read_base(folder: Path) -> BaseFiles:
     Raises:
         ModelError: if a file is damaged.
     """
-    tokenizer_config = _json(folder / "tokenizer_config.json")
+    config, tokenizer_config = _json(folder / "config.json"), _json(folder / "tokenizer_config.json")
+    if not isinstance(config.get("architectures"), list | None):
+        raise _damaged(folder / "config.json", say("'{key}' is no list", key="architectures"))
     named = {**_json(folder / "special_tokens_map.json"), **{k: v for k, v in tokenizer_config.items() if k.endswith("_token")}}
-    tokens = {key: value["content"] if isinstance(value, dict) else value for key, value in named.items() if isinstance(value, dict | str)}
-    tokenizer = _json(folder / "tokenizer.json")
-    listed = tokenizer.get("added_tokens") or [
-        {"content": entry.get("content"), "id": int(key), "special": entry.get("special")}
-        for key, entry in tokenizer_config.get("added_tokens_decoder", {}).items()
-    ]
-    added = {str(entry["content"]): int(entry["id"]) for entry in listed}
-    special = frozenset(str(entry["content"]) for entry in listed if entry.get("special"))
-    ends = _json(folder / "generation_config.json").get("eos_token_id", _json(folder / "config.json").get("eos_token_id"))
+    texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in named.items()}
+    tokens = {key: value for key, value in texts.items() if isinstance(value, str)}
+    listed = _added(folder, tokenizer_config)
+    added = {entry["content"]: entry["id"] for entry in listed}
+    special = frozenset(entry["content"] for entry in listed if entry.get("special"))
+    ends = _json(folder / "generation_config.json").get("eos_token_id", config.get("eos_token_id"))
     by_id = {number: text for text, number in added.items()}
-    stops = [by_id[i] for i in (ends if isinstance(ends, list) else [ends]) if i in by_id]
+    stops = [by_id[i] for i in (ends if isinstance(ends, list) else [ends]) if isinstance(i, int) and i in by_id]
     stops = [*([tokens["eos_token"]] if tokens.get("eos_token") else []), *stops, *(t for t in _TURN_ENDS if t in added)]
     return BaseFiles(
         folder,
-        _json(folder / "config.json"),
+        config,
         _chat_template(folder, tokenizer_config),
         tokens,
         added,
@@ -123,11 +130,30 @@ def read_base(folder: Path) -> BaseFiles:
     )
 
 
+def _added(folder: Path, tokenizer_config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Every token that the tokenizer recognises inside text, as its files list them.
+
+    Raises:
+        ModelError: if they do it in another way than all others.
+    """
+    try:
+        listed = _json(folder / "tokenizer.json").get("added_tokens") or [
+            {"content": entry.get("content"), "id": int(key), "special": entry.get("special")}
+            for key, entry in tokenizer_config.get("added_tokens_decoder", {}).items()
+        ]
+        return [{**entry, "content": str(entry["content"]), "id": int(entry["id"])} for entry in listed]
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise _damaged(folder / "tokenizer.json", say("its added tokens are not as they should be ({error!r})", error=error)) from None
+
+
 def _chat_template(folder: Path, tokenizer_config: Mapping[str, Any]) -> str | None:
     """From ``chat_template.jinja``, ``chat_template.json`` or the tokenizer's config; of several named ones the default."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise _damaged(file, error) from None
     found = tokenizer_config.get("chat_template") or _json(folder / "chat_template.json").get("chat_template")
     if isinstance(found, list):
         named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
@@ -143,5 +169,5 @@ def _adds_bos(folder: Path, tokens: Mapping[str, str]) -> bool:
     try:
         encoded = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a")
     except Exception as error:  # the tokenizers library raises bare Exception
-        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=folder / "tokenizer.json", error=error)) from None
+        raise _damaged(folder / "tokenizer.json", error) from None
     return bool(encoded.tokens) and encoded.tokens[0] == tokens["bos_token"]

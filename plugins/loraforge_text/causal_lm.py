@@ -14,6 +14,7 @@ from loraforge import (
     DataError,
     Examination,
     Example,
+    Footprint,
     KeySet,
     ModelError,
     ModelFamily,
@@ -27,6 +28,7 @@ from loraforge import (
 from . import golden
 from .bases import EMBEDDED, USUAL, BaseFiles, locate, read_base
 from .encoding import examine, pieces, tokenizer_of
+from .footprint import footprint
 from .task import TextKeys
 
 if TYPE_CHECKING:
@@ -37,8 +39,7 @@ if TYPE_CHECKING:
 
 say = speaker(__name__)
 
-_IGNORE = -100  # the label that torch's cross entropy leaves out
-_BAND = 64  # rows whose lengths differ by less than this many tokens may share a batch
+_BAND = 16  # where rows are padded, those whose lengths differ by less than this many tokens may share a batch
 
 
 class CausalLM(ModelFamily):
@@ -85,6 +86,10 @@ class CausalLM(ModelFamily):
         folder = locate(config.base_model, config.revision, weights=True)
         return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in (".json", ".jinja", ".safetensors", ".model", ".txt"))
 
+    def footprint(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> Footprint | None:
+        folder = locate(config.base_model, config.revision)
+        return footprint(folder, read_base(folder).config, config, keys[TextKeys].max_seq_length, facts, device)
+
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> CausalTrainee:
         from loraforge import lora
 
@@ -94,7 +99,8 @@ class CausalLM(ModelFamily):
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
         attached = lora.attach(model, config, given)
-        return CausalTrainee(attached, _tokenizer(folder), read_base(folder), keys[TextKeys].max_seq_length, keys[TextKeys].system_prompt)
+        mine = keys[TextKeys]
+        return CausalTrainee(attached, _tokenizer(folder), read_base(folder), mine.max_seq_length, mine.system_prompt, lean=True)
 
     def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> CausalResponder:
         from loraforge import lora
@@ -119,7 +125,6 @@ def load_model(folder: Path, precision: str, device: torch.device) -> Any:
         ConfigError: if 4bit is asked for and cannot be had.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     if not any(folder.glob("*.safetensors")):
@@ -139,10 +144,13 @@ def load_model(folder: Path, precision: str, device: torch.device) -> Any:
         settings |= {"quantization_config": _four_bit(), "device_map": {"": device}}
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, **settings)
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        raise ModelError(
-            say("base_model {folder} cannot be loaded: {error}", folder=folder, error=str(error).strip().split("\n")[0])
-        ) from None
+    except Exception as error:  # a config that is damaged in one way or another raises nearly anything
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ModelError(say("base_model {folder} cannot be loaded: {error}", folder=folder, error=reason)) from None
+    for module in model.modules() if precision == "4bit" else ():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # Measured once without gradients, such a layer packs its weights in a form through which no gradient passes.
+            module.support_avx512bf16_for_cpu = False
     return model if precision == "4bit" else model.to(device)
 
 
@@ -181,11 +189,25 @@ def _tokenizer(folder: Path) -> Any:
 
 
 class CausalTrainee(Trainee):
-    """A causal language model with a LoRA: next-token cross entropy on the learned tokens."""
+    """A causal language model with a LoRA: next-token cross entropy on the learned tokens.
 
-    def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int, system: str | None = None) -> None:
+    Args:
+        lean: exchange what a frozen base can do with less (in place): the head on learned positions only, rows end to end without padding,
+            leaner blocks. Each only where it gives the model's own figures.
+    """
+
+    def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int, system: str | None = None, lean: bool = False) -> None:
         self.lora = lora
         self._tokenizer, self._base, self._longest, self._system = tokenizer, base, longest, system
+        self._head: Any = None
+        self._in_line = False
+        if lean:
+            from . import leanblocks, learnedhead, rowattention
+
+            lora.model.eval()  # dropout would make two passes differ
+            leanblocks.exchange(lora.model)
+            self._head = learnedhead.take_off(lora.model)
+            self._in_line = rowattention.attend_to_rows(lora.model)
 
     def encode(self, record: Record, text: Sequence[Span]) -> Example:
         """``ids`` and ``learned`` of one row.
@@ -199,40 +221,57 @@ class CausalTrainee(Trainee):
         return {"ids": encoded.ids, "learned": encoded.learned}
 
     def group(self, example: Example) -> Hashable:
-        """The length band."""
-        return (len(example["ids"]) - 1) // _BAND
+        """The length band; rows that lie end to end may have any length."""
+        return 0 if self._in_line else (len(example["ids"]) - 1) // _BAND
 
     def collate(self, examples: Sequence[Example], draw: int | None = None) -> Batch:
-        """``input_ids``, ``attention_mask`` and ``labels``: int64 of shape (rows, longest), padded on the right."""
+        """``input_ids`` (int64): the rows end to end, (1, tokens), or padded on the right, (rows, longest), each with what the model needs
+        beside them; ``targets`` (n,): the places, counted through all rows, after which a learned token comes; ``labels`` (n,): these
+        tokens; ``tokens``: how many there are without padding."""
         import torch
 
-        longest = max(len(example["ids"]) for example in examples)
-        shape = (len(examples), longest)
-        ids = torch.zeros(shape, dtype=torch.long)
-        mask = torch.zeros(shape, dtype=torch.long)
-        labels = torch.full(shape, _IGNORE, dtype=torch.long)
-        for row, example in enumerate(examples):
-            values = torch.tensor(example["ids"])
-            ids[row, : len(values)], mask[row, : len(values)] = values, 1
-            labels[row, : len(values)] = torch.where(torch.tensor(example["learned"]), values, _IGNORE)
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        from . import rowattention
+
+        lengths = [len(example["ids"]) for example in examples]
+        longest = max(lengths)
+        starts = [sum(lengths[:row]) if self._in_line else row * longest for row in range(len(examples))]
+        places = [
+            (start + place - 1, example["ids"][place])
+            for start, example in zip(starts, examples, strict=True)
+            for place, learn in enumerate(example["learned"])
+            if learn and place  # the first token of a row is never predicted
+        ]
+        shared = {
+            "targets": torch.tensor([place for place, _ in places], dtype=torch.long),
+            "labels": torch.tensor([token for _, token in places], dtype=torch.long),
+            "tokens": sum(lengths),
+        }
+        rows = [torch.tensor(example["ids"], dtype=torch.long) for example in examples]
+        if self._in_line:
+            return {**rowattention.line(rows), **shared}
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return {"input_ids": ids, "attention_mask": (torch.arange(longest) < torch.tensor(lengths)[:, None]).long(), **shared}
 
     def weight(self, batch: Batch) -> float:
         """Learned tokens; the first token of a row is never predicted."""
-        return float((batch["labels"][:, 1:] != _IGNORE).sum())
+        return float(len(batch["labels"]))
 
     def units(self, batch: Batch) -> float:
         """Tokens without padding."""
-        return float(batch["attention_mask"].sum())
+        return float(batch["tokens"])
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Tensor:
         """Mean cross entropy in nats per learned token, in float32."""
-        from torch.nn.functional import cross_entropy
+        from torch.nn import functional
 
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits[:, :-1]
-        labels = batch["labels"][:, 1:]
-        learned = labels != _IGNORE
-        return cross_entropy(logits[learned].float(), labels[learned])
+        from . import learnedhead
+
+        given = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids", "row_lengths") if name in batch}
+        # use_cache: with a cache, transformers lets the rows of a line see each other.
+        out = model(**given, use_cache=False).logits.flatten(0, 1)[batch["targets"]]
+        if self._head is not None:
+            return learnedhead.cross_entropy(out, self._head, batch["labels"])
+        return functional.cross_entropy(out.float(), batch["labels"])
 
     def golden(self, rows: Sequence[tuple[Any, Sequence[Span]]], template: Mapping[str, Any]) -> Mapping[str, bytes]:
         """Prompts as text and as tokens."""

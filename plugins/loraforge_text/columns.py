@@ -39,6 +39,12 @@ _ROLES: Mapping[str, str] = {
 }  # fmt: skip
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names for a message; of what is no table some are very long, or very many."""
+    shown = [name if len(name) <= 60 else f"{name[:57]}..." for name in names[:40]]
+    return ", ".join([*shown, "..."] if len(names) > 40 else shown)
+
+
 def map_columns(names: Sequence[str], given: Mapping[str, str], file: str, decisions: Collection[str] = ()) -> dict[str, str]:
     """Our field names to the column names of one file.
 
@@ -50,7 +56,7 @@ def map_columns(names: Sequence[str], given: Mapping[str, str], file: str, decis
         DataError: if a given column is not there, two columns could be one field, or question or answer is missing.
     """
     problems = [
-        say("{file}: columns: there is no column '{column}'. There are: {names}.", file=file, column=column, names=", ".join(names))
+        say("{file}: columns: there is no column '{column}'. There are: {names}.", file=file, column=column, names=listed(names))
         for column in given.values()
         if column not in names
     ]
@@ -60,7 +66,7 @@ def map_columns(names: Sequence[str], given: Mapping[str, str], file: str, decis
         say(
             "{file}: the columns {names} could all be '{field}'. Say which: columns: {{{field}: {first}}}",
             file=file,
-            names=", ".join(f"'{c}'" for c in candidates),
+            names=listed([f"'{c}'" for c in candidates]),
             field=field,
             first=candidates[0],
         )
@@ -75,7 +81,7 @@ def map_columns(names: Sequence[str], given: Mapping[str, str], file: str, decis
                 "{file}: no column is the {what} (there are: {names}). Name it: columns: {{instruction: ..., output: ...}}",
                 file=file,
                 what=" / ".join(say(m) for m in missing),
-                names=", ".join(names) or say("none"),
+                names=listed(names) or say("none"),
             )
         )
     if problems:

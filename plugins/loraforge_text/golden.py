@@ -127,8 +127,8 @@ def check_golden(document: bytes | str, made: Callable[[Mapping[str, Any]], str 
     try:
         known = json.loads(document)
         prompts = [(dict(p), str(p["text"]), [int(i) for i in p["ids"]], [int(s) for s in p["starts"]]) for p in known["prompts"]]
-        readable = known["format"] == _FORMAT and all(len(ids) == len(starts) for _, _, ids, starts in prompts)
-    except (ValueError, KeyError, TypeError) as error:
+        readable = known["format"] == _FORMAT and all("messages" in p and len(ids) == len(starts) for p, _, ids, starts in prompts)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise RunError(say("{name} cannot be read: {error}.", name=NAME, error=repr(error))) from None
     if not readable:
         raise RunError(say("{name} is of a format that this version does not know.", name=NAME))

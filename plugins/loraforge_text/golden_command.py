@@ -36,7 +36,10 @@ def golden(ctx: click.Context, folder: Path, url: str, model: str | None, as_jso
     file = next((f for f in (folder / "adapter" / NAME, folder / NAME) if f.is_file()), None)
     if file is None:
         raise RunError(say("{folder} has no {name}; adapters that this version trains have one.", folder=folder, name=NAME))
-    document = file.read_bytes()
+    try:
+        document = file.read_bytes()
+    except OSError as error:
+        raise RunError(say("{name} cannot be read: {error}.", name=file, error=error.strerror)) from None
     kind, made = _asker(url, model)
     partings = check_golden(document, made)
     count = len(json.loads(document)["prompts"])
@@ -87,6 +90,13 @@ def _is_address(url: str) -> bool:
         return False
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection: questions of the data go to the server that was named and to no other."""
+
+    def redirect_request(self, *given: Any, **named: Any) -> None:
+        return None
+
+
 def _tokens(answer: Mapping[str, Any]) -> list[int]:
     tokens = answer.get("tokens")
     if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
@@ -98,7 +108,7 @@ def _post(url: str, value: Mapping[str, Any], *, missing: bool = False) -> dict[
     """The JSON object that ``url`` answers; empty if there is no such address and ``missing`` allows that."""
     request = urllib.request.Request(url, json.dumps(value).encode(), {"Content-Type": "application/json"})
     # No proxy: what is meant is the server that was named, usually on this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
     try:
         with opener.open(request, timeout=_SECONDS) as response:
             answer = json.loads(response.read(16_000_000))

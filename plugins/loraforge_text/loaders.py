@@ -9,7 +9,7 @@ from pydantic import Field
 
 from loraforge import DataError, Keys, KeySet, Loader, RunConfig, decides, speaker
 
-from .columns import SYNONYMS, map_columns, to_conversation
+from .columns import SYNONYMS, listed, map_columns, to_conversation
 from .tables import SUFFIXES, Row, read_rows
 from .task import Conversation
 
@@ -111,9 +111,9 @@ def _columns(path: Path, rows: list[Row], options: TableKeys, note: Callable[[st
     renamed = [f"{column} -> {field}" for field, column in columns.items() if column != field]
     unused = [name for name in names if name not in columns.values()]
     if renamed:
-        note(say("{file}: columns {renamed}", file=path.name, renamed=", ".join(renamed)))
+        note(say("{file}: columns {renamed}", file=path.name, renamed=listed(renamed)))
     if unused:
-        note(say("{file}: columns not used: {unused}", file=path.name, unused=", ".join(unused)))
+        note(say("{file}: columns not used: {unused}", file=path.name, unused=listed(unused)))
     return columns
 
 

@@ -6,7 +6,9 @@ import codecs
 import csv
 import datetime
 import io
+import itertools
 import json
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ say = speaker(__name__)
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".xlsx", ".xlsm")
 # The separators that spreadsheets write; the full-width ones come from hand-made files.
 _SEPARATORS = (",", "\t", ";", "；", "，", "|")
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # how .xls and encrypted .xlsx begin
+_LARGEST = 200 * 10**6  # bytes of an unpacked workbook: millions of long answers
+_LAST_ROW = 1_048_576  # of a sheet
 csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is less than some answers
 
 
@@ -44,7 +49,7 @@ def read_rows(path: Path, encoding: str, note: Callable[[str], None]) -> list[Ro
     """
     suffix = path.suffix.lower()
     if suffix in (".xlsx", ".xlsm"):
-        return list(_excel(path, note))
+        return _excel(path, note)
     text = decode(path, encoding, note)
     if suffix in (".csv", ".tsv"):
         return list(_csv(path, text, note))
@@ -66,13 +71,17 @@ def decode(path: Path, encoding: str, note: Callable[[str], None]) -> str:
         raise DataError(say("{path}: cannot be read: {error}.", path=path, error=error.strerror)) from None
     if encoding != "auto":
         try:
-            return data.decode(encoding).removeprefix("\ufeff")
-        except LookupError:
+            text = data.decode(encoding).removeprefix("\ufeff")
+            text.encode("utf-8")  # UTF-7 and others can hold halves of characters
+            return text
+        except UnicodeDecodeError as error:
+            raise DataError(_not_decodable(path, data, encoding, error)) from None
+        except UnicodeEncodeError:
+            raise DataError(_not_decodable(path, data, encoding, None)) from None
+        except (LookupError, ValueError):
             raise DataError(
                 say("encoding: Python knows no encoding '{value}'. Usual are utf-8, gb18030, big5, utf-16.", value=encoding)
             ) from None
-        except UnicodeDecodeError as error:
-            raise DataError(_not_decodable(path, data, encoding, error)) from None
     for bom, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
         if data.startswith(bom):
             try:
@@ -213,46 +222,91 @@ def _json(path: Path, text: str) -> Iterator[Row]:
 def _object(where: str, value: Any) -> Row:
     if not isinstance(value, dict):
         return Row(where, {}, say("is no object with named values ({...})."))
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        return Row(where, {}, say("has half a character ({half}), which is no text. Write it out, or take it away.", half=half))
+    except RecursionError:
+        return Row(where, {}, say("is not valid JSON: {error}.", error=say("nested too deeply")))
     return Row(where, {str(key).strip(): item for key, item in value.items()})
 
 
-def _excel(path: Path, note: Callable[[str], None]) -> Iterator[Row]:
+def _excel(path: Path, note: Callable[[str], None]) -> list[Row]:
+    """The rows of the first sheet that holds any.
+
+    Raises:
+        DataError: if it is no workbook that openpyxl can read, or unpacks to more than anybody means.
+    """
     import openpyxl
 
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, openpyxl.utils.exceptions.InvalidFileException) as error:
-        raise DataError(say("{path}: is no readable Excel file (.xlsx): {error}.", path=path, error=error)) from None
-    try:
-        filled = [
-            sheet
-            for sheet in book.worksheets
-            if any(any(c is not None for c in row) for row in sheet.iter_rows(max_row=50, values_only=True))
-        ]
-        if not filled:
-            return
-        if len(filled) > 1:
-            note(
-                say(
-                    "{file}: the sheet '{sheet}' is read; left out: {others}",
-                    file=path.name,
-                    sheet=filled[0].title,
-                    others=", ".join(sheet.title for sheet in filled[1:]),
-                )
+        with path.open("rb") as file:
+            if file.read(len(_OLE)) == _OLE:
+                raise DataError(say("{path}: is an old or a protected workbook. Save it as .xlsx without a password.", path=path))
+        _refuse_bomb(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # openpyxl's remarks on styles
+            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+            try:
+                return list(_sheet(path, book, note))
+            finally:
+                book.close()
+    except DataError:
+        raise
+    except Exception as error:  # openpyxl raises whatever the damage leads to
+        text = str(error) or type(error).__name__
+        raise DataError(say("{path}: is no readable Excel file (.xlsx): {error}.", path=path, error=text.split("\n")[0])) from None
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Before anything is unpacked. zipfile reads no more of a member than the directory promises.
+
+    Raises:
+        DataError: if what is packed tightly (texts, not pictures) unpacks to more than anybody means.
+    """
+    with zipfile.ZipFile(path) as archive:
+        size = sum(info.file_size for info in archive.infolist() if info.file_size > 2 * info.compress_size)
+    if size > _LARGEST:
+        raise DataError(
+            say(
+                "{path}: unpacks to {n} MB, more than the {most} MB that are read. Copy questions and answers into a new workbook, or save "
+                "them as CSV.",
+                path=path,
+                n=size // 10**6,
+                most=_LARGEST // 10**6,
             )
-        header: list[str] | None = None
-        for number, values in enumerate(filled[0].iter_rows(values_only=True), 1):
-            cells = [cell_text(value) for value in values]
-            if not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = _header(path, cells)
-            else:
-                yield Row(_row(path, number), {name: cell for name, cell in zip(header, cells, strict=False) if name})
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile, OSError, SyntaxError) as error:  # a damaged sheet inside a sound archive
-        raise DataError(say("{path}: is no readable Excel file (.xlsx): {error}.", path=path, error=error)) from None
-    finally:
-        book.close()
+        )
+
+
+def _sheet(path: Path, book: Any, note: Callable[[str], None]) -> Iterator[Row]:
+    filled = []
+    for sheet in book.worksheets:
+        sheet.reset_dimensions()  # the size that a sheet claims is often that of its formats, a million rows
+        if any(any(c is not None for c in row) for row in sheet.iter_rows(max_row=50, values_only=True)):
+            filled.append(sheet)
+    if not filled:
+        return
+    if len(filled) > 1:
+        note(
+            say(
+                "{file}: the sheet '{sheet}' is read; left out: {others}",
+                file=path.name,
+                sheet=filled[0].title,
+                others=", ".join(sheet.title for sheet in filled[1:]),
+            )
+        )
+    header: list[str] | None = None
+    for number, values in enumerate(filled[0].iter_rows(values_only=True), 1):
+        if number > _LAST_ROW:
+            raise DataError(say("{path}: is no readable Excel file (.xlsx): {error}.", path=path, error=say("it has a row after the last")))
+        cells = [cell_text(value) for value in values[: len(header) if header else None]]
+        if not any(cell.strip() for cell in cells):
+            continue
+        if header is None:
+            header = _header(path, cells)
+        else:
+            yield Row(_row(path, number), {name: cell for name, cell in itertools.zip_longest(header, cells, fillvalue="") if name})
 
 
 def cell_text(value: Any) -> str:

@@ -5,16 +5,18 @@ All of them render through the Jinja sandbox of transformers, the one that serve
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from loraforge import ConfigError, DataError, KeySet, RunConfig, Span, Template, speaker
+from loraforge import ConfigError, DataError, KeySet, LoraForgeError, ModelError, RunConfig, Span, Template, speaker
 
 from .bases import BaseFiles, locate, read_base
 from .formats import FORMATS, format_for
+from .jinjalimits import LONGEST, SECONDS, TooLong, limited, refuse_powers
 from .task import Conversation, TextKeys
 
 say = speaker(__name__)
@@ -23,6 +25,9 @@ say = speaker(__name__)
 # It is the day that Llama 3's own template falls back to.
 PINNED_DATE = "26 Jul 2024"
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_KINDS: Mapping[str, Any] = {
+    "jinja": str | None, "inline": str | None, "kwargs": Mapping, "tokens": Mapping, "stops": tuple, "bos": str, "system": str | None,
+}  # fmt: skip
 _KNOWN = ("instruction", "input", "system")
 _THINK_END = "</think>"
 
@@ -61,28 +66,42 @@ class Prompting:
         Raises:
             DataError: with what the template itself complains about.
         """
-        import jinja2
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        def call(these: Sequence[Mapping[str, str]]) -> str:
-            rendered, _ = render_jinja_template(
-                conversations=[[dict(m) for m in these]], chat_template=self.jinja, add_generation_prompt=ask,
-                **{"bos_token": "", "eos_token": self.stop, **self.tokens},
-                **{"date_string": PINNED_DATE, "strftime_now": _pinned, **self.kwargs},
-            )  # fmt: skip
-            return str(rendered[0])
-
         try:
-            return call(messages)
-        except jinja2.TemplateError as error:
+            return self._written(messages, ask)
+        except DataError:
             if messages[0]["role"] != "system" or len(messages) < 2:
-                raise DataError(say("the chat template refuses this conversation: {error}", error=error)) from None
+                raise
             # Gemma and others know no system role; the first question carries it, as their own documentation advises.
             first = {"role": "user", "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
-            try:
-                return call([first, *messages[2:]])
-            except jinja2.TemplateError:
-                raise DataError(say("the chat template refuses this conversation: {error}", error=error)) from None
+            with contextlib.suppress(DataError):
+                return self._written([first, *messages[2:]], ask)
+            raise
+
+    def _written(self, messages: Sequence[Mapping[str, str]], ask: bool) -> str:
+        """The chat template's text of these messages.
+
+        Raises:
+            DataError: with what the template itself complains about.
+            ModelError: if the template comes to no end.
+        """
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        try:
+            with limited(SECONDS):
+                refuse_powers(self.jinja)
+                rendered, _ = render_jinja_template(
+                    conversations=[[dict(m) for m in messages]], chat_template=self.jinja, add_generation_prompt=ask,
+                    **{"bos_token": "", "eos_token": self.stop, **self.tokens},
+                    **{"date_string": PINNED_DATE, "strftime_now": _pinned, **self.kwargs},
+                )  # fmt: skip
+        except TooLong:
+            raise ModelError(say("the chat template is not done with one conversation after {n} seconds.", n=SECONDS)) from None
+        except Exception as error:  # a template is a program, and can fail as one
+            text = str(error) or type(error).__name__
+            raise DataError(say("the chat template refuses this conversation: {error}", error=text.split("\n")[0])) from None
+        if len(rendered[0]) > LONGEST:
+            raise ModelError(say("the chat template makes {n} characters of one conversation.", n=len(rendered[0])))
+        return str(rendered[0])
 
     def render(self, record: Conversation) -> list[Span]:
         """The spans of one row: prompts as they will be asked, and after each the answer with its stop token."""
@@ -220,7 +239,10 @@ class TextTemplate(Template[Conversation]):
         if prompting.jinja and prompting.jinja != base.chat_template and not base.adds_bos:
             # A format of ours must not add a BOS that the base's tokenizer would not add.
             prompting = dataclasses.replace(prompting, tokens={**prompting.tokens, "bos_token": ""})
-        prompting, remark = _decide_thinking(prompting, records)
+        try:
+            prompting, remark = _decide_thinking(prompting, records)
+        except LoraForgeError as error:
+            raise type(error)([f"{base.folder}: {line}" for line in error.problems]) from None
         return type(self)(prompting, reason + remark, base)
 
     def describe(self) -> Mapping[str, Any]:
@@ -229,7 +251,11 @@ class TextTemplate(Template[Conversation]):
     def recall(self, description: Mapping[str, Any]) -> TextTemplate:
         known = {f.name for f in dataclasses.fields(Prompting)}
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in description.items() if k in known}
-        return type(self)(Prompting(**values), str(description.get("reason", "")))
+        prompting = Prompting(**values)
+        odd = [name for name, kind in _KINDS.items() if not isinstance(getattr(prompting, name), kind)]
+        if odd or not all(isinstance(stop, str) for stop in prompting.stops):
+            raise TypeError(f"template: {', '.join(odd) or 'stops'}")
+        return type(self)(prompting, str(description.get("reason", "")))
 
     def render(self, record: Conversation) -> list[Span]:
         own = record.prompt_template
@@ -250,7 +276,9 @@ def _decide_thinking(prompting: Prompting, records: Sequence[Conversation]) -> t
     """Whether a template that can switch thinking on and off shall think: as the answers do. Found by rendering both ways."""
     if prompting.jinja is None or prompting.inline is not None:
         return prompting, ""
-    sample = [{"role": "user", "content": "?"}]
+    sample = [{"role": "user", "content": "question"}]
+    if "question" not in prompting.text(sample, ask=True):
+        raise ModelError(say("the chat template leaves the question out."))
     on, off = (dataclasses.replace(prompting, kwargs={**prompting.kwargs, "enable_thinking": value}) for value in (True, False))
     if on.text(sample, ask=True) == off.text(sample, ask=True):
         return prompting, ""

@@ -190,9 +190,9 @@ def test_the_learning_rate_warms_up_and_comes_down():
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
 def test_training_lowers_the_loss(project, train, tmp_path, optimizer):
-    train(project(optimizer=optimizer, epochs=10, eval_ratio=0, lora_rank=8, learning_rate=0.03))
+    train(project(optimizer=optimizer, epochs=10, eval_ratio=0, lora_rank=8, lora_dropout=0.0, learning_rate=0.03))
     losses = [s["loss"] for s in steps(tmp_path / "out")]
-    assert losses[-1] < losses[0] - 0.2, losses
+    assert losses[-1] < losses[0] - 0.15, losses
 
 
 def test_stored_losses_of_a_tiny_model(project, train, tmp_path):
@@ -250,3 +250,99 @@ def _initial(project, base: Path, tmp_path: Path) -> dict:
     config = RunConfig(train_data_dir=".", base_model="x", lora_rank=4, lora_dropout=0.0)
     lora.attach(model, config)
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+# --- memory ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_of_memory(monkeypatch):
+    """Passes of more than ``rows`` rows do not fit, as torch says it on one device or another."""
+    import torch
+    from loraforge_text.causal_lm import CausalTrainee
+
+    real = CausalTrainee.loss
+
+    def use(rows: int, error: Exception, from_step: int = 0) -> list[int]:
+        made: list[int] = []
+
+        def loss(self, model, batch):
+            count = len(batch["row_lengths"])
+            made.append(count)
+            if count > rows and len(made) > from_step:
+                torch.rand(7)  # what was drawn before the failure must not matter
+                raise error
+            return real(self, model, batch)
+
+        monkeypatch.setattr(CausalTrainee, "loss", loss)
+        return made
+
+    return use
+
+
+def errors():
+    import torch
+
+    return [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
+        ),
+        MemoryError(),
+    ]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_out_of_memory_halves_the_batch_and_nothing_else(runs, short_of_memory, tmp_path, number):
+    plain = runs("plain", batch_size=4, gradient_accumulation=1, lora_dropout=0.0, eval_ratio=0.3)
+    made = short_of_memory(1, errors()[number], from_step=5)
+    short = runs("short", batch_size=4, gradient_accumulation=1, lora_dropout=0.0, eval_ratio=0.3)
+    assert max(made) == 4 and set(made[-8:]) == {1}
+    assert [s["loss"] for s in steps(short)] == pytest.approx([s["loss"] for s in steps(plain)], rel=1e-5)
+    same(plain, short, 2e-4)
+    events = [json.loads(line) for line in (short / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    told = [(e["rows"], e["passes"]) for e in events if e["event"] == "MemoryRanOut"]
+    assert told == [(2, 2), (1, 4)], "it is said each time"
+
+
+def test_too_little_memory_for_one_row_is_explained(project, train, short_of_memory):
+    import torch
+
+    short_of_memory(0, torch.OutOfMemoryError("CUDA out of memory."))
+    with pytest.raises(TrainingError) as error:
+        train(project())
+    text = str(error.value)
+    assert (
+        "the memory does not suffice (CUDA out of memory.)" in text
+        and "gradient_checkpointing: true" in text
+        and "max_seq_length" in text
+        and "loraforge check" in text
+    )
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(project, train, short_of_memory):
+    made = short_of_memory(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        train(project())
+    assert len(made) == 1
+
+
+def test_a_resumed_run_does_not_run_out_of_memory_again(project, train, short_of_memory, monkeypatch):
+    import torch
+
+    config = project(epochs=6, batch_size=4, save_steps=2, lora_dropout=0.0, eval_ratio=0)
+    real = loop.Loop.step
+
+    def dies(self, indices, step):
+        if step == 6:
+            raise KeyboardInterrupt
+        return real(self, indices, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Loop, "step", dies)
+        short_of_memory(2, torch.OutOfMemoryError("CUDA out of memory."))
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    made = short_of_memory(2, torch.OutOfMemoryError("CUDA out of memory."))
+    train(config, resume=True)
+    assert max(made) <= 2

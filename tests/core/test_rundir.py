@@ -140,4 +140,9 @@ def test_resume_refuses_another_config_or_other_data_and_shows_the_difference(ru
     with pytest.raises(RunError) as error:
         train(project(seed=1, learning_rate=0.02), resume=True)
     text = str(error.value)
-    assert "seed: was 42, is now 1" in text and "learning_rate: was 0.01, is now 0.02" in text and "the examples have changed" in text
+    assert "seed: was 42, is now 1" in text and "learning_rate: was 0.01, is now 0.02" in text
+    assert "the examples have changed. New or altered: metadata.csv, row 14. Gone or altered: none." in text
+    lines = data.read_text(encoding="utf-8").splitlines()
+    data.write_text("\n".join([lines[0], *reversed(lines[1:-1])]) + "\n", encoding="utf-8")
+    with pytest.raises(RunError, match="the same rows stand in another order"):
+        train(project(), resume=True)

@@ -202,14 +202,14 @@ def test_every_bad_caption_is_told_at_once(tmp_path, gallery, command):
 
 
 def test_a_picture_that_may_not_be_read_is_told(tmp_path, gallery, command, monkeypatch):
-    real = Path.read_bytes
+    real = Path.open
 
-    def forbidden(self: Path) -> bytes:
+    def forbidden(self: Path, *arguments, **named):
         if self.name == "2.png":
             raise PermissionError(13, "Permission denied")
-        return real(self)
+        return real(self, *arguments, **named)
 
-    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    monkeypatch.setattr(Path, "open", forbidden)
     code, out, err = command("check", "image", gallery())
     assert code == 2 and "metadata.csv, row 4: 2.png cannot be read: Permission denied." in err and "Traceback" not in out + err
 

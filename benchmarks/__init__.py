@@ -1,0 +1,1 @@
+"""Measures LoRAForge beside its peers, in whole processes: ``python -m benchmarks text|image|startup|memory|lengths|gpu``."""

@@ -1,0 +1,400 @@
+"""Will it fit? Memory, disk and time of a run, estimated from its configuration, and the settings that would fit. Torch is not imported.
+
+A model family says what its base needs (``ModelFamily.footprint``); here that meets a device, an optimizer and the files that a run keeps.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .config import KeySet, RunConfig
+from .dataset import Data
+from .errors import ConfigError
+from .interfaces import Footprint
+from .messages import speaker
+from .observers import duration
+from .ordering import schedule
+from .planning import Plan
+
+say = speaker(__name__)
+
+_GB = 2**30
+_PROCESS = 650e6  # Python with torch, transformers and peft, and what their first operations allocate for good
+_CONTEXT = 0.75e9  # what CUDA and its libraries take of a GPU
+_SLACK = {"cpu": 0.22, "cuda": 0.08}  # what the allocator cannot use, as a share of what comes and goes (CPU) or of all (GPU)
+_OPTIMIZER = {"adamw": 8, "adamw_8bit": 2, "adafactor": 0.1}  # bytes that the optimizer keeps of one trained number
+_CPU_SHARE = 0.5  # of the speed of a plain multiplication; the rest goes to what is no multiplication
+_GPU_RATES = (1e13, 1e14)  # operations a second that training reaches on small and on large cards
+_BATCH_SECONDS = {"cpu": (0.01, 0.05), "cuda": (0.03, 0.3)}  # what a batch costs however small it is: the least and the most
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a run needs and what there is. Bytes and seconds.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        memory: what is held at the worst moment, by what it is for.
+        available: memory that is free; None if that cannot be told.
+        disk: what the run's folder and the cache will hold at most, by what it is.
+        disk_free: where the run's folder will be; None if that cannot be told.
+        seconds: the least and the most that training may take; the answers and pictures of the comparison at its end are left out.
+        flops: floating-point operations of the training.
+        changes: values of keys with which it would fit, the mildest that were found; nothing if it fits or nothing helps.
+        changed: memory with them.
+    """
+
+    device: str
+    memory: Mapping[str, int]
+    available: int | None
+    disk: Mapping[str, int]
+    disk_free: int | None
+    seconds: tuple[float, float]
+    flops: float
+    parameters: int = 0
+    trainable: int = 0
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    changed: int = 0
+
+    @property
+    def needed(self) -> int:
+        """Memory at the worst moment."""
+        return sum(self.memory.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the memory suffices, as far as that can be told."""
+        return self.available is None or self.needed <= self.available
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``. ``proposals`` is empty, or holds the one set of changes that would fit."""
+        proposal = {"set": dict(self.changes), "memory_bytes": self.changed, "arguments": arguments(self.changes)}
+        found = {"device": self.device, "memory_bytes": self.needed, "memory_parts": dict(self.memory), "available_bytes": self.available}
+        found |= {"disk_bytes": sum(self.disk.values()), "disk_parts": dict(self.disk), "disk_free_bytes": self.disk_free}
+        found |= {"seconds_least": self.seconds[0], "seconds": self.seconds[1], "flops": self.flops, "parameters": self.parameters}
+        return {**found, "trainable_parameters": self.trainable, "fits": self.fits, "proposals": [proposal] if self.changes else []}
+
+
+def estimate(plan: Plan, data: Data, gpu: int | None = None) -> Fit | None:
+    """What a run needs, on this computer's CPU or on a GPU.
+
+    Args:
+        gpu: the GPU's memory in bytes.
+
+    Returns:
+        None where the model family cannot tell.
+    """
+    device = "cpu" if gpu is None else "cuda"
+    steps = schedule(plan.config, len(data.learned())).steps
+    print_ = _footprint(plan, data, plan.config, plan.keys, device)
+    if print_ is None:
+        return None
+    memory = _memory(plan.config, print_, device, [exporter.name for exporter in plan.exporters])
+    disk = _disk(plan, print_, steps)
+    flops = _operations(plan, data, print_, steps)
+    rate = _cpu_rate() * _CPU_SHARE if gpu is None else 0.0
+    rates = (rate / 2, rate) if gpu is None else _GPU_RATES
+    batches = steps * min(plan.config.gradient_accumulation, max(1, len(data.learned())))
+    made = Fit(
+        device,
+        memory,
+        available_memory() if gpu is None else gpu,
+        disk,
+        _free_disk(Path(plan.config.output_dir)),
+        (flops / rates[1] + batches * _BATCH_SECONDS[device][0], flops / rates[0] + batches * _BATCH_SECONDS[device][1]),
+        flops,
+        sum(print_.parameters.values()),
+        print_.trainable,
+    )
+    if made.fits:
+        return made
+    changes, needed = _proposal(plan, data, print_, device, made.available or 0)
+    return replace(made, changes=changes, changed=needed)
+
+
+def warning(plan: Plan, data: Data) -> str | None:
+    """A sentence if a run on the CPU needs more memory than is free."""
+    found = estimate(plan, data)
+    if found is None or found.fits:
+        return None
+    text = say(
+        "this run will need about {needed} of memory, but {there} are free; it may become very slow or be stopped by the system.",
+        needed=size(found.needed),
+        there=size(found.available or 0),
+    )
+    if not found.changes:
+        return text + say(" No milder settings were found that fit.")
+    return text + say(" This would fit ({needed}): {arguments}", needed=size(found.changed), arguments=arguments(found.changes))
+
+
+# --- what is needed -----------------------------------------------------------------------------------------------------------
+
+
+def _footprint(plan: Plan, data: Data, config: RunConfig, keys: KeySet, device: str) -> Footprint | None:
+    """The family's word for these settings."""
+    if config.precision == "auto":
+        config = config.model_copy(update={"precision": "fp32" if device == "cpu" else "bf16"})
+    facts = {**data.examination.facts, "rows": len(data.records)}
+    return plan.family.footprint(config, keys.replaced(config), facts, device)
+
+
+def _memory(config: RunConfig, needs: Footprint, device: str, exports: list[str]) -> dict[str, int]:
+    """What is held at the worst moment of a run."""
+    optimizer = needs.trainable * _OPTIMIZER[config.optimizer]
+    # Where the average is measured or saved, the trained values wait beside it.
+    adapter = needs.trainable * (16 if config.ema_decay else 8) + optimizer
+    fixed = _PROCESS if device == "cpu" else _CONTEXT
+    training = {"base model": needs.weights, "adapter and optimizer": adapter, "activations": needs.activations + needs.transient}
+    merges = {"export": needs.phases.get("export", 0)} if device == "cpu" and any(name in needs.files for name in exports) else {}
+    others = {**{name: round(peak + adapter) for name, peak in needs.phases.items() if name != "export"}, **merges}
+    name, peak = max(others.items(), key=lambda pair: pair[1], default=("", 0))
+    if peak > sum(training.values()):
+        training = {name: peak}
+    moving = sum(training.values()) if device == "cuda" else training.get("activations", peak)
+    return {name: round(value) for name, value in {"programs": fixed, **training, "unusable": moving * _SLACK[device]}.items()}
+
+
+def _disk(plan: Plan, needs: Footprint, steps: int) -> dict[str, int]:
+    """The files of a run: a checkpoint holds the adapter, its parameters, and the optimizer's figures."""
+    config, adapter = plan.config, 4 * needs.trainable
+    saves = math.ceil(steps / config.save_steps) if config.save_steps else 1
+    kept = min(saves, config.save_total_limit + 1)
+    each = 2 * adapter + round(needs.trainable * _OPTIMIZER[config.optimizer]) + (adapter if config.ema_decay else 0)
+    found = {
+        "checkpoints": kept * each,
+        "adapter": adapter * (2 if config.lora_variant == "pissa" else 1),
+        "exports": sum(needs.files.get(exporter.name, adapter) for exporter in plan.exporters),
+        "samples": needs.files.get("samples", 0) * (saves + 1),
+        "cache": needs.files.get("cache", 0),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _operations(plan: Plan, data: Data, needs: Footprint, steps: int) -> float:
+    """Of the training, with the held-out losses and the two passes that measure the speed beforehand."""
+    config = plan.config
+    per_step = min(config.batch_size * config.gradient_accumulation, max(1, len(data.learned())))
+    looks = 1 + (math.ceil(steps / config.save_steps) if config.save_steps else 1)
+    forward = needs.flops / (3 if config.gradient_checkpointing else 2)
+    return (steps + 2) * per_step * needs.flops + looks * len(data.pick(True)) * forward
+
+
+# --- what there is ------------------------------------------------------------------------------------------------------------
+
+
+def gpu_bytes(text: str) -> int:
+    """Bytes of a GPU's memory as people write it: 24GB, 24G, 24, 8192MB.
+
+    Raises:
+        ConfigError: if it is no such size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([gm]?)(?:i?b)?\s*", text, re.IGNORECASE)
+    value = round(float(found[1]) * (2**20 if found[2].lower() == "m" else _GB)) if found else 0
+    if not 2**28 <= value <= 2**44:
+        raise ConfigError(say("--gpu: write the GPU's memory like 24GB or 8192MB; got '{value}'.", value=text))
+    return value
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that are free for a new program on this computer, or in this container."""
+    if sys.platform == "win32":
+        return _windows_memory()
+    try:
+        known = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found = next(int(line.split()[1]) * 1024 for line in known if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        try:
+            found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (ValueError, OSError, AttributeError):
+            return None
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii").strip()
+        return found if limit == "max" else min(found, max(0, int(limit) - int(used)))
+    except (OSError, ValueError):
+        return found
+
+
+def _windows_memory() -> int | None:
+    import ctypes
+
+    status = (ctypes.c_ulonglong * 8)(64)  # MEMORYSTATUSEX: its own size and the load in the first eight bytes, then total and free memory
+    library: Any = getattr(ctypes, "windll", None)
+    return int(status[2]) if library is not None and library.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else None
+
+
+def _free_disk(folder: Path) -> int | None:
+    """Bytes free where ``folder`` is or will be."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return None
+
+
+def _cpu_rate() -> float:
+    """Floating-point operations a second of this computer, from a few small multiplications of numpy: a tenth of a second."""
+    import numpy as np
+
+    side = 384
+    matrix = np.ones((side, side), dtype=np.float32)
+    matrix @ matrix  # the first one starts the threads
+    best, end = math.inf, time.perf_counter() + 0.08
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        matrix @ matrix
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
+
+
+# --- what would fit -----------------------------------------------------------------------------------------------------------
+
+
+def _proposal(plan: Plan, data: Data, needs: Footprint, device: str, available: int) -> tuple[dict[str, Any], int]:
+    """The changes that make it fit, the most harmless first, without those that are not needed; and the memory with them."""
+    exports = [exporter.name for exporter in plan.exporters]
+
+    def joined(changes: list[dict[str, Any]]) -> dict[str, Any]:
+        return {key: value for change in changes for key, value in change.items()}
+
+    def needed(changes: Mapping[str, Any]) -> float:
+        config, keys = with_changes(plan, changes)
+        found = _footprint(plan, data, config, keys, device)
+        return sum(_memory(config, found, device, exports).values()) if found else math.inf
+
+    taken: list[dict[str, Any]] = []
+    least = needed({})
+    for change in _candidates(plan.config, needs, device):
+        amount = needed(joined([*taken, change]))
+        if amount > 0.995 * least:
+            continue
+        taken, least = [*taken, change], amount
+        if amount <= available:
+            break
+    else:
+        return {}, 0
+    for change in reversed(taken[:-1]):
+        fewer = [other for other in taken if other is not change]
+        if set(change) <= set(joined(fewer)):
+            continue  # a later step of the same kind stands for it
+        if needed(joined(fewer)) <= available:
+            taken = fewer
+    changes = joined(taken)
+    return changes, round(needed(changes))
+
+
+def _candidates(config: RunConfig, needs: Footprint, device: str) -> Iterator[dict[str, Any]]:
+    """Changes that save memory, the most harmless first: the same result more slowly, less exact numbers, a smaller adapter, and what
+    the plugin knows."""
+    batch, accumulation = config.batch_size, config.gradient_accumulation
+    while batch > 1:
+        smaller = max(n for n in range(1, batch) if batch % n == 0)
+        accumulation, batch = accumulation * batch // smaller, smaller
+        yield {"batch_size": batch, "gradient_accumulation": accumulation}
+    if not config.gradient_checkpointing:
+        yield {"gradient_checkpointing": True}
+    present = config.precision if config.precision != "auto" else "fp32" if device == "cpu" else "bf16"
+    if present in needs.precisions:
+        for precision in needs.precisions[list(needs.precisions).index(present) + 1 :]:
+            yield {"precision": precision}
+    if device == "cuda" and config.optimizer == "adamw":
+        yield {"optimizer": "adamw_8bit"}
+    rank, alpha = config.lora_rank, config.lora_alpha
+    while rank >= 8 and config.init_from_adapter is None:
+        rank //= 2
+        if alpha is not None:
+            alpha = max(1, alpha // 2)
+        yield {"lora_rank": rank, **({"lora_alpha": alpha} if alpha is not None else {})}
+    for key, value in needs.smaller:
+        yield {key: value}
+
+
+def with_changes(plan: Plan, changes: Mapping[str, Any]) -> tuple[RunConfig, KeySet]:
+    """The plan's values with some of them exchanged, validated as a YAML's are."""
+    keys = plan.keys
+    for owner in list(keys):
+        mine = {key: value for key, value in changes.items() if key in type(owner).model_fields}
+        if mine:
+            keys = keys.replaced(type(owner)(**{**owner.model_dump(), **mine}))
+    return keys[RunConfig], keys
+
+
+# --- in words -----------------------------------------------------------------------------------------------------------------
+
+
+def size(amount: float) -> str:
+    """``350 MB``, ``12.3 GB``."""
+    return f"{amount / _GB:.1f} GB" if amount >= 0.95 * _GB else f"{amount / 2**20:.0f} MB"
+
+
+def yaml_value(value: Any) -> str:
+    """A value as it stands in a YAML file and after ``--set KEY=``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def arguments(changes: Mapping[str, Any]) -> str:
+    """``--set batch_size=2 --set gradient_accumulation=2``."""
+    return " ".join(f"--set {key}={yaml_value(value)}" for key, value in changes.items())
+
+
+def _called(part: str) -> str:
+    """A part of the memory, for people; a family's own phases have their own names."""
+    known = {
+        "programs": say("programs"),
+        "base model": say("base model"),
+        "adapter and optimizer": say("adapter and optimizer"),
+        "activations": say("activations"),
+        "unusable": say("unusable"),
+        "encoding": say("encoding"),
+        "drawing": say("drawing"),
+        "export": say("export"),
+    }
+    return known.get(part, part)
+
+
+def lines(fit: Fit | None) -> list[str]:
+    """The estimate for people."""
+    if fit is None:
+        return [say("  Memory:     cannot be estimated for this base model")]
+    where = say("on this computer's CPU") if fit.device == "cpu" else say("on the GPU")
+    parts = ", ".join(f"{_called(name)} {size(value)}" for name, value in fit.memory.items())
+    there = say("unknown") if fit.available is None else size(fit.available)
+    found = [
+        say(
+            "  Memory:     about {needed} {where} ({parts}); there are {there}",
+            needed=size(fit.needed),
+            where=where,
+            parts=parts,
+            there=there,
+        )
+    ]
+    most = sum(fit.disk.values())
+    disk = say("  Disk:       at most {needed}", needed=size(most))
+    if fit.disk_free is not None:
+        disk += say("; {free} are free", free=size(fit.disk_free)) + (say(", which is too little") if fit.disk_free < most else "")
+    found.append(disk)
+    found.append(
+        say(
+            "  Time:       very roughly {least} to {most} for {amount}, without the comparison at the end",
+            least=duration(fit.seconds[0]),
+            most=duration(fit.seconds[1]),
+            amount=f"{fit.flops / 1e15:,.1f} PFLOP" if fit.flops >= 1e15 else f"{fit.flops / 1e12:.3g} TFLOP",
+        )
+    )
+    if fit.fits:
+        return [*found, say("  It fits.")] if fit.available is not None else found
+    if not fit.changes:
+        return [*found, say("  It does not fit, and no milder settings were found that do. A smaller base model would.")]
+    found.append(say("  It does not fit. This would ({needed}):", needed=size(fit.changed)))
+    return [*found, *(f"    {key}: {yaml_value(value)}" for key, value in fit.changes.items()), f"    {arguments(fit.changes)}"]

@@ -1,0 +1,321 @@
+"""What training a Stable Diffusion model needs, from its configuration files alone: parameters, bytes, operations. Without torch.
+
+The U-Net is walked through layer by layer as diffusers builds it: what each has, multiplies, and keeps for the backward pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loraforge import ConfigError, Footprint, ModelError, RunConfig
+
+from .bases import config_folder, locate
+from .targets import _TEXT, _narrowed, readable
+from .task import ImageKeys
+
+_CONTEXT = 77  # tokens of one window of CLIP
+
+
+class Walk:
+    """Counts while it goes through a U-Net: for one picture.
+
+    Attributes:
+        parameters: of all layers.
+        macs: multiplications of one forward pass.
+        kept: numbers that stay for the backward pass; what the LoRA's own input copies need is in ``inputs``.
+        inputs: numbers that a LoRA on the module reads, by module.
+        modules: (kind, inputs, outputs, size of the kernel) of what may carry a LoRA, by full name.
+        outer: numbers that stay with gradient checkpointing.
+        widest: numbers of the largest block, which checkpointing computes again; its adapted modules by name in ``blocks``.
+        skips: numbers of the skip connections.
+        convolutions: how the names of those layers of the transformers end that are convolutions.
+        work: numbers of the largest layer's input and output.
+    """
+
+    def __init__(self, tokens: int, wide: int, linear: bool) -> None:
+        self.parameters, self.macs, self.kept, self.outer, self.widest, self.skips, self.work = 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        self.inputs: dict[str, float] = {}
+        self.modules: dict[str, tuple[str, int, int, int]] = {}
+        self.tokens, self.wide, self.convolutions = tokens, wide, () if linear else (".proj_in", ".proj_out")
+
+    def layer(self, name: str, kind: str, size: tuple[int, int], places: float, kernel: int = 1, bias: bool = True) -> None:
+        """A linear layer or a convolution.
+
+        Args:
+            kind: "transformer" or "residual" if it may carry a LoRA; otherwise nothing.
+            size: (inputs, outputs).
+            places: pixels or tokens that it is used at.
+        """
+        many = size[0] * size[1] * kernel * kernel
+        self.parameters += many + (size[1] if bias else 0)
+        self.macs += many * places
+        self.work = max(self.work, (size[0] + size[1]) * places)
+        if kind:
+            self.modules[name] = (kind, *size, kernel)
+            self.inputs[name] = size[0] * places
+
+    def residual(self, name: str, before: int, after: int, time: int, pixels: float) -> None:
+        """A ResnetBlock2D: both norms, both activations and both convolutions keep what they read."""
+        self.parameters += 2 * before + 2 * after
+        self.layer(f"{name}.conv1", "residual", (before, after), pixels, 3)
+        self.layer(f"{name}.time_emb_proj", "residual", (time, after), 1)
+        self.layer(f"{name}.conv2", "residual", (after, after), pixels, 3)
+        if before != after:
+            self.layer(f"{name}.conv_shortcut", "residual", (before, after), pixels)
+        block = 3.0 * (before + after) * pixels
+        self.kept, self.outer, self.widest = self.kept + block, self.outer + before * pixels, max(self.widest, block)
+
+    def transformer(self, name: str, width: int, count: int, pixels: float) -> None:
+        """A Transformer2DModel with ``count`` blocks: self-attention, attention to the caption, a gated feed-forward."""
+        self.parameters += 2 * width + count * 6 * width
+        self.layer(f"{name}.proj_in", "transformer", (width, width), pixels)
+        for number in range(count):
+            block = f"{name}.transformer_blocks.{number}"
+            for attention, context, places in (("attn1", width, pixels), ("attn2", self.wide, float(self.tokens))):
+                self.layer(f"{block}.{attention}.to_q", "transformer", (width, width), pixels, bias=False)
+                self.layer(f"{block}.{attention}.to_k", "transformer", (context, width), places, bias=False)
+                self.layer(f"{block}.{attention}.to_v", "transformer", (context, width), places, bias=False)
+                self.layer(f"{block}.{attention}.to_out.0", "transformer", (width, width), pixels)
+                self.macs += 2 * pixels * places * width
+            self.layer(f"{block}.ff.net.0.proj", "transformer", (width, 8 * width), pixels)
+            self.layer(f"{block}.ff.net.2", "transformer", (4 * width, width), pixels)
+            # three norms, query/key/value/result of one attention, query/result of the other, the gate
+            kept = (3 + 4 + 2 + 12) * width * pixels + 2 * width * self.tokens
+            self.kept, self.outer, self.widest = self.kept + kept, self.outer + width * pixels, max(self.widest, kept)
+        self.layer(f"{name}.proj_out", "transformer", (width, width), pixels)
+        self.kept += width * pixels
+        self.outer += width * pixels
+
+
+def walk(unet: Mapping[str, Any], side: tuple[int, int], tokens: int) -> Walk:
+    """A U-Net's layers for one picture of ``side`` = (width, height) in pixels and a caption of ``tokens`` tokens.
+
+    Raises:
+        KeyError, TypeError, ValueError: if the configuration is not one of Stable Diffusion's.
+    """
+    widths = [int(width) for width in unet["block_out_channels"]]
+    cross, depths = int(unet["cross_attention_dim"]), unet.get("transformer_layers_per_block", 1)
+    depths = [int(depths)] * len(widths) if isinstance(depths, int) else [int(depth) for depth in depths]
+    here = Walk(tokens, cross, bool(unet.get("use_linear_projection")))
+    each, time = int(unet.get("layers_per_block", 2)), 4 * widths[0]
+    pixels = [side[0] / 8 / 2**level * (side[1] / 8 / 2**level) for level in range(len(widths))]
+    here.layer("conv_in", "", (int(unet.get("in_channels", 4)), widths[0]), pixels[0], 3)
+    here.layer("time_embedding.linear_1", "", (widths[0], time), 1)
+    here.layer("time_embedding.linear_2", "", (time, time), 1)
+    if unet.get("addition_embed_type") == "text_time":
+        here.layer("add_embedding.linear_1", "", (int(unet["projection_class_embeddings_input_dim"]), time), 1)
+        here.layer("add_embedding.linear_2", "", (time, time), 1)
+    skips = [(widths[0], pixels[0])]
+    before = widths[0]
+    for level, kind in enumerate(unet["down_block_types"]):
+        for number in range(each):
+            here.residual(f"down_blocks.{level}.resnets.{number}", before, widths[level], time, pixels[level])
+            before = widths[level]
+            if "CrossAttn" in kind:
+                here.transformer(f"down_blocks.{level}.attentions.{number}", before, depths[level], pixels[level])
+            skips.append((before, pixels[level]))
+        if level < len(widths) - 1:
+            here.layer(f"down_blocks.{level}.downsamplers.0.conv", "residual", (before, before), pixels[level + 1], 3)
+            here.kept, here.outer = here.kept + before * pixels[level], here.outer + before * pixels[level]
+            skips.append((before, pixels[level + 1]))
+    here.skips = sum(width * many for width, many in skips)
+    here.residual("mid_block.resnets.0", before, before, time, pixels[-1])
+    here.transformer("mid_block.attentions.0", before, depths[-1], pixels[-1])
+    here.residual("mid_block.resnets.1", before, before, time, pixels[-1])
+    for position, kind in enumerate(unet["up_block_types"]):
+        level = len(widths) - 1 - position
+        for number in range(each + 1):
+            skip, _ = skips.pop()
+            here.residual(f"up_blocks.{position}.resnets.{number}", before + skip, widths[level], time, pixels[level])
+            before = widths[level]
+            if "CrossAttn" in kind:
+                here.transformer(f"up_blocks.{position}.attentions.{number}", before, depths[level], pixels[level])
+        if level:
+            here.layer(f"up_blocks.{position}.upsamplers.0.conv", "residual", (before, before), pixels[level - 1], 3)
+            here.kept, here.outer = here.kept + before * pixels[level - 1], here.outer + before * pixels[level - 1]
+    here.parameters += 2 * widths[0]
+    here.layer("conv_out", "", (widths[0], int(unet.get("out_channels", 4))), pixels[0], 3)
+    return here
+
+
+def autoencoder(vae: Mapping[str, Any]) -> int:
+    """Parameters of an AutoencoderKL."""
+    widths, each = [int(width) for width in vae["block_out_channels"]], int(vae.get("layers_per_block", 2))
+    latent, top = int(vae.get("latent_channels", 4)), widths[-1]
+
+    def residual(before: int, after: int) -> int:
+        return 9 * (before * after + after * after) + 4 * after + 2 * before + (before * after + after if before != after else 0)
+
+    middle = 2 * residual(top, top) + 4 * (top * top + top) + 2 * top
+    total = 9 * 3 * widths[0] + widths[0] + middle + 2 * top + 9 * top * 2 * latent + 2 * latent  # encoder
+    total += 9 * latent * top + top + middle + 2 * widths[0] + 9 * widths[0] * 3 + 3  # decoder
+    before = widths[0]
+    for level, width in enumerate(widths):
+        total += residual(before, width) + (each - 1) * residual(width, width)
+        total += 9 * width * width + width if level < len(widths) - 1 else 0
+        before = width
+    before = top
+    for level, width in enumerate(reversed(widths)):
+        total += residual(before, width) + each * residual(width, width)
+        total += 9 * width * width + width if level < len(widths) - 1 else 0
+        before = width
+    total += 4 * latent * latent + 2 * latent if vae.get("use_quant_conv", True) else 0
+    return total + (latent * latent + latent if vae.get("use_post_quant_conv", True) else 0)
+
+
+def text_encoder(clip: Mapping[str, Any]) -> int:
+    """Parameters of a CLIP text encoder, with its projection if it has one."""
+    wide, inner, layers = int(clip["hidden_size"]), int(clip["intermediate_size"]), int(clip["num_hidden_layers"])
+    total = (int(clip["vocab_size"]) + int(clip.get("max_position_embeddings", 77))) * wide + 2 * wide
+    total += layers * (4 * (wide * wide + wide) + 2 * wide * inner + inner + wide + 4 * wide)
+    projected = "CLIPTextModelWithProjection" in (clip.get("architectures") or ())
+    return total + (wide * int(clip.get("projection_dim", wide)) if projected else 0)
+
+
+def _clip_modules(clip: Mapping[str, Any], part: str) -> dict[str, tuple[str, int, int, int]]:
+    wide, inner = int(clip["hidden_size"]), int(clip["intermediate_size"])
+    found: dict[str, tuple[str, int, int, int]] = {}
+    for layer in range(int(clip["num_hidden_layers"])):
+        start = f"{part}.text_model.encoder.layers.{layer}"
+        found |= {f"{start}.self_attn.{name}_proj": ("text", wide, wide, 1) for name in ("q", "k", "v", "out")}
+        found |= {f"{start}.mlp.fc1": ("text", wide, inner, 1), f"{start}.mlp.fc2": ("text", inner, wide, 1)}
+    return {name: shape for name, shape in found.items() if _TEXT.search(name)}
+
+
+def adapted(
+    modules: Mapping[str, tuple[str, int, int, int]], config: RunConfig, keys: ImageKeys, family: str
+) -> dict[str, tuple[int, tuple[str, int, int, int]]]:
+    """(rank, shape) of the modules that get a LoRA, chosen as ``targets.choose`` does."""
+    found: dict[str, int] = {}
+    for name, (kind, _, _, kernel) in modules.items():
+        if kind == "text" or (kind == "transformer" and keys.train_unet):
+            found[name] = config.lora_rank
+        elif kind == "residual" and keys.train_unet and keys.conv_rank:
+            found[name] = keys.conv_rank if kernel == 3 else config.lora_rank
+    ranks = readable(_narrowed(found, config.lora_target), family)
+    return {name: (rank, modules[name]) for name, rank in ranks.items()}
+
+
+def configs(config: RunConfig, keys: ImageKeys, family: str) -> dict[str, dict[str, Any]]:
+    """The configuration of every part by its folder's name; empty where one is missing or damaged."""
+    place = locate(config.base_model, config.revision)
+    folder = place if place.is_dir() else config_folder(place, family, keys.base_config)
+    names = ["unet", "vae", "text_encoder", *(["text_encoder_2"] if family == "sdxl" else [])]
+    try:
+        return {name: json.loads((Path(folder) / name / "config.json").read_text(encoding="utf-8")) for name in names}
+    except (OSError, ValueError):
+        return {}
+
+
+def footprint(config: RunConfig, keys: ImageKeys, family: str, facts: Mapping[str, Any], device: str) -> Footprint | None:
+    """The footprint of a run; None where the base is not built like Stable Diffusion, or nothing would be trained."""
+    try:
+        parts = configs(config, keys, family)
+        return _footprint(parts, config, keys, family, facts, device) if parts else None
+    except (KeyError, TypeError, ValueError, IndexError, ConfigError, ModelError):
+        return None
+
+
+def _footprint(
+    parts: Mapping[str, dict[str, Any]], config: RunConfig, keys: ImageKeys, family: str, facts: Mapping[str, Any], device: str
+) -> Footprint:
+    size = 4 if config.precision == "fp32" else 2
+    area = min([float(keys.resolution**2), *([max(w * h for w, h, _ in facts["buckets"])] if facts.get("buckets") else [])])
+    side = round(area**0.5)
+    tokens = _CONTEXT * (keys.max_caption_tokens // 75)
+    unet = walk(parts["unet"], (side, side), tokens)
+    clips = {name: clip for name, clip in parts.items() if name.startswith("text_encoder")}
+    counts = {"unet": unet.parameters, "vae": autoencoder(parts["vae"]), **{name: text_encoder(clip) for name, clip in clips.items()}}
+    modules = {f"unet.{name}": shape for name, shape in unet.modules.items()}
+    for name, clip in clips.items() if keys.train_text_encoder else ():
+        modules |= _clip_modules(clip, name)
+    lora = adapted(modules, config, keys, family)
+    trainable = sum(
+        rank * (shape[1] * shape[3] ** 2 + shape[2]) + (shape[2] if config.lora_variant == "dora" else 0) for rank, shape in lora.values()
+    )
+    texts = sum(counts[name] for name in clips)
+    vae = 4 * counts["vae"]
+    held = size * counts["unet"] + (size * texts if keys.train_text_encoder else 0) + (vae // 2 if _draws(keys) else 0)
+    batch = min(config.batch_size, max(1, int(facts.get("shown_per_pass", config.batch_size))))
+    activations, transient = _activations(unet, lora, config, batch, device)
+    if keys.train_text_encoder:
+        activations += batch * tokens * sum(int(c["num_hidden_layers"]) * 24 * int(c["hidden_size"]) for c in clips.values()) * size
+    views = (4 if keys.crop == "random" else 1) * (2 if keys.flip else 1)
+    pictures = int(facts.get("pictures", facts.get("rows", 1)))
+    context = sum(int(clip["hidden_size"]) for clip in clips.values()) * tokens * size
+    examples = pictures * (views * area / 64 * 4 * 2 * 4 + (0 if keys.train_text_encoder else context))
+    everything = size * (counts["unet"] + texts) + vae
+    phases = {
+        "encoding": everything + 4 * _encoding(parts["vae"], area),
+        "export": 2 * 4 * sum(counts.values()),
+    }
+    if _draws(keys):
+        phases["drawing"] = held + round(max(4 * _decoding(parts["vae"], area), 8 * size * (unet.skips + 3 * unet.work)) + examples)
+    return Footprint(
+        parameters=counts,
+        trainable=trainable,
+        weights=held,
+        activations=round(activations + examples),
+        transient=round(transient),
+        flops=2 * unet.macs * (3 if config.gradient_checkpointing else 2),
+        phases=phases,
+        files={"cache": round(examples), "samples": round(1.5 * area) * _drawn(keys), "merged": 4 * sum(counts.values())},
+        smaller=_smaller(keys, family),
+        precisions=("fp32", "bf16"),
+    )
+
+
+def _draws(keys: ImageKeys) -> bool:
+    return keys.sample_prompts is None or bool(keys.sample_prompts)
+
+
+def _drawn(keys: ImageKeys) -> int:
+    return 4 if keys.sample_prompts is None else len(keys.sample_prompts)
+
+
+def _activations(unet: Walk, lora: Mapping[str, Any], config: RunConfig, batch: int, device: str) -> tuple[float, float]:
+    """(bytes kept for the backward pass, bytes of the largest work beside it) of one batch."""
+    full = config.precision == "fp32"
+    size = 4 if full else 2
+    passing = 4 if full else 3  # of what autocast leaves: norms in float32, the rest in half
+    read: dict[str, float] = {}
+    for name in lora:
+        if name.startswith("unet."):
+            kind, numbers = lora[name][1][0], unet.inputs[name.removeprefix("unet.")]
+            lean = kind == "transformer" and config.lora_variant != "dora" and not name.endswith(unet.convolutions)
+            noise = 0 if not config.lora_dropout else 1 if lean or device != "cpu" else 4
+            shared = lean and full and name.endswith((".to_k", ".to_v"))  # the query's layer reads the same
+            read[name] = numbers * (noise + (0 if shared else size))
+    if not read:
+        return 0.0, batch * size * 4 * unet.work
+    if not config.gradient_checkpointing:
+        return batch * (passing * unet.kept + sum(read.values())), batch * size * 8 * unet.work
+    blocks: dict[str, float] = {}
+    for name, amount in read.items():
+        start, inside, rest = name.partition(".transformer_blocks.")
+        block = f"{start}{inside}{rest.partition('.')[0]}" if inside else ""
+        blocks[block] = blocks.get(block, 0.0) + amount
+    outside = blocks.pop("", 0.0)
+    again = passing * unet.widest + max(blocks.values(), default=0.0)
+    return batch * (passing * unet.outer + outside + again), batch * size * 8 * unet.work
+
+
+def _encoding(vae: Mapping[str, Any], area: float) -> int:
+    """Numbers that encoding one picture has in memory at once: the first level works on every pixel."""
+    return round(4.5 * int(vae["block_out_channels"][0]) * area)
+
+
+def _decoding(vae: Mapping[str, Any], area: float) -> int:
+    """Numbers that decoding one picture has in memory at once: the last level begins with the width of the one before it."""
+    widths: Sequence[int] = vae["block_out_channels"]
+    return round(3.5 * int(widths[min(1, len(widths) - 1)]) * area)
+
+
+def _smaller(keys: ImageKeys, family: str) -> list[tuple[str, Any]]:
+    """Lower resolutions, down to what the family still draws well."""
+    least = 768 if family == "sdxl" else 384
+    steps = (keys.resolution * share // 100 // keys.bucket_step * keys.bucket_step for share in (88, 75, 62, 50))
+    return [("resolution", step) for step in dict.fromkeys(steps) if least <= step < keys.resolution]

@@ -1,0 +1,116 @@
+"""The leaner LoRA layer does what peft's own does: values, gradients, and where it must step aside."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+
+def layers(dtype=torch.float32, bias=True, **config):
+    """(peft's layer, the same one made lean), with a trained-looking B."""
+    import peft
+
+    from loraforge.leanlora import LeanLinear, lean
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(12, 20, bias=bias)).to(dtype).requires_grad_(False)
+    settings = {"r": 3, "lora_alpha": 7, "lora_dropout": 0.0, "target_modules": ["0"], **config}
+    peft.inject_adapter_in_model(peft.LoraConfig(**settings), model)
+    model[0].lora_B["default"].weight.data.normal_()
+    for parameter in model[0].parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # as ``attach`` does it
+    other = copy.deepcopy(model)
+    lean(other[0])
+    assert type(other[0]) is LeanLinear
+    return model[0], other[0]
+
+
+def outcome(layer, x, frozen_input=False):
+    x = x.clone().requires_grad_(not frozen_input)
+    out = layer(x)
+    out.square().sum().backward()
+    return [out.detach(), *([] if frozen_input else [x.grad]), layer.lora_A["default"].weight.grad, layer.lora_B["default"].weight.grad]
+
+
+@pytest.mark.parametrize("config", [{}, {"use_rslora": True}, {"bias": False}], ids=str)
+@pytest.mark.parametrize("frozen_input", [False, True])
+def test_values_and_gradients_are_those_of_peft(config, frozen_input):
+    one, two = layers(**config)
+    x = torch.randn(2, 5, 12)
+    for a, b in zip(outcome(one, x, frozen_input), outcome(two, x, frozen_input), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_half_precision_bases_are_the_same_to_their_precision():
+    one, two = layers(torch.bfloat16)
+    x = torch.randn(2, 5, 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        a, b = outcome(one, x.bfloat16()), outcome(two, x.bfloat16())
+    assert [t.dtype for t in a] == [t.dtype for t in b] and b[-1].dtype == torch.float32
+    for left, right in zip(a, b, strict=True):
+        torch.testing.assert_close(left.float(), right.float(), rtol=0.05, atol=0.2)
+
+
+def test_dropout_drops_the_adapters_input_only_and_the_gradient_follows_the_same_mask():
+    _, layer = layers(lora_dropout=0.4)
+    x = torch.randn(64, 12)
+    base = layer.base_layer(x)
+    mean = torch.stack([layer(x) - base for _ in range(600)]).mean(0).detach()
+    layer.eval()
+    wanted = (layer(x) - base).detach()
+    assert (mean - wanted).norm() < 0.1 * wanted.norm(), "on average nothing is lost"
+    layer.train()
+
+    def run(x):
+        torch.manual_seed(3)
+        return layer(x)
+
+    assert run(x).equal(run(x)) and not run(x).equal(layer(x))
+    double = copy.deepcopy(layer).double()
+    torch.manual_seed(1)
+
+    def fixed(x):
+        torch.manual_seed(5)
+        return double(x)
+
+    assert torch.autograd.gradcheck(fixed, (x[:4].double().requires_grad_(),))
+
+
+@pytest.mark.parametrize("change", ["disabled", "merged", "dora", "two", "trained base"])
+def test_what_is_not_plain_goes_pefts_way(change):
+    import peft
+
+    one, two = layers(use_dora=change == "dora")
+    for layer in (one, two):
+        if change == "disabled":
+            layer.enable_adapters(False)
+        if change == "merged":
+            layer.merge()
+        if change == "two":
+            layer.update_layer("more", r=2, lora_alpha=4, init_lora_weights=False, config=peft.LoraConfig(r=2))
+            torch.manual_seed(2)
+            for part in (layer.lora_A, layer.lora_B):
+                part["more"].weight.data.normal_()
+            layer.set_adapter(["default", "more"])
+        if change == "trained base":
+            layer.base_layer.weight.requires_grad_(True)
+    x = torch.randn(3, 12)
+    torch.testing.assert_close(one(x), two(x), rtol=1e-5, atol=1e-5)
+    if change == "trained base":
+        two(x).sum().backward()
+        assert two.base_layer.weight.grad is not None
+    assert two._plain() is None
+
+
+def test_an_adapted_model_is_lean_and_keeps_its_names():
+    from loraforge import RunConfig, lora
+    from loraforge.leanlora import LeanLinear
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    attached = lora.attach(model, RunConfig(train_data_dir=".", base_model="x"), modules={"0": 16, "2": 16})
+    assert all(type(layer) is LeanLinear for _, layer in attached.layers()) and [name for name, _ in attached.layers()] == ["0", "2"]
+    assert sorted(attached.adapter().tensors) == [f"{n}.lora_{x}.weight" for n in "02" for x in "AB"]

@@ -1,0 +1,91 @@
+"""Every malformed input of the corpus ends in a message that names it, exit code 2, no traceback, and nothing written or changed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hostile.corpus import CASES, Case
+
+SECONDS = 20
+
+
+class TooLong(BaseException):
+    """Not an Exception: nothing in between may catch it."""
+
+
+@pytest.fixture
+def watchdog():
+    """Ends a test that takes longer than it may."""
+
+    def bark(*_):
+        raise TooLong(f"took more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, bark)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, base) -> Path:
+    """One finished run with a checkpoint."""
+    from hostile.corpus import sound
+
+    from loraforge import pipeline
+    from loraforge.plugins import PluginHost
+
+    here = tmp_path_factory.mktemp("finished")
+    sound(here, base)
+    host = PluginHost(blocked=())
+    pipeline.run(pipeline.plan(host, "text", here / "config.yaml", ["save_steps=1", "max_steps=2"]), host)
+    return here / "out"
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Every file and folder with its kind, size and time."""
+    found = {}
+    for path in [folder, *sorted(folder.rglob("*"))]:
+        told = path.lstat()
+        found[str(path)] = (told.st_mode, told.st_size, told.st_mtime_ns)
+    return found
+
+
+def ids(case: Case) -> str:
+    return str(case).replace("\0", "").replace("::", ":")
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_a_malformed_input_ends_in_a_message_and_leaves_nothing_behind(case, tmp_path, base, finished, command, monkeypatch, watchdog):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("loraforge_text.templates.SECONDS", 1)
+    case.build(tmp_path, base, finished)
+    before, shared = snapshot(tmp_path), snapshot(finished)
+    code, out, err = command(*case.command)
+    told = out + err
+    assert code == case.code, told
+    assert "Traceback" not in told and (err.strip() or case.code == 1), told
+    assert all(words in told for words in case.says), told
+    assert max(map(len, told.splitlines()), default=0) < 25_000, "a line that nobody reads"
+    assert snapshot(tmp_path) == before and snapshot(finished) == shared
+    assert "pwned" not in os.listdir(tmp_path)
+
+
+def test_a_workbook_that_unpacks_to_gigabytes_is_refused_before_anything_is_unpacked(tmp_path):
+    from hostile.corpus import WORKBOOKS
+    from loraforge_text.tables import read_rows
+
+    from loraforge import DataError
+
+    file = tmp_path / "bomb.xlsx"
+    file.write_bytes(WORKBOOKS["a sheet that unpacks to 300 MB"][0]())
+    tracemalloc.start()
+    with pytest.raises(DataError, match="bomb.xlsx: unpacks to 300 MB"):
+        read_rows(file, "auto", lambda text: None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000

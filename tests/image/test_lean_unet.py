@@ -1,0 +1,89 @@
+"""What makes image training fast changes nothing: the lean U-Net against diffusers' own with peft's own LoRA."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+
+def unet_with_lora(family, tmp_path, lean, dora=False):
+    import peft
+    from diffusers import UNet2DConditionModel
+    from loraforge_image import leanunet
+    from loraforge_image.targets import _unet_modules
+    from tinysd import make_sd
+
+    from loraforge.leanlora import LeanConv2d, LeanLinear
+    from loraforge.leanlora import lean as make_lean
+
+    folder = tmp_path / family
+    if not folder.is_dir():
+        make_sd(folder, family)
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").requires_grad_(False)
+    modules = dict(_unet_modules(unet, 4, 2))
+    torch.manual_seed(0)
+    peft.inject_adapter_in_model(peft.LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=list(modules), use_dora=dora), unet)
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in unet.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.05, generator=generator)
+    kinds = []
+    if lean:
+        for module in unet.modules():
+            make_lean(module)
+        assert leanunet.exchange(unet) > 0
+        kinds = [type(module) for module in unet.modules()]
+        assert kinds.count(LeanLinear) > 10 and (family != "sd15" or kinds.count(LeanConv2d) > 1)
+    return unet.train()
+
+
+def figures(unet, family):
+    generator = torch.Generator().manual_seed(1)
+    extra = {}
+    if family == "sdxl":
+        extra = {"added_cond_kwargs": {"text_embeds": torch.randn(2, 16, generator=generator), "time_ids": torch.ones(2, 6)}}
+    noisy = torch.randn(2, 4, 8, 16, generator=generator)
+    context = torch.randn(2, 77, unet.config.cross_attention_dim, generator=generator)
+    out = unet(noisy, torch.tensor([20, 700]), context, **extra).sample
+    out.square().mean().backward()
+    return out.detach(), {name: p.grad for name, p in unet.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
+@pytest.mark.parametrize("dora", [False, True])
+def test_prediction_and_gradients_are_those_of_the_plain_network(family, dora, tmp_path):
+    (out, grads), (lean_out, lean_grads) = (figures(unet_with_lora(family, tmp_path, lean, dora), family) for lean in (False, True))
+    torch.testing.assert_close(out, lean_out, rtol=1e-4, atol=1e-5)
+    assert grads.keys() == lean_grads.keys() and len(grads) > 50
+    for name, grad in grads.items():
+        torch.testing.assert_close(grad, lean_grads[name], rtol=2e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("width", [10, 16, 40])
+def test_widened_heads_are_the_same_attention(width):
+    from diffusers.models.attention_processor import Attention
+    from loraforge_image.leanunet import LeanAttention
+
+    torch.manual_seed(0)
+    attn = Attention(query_dim=3 * width, heads=3, dim_head=width, cross_attention_dim=12)
+    hidden, context = torch.randn(2, 9, 3 * width), torch.randn(2, 5, 12)
+    wanted = attn(hidden, context)
+    attn.set_processor(LeanAttention())
+    torch.testing.assert_close(attn(hidden, context), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_gates_have_the_right_gradient():
+    from loraforge_image.leanunet import _Gate
+
+    x = torch.randn(2, 3, 8, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(_Gate.apply, (x,))
+
+
+def test_attention_with_parts_of_its_own_is_left_alone():
+    from diffusers.models.attention_processor import Attention
+    from loraforge_image import leanunet
+
+    attn = Attention(query_dim=16, heads=2, dim_head=8, qk_norm="layer_norm")
+    before = attn.processor
+    assert leanunet.exchange(torch.nn.Sequential(attn)) == 0 and attn.processor is before

@@ -1,0 +1,214 @@
+"""What makes text training fast changes nothing: each technique against the plain computation."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+FAMILIES = ["llama", "qwen2", "gpt2"]
+
+
+def model_of(base, architecture="llama", tmp_path=None):
+    from loraforge_text.causal_lm import load_model
+    from tiny import make_base
+
+    folder = base if architecture == "llama" else make_base(tmp_path / architecture, architecture=architecture)
+    return load_model(folder, "fp32", torch.device("cpu")).requires_grad_(False)
+
+
+def trainees(folder, **settings):
+    """(the plain one, the lean one) with the same LoRA, whose B is not zero."""
+    from loraforge_text.bases import read_base
+    from loraforge_text.causal_lm import CausalTrainee, _tokenizer, load_model
+
+    from loraforge import RunConfig, lora
+
+    made = []
+    for lean in (False, True):
+        model = load_model(folder, "fp32", torch.device("cpu"))
+        torch.manual_seed(0)
+        attached = lora.attach(model, RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.0, **settings))
+        for _, layer in attached.layers():
+            layer.lora_B["default"].weight.data.normal_(std=0.1)
+        made.append(CausalTrainee(attached, _tokenizer(folder), read_base(folder), 512, lean=lean))
+    return made
+
+
+def rows(lengths, seed=0, vocabulary=400):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        {"ids": tuple(torch.randint(5, vocabulary, (n,), generator=generator).tolist()), "learned": tuple(i >= n // 2 for i in range(n))}
+        for n in lengths
+    ]
+
+
+def loss_and_gradients(trainee, examples):
+    batch = trainee.collate(examples)
+    loss = trainee.loss(trainee.model.train(), batch)
+    loss.backward()
+    found = {name: p.grad.clone() for name, p in trainee.model.named_parameters() if p.grad is not None}
+    trainee.model.zero_grad(set_to_none=True)
+    return loss.detach(), {name.replace(".head.", "."): grad for name, grad in found.items()}, batch
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_loss_and_gradients_are_those_of_the_plain_computation(tmp_path, architecture, checkpointing):
+    from tiny import make_base
+
+    folder = make_base(tmp_path / "base", architecture=architecture, width=64 if architecture == "gpt2" else 32)
+    plain, lean = trainees(folder)
+    for module in [*plain.model.modules(), *lean.model.modules()]:
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # GPT-2 has its own
+    if checkpointing:
+        lean.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    examples = rows([9, 40, 17, 64])
+    (a, one, padded), (b, two, line) = loss_and_gradients(plain, examples), loss_and_gradients(lean, examples)
+    assert plain.weight(padded) == lean.weight(line) and plain.units(padded) == lean.units(line) == 130
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    assert one.keys() == two.keys() and len(one) > 8
+    for name, grad in one.items():
+        torch.testing.assert_close(grad, two[name], rtol=1e-3, atol=1e-5)
+    assert line["input_ids"].shape == (1, 130), "nothing is padded"
+    assert lean.group(examples[0]) == lean.group(examples[3]), "and no row waits for others of its length"
+
+
+def test_rows_do_not_see_each_other(base):
+    _, lean = trainees(base)
+    first, second, other = rows([20, 30]) + rows([20], seed=9)
+    with torch.no_grad():
+        hidden = [
+            lean.model(
+                **{k: v for k, v in lean.collate([x, second]).items() if k in ("input_ids", "position_ids", "row_lengths")}, use_cache=False
+            ).logits[0, 20:]
+            for x in (first, other)
+        ]
+    assert hidden[0].equal(hidden[1])
+
+
+def test_a_sliding_window_is_kept(tmp_path):
+    from loraforge_text import rowattention
+    from transformers import AutoModelForCausalLM, MistralConfig
+
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=128,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=8,
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    ids = [torch.randint(0, 128, (n,)) for n in (30, 21)]
+    with torch.no_grad():
+        wanted = torch.cat([model(input_ids=row[None], use_cache=False).logits[0] for row in ids])
+        assert rowattention.attend_to_rows(model)
+        got = model(**rowattention.line(ids), use_cache=False).logits[0]
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_mixes_rows_is_padded_as_before():
+    from loraforge_text import rowattention
+    from transformers import AutoModelForCausalLM, BloomConfig, MambaConfig
+
+    for config in (
+        BloomConfig(vocab_size=128, hidden_size=32, n_layer=1, n_head=2),  # its places are in the mask
+        MambaConfig(vocab_size=128, hidden_size=32, num_hidden_layers=1, state_size=4),  # a state runs through the line
+    ):
+        model = AutoModelForCausalLM.from_config(config).eval()
+        before = model.config._attn_implementation
+        assert not rowattention.attend_to_rows(model) and model.config._attn_implementation == before
+
+
+@pytest.mark.parametrize(("count", "cells"), [(1, 10**9), (7, 10**9), (300, 50)])
+def test_the_chunked_head_is_plain_cross_entropy(monkeypatch, count, cells):
+    from loraforge_text import learnedhead
+
+    monkeypatch.setattr(learnedhead, "_CELLS", cells)
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, 90, bias=count == 7).requires_grad_(False)
+    labels = torch.randint(0, 90, (count,))
+    hidden = [(torch.randn(count, 16, generator=torch.Generator().manual_seed(1)) * 30).requires_grad_() for _ in range(2)]
+    plain = torch.nn.functional.cross_entropy(head(hidden[0]), labels)
+    lean = learnedhead.cross_entropy(hidden[1], head, labels)
+    torch.testing.assert_close(lean, plain)
+    (plain * 3).backward()
+    (lean * 3).backward()
+    torch.testing.assert_close(hidden[1].grad, hidden[0].grad, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(learnedhead.cross_entropy(hidden[1], head, labels), plain)
+
+
+def test_a_head_that_does_more_stays_on():
+    from loraforge_text import learnedhead
+    from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig  # Granite's scale may as well come before the head
+
+    shape = {
+        "vocab_size": 128,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    for config, more in (
+        (Gemma2Config(**shape, head_dim=8, final_logit_softcapping=0.1), True),
+        (GraniteConfig(**shape, logits_scaling=8.0), False),
+    ):
+        model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+        head = model.get_output_embeddings()
+        head.weight.data.normal_()  # or there is nothing to cap
+        taken = learnedhead.take_off(model)
+        assert (taken is None) == more and (model.get_output_embeddings() is head) == more
+
+
+def test_blocks_are_exchanged_only_where_they_do_the_same(base):
+    from loraforge_text import leanblocks
+
+    model = model_of(base)
+    assert leanblocks.exchange(model) == 2 * 2 + 1 + 2  # two norms and a feed-forward block in each layer, and the last norm
+
+    class OtherRMSNorm(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.eps = torch.nn.Parameter(torch.rand(8), requires_grad=False), 1e-6
+
+        def forward(self, x):
+            return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * (1 + self.weight)  # Gemma's
+
+    assert leanblocks.exchange(torch.nn.Sequential(OtherRMSNorm())) == 0
+
+
+def test_lean_blocks_have_the_right_gradients():
+    from loraforge_text.leanblocks import _Gate, _Norm
+
+    torch.manual_seed(0)
+    x, y = (torch.randn(3, 5, 8, dtype=torch.double, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(_Gate.apply, (x, y))
+    a, b = (torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(4)).requires_grad_() for _ in range(2))
+    weight = torch.rand(8)
+    _Norm.apply(a, weight, 1e-6).square().sum().backward()
+    (b * torch.rsqrt(b.square().mean(-1, keepdim=True) + 1e-6) * weight).square().sum().backward()
+    torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_four_bit_layers_pass_gradients_on_after_measuring(base):
+    pytest.importorskip("bitsandbytes")
+    from loraforge_text.causal_lm import load_model
+
+    from loraforge import RunConfig, lora
+
+    model = load_model(base, "4bit", torch.device("cpu"))
+    attached = lora.attach(model, RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.0))
+    ids = torch.arange(1, 9)[None]
+    model.eval()
+    with torch.no_grad():
+        model(input_ids=ids, use_cache=False)
+    model.train()
+    model(input_ids=ids, use_cache=False).logits.float().square().sum().backward()
+    first = next(layer for _, layer in attached.layers())
+    assert float(first.lora_B["default"].weight.grad.abs().sum()) > 0, "the gradient reaches the first layer"
