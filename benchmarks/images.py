@@ -30,6 +30,7 @@ def contenders(
     diffusers_python: str | None = None,
     kohya_checkout: str | None = None,
     kohya_python: str | None = None,
+    plain_init: str = "gaussian",
 ) -> list[Contender]:
     """Every row of the table, in its order.
 
@@ -49,7 +50,7 @@ def contenders(
         Contender(WARM, "product", {**attention, "cache": str(cache)}),
         Contender(OURS_KOHYA, "product", linear),
         Contender(OURS_KOHYA + _CHECKPOINTING, "product", {**linear, "checkpointing": True}),
-        Contender(PLAIN, "plain_diffusers", attention),
+        Contender(PLAIN, "plain_diffusers", {**attention, "init": plain_init}),
         _peer(SCRIPT, "diffusers_script", attention, "diffusers", diffusers_checkout, diffusers_python),
         _peer(KOHYA, "kohya_script", linear, "kohya", kohya_checkout, kohya_python),
     ]
@@ -117,6 +118,11 @@ def table(
             spread(middle([run.rate / 1e9 if run.rate else float("nan") for run in runs])),
             f"{losses[one.name]:.5f}" if one.name in losses else "-",
         ])  # fmt: skip
+    if any(one.options.get("init") == "gaussian" for one in chosen):
+        made.notes.append(
+            "plain-diffusers begins with a normal A of deviation 1/rank, as diffusers' script does; LoRAForge and kohya with PEFT's "
+            "smaller one, so that their first steps move less. --plain-init peft begins alike."
+        )
     if "base" in losses:
         made.notes.append(f"loss of the base without an adapter: {losses['base']:.5f}")
     return made
@@ -195,6 +201,13 @@ def adapters_of(rounds: Sequence[Mapping[str, Run]]) -> dict[str, str]:
 @click.option("--diffusers-python", help="The interpreter of an environment with diffusers and its script's requirements.")
 @click.option("--kohya-checkout", type=click.Path(exists=True, file_okay=False), help="A checkout of kohya's sd-scripts.")
 @click.option("--kohya-python", help="The interpreter of an environment with its requirements.")
+@click.option(
+    "--plain-init",
+    type=click.Choice(["gaussian", "peft"]),
+    default="gaussian",
+    show_default=True,
+    help="How the plain loop's LoRA begins: as diffusers' script has it, or as PEFT, kohya and LoRAForge do.",
+)
 @click.option("--work", type=click.Path(path_type=Path), help="Where bases, pictures and runs are kept; by default the user's cache.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write image.md and image.json there.")
 @click.option("--name", default="image", show_default=True, help="The name of those files.")
@@ -208,6 +221,7 @@ def command(
     diffusers_python: str | None,
     kohya_checkout: str | None,
     kohya_python: str | None,
+    plain_init: str,
     work: Path | None,
     out: Path | None,
     name: str,
@@ -222,7 +236,7 @@ def command(
     folder = kept / "runs" / f"{name}-{divide}-{count}"
     folder.mkdir(parents=True, exist_ok=True)
     cache = folder / "warming" / "cache"
-    chosen = contenders(bench, cache, diffusers_checkout, diffusers_python, kohya_checkout, kohya_python)
+    chosen = contenders(bench, cache, diffusers_checkout, diffusers_python, kohya_checkout, kohya_python, plain_init)
     if only:
         chosen = [one for one in chosen if any(fnmatch.fnmatchcase(one.name, word) for word in only)]
     if not chosen:

@@ -67,7 +67,10 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     encoders = Encoders(spec["base"], device, dtype)
     unet = encoders.pipe.unet
     targets = ["to_q", "to_k", "to_v", "to_out.0"]
-    unet.add_adapter(LoraConfig(r=spec["rank"], lora_alpha=spec["alpha"], init_lora_weights="gaussian", target_modules=targets))
+    init = (
+        True if spec.get("init") == "peft" else "gaussian"
+    )  # the script's; its A is some three times as large, and so are the first steps
+    unet.add_adapter(LoraConfig(r=spec["rank"], lora_alpha=spec["alpha"], init_lora_weights=init, target_modules=targets))
     if spec.get("checkpointing"):
         unet.enable_gradient_checkpointing()
     unet.train()
