@@ -49,7 +49,7 @@ def contenders(trl_python: str | None = None, llamafactory_python: str | None = 
 
 
 def spec_of(
-    work: Workload, target: str, *, rank: int = 16, batch_size: int = 4, epochs: int = 1, learning_rate: float = 2e-4
+    work: Workload, target: str, *, rank: int = 16, batch_size: int = 4, epochs: int = 1, learning_rate: float = 2e-4, dropout: float = 0.1
 ) -> dict[str, Any]:
     """What every contender is told."""
     targets = TARGETS[target]
@@ -68,6 +68,7 @@ def spec_of(
         "alpha": 2 * rank,
         "targets": list(targets),
         "learning_rate": learning_rate,
+        "dropout": dropout,
         "seed": 42,
         "max_length": max(max(work.lengths), 32),
         "gemms": limit.gemms(shape, round(work.tokens / rows * batch_size), round(work.learned / rows * batch_size)),
@@ -111,6 +112,7 @@ _GOALS = {
 @click.option("--vocabulary", default=32_000, show_default=True, help="Of the base; Qwen's is 151936.")
 @click.option("--target", type=click.Choice(list(TARGETS)), default="attention", show_default=True, help="Where the adapters sit.")
 @click.option("--epochs", default=1, show_default=True)
+@click.option("--dropout", default=0.1, show_default=True, help="Of every contender's LoRA; 0.1 is what PEFT's documentation writes.")
 @click.option("--rounds", default=3, show_default=True, help="Every contender runs once in each.")
 @click.option("--only", multiple=True, help="Names of contenders, also with stars ('trl*'); by default all.")
 @click.option("--trl-python", help="The interpreter of an environment with TRL.")
@@ -124,6 +126,7 @@ def command(
     vocabulary: int,
     target: str,
     epochs: int,
+    dropout: float,
     rounds: int,
     only: Sequence[str],
     trl_python: str | None,
@@ -141,10 +144,10 @@ def command(
     if only:
         chosen = [one for one in chosen if any(fnmatch.fnmatchcase(one.name, word) for word in only)]
     folder = kept / "runs" / f"{name}-{size.key()}-{target}"
-    settings: dict[str, Any] = {"epochs": epochs, **({"rank": 4} if tiny else {})}
+    settings: dict[str, Any] = {"epochs": epochs, "dropout": dropout, **({"rank": 4} if tiny else {})}
     found, spec, losses = measure(made, target, chosen, rounds, folder, **settings)
     flops = spec["flops_per_token"]
-    facts = {**machine(), **made.facts(), "target": target, "epochs": epochs, "rounds": rounds, "MFLOP/token": round(flops / 1e6, 1)}
+    facts = {**machine(), **made.facts(), "target": target, "epochs": epochs, "dropout": dropout, "rounds": rounds, "MFLOP/token": round(flops / 1e6, 1)}
     tables = [of_runs(f"Text, {target}, vocabulary {size.vocabulary}", found, "tokens", flops, losses, facts)]
     for ours, goals in ((OURS, _GOALS), ("loraforge checkpointing", {"llamafactory": "rate >= 1.5"})):
         if any(run.ok for one in found for key, run in one.items() if key == ours):

@@ -83,6 +83,21 @@ def _is_pointwise(convolution: Any) -> bool:
     return bool(plain and convolution.padding == (0, 0) and convolution.groups == 1)
 
 
+def _mask(x: Tensor, share: float) -> tuple[Tensor, float]:
+    """(what of ``x`` is kept, the share that is kept), about ``share`` being dropped."""
+    if x.device.type != "cpu":
+        return torch.empty(x.shape, dtype=torch.uint8, device=x.device).bernoulli_(1 - share), 1 - share
+    # torch draws one number after the other; four decisions of 16 bits each come out of one.
+    drawn = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[: x.numel()]
+    dropped = round(share * 2**16)
+    return (drawn >= dropped - 2**15).view(torch.uint8).view(x.shape), 1 - dropped / 2**16
+
+
+def _kept(x: Tensor, mask: Tensor | None) -> Tensor:
+    """``x`` where the mask (uint8) is 1, otherwise 0. Two passes of one type are faster than one of two."""
+    return x if mask is None else mask.to(x.dtype).mul_(x)
+
+
 class _LoraLinear(torch.autograd.Function):
     """x W' + bias + scale * dropout(x) A' B', with gradients for x, A and B."""
 
@@ -91,9 +106,9 @@ class _LoraLinear(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             flat = x.reshape(-1, x.shape[-1])
             narrow_a, narrow_b = a.to(x.dtype), b.to(x.dtype)
-            scale = scale / (1 - share)
-            mask = torch.empty(flat.shape, dtype=torch.bool, device=x.device).bernoulli_(1 - share) if share else None
-            inner = nn.functional.linear(flat if mask is None else flat * mask, narrow_a).mul_(scale)
+            mask, kept = _mask(flat, share) if share else (None, 1.0)
+            scale = scale / kept
+            inner = nn.functional.linear(_kept(flat, mask), narrow_a).mul_(scale)
             out = nn.functional.linear(flat, weight, bias).addmm_(inner, narrow_b.t())
         context.scale = scale
         context.save_for_backward(flat, weight, a, b, inner, mask)
@@ -107,14 +122,14 @@ class _LoraLinear(torch.autograd.Function):
             given = grad.reshape(-1, grad.shape[-1])
             grad_b = (given.t() @ inner).to(b.dtype)
             grad_inner = (given @ b.to(given.dtype)).mul_(context.scale)
-            grad_a = (grad_inner.t() @ (flat if mask is None else flat * mask)).to(a.dtype)
+            grad_a = (grad_inner.t() @ _kept(flat, mask)).to(a.dtype)
             grad_x = None
             if context.needs_input_grad[0]:
                 grad_x = given @ weight
                 if mask is None:
                     grad_x.addmm_(grad_inner, a.to(given.dtype))
                 else:
-                    grad_x.add_((grad_inner @ a.to(given.dtype)).mul_(mask))
+                    grad_x.add_(_kept(grad_inner @ a.to(given.dtype), mask))
                 grad_x = grad_x.view(*grad.shape[:-1], -1)
         return grad_x, None, None, grad_a, grad_b, None, None
 

@@ -63,6 +63,7 @@ def finish_seal(folder: RunDir) -> None:
     manifest = folder.manifest()
     if manifest.get("status") != rundir.FINISHED or not isinstance(manifest.get("files"), dict):
         return
+    folder.tidy()  # the seal itself may have been cut off
     seal = sealing.amend(folder, [])
     text = say("{path}: this run is finished; only its seal was missing, and is set now. --fresh trains anew.", path=folder.path)
     raise RunError([text, say("Seal: {seal}", seal=seal)])

@@ -52,7 +52,12 @@ def lora_config(spec: dict[str, Any]) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(
-        r=spec["rank"], lora_alpha=spec["alpha"], lora_dropout=0.0, target_modules=list(spec["targets"]), bias="none", task_type="CAUSAL_LM"
+        r=spec["rank"],
+        lora_alpha=spec["alpha"],
+        lora_dropout=spec.get("dropout", 0.0),
+        target_modules=list(spec["targets"]),
+        bias="none",
+        task_type="CAUSAL_LM",
     )
 
 

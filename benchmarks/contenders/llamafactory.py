@@ -53,7 +53,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
         "finetuning_type": "lora",
         "lora_rank": spec["rank"],
         "lora_alpha": spec["alpha"],
-        "lora_dropout": 0.0,
+        "lora_dropout": spec.get("dropout", 0.0),
         "lora_target": ",".join(spec["targets"]),
         "template": "empty",
         "dataset": "rows",  # must be named; what is read is the next line

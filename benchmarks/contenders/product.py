@@ -16,7 +16,7 @@ def config_of(spec: dict[str, Any]) -> dict[str, Any]:
         "output_dir": f"{spec['folder']}/run",
         "lora_rank": spec["rank"],
         "lora_alpha": spec["alpha"],
-        "lora_dropout": 0.0,
+        "lora_dropout": spec.get("dropout", 0.0),
         "lora_target": list(spec["targets"]),
         "batch_size": spec["batch_size"],
         "epochs": spec["epochs"],

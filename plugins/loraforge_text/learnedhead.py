@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_CELLS = 12_000_000  # logits at a time: 48 MB in float32
+_CELLS = 6_000_000  # logits at a time: 24 MB in float32
+_ROWS = 128  # but no fewer rows than these: each piece reads the whole head
 
 
 class Nothing(nn.Module):
@@ -71,7 +72,7 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(context: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
         """Rows of logits in pieces of ``_CELLS``; the gradient of ``hidden`` is made at once where it is wanted."""
         wanted = context.needs_input_grad[0]
-        rows = max(64, _CELLS // len(weight))
+        rows = max(_ROWS, _CELLS // len(weight))
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grads = []
         with torch.autocast(hidden.device.type, enabled=False):
@@ -84,12 +85,14 @@ class _CrossEntropy(torch.autograd.Function):
                 total += (sums.log() + highest - at_label).sum()
                 if wanted:
                     # The gradient of the logits is their softmax less one at the label: the division waits until the rows are narrow.
-                    grads.append((logits.to(hidden.dtype) @ weight_).div_(sums).sub_(weight_[label]))
+                    # In float32 until the loss scale of fp16 is on it: without it, such small figures would be lost.
+                    grads.append((logits.to(hidden.dtype) @ weight_).float().div_(sums).sub_(weight_[label]))
         if wanted:
             context.save_for_backward(torch.cat(grads).div_(len(labels)))
+        context.dtype = hidden.dtype
         return total / len(labels)
 
     @staticmethod
     def backward(context: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = context.saved_tensors
-        return grad * outer[0].to(grad.dtype), None, None, None
+        return (grad * outer[0]).to(context.dtype), None, None, None

@@ -153,10 +153,12 @@ def test_a_run_that_was_killed_while_it_was_sealed_ends_sealed(moment, project, 
     assert command("train", "text", config)[0] == 1
     monkeypatch.undo()
     assert run.manifest()["status"] == ("finished" if moment == "before the seal" else "stopped")
+    (run.path / ".manifest.sha256.abcd1234").write_text("half", encoding="utf-8")
     code, _, err = command("train", "text", config, "--resume")
     assert code == (2 if moment == "before the seal" else 0), err
     assert ("only its seal was missing" in err) == (moment == "before the seal")
     assert command("verify", run.path)[0] == 0 and run.manifest()["exports"]
+    assert not list(run.path.glob(".manifest*"))
     assert "state of the run" not in (run.path / "model-card.md").read_text(encoding="utf-8")
 
 

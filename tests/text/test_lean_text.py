@@ -129,6 +129,7 @@ def test_the_chunked_head_is_plain_cross_entropy(monkeypatch, count, cells):
     from loraforge_text import learnedhead
 
     monkeypatch.setattr(learnedhead, "_CELLS", cells)
+    monkeypatch.setattr(learnedhead, "_ROWS", 1)
     torch.manual_seed(0)
     head = torch.nn.Linear(16, 90, bias=count == 7).requires_grad_(False)
     labels = torch.randint(0, 90, (count,))
@@ -212,3 +213,20 @@ def test_four_bit_layers_pass_gradients_on_after_measuring(base):
     model(input_ids=ids, use_cache=False).logits.float().square().sum().backward()
     first = next(layer for _, layer in attached.layers())
     assert float(first.lora_B["default"].weight.grad.abs().sum()) > 0, "the gradient reaches the first layer"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_chunked_head_keeps_small_gradients_of_half_precision(dtype):
+    from loraforge_text import learnedhead
+
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, 500, bias=False).requires_grad_(False).to(dtype)
+    labels = torch.randint(0, 500, (400,))
+    hidden = [torch.randn(400, 16, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_() for _ in range(2)]
+    scale = 65536.0  # what a scaler of fp16 begins with
+    (torch.nn.functional.cross_entropy(head(hidden[0]).float(), labels) * scale).backward()
+    (learnedhead.cross_entropy(hidden[1], head, labels) * scale).backward()
+    assert hidden[1].grad.dtype == dtype and torch.isfinite(hidden[1].grad).all()
+    torch.testing.assert_close(hidden[1].grad.float(), hidden[0].grad.float(), rtol=0.05, atol=0.05 * float(hidden[0].grad.float().abs().max()))
+    one, two = (h.grad.float().flatten() for h in hidden)
+    assert torch.nn.functional.cosine_similarity(one, two, 0) > 0.999
