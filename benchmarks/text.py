@@ -147,7 +147,15 @@ def command(
     settings: dict[str, Any] = {"epochs": epochs, "dropout": dropout, **({"rank": 4} if tiny else {})}
     found, spec, losses = measure(made, target, chosen, rounds, folder, **settings)
     flops = spec["flops_per_token"]
-    facts = {**machine(), **made.facts(), "target": target, "epochs": epochs, "dropout": dropout, "rounds": rounds, "MFLOP/token": round(flops / 1e6, 1)}
+    facts = {
+        **machine(),
+        **made.facts(),
+        "target": target,
+        "epochs": epochs,
+        "dropout": dropout,
+        "rounds": rounds,
+        "MFLOP/token": round(flops / 1e6, 1),
+    }
     tables = [of_runs(f"Text, {target}, vocabulary {size.vocabulary}", found, "tokens", flops, losses, facts)]
     for ours, goals in ((OURS, _GOALS), ("loraforge checkpointing", {"llamafactory": "rate >= 1.5"})):
         if any(run.ok for one in found for key, run in one.items() if key == ours):
