@@ -227,6 +227,8 @@ def test_the_chunked_head_keeps_small_gradients_of_half_precision(dtype):
     (torch.nn.functional.cross_entropy(head(hidden[0]).float(), labels) * scale).backward()
     (learnedhead.cross_entropy(hidden[1], head, labels) * scale).backward()
     assert hidden[1].grad.dtype == dtype and torch.isfinite(hidden[1].grad).all()
-    torch.testing.assert_close(hidden[1].grad.float(), hidden[0].grad.float(), rtol=0.05, atol=0.05 * float(hidden[0].grad.float().abs().max()))
+    torch.testing.assert_close(
+        hidden[1].grad.float(), hidden[0].grad.float(), rtol=0.05, atol=0.05 * float(hidden[0].grad.float().abs().max())
+    )
     one, two = (h.grad.float().flatten() for h in hidden)
     assert torch.nn.functional.cosine_similarity(one, two, 0) > 0.999
