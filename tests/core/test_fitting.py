@@ -353,3 +353,11 @@ def test_check_imports_no_torch_for_pictures(published, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Memory:" in done.stdout
+
+
+def test_a_run_on_the_cpu_that_needs_more_than_there_is_says_so_first(project, train, monkeypatch, tmp_path):
+    monkeypatch.setattr(fitting, "available_memory", lambda: 10_000_000)
+    train(project())
+    told = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    warned = [entry["detail"] for entry in told if entry["event"] == "StageStarted" and entry["stage"] == "memory"]
+    assert len(warned) == 1 and "10 MB" in warned[0]
