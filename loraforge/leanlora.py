@@ -15,6 +15,16 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
+def _only(layer: Any, kind: type[Any]) -> str | None:
+    """The only active adapter of ``layer``, if it is a plain LoRA on a frozen layer of exactly this kind."""
+    active = [name for name in layer.active_adapters if name in layer.lora_A]
+    if layer.disable_adapters or layer.merged or len(active) != 1 or type(layer.base_layer) is not kind:
+        return None
+    (name,) = active
+    frozen = not layer.base_layer.weight.requires_grad and layer.base_layer.weight.is_floating_point()
+    return name if frozen and name not in layer.lora_variant and layer.lora_B[name].bias is None else None
+
+
 class LeanLinear(peft_layers.Linear):  # type: ignore[misc]
     """``peft.tuners.lora.Linear`` with a leaner forward pass."""
 
@@ -35,12 +45,7 @@ class LeanLinear(peft_layers.Linear):  # type: ignore[misc]
 
     def _plain(self) -> str | None:
         """The only active adapter, if it and the layer are plain."""
-        active = [name for name in self.active_adapters if name in self.lora_A]
-        if self.disable_adapters or self.merged or len(active) != 1 or type(self.base_layer) is not nn.Linear:
-            return None
-        (name,) = active
-        frozen = not self.base_layer.weight.requires_grad and self.base_layer.weight.is_floating_point()
-        return name if frozen and name not in self.lora_variant and self.lora_B[name].bias is None else None
+        return _only(self, nn.Linear)
 
 
 class LeanConv2d(peft_layers.Conv2d):  # type: ignore[misc]
@@ -61,13 +66,9 @@ class LeanConv2d(peft_layers.Conv2d):  # type: ignore[misc]
 
     def _plain(self) -> str | None:
         """The only active adapter, if it and the layer are plain, and nothing is dropped."""
-        active = [name for name in self.active_adapters if name in self.lora_A]
-        if self.disable_adapters or self.merged or len(active) != 1 or type(self.base_layer) is not nn.Conv2d:
-            return None
-        (name,) = active
-        dropped = self.training and isinstance(self.lora_dropout[name], nn.Dropout)
-        frozen = not self.base_layer.weight.requires_grad and self.base_layer.weight.is_floating_point()
-        return name if frozen and not dropped and name not in self.lora_variant and self.lora_B[name].bias is None else None
+        name = _only(self, nn.Conv2d)
+        dropped = name is not None and self.training and isinstance(self.lora_dropout[name], nn.Dropout)
+        return None if dropped else name
 
 
 def lean(layer: nn.Module) -> None:
