@@ -1,7 +1,7 @@
 """One contender, in this process: ``python -m benchmarks.contender SPEC RESULT``. Only the standard library until it is known which.
 
 What a contender module has: ``train(spec) -> dict`` with ``steps``, a list of (time, units so far), and ``adapter``, a folder. The peak of
-memory and the end are noted when it returns; after that the machine's rate is measured in the same process.
+memory and the end are noted when it returns, unless it says them itself; after that the machine's rate is measured in the same process.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     """What ``RESULT`` will hold."""
     module = importlib.import_module(f"benchmarks.contenders.{spec['kind']}")
     result: dict[str, Any] = dict(module.train(spec))
-    result |= {"finished": time.time(), "peak": vmhwm()}
-    result["gpu_peak"] = _gpu_peak()
+    # What a contender that is a command of its own has measured itself stays.
+    result = {"finished": time.time(), "peak": vmhwm(), "gpu_peak": _gpu_peak(), **result}
     if spec.get("gemms"):
         from .limit import rate
 

@@ -1,3 +1,15 @@
-from .cli import main
+"""``loraforge`` and ``python -m loraforge``."""
 
-main()
+from .allocator import start_anew
+
+
+def main() -> None:
+    """The entry point."""
+    start_anew()
+    from .cli import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy
 import peft.tuners.lora.layer as peft_layers
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from .frozen import gradient, product
 
 
 def _only(layer: Any, kind: type[Any]) -> str | None:
@@ -88,10 +91,12 @@ def _mask(x: Tensor, share: float) -> tuple[Tensor, float]:
     """(what of ``x`` is kept, the share that is kept), about ``share`` being dropped."""
     if x.device.type != "cpu":
         return torch.empty(x.shape, dtype=torch.uint8, device=x.device).bernoulli_(1 - share), 1 - share
-    # torch draws one number after the other; four decisions of 16 bits each come out of one.
-    drawn = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[: x.numel()]
+    # torch draws one number after the other, and slowly. It gives the seed; out of each number of numpy's come four decisions of 16 bits.
+    seed = int(torch.empty((), dtype=torch.int64).random_())
+    drawn = numpy.random.Generator(numpy.random.SFC64(seed)).integers(-(2**63), 2**63 - 1, (x.numel() + 3) // 4, endpoint=True)
     dropped = round(share * 2**16)
-    return (drawn >= dropped - 2**15).view(torch.uint8).view(x.shape), 1 - dropped / 2**16
+    kept = drawn.view(numpy.int16)[: x.numel()] >= dropped - 2**15
+    return torch.from_numpy(kept.view(numpy.uint8)).view(x.shape), 1 - dropped / 2**16
 
 
 def _kept(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -110,7 +115,7 @@ class _LoraLinear(torch.autograd.Function):
             mask, kept = _mask(flat, share) if share else (None, 1.0)
             scale = scale / kept
             inner = nn.functional.linear(_kept(flat, mask), narrow_a).mul_(scale)
-            out = nn.functional.linear(flat, weight, bias).addmm_(inner, narrow_b.t())
+            out = product(flat, weight, bias).addmm_(inner, narrow_b.t())
         context.scale = scale
         context.save_for_backward(flat, weight, a, b, inner, mask)
         return out.view(*x.shape[:-1], -1)
@@ -126,7 +131,7 @@ class _LoraLinear(torch.autograd.Function):
             grad_a = (grad_inner.t() @ _kept(flat, mask)).to(a.dtype)
             grad_x = None
             if context.needs_input_grad[0]:
-                grad_x = given @ weight
+                grad_x = gradient(given, weight)
                 if mask is None:
                     grad_x.addmm_(grad_inner, a.to(given.dtype))
                 else:

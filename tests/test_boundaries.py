@@ -16,8 +16,8 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 # Each room (a module, or a package as a whole) may import those before it. ``hookspecs`` and ``plugins`` know the shapes of plugins only for
 # the type checker. The commands of ``audit`` stand with the other commands, after all rooms.
 ORDER = [
-    "errors", "messages", "types", "events", "hookspecs", "yamlfile", "config", "keydocs", "interfaces", "plugins", "likeness", "splitting", "reviewing",
-    "peftfile", "leanlora", "lora", "optimizers", "ordering", "loop", "interrupts", "disk", "rundir", "checkpoints", "diagnosis", "observers", "provenance", "sealing", "lineage", "hub", "machine", "planning",
+    "allocator", "errors", "messages", "types", "events", "hookspecs", "yamlfile", "config", "keydocs", "interfaces", "plugins", "likeness", "splitting", "reviewing",
+    "peftfile", "frozen", "leanlora", "lora", "optimizers", "ordering", "loop", "interrupts", "disk", "rundir", "checkpoints", "diagnosis", "observers", "provenance", "sealing", "lineage", "hub", "machine", "planning",
     "findings", "dataset", "fitting", "resume", "opened", "scoring", "evaluation", "audit", "handover", "manifest", "explaining", "session", "pipeline", "report", "options",
     "about", "results", "audit.commands", "audit.reproducing", "cli", "testing", "__main__",
 ]  # fmt: skip
@@ -86,17 +86,17 @@ def test_heavy_libraries_are_imported_where_they_are_needed(file):
         "safetensors",
         "matplotlib",
     }
-    assert not heavy or file.stem in ("lora", "leanlora", "peftfile"), heavy
+    assert not heavy or file.stem in ("lora", "frozen", "leanlora", "peftfile"), heavy
 
 
-LATE = {"leanblocks", "leanunet", "learnedhead", "rowattention"}  # classes of torch need it at their top
+LATE = {"lastlayer", "leanblocks", "leanunet", "learnedhead", "rowattention"}  # classes of torch need it at their top
 
 
 @pytest.mark.parametrize("file", PLUGINS, ids=lambda f: str(f.relative_to(ROOT / "plugins")))
 def test_plugins_use_only_the_public_api(file):
     for module, names, top in imports(file):
         if module == "loraforge":
-            assert set(names) <= {*loraforge.__all__, "lora"}, names
+            assert set(names) <= {*loraforge.__all__, "lora", "frozen"}, names
         else:
             assert not module.startswith("loraforge."), f"{module} is not public"
         late = file.stem in LATE  # imported by others inside functions, which the next lines see to

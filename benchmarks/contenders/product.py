@@ -1,9 +1,13 @@
-"""LoRAForge as people run it: ``loraforge train TASK config.yaml``, its command line in this process; what it did is read from its log."""
+"""LoRAForge as people run it: ``loraforge train TASK config.yaml``; what it did is read from its log."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import resource
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +86,21 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     """Runs the command and reads its log."""
     import yaml
 
-    from loraforge.cli import main
-
     task = spec.get("task", "text")
     config = config_of(spec) if task == "text" else image_config_of(spec)
     file = Path(spec["folder"]) / "config.yaml"
     file.write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
-    with contextlib.suppress(SystemExit):  # also on success
-        main(["train", task, str(file)])
+    measured: dict[str, float] = {}
+    if spec.get("device", "cpu") != "cpu":  # what torch has taken of a GPU is known in its own process only
+        from loraforge.cli import main
+
+        with contextlib.suppress(SystemExit):  # also on success
+            main(["train", task, str(file)])
+    else:
+        # A process of its own, as from a shell: the command starts itself anew with its own settings of the memory.
+        subprocess.run([sys.executable, "-m", "loraforge", "train", task, str(file)], check=False)
+        measured["finished"] = time.time()
+        measured["peak"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     folder = Path(config["output_dir"])
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8")) if (folder / "manifest.json").is_file() else {}
     if manifest.get("status") != "finished":
@@ -100,4 +111,4 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
         raise RuntimeError(f"loraforge trained on {steps[-1][1]:.0f} tokens, the others on {spec['tokens'] * spec['epochs']}")
     if task == "image" and spec.get("units") and steps[-1][1] != spec["units"]:
         raise RuntimeError(f"loraforge trained on {steps[-1][1]:.0f} pictures, the others on {spec['units']}")
-    return {"steps": steps, "adapter": str(folder / "adapter"), "began": began}
+    return {"steps": steps, "adapter": str(folder / "adapter"), "began": began, **measured}

@@ -200,14 +200,19 @@ class CausalTrainee(Trainee):
         self.lora = lora
         self._tokenizer, self._base, self._longest, self._system = tokenizer, base, longest, system
         self._head: Any = None
-        self._in_line = False
+        self._in_line = self._places = False
         if lean:
-            from . import leanblocks, learnedhead, rowattention
+            from loraforge import frozen
 
+            from . import lastlayer, leanblocks, learnedhead, rowattention
+
+            frozen.expect_many_sizes()
             lora.model.eval()  # dropout would make two passes differ
             leanblocks.exchange(lora.model)
             self._head = learnedhead.take_off(lora.model)
             self._in_line = rowattention.attend_to_rows(lora.model)
+            self._places = self._in_line and self._head is not None and lastlayer.keep_places(lora.model)
+            frozen.exchange(lora.model)
 
     def encode(self, record: Record, text: Sequence[Span]) -> Example:
         """``ids`` and ``learned`` of one row.
@@ -267,8 +272,12 @@ class CausalTrainee(Trainee):
         from . import learnedhead
 
         given = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids", "row_lengths") if name in batch}
+        if self._places:
+            given["places"] = batch["targets"]
         # use_cache: with a cache, transformers lets the rows of a line see each other.
-        out = model(**given, use_cache=False).logits.flatten(0, 1)[batch["targets"]]
+        out = model(**given, use_cache=False).logits.flatten(0, 1)
+        if not self._places:
+            out = out[batch["targets"]]
         if self._head is not None:
             return learnedhead.cross_entropy(out, self._head, batch["labels"])
         return functional.cross_entropy(out.float(), batch["labels"])

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from loraforge import frozen
+
 
 class _Norm(torch.autograd.Function):
     """x / rms(x) * weight over the last dimension, in float32 as the models do it."""
@@ -50,6 +52,26 @@ class _Gate(torch.autograd.Function):
         return torch.ops.aten.silu_backward(grad * up, gate), nn.functional.silu(gate).mul_(grad)
 
 
+class _FrozenGated(torch.autograd.Function):
+    """down(silu(gate(x)) * up(x)) with frozen, plain layers; keeps what comes out of the first two."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        gated, raised = frozen.product(flat, gate), frozen.product(flat, up)
+        context.save_for_backward(gated, raised, gate, up, down)
+        return frozen.product(nn.functional.silu(gated).mul_(raised), down).view(x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gated, raised, gate, up, down = context.saved_tensors
+        inner = frozen.gradient(grad.reshape(-1, grad.shape[-1]), down)
+        made = frozen.gradient(nn.functional.silu(gated).mul_(inner), up)
+        made += frozen.gradient(torch.ops.aten.silu_backward(inner.mul_(raised), gated), gate)
+        return made.view(grad.shape), None, None, None
+
+
 def _norm(module: Any, x: Tensor) -> Tensor:
     epsilon = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
     made: Tensor = _Norm.apply(x, module.weight, float(epsilon))  # type: ignore[no-untyped-call]
@@ -57,6 +79,11 @@ def _norm(module: Any, x: Tensor) -> Tensor:
 
 
 def _gated(module: Any, x: Tensor) -> Tensor:
+    layers = (module.gate_proj, module.up_proj, module.down_proj)
+    plain = all(frozen.is_plain(layer) and layer.bias is None and layer.weight.dtype == x.dtype for layer in layers)
+    if plain and not torch.is_autocast_enabled(x.device.type):
+        whole: Tensor = _FrozenGated.apply(x, *(layer.weight for layer in layers))  # type: ignore[no-untyped-call]
+        return whole
     made: Tensor = module.down_proj(_Gate.apply(module.gate_proj(x), module.up_proj(x)))  # type: ignore[no-untyped-call]
     return made
 

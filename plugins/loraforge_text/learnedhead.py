@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_CELLS = 6_000_000  # logits at a time: 24 MB in float32
-_ROWS = 128  # but no fewer rows than these: each piece reads the whole head
+from loraforge import frozen
+
+_CELLS = 4_000_000  # logits at a time: 16 MB in float32
+_ROWS = 96  # but no fewer rows than these: each piece reads the whole head
 
 
 class Nothing(nn.Module):
@@ -78,7 +80,7 @@ class _CrossEntropy(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             weight_ = weight.to(hidden.dtype)
             for some, label in zip(torch.split(hidden, rows), torch.split(labels, rows), strict=True):
-                logits = nn.functional.linear(some, weight_, bias).float()
+                logits = frozen.product(some, weight_, bias).float()
                 highest = logits.amax(-1, keepdim=True)
                 at_label = logits.gather(-1, label[:, None])
                 sums = logits.sub_(highest).exp_().sum(-1, keepdim=True)
@@ -86,7 +88,8 @@ class _CrossEntropy(torch.autograd.Function):
                 if wanted:
                     # The gradient of the logits is their softmax less one at the label: the division waits until the rows are narrow.
                     # In float32 until the loss scale of fp16 is on it: without it, such small figures would be lost.
-                    grads.append((logits.to(hidden.dtype) @ weight_).float().div_(sums).sub_(weight_[label]))
+                    grads.append(frozen.gradient(logits.to(hidden.dtype), weight_).float().div_(sums).sub_(weight_[label]))
+                del logits  # or the next piece would stand beside it
         if wanted:
             context.save_for_backward(torch.cat(grads).div_(len(labels)))
         context.dtype = hidden.dtype

@@ -232,3 +232,73 @@ def test_the_chunked_head_keeps_small_gradients_of_half_precision(dtype):
     )
     one, two = (h.grad.float().flatten() for h in hidden)
     assert torch.nn.functional.cosine_similarity(one, two, 0) > 0.999
+
+
+@pytest.mark.parametrize(("heads", "groups", "width"), [(4, 2, 8), (3, 3, 16), (6, 1, 4)])
+def test_attention_in_rows_is_torchs(heads, groups, width):
+    from loraforge_text import rowattention
+
+    lengths = (230, 97, 1, 150)
+    torch.manual_seed(0)
+    given = [torch.randn(1, sum(lengths), count, width) for count in (heads, groups, groups)]
+    outer = torch.randn(1, sum(lengths), heads, width)
+    found = []
+    for plain in (True, False):
+        query, key, value = leaves = [x.transpose(1, 2).requires_grad_() for x in given]
+        if plain:
+            parts = zip(*(torch.split(x, lengths, 2) for x in leaves), strict=True)
+            rows_ = [
+                torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3, enable_gqa=True) for q, k, v in parts
+            ]
+            made = torch.cat([row.transpose(1, 2) for row in rows_], 1)
+        else:
+            assert sum(lengths) >= rowattention._BLOCK * len(lengths), "or torch's own kernel is used"
+            made, _ = rowattention._attention(None, query, key, value, None, scaling=0.3, row_lengths=lengths)
+            assert type(made.grad_fn).__name__.startswith("_RowAttention")
+        found.append((made.detach(), *torch.autograd.grad(made, leaves, outer)))
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_layer_works_on_learned_positions_only(base):
+    plain, lean = trainees(base, lora_target="all-linear")
+    assert lean._places
+    seen = []
+    last = lean.model.get_decoder().layers[-1].mlp
+    last.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[1]))
+    examples = rows([9, 40, 17, 64])
+    (a, one, _), (b, two, _) = loss_and_gradients(plain, examples), loss_and_gradients(lean, examples)
+    assert seen == [sum(sum(example["learned"]) for example in examples)]
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    for name, grad in one.items():
+        torch.testing.assert_close(grad, two[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_last_layer_that_does_more_is_left_alone():
+    from loraforge_text import lastlayer, learnedhead, rowattention
+    from transformers import AutoModelForCausalLM, CohereConfig, GraniteConfig
+
+    shape = {
+        "vocab_size": 128,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    # Granite scales what each block adds; Cohere's blocks stand beside each other.
+    for config in (GraniteConfig(**shape, residual_multiplier=0.3), CohereConfig(**shape, logit_scale=1.0)):
+        model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+        kind = type(model.get_decoder().layers[-1])
+        learnedhead.take_off(model)
+        rowattention.attend_to_rows(model)
+        assert not lastlayer.keep_places(model) and type(model.get_decoder().layers[-1]) is kind
+
+
+def test_a_frozen_feed_forward_block_has_the_right_gradient():
+    from loraforge_text.leanblocks import _FrozenGated
+
+    torch.manual_seed(0)
+    gate, up, down = (torch.randn(shape, dtype=torch.double) for shape in ((6, 4), (6, 4), (4, 6)))
+    x = torch.randn(2, 3, 4, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda y: _FrozenGated.apply(y, gate, up, down), (x,), fast_mode=True)

@@ -1,0 +1,70 @@
+"""Products with weights that do not learn give the same by either library, and the right gradients."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(params=[False, True], ids=["mkl", "onednn"])
+def library(request, monkeypatch):
+    from loraforge import frozen
+
+    if request.param and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(frozen, "_onednn", lambda: request.param)
+    monkeypatch.setattr(frozen, "_WORTH", 0)
+    return request.param
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_frozen_layer_is_the_plain_layer(library, bias):
+    from loraforge import frozen
+
+    torch.manual_seed(0)
+    plain = torch.nn.Linear(24, 40, bias=bias).requires_grad_(False)
+    lean = torch.nn.Sequential(torch.nn.Linear(24, 40, bias=bias).requires_grad_(False))
+    lean[0].load_state_dict(plain.state_dict())
+    learning = torch.nn.Linear(8, 8)
+    assert frozen.exchange(torch.nn.ModuleList([lean, learning])) == int(library)
+    assert type(learning) is torch.nn.Linear and isinstance(lean[0], torch.nn.Linear)
+    given = [torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
+    one, two = plain(given[0]), lean(given[1])
+    torch.testing.assert_close(one, two)
+    one.square().sum().backward()
+    two.square().sum().backward()
+    torch.testing.assert_close(given[0].grad, given[1].grad, rtol=1e-5, atol=1e-5)
+
+
+def test_products_and_gradients_of_every_kind(library):
+    from loraforge import frozen
+
+    x, weight, grad = torch.randn(33, 20), torch.randn(17, 20), torch.randn(33, 17)
+    torch.testing.assert_close(frozen.product(x, weight), x @ weight.t(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(frozen.gradient(grad, weight), grad @ weight, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(frozen.product(x.double(), weight.double()), x.double() @ weight.double().t())
+    made = frozen.product(x.bfloat16(), weight.bfloat16())
+    assert made.dtype == torch.bfloat16
+
+
+def test_an_adapted_layer_is_left_to_its_adapter(library):
+    from peft import LoraConfig, get_peft_model
+
+    from loraforge import frozen
+
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)), LoraConfig(target_modules=["0"]))
+    assert frozen.exchange(model) == int(library)
+    assert type(model.base_model.model[0].base_layer) is torch.nn.Linear
+
+
+def test_the_number_of_kept_sizes_is_the_users_if_they_say_so(monkeypatch):
+    from loraforge import frozen
+
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    frozen.expect_many_sizes()
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7" and os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "16"
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
