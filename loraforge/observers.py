@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .diagnosis.curves import draw_loss
 from .events import (
     CheckpointSaved,
     Compared,
@@ -151,6 +150,8 @@ class LossCurve:
         elif isinstance(event, Evaluated):
             self._heldout.append((event.step, event.loss))
         elif isinstance(event, RunFinished | RunFailed) and self._folder is not None and self._train:
+            from .diagnosis.curves import draw_loss
+
             draw_loss(self._train, self._heldout, self._folder / "loss.png")
 
     def _remember(self, log: Path, upto: int) -> None:

@@ -81,7 +81,7 @@ def test_no_source_runs_what_it_reads(path):
 
 def test_only_golden_speaks_to_a_server_and_only_the_contract_tests_start_a_program():
     network = {"socket", "urllib.request", "http.client", "requests", "httpx", "aiohttp"}
-    assert {p.name for p in SOURCES if _imports(p) & network} == {"golden_command.py"}
+    assert {p.name for p in SOURCES if _imports(p) & network} == {"asking.py"}
     assert {p.name for p in SOURCES if "subprocess" in _imports(p)} <= {"testing.py", "sample_data.py", "build.py"}
 
 

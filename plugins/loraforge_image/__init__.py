@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def loraforge_commands() -> Iterable[click.Command]:
-    from .inspecting import inspect
+    from .inspect_command import inspect
     from .prepare import prepare
 
     return [inspect, prepare]

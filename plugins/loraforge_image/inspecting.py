@@ -1,22 +1,18 @@
-"""``loraforge inspect``: what a LoRA file is, how strong, and which programs take it."""
+"""What a LoRA file is, how strong, and which programs take it."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-
-import click
 
 from loraforge import speaker
 
-from .lorafile import LoraFile, json_object, printable, read_json, read_lora
+from .lorafile import LoraFile, json_object, printable, read_json
 from .loramodules import Module
 from .lorareaders import FORBIDDEN, READERS, Finding, findings_of, verdict_of
 
@@ -39,19 +35,9 @@ _FACTS = {
 _BAR, _TAGS = 32, 10
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
-def inspect(file: Path, as_json: bool) -> None:
-    """Say what a LoRA file (or adapter folder) is, how strong, and which programs take it. Nothing is written."""
-    summary = summarise(lora := read_lora(file))
-    if as_json:
-        text = json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False)
-        # JSON lets signs through that a terminal obeys; what is not printable is written as its number.
-        click.echo("".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text))
-        return
-    for line in [*_identity(lora, summary), *_strength(summary), *_origin(lora, summary), *_use(summary)]:
-        click.echo(line)
+def sentences(file: LoraFile, summary: Mapping[str, Any]) -> list[str]:
+    """What ``summarise`` found, for people."""
+    return [*_identity(file, summary), *_strength(summary), *_origin(file, summary), *_use(summary)]
 
 
 def summarise(file: LoraFile) -> dict[str, Any]:

@@ -12,13 +12,12 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import REVIEW_COLUMNS, DataError, speaker
+from loraforge import DataError, speaker
 
 if TYPE_CHECKING:
     from .looking import Look
@@ -133,6 +132,8 @@ def _look_at(folder: Path, min_size: int) -> tuple[list[Look], list[str]]:
             tick()
             return seen
 
+        from concurrent.futures import ThreadPoolExecutor
+
         # Few: a picture of 100 megapixels takes half a gigabyte while it is open.
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             looks = list(pool.map(one, files))
@@ -180,6 +181,8 @@ def _copies(looks: Sequence[Look]) -> dict[str, str]:
 
 def _write(looks: Sequence[Look], names: Mapping[str, str], copy_to: Path | None, targets: Mapping[str, Path]) -> None:
     """Writes all files or none."""
+    from loraforge import REVIEW_COLUMNS
+
     from .loaders import quoted
     from .looking import write_sheet
     from .pictures import read_picture

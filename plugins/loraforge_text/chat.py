@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from loraforge import RunError, open_run, speaker
+from loraforge import RunError, speaker
 
 say = speaker(__name__)
 
@@ -29,6 +29,8 @@ say = speaker(__name__)
 @click.pass_context
 def chat(ctx: click.Context, run: Path, base: bool, adapters: Sequence[Path], max_tokens: int, temperature: float) -> None:
     """Talk with a trained text run; earlier turns are remembered."""
+    from loraforge import open_run
+
     opened = open_run(ctx.find_root().obj, run)
     if opened.task.name != "text":
         raise RunError(say("{run} is no text run; `loraforge sample` makes its pictures.", run=run))

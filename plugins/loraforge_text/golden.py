@@ -9,11 +9,12 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loraforge import RunError, Span, prompt_of, speaker
 
-from .task import Conversation
+if TYPE_CHECKING:
+    from .task import Conversation
 
 say = speaker(__name__)
 

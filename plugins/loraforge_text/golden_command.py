@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -18,8 +14,6 @@ from loraforge import RunError, speaker
 from .golden import NAME, check_golden
 
 say = speaker(__name__)
-
-_SECONDS = 30
 
 
 @click.command()
@@ -61,40 +55,27 @@ def _asker(url: str, model: str | None) -> tuple[str, Callable[[Mapping[str, Any
     Raises:
         RunError: if nothing answers, or something else than these two.
     """
-    if not _is_address(url):
+    from .asking import is_address, post
+
+    if not is_address(url):
         raise RunError(say("{url} is no address of a server; it looks like http://127.0.0.1:8000.", url=url))
     root = url.rstrip("/").removesuffix("/v1")
     asked = {"messages": [{"role": "user", "content": "x"}]}
-    if isinstance(_post(f"{root}/apply-template", asked, missing=True).get("prompt"), str):
+    if isinstance(post(f"{root}/apply-template", asked, missing=True).get("prompt"), str):
 
         def llama(prompt: Mapping[str, Any]) -> str | Sequence[int]:
-            text = str(_post(f"{root}/apply-template", {"messages": prompt["messages"]})["prompt"])
+            text = str(post(f"{root}/apply-template", {"messages": prompt["messages"]})["prompt"])
             if text != prompt["text"]:
                 return text  # where the text parts says more than where the tokens do
-            return _tokens(_post(f"{root}/tokenize", {"content": text, "add_special": False, "parse_special": True}))
+            return _tokens(post(f"{root}/tokenize", {"content": text, "add_special": False, "parse_special": True}))
 
         return "llama-server", llama
 
     def vllm(prompt: Mapping[str, Any]) -> Sequence[int]:
         wanted = {"messages": prompt["messages"], "add_generation_prompt": True, **({"model": model} if model else {})}
-        return _tokens(_post(f"{root}/tokenize", wanted))
+        return _tokens(post(f"{root}/tokenize", wanted))
 
     return "vLLM", vllm
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:  # a bracket that is not closed, a port that is no number
-        return False
-
-
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection: questions of the data go to the server that was named and to no other."""
-
-    def redirect_request(self, *given: Any, **named: Any) -> None:
-        return None
 
 
 def _tokens(answer: Mapping[str, Any]) -> list[int]:
@@ -102,34 +83,3 @@ def _tokens(answer: Mapping[str, Any]) -> list[int]:
     if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
         raise RunError(say("the server's answer holds no token numbers: {answer}", answer=json.dumps(answer)[:200]))
     return tokens
-
-
-def _post(url: str, value: Mapping[str, Any], *, missing: bool = False) -> dict[str, Any]:
-    """The JSON object that ``url`` answers; empty if there is no such address and ``missing`` allows that."""
-    request = urllib.request.Request(url, json.dumps(value).encode(), {"Content-Type": "application/json"})
-    # No proxy: what is meant is the server that was named, usually on this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
-    try:
-        with opener.open(request, timeout=_SECONDS) as response:
-            answer = json.loads(response.read(16_000_000))
-    except urllib.error.HTTPError as error:
-        if missing and error.code in (404, 405, 501):
-            return {}
-        raise RunError(say("{url} answers {code}: {text}", url=url, code=error.code, text=_said(error))) from None
-    except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
-        text = _plain(str(error) or type(error).__name__)
-        raise RunError(say("{url} does not answer as a server of models does: {error}.", url=url, error=text)) from None
-    return answer if isinstance(answer, dict) else {}
-
-
-def _said(error: urllib.error.HTTPError) -> str:
-    """The beginning of what a server says of an error; empty if it breaks off."""
-    try:
-        return _plain(error.read(300).decode("utf-8", "replace").strip())
-    except (OSError, ValueError, http.client.HTTPException):
-        return ""
-
-
-def _plain(text: str) -> str:
-    """Without what a terminal would obey: it comes from a stranger's server."""
-    return "".join(c if c.isprintable() else " " for c in text[:300])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import DataError, KeySet, RunConfig, speaker
+from loraforge import DataError, speaker
 
 if TYPE_CHECKING:
     from .task import Conversation
@@ -41,6 +41,8 @@ def _row(record: Conversation) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 def metadata(source: Path, out: Path | None, columns: Sequence[str], skip: bool, as_json: bool) -> None:
     """Make a metadata.csv of a table, or of a folder of tables: CSV, TSV, JSONL, JSON, Excel."""
+    from loraforge import KeySet, RunConfig
+
     from .loaders import TableKeys, TableLoader
 
     target = out or (source if source.is_dir() else source.parent) / "metadata.csv"

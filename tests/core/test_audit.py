@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from loraforge import RunError, audit, provenance
+from loraforge.audit import verifying
 from loraforge.audit.card import write_card
 from loraforge.audit.reproducing import compare, reproduce
 from loraforge.audit.rows import match
@@ -438,7 +439,7 @@ def test_nothing_outside_the_folder_is_read_whatever_the_manifest_names(sealed, 
     run.manifest_file.write_text(json.dumps(manifest), encoding="utf-8")
     opened = []
     real = provenance.hash_file
-    monkeypatch.setattr(audit, "hash_file", lambda path: opened.append(str(os.path.realpath(path))) or real(path))
+    monkeypatch.setattr(verifying, "hash_file", lambda path: opened.append(str(os.path.realpath(path))) or real(path))
     states = {p.name: p.state for p in audit.verify(host, run.path).parts if p.kind in ("file", "base")}
     assert str(secret) not in opened and len(opened) > 10
     assert {states[n.replace("\0", "?").replace("\ud800", "?")] for n in names[:-1]} == {"altered"}

@@ -11,7 +11,7 @@ import struct
 import pytest
 import torch
 from click.testing import CliRunner
-from loraforge_image.inspecting import inspect
+from loraforge_image.inspect_command import inspect
 from loraforge_image.names import known_modules
 from safetensors.torch import save_file
 

@@ -1,0 +1,210 @@
+"""Whether anything of a finished run was altered: ``verify``. Torch is not imported."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+from .. import provenance
+from ..errors import ConfigError
+from ..messages import speaker
+from ..provenance import hash_file
+from ..rundir import RunDir
+from ..sealing import SEAL, kept_seal, read_manifest, sealed_files
+from .rows import look_at_data
+from .verdicts import ADDED, ALTERED, DIFFERS, MISSING, UNCHANGED, UNCHECKED, UNRECORDED, Look, Verification
+
+if TYPE_CHECKING:
+    from ..plugins import PluginHost
+
+say = speaker(__name__)
+
+# A file that is added here would be loaded, or shown, as if it were the run's.
+_CLOSED = ("adapter", "checkpoints", "export", "samples")
+
+
+def verify(host: PluginHost, folder: Path, seal: str | None = None, data: bool = True) -> Verification:
+    """Computes everything anew that the manifest of a run names, and compares. Reads the run's folder, its data and its base, and of the
+    runs before it the manifest and the adapter.
+
+    Args:
+        seal: what was kept elsewhere when the run was trained.
+        data: whether the data are read.
+
+    Raises:
+        RunError: if the folder is no run, or its manifest cannot be read.
+        ConfigError: if ``seal`` is none.
+    """
+    wanted = (seal or "").strip().lower().removeprefix("sha256:")
+    if seal is not None and not re.fullmatch("[0-9a-f]{64}", wanted):
+        raise ConfigError(say("--seal: a seal is 64 digits and letters a to f, as `train` printed it; got '{value}'.", value=seal))
+    run = RunDir(folder)
+    manifest, digest = read_manifest(run)
+    look = Look(host, run, manifest)
+    _manifest_itself(look, digest, wanted)
+    _files(look)
+    _base(look)
+    look_at_data(look, data)
+    _code(look)
+    _lineage(look)
+    return Verification(folder, digest, digest == wanted if wanted else None, tuple(look.parts))
+
+
+def _manifest_itself(look: Look, digest: str, wanted: str) -> None:
+    """manifest.json against the seal beside it, and the one that was kept elsewhere."""
+    name, kept = look.run.manifest_file.name, kept_seal(look.run)
+    if not kept:
+        there = os.path.lexists(look.run.path / SEAL)
+        if "files" in look.manifest and not there:
+            way = say(
+                "there is no seal beside it ({file}): it was deleted, or the run was interrupted while it was sealed. `loraforge card "
+                "{run}` sets it again if all files are as the manifest names them",
+                file=SEAL,
+                run=look.run.path,
+            )
+            look.add("manifest", name, MISSING, way)
+        else:
+            look.add("manifest", name, MISSING if there else UNRECORDED, say("there is no seal beside it ({file})", file=SEAL))
+    elif kept == digest:
+        look.add("manifest", name, UNCHANGED, say("is the file that {file} beside it names", file=SEAL))
+    else:
+        look.add("manifest", name, ALTERED, say("is not the file that {file} beside it names", file=SEAL))
+    if not wanted:
+        look.add(
+            "seal",
+            "--seal",
+            UNCHECKED,
+            say("no seal that was kept elsewhere was given; manifest and seal file could be changed together"),
+        )
+    elif wanted == digest:
+        look.add("seal", "--seal", UNCHANGED, say("manifest.json is the file whose seal was kept elsewhere"))
+    elif wanted in (look.manifest.get("seals") or ()):
+        # Whether that is so is the manifest's own word: it proves nothing by itself.
+        way = say("is one that the run had before a later command wrote into it, says the manifest; compare with the new seal")
+        look.add("seal", "--seal", DIFFERS, way)
+    else:
+        look.add("seal", "--seal", ALTERED, say("manifest.json is not the file whose seal was kept elsewhere"))
+
+
+def _files(look: Look) -> None:
+    """Every file under the seal."""
+    recorded = look.entry("file", "files")
+    if recorded is None:
+        return
+    for name, value in recorded.items():
+        _compare(look, "file", name, _inside(look.run.path, name), value)
+    for name, path in sealed_files(look.run.path):
+        if name in recorded:
+            continue
+        if name.partition("/")[0] in _CLOSED:
+            what = say("is a link that was put there afterwards") if path.is_symlink() else say("was put there afterwards")
+            look.add("file", name, ADDED, what)
+        else:
+            look.add("file", name, UNRECORDED, say("is not part of what was sealed; nothing vouches for it"))
+
+
+def _base(look: Look) -> None:
+    """The base's files, where they still are."""
+    recorded = look.entry("base", "base", "files")
+    if recorded is None:
+        return
+    if not recorded:
+        look.add("base", "base", UNRECORDED, say("the model family names no files of the base"))
+        return
+    folder = look.manifest["base"].get("folder")
+    if not isinstance(folder, str) or not os.path.isdir(folder):
+        look.add("base", folder, UNCHECKED, say("the base model is not on this computer, or no longer where it was"))
+        return
+    for name, value in recorded.items():
+        _compare(look, "base", name, _inside(Path(folder), name, blobs=True), value)
+
+
+def _compare(look: Look, kind: str, name: str, path: Path | None, value: object) -> None:
+    """One file against its hash."""
+    if path is None:
+        look.add(kind, name, ALTERED, say("leads out of its folder, by its name or through a link; it was not read"))
+    elif not os.path.isfile(path):  # unlike Path.is_file, it takes any name
+        look.add(kind, name, MISSING, say("is gone"))
+    elif not os.access(path, os.R_OK):
+        look.add(kind, name, MISSING, say("must not be read by this user"))
+    elif hash_file(path) != value:
+        look.add(kind, name, ALTERED, say("is not the file that the manifest names: its content is another"))
+    else:
+        look.add(kind, name, UNCHANGED, say("is the file that the manifest names"))
+
+
+def _code(look: Look) -> None:
+    """The programs that made the run, against those that are installed here."""
+    for kind, key, here in (("code", "code", provenance.code(look.host)), ("version", "versions", provenance.versions())):
+        recorded = look.entry(kind, key)
+        for name, value in (recorded or {}).items():
+            if here.get(name) == value:
+                look.add(kind, name, UNCHANGED, say("is the one that made the run"))
+            elif name not in here:
+                look.add(kind, name, DIFFERS, say("is not installed, or not in use, here"))
+            else:
+                then, now = (str(value)[:16], str(here[name])[:16])
+                look.add(kind, name, DIFFERS, say("was {then} when the run was made; here it is {now}", then=then, now=now))
+
+
+def _lineage(look: Look) -> None:
+    """The runs before it, where they still are: their seals, and the adapters that were taken up."""
+    if not look.manifest.get("lineage"):
+        return
+    for parent in look.entry("lineage", "lineage", form=list) or ():
+        if not isinstance(parent, Mapping) or not isinstance(parent.get("run"), str):
+            look.add("lineage", "lineage", ALTERED, say("the manifest's entry is not of the form that LoRAForge writes"))
+            continue
+        run = RunDir(Path(parent["run"]))
+        if not os.path.isfile(run.manifest_file) or run.manifest_file.is_symlink():
+            look.add("lineage", run.path, UNCHECKED, say("the earlier run is not on this computer, or no longer where it was"))
+            continue
+        if ancestor(parent) is None:
+            look.add("lineage", run.path, ALTERED, say("the earlier run no longer holds the adapter that this one continued from"))
+        elif parent.get("seal") is None:
+            look.add(
+                "lineage",
+                run.path,
+                UNRECORDED,
+                say("the earlier run had no seal; it still holds the adapter that this one continued from"),
+            )
+        elif parent["seal"] != hash_file(run.manifest_file):
+            look.add(
+                "lineage",
+                run.path,
+                DIFFERS,
+                say("the earlier run was sealed anew since; it still holds the adapter that this one continued from"),
+            )
+        else:
+            look.add("lineage", run.path, UNCHANGED, say("is the earlier run that this one continued from"))
+
+
+def ancestor(parent: Mapping[str, Any]) -> Path | None:
+    """The folder of the adapter that an entry of ``lineage`` names, by its hash; None if the earlier run does not hold it any more."""
+    run = RunDir(Path(str(parent.get("run"))))
+    for folder in (run.adapter, *(checkpoint / "adapter" for checkpoint in run.checkpoints())):
+        file = folder / "adapter_model.safetensors"
+        if file.is_file() and not file.is_symlink() and hash_file(file) == parent.get("adapter"):
+            return folder
+    return None
+
+
+def _inside(root: Path, name: str, *, blobs: bool = False) -> Path | None:
+    """The file that a manifest names in ``root``; None if the name, or a link on the way, leads out of it.
+
+    Args:
+        blobs: follow the links of a hub's cache, whose snapshots are links to ``blobs`` beside them.
+    """
+    pieces = PureWindowsPath(name).parts  # splits at / and at \, and knows drives, on every system
+    if not name or "\0" in name or ".." in pieces or PureWindowsPath(name).anchor or any("\ud800" <= c <= "\udfff" for c in name):
+        return None
+    path = root / name
+    links = [step for step in (path, *path.parents) if step != root and root in step.parents and os.path.islink(step)]
+    if not links:
+        return path
+    caches = [place.parent / "blobs" for place in (root, *root.parents) if place.name == "snapshots"] if blobs else []
+    target = path.resolve()
+    return path if blobs and any(home.resolve() in target.parents for home in (root, *caches)) else None

@@ -1,0 +1,26 @@
+"""``loraforge inspect``: what a LoRA file is, how strong, and which programs take it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
+def inspect(file: Path, as_json: bool) -> None:
+    """Say what a LoRA file (or adapter folder) is, how strong, and which programs take it. Nothing is written."""
+    from .inspecting import sentences, summarise
+    from .lorafile import read_lora
+
+    summary = summarise(lora := read_lora(file))
+    if as_json:
+        text = json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False)
+        # JSON lets signs through that a terminal obeys; what is not printable is written as its number.
+        click.echo("".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text))
+        return
+    for line in sentences(lora, summary):
+        click.echo(line)
