@@ -126,7 +126,7 @@ class StableDiffusion(ModelFamily):
         )
 
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> DiffusionTrainee:
-        from loraforge import lora
+        from loraforge import frozen, lora
 
         from . import leanunet
         from .diffusion import DiffusionTrainee, make_network
@@ -155,6 +155,7 @@ class StableDiffusion(ModelFamily):
         rates = {"text_encoder": mine.text_encoder_lr} if mine.text_encoder_lr is not None else {}
         attached = lora.attach(network, config, given, modules=modules, rates=rates)
         leanunet.exchange(parts.unet)
+        frozen.exchange(parts.unet)
         place = locate(config.base_model, config.revision)
         facts = {
             "prediction_type": parts.scheduler.config.prediction_type,
