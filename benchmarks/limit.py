@@ -5,8 +5,8 @@ per weight each), the same through the causal half of attention (its gradient co
 the LoRA terms (forward, gradient of their input, gradient of A and B), and the head, on learned positions only. Not counted are gradients
 of frozen weights, padding, and gradients of activations below the first adapted layer.
 
-The rate is measured in the process that trained, on the same shapes: for every matrix of the model the product of the forward pass and that
-of the gradient, weighted by how often a step needs it.
+The rate is measured in the process that trained, or that started the training, on the same shapes: for every matrix of the model the
+product of the forward pass and that of the gradient, weighted by how often a step needs it.
 
 For a U-Net, torch counts the operations itself, on a network without weights with PEFT's LoRA on it (``unet_work``): its convolutions
 and matrices forward and for the gradient of the activations, attention, the LoRA terms. The rate is that of its frozen convolutions and

@@ -46,10 +46,10 @@ def test_tensorboard_reads_the_events(tmp_path):
 
 
 def test_the_loss_curve_goes_on_after_a_resume(tmp_path, monkeypatch):
-    from loraforge import observers
+    from loraforge.diagnosis import curves
 
     drawn = []
-    monkeypatch.setattr(observers, "draw_loss", lambda train, heldout, path: drawn.append((train, heldout)))
+    monkeypatch.setattr(curves, "draw_loss", lambda train, heldout, path: drawn.append((train, heldout)))
     first = [JsonLog(), LossCurve()]
     for event in story(tmp_path, last=2):
         for observer in first:
@@ -65,7 +65,7 @@ def test_the_loss_curve_goes_on_after_a_resume(tmp_path, monkeypatch):
 def test_the_picture_is_a_picture(tmp_path):
     from PIL import Image
 
-    from loraforge.observers import draw_loss
+    from loraforge.diagnosis.curves import draw_loss
 
     draw_loss([(i, 3 / i) for i in range(1, 60)], [(10, 1.0), (50, 0.5)], tmp_path / "loss.png")
     with Image.open(tmp_path / "loss.png") as picture:
