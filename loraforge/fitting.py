@@ -28,9 +28,9 @@ from .planning import Plan
 say = speaker(__name__)
 
 _GB = 2**30
-_PROCESS = 650e6  # Python with torch, transformers and peft, and what their first operations allocate for good
+_PROCESS = 540e6  # Python with torch, transformers and peft, and what their first operations allocate for good
 _CONTEXT = 0.75e9  # what CUDA and its libraries take of a GPU
-_SLACK = {"cpu": 0.22, "cuda": 0.08}  # what the allocator cannot use, as a share of what comes and goes (CPU) or of all (GPU)
+_SLACK = {"cpu": 0.06, "cuda": 0.08}  # what the allocator cannot use, as a share of what comes and goes (CPU) or of all (GPU)
 _OPTIMIZER = {"adamw": 8, "adamw_8bit": 2, "adafactor": 0.1}  # bytes that the optimizer keeps of one trained number
 _CPU_SHARE = 0.5  # of the speed of a plain multiplication; the rest goes to what is no multiplication
 _GPU_RATES = (1e13, 1e14)  # operations a second that training reaches on small and on large cards

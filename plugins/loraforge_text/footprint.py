@@ -24,7 +24,7 @@ _QK_NORMS = ("qwen3", "qwen3_moe", "gemma3_text")
 _SPARSE = ("mixtral", "qwen3_moe")
 KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "gpt2", *_SPARSE)
 _NF4 = 4.5 / 8  # bytes of a weight in 4bit, its scales included
-_CHUNK = 48e6  # bytes of float32 logits that the head makes at a time
+_CHUNK, _ROWS = 16e6, 96  # bytes of float32 logits that the head makes at a time, but no fewer rows than these
 _READS = {  # which input a layer reads, where several read the same
     **dict.fromkeys(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "attention"),
     **dict.fromkeys(("mlp.gate_proj", "mlp.up_proj"), "feed-forward"),
@@ -222,7 +222,9 @@ def kept(shape: Decoder, config: RunConfig, device: str, length: int) -> float:
         per_token += 2 * low * sum(shape.linears[name][1] for name in here)
     norms = _NORMS.get(shape.kind, 2) * shape.hidden + (wide + narrow if shape.kind in _QK_NORMS else 0)
     per_token += norms * (4 if shape.kind.startswith("gemma") else low)
-    per_token += (2 * wide + 2 * narrow) * low  # query, key, value, result
+    # Query, key, value; and the result, where it is not the same that the next layer reads.
+    shared = lean and device == "cpu" and config.precision == "fp32"
+    per_token += ((1 if shared else 2) * wide + 2 * narrow) * low
     per_token += {"gpt2": 5, "phi3": 3}.get(shape.kind, 3 if shape.kind.startswith("gemma") else 2) * shape.inner * low
     if shape.drops and device == "cpu":
         per_token += 3 * shape.heads * length * low
@@ -261,8 +263,8 @@ def footprint(
     through = shape.layers - first
     checkpoints = config.gradient_checkpointing
     activations = through * shape.hidden * tokens * low + layer if checkpoints else through * layer
-    working = (10 * shape.inner + 16 * shape.hidden) * tokens * low  # measured: gradients, and what the allocator keeps of a layer
-    head = 2 * min(_CHUNK, 4.0 * tokens * shape.vocab) + 3 * shape.hidden * tokens * low  # of learned tokens only, in pieces
+    working = (4 * shape.inner + 8 * shape.hidden) * tokens * low  # measured: gradients, and what the allocator keeps of a layer
+    head = min(max(_CHUNK, 4.0 * _ROWS * shape.vocab), 4.0 * tokens * shape.vocab) * (1 if low == 4 else 1.5) + 3 * shape.hidden * tokens * low  # of learned tokens only, in pieces
     per_token = 2 * (shape.linear + shape.layers * shape.active) + 2 * mean * shape.layers * shape.heads * shape.head
     forward = mean * per_token + learned * 2 * shape.vocab * shape.hidden
     held = weights(shape, config.precision)
