@@ -264,7 +264,8 @@ def footprint(
     checkpoints = config.gradient_checkpointing
     activations = through * shape.hidden * tokens * low + layer if checkpoints else through * layer
     working = (4 * shape.inner + 8 * shape.hidden) * tokens * low  # measured: gradients, and what the allocator keeps of a layer
-    head = min(max(_CHUNK, 4.0 * _ROWS * shape.vocab), 4.0 * tokens * shape.vocab) * (1 if low == 4 else 1.5) + 3 * shape.hidden * tokens * low  # of learned tokens only, in pieces
+    piece = min(max(_CHUNK, 4.0 * _ROWS * shape.vocab), 4.0 * tokens * shape.vocab)
+    head = piece * (1 if low == 4 else 1.5) + 3 * shape.hidden * tokens * low  # of learned tokens only, in pieces
     per_token = 2 * (shape.linear + shape.layers * shape.active) + 2 * mean * shape.layers * shape.heads * shape.head
     forward = mean * per_token + learned * 2 * shape.vocab * shape.hidden
     held = weights(shape, config.precision)
