@@ -1,8 +1,8 @@
 """Products with weights that do not learn, by whichever of torch's two libraries is the faster on this processor.
 
 torch multiplies float32 matrices with MKL, whose best code is for Intel's processors; on AMD's with AVX-512 oneDNN, which torch carries as
-well, takes 5 to 40 % less time for the same product (``benchmarks/`` measures both). Which one is used depends on the processor and the
-sizes only, never on a measurement, so that a run can be repeated to the last bit.
+well, took 5 to 40 % less time for the same product on the one such machine where it was tried (docs/benchmarks.md). Which one is used
+depends on the processor and the sizes only, never on a measurement, so that a run can be repeated to the last bit.
 """
 
 from __future__ import annotations

@@ -68,3 +68,16 @@ def test_the_number_of_kept_sizes_is_the_users_if_they_say_so(monkeypatch):
     frozen.expect_many_sizes()
     assert os.environ["LRU_CACHE_CAPACITY"] == "7" and os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "16"
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+
+
+def test_any_layout_of_numbers_is_read_rightly(library):
+    from loraforge import frozen
+
+    weight = torch.randn(17, 20)
+    wide, tall = torch.randn(33, 40)[:, ::2], torch.randn(20, 33).t()
+    for x in (wide, tall, torch.randn(1, 20).expand(33, 20), torch.randn(33, 1).expand(33, 20)):
+        torch.testing.assert_close(frozen.product(x, weight), x @ weight.t(), rtol=1e-5, atol=1e-5)
+        grad = x[:, :17]
+        torch.testing.assert_close(frozen.gradient(grad, weight), grad @ weight, rtol=1e-5, atol=1e-5)
+    inner = torch.randn(17, 40)[:, ::2]  # a weight that is a part of another
+    torch.testing.assert_close(frozen.product(wide, inner), wide @ inner.t(), rtol=1e-5, atol=1e-5)
