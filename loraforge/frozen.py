@@ -1,8 +1,11 @@
-"""Products with weights that do not learn, by whichever of torch's two libraries is the faster on this processor.
+"""What does not learn: products by whichever of torch's two libraries is the faster on this processor, and less kept for the gradient.
 
 torch multiplies float32 matrices with MKL, whose best code is for Intel's processors; on AMD's with AVX-512 oneDNN, which torch carries as
 well, took 5 to 40 % less time for the same product on the one such machine where it was tried (docs/benchmarks.md). Which one is used
 depends on the processor and the sizes only, never on a measurement, so that a run can be repeated to the last bit.
+
+Of a frozen layer the gradient needs the weights alone, not what went in, which torch keeps all the same for convolutions. And what a frozen
+block makes of tensors that are kept anyway, it can make once more (``remember``).
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 _WORTH = 2**24  # multiplications; below that, the call costs more than it saves
-_LARGE = 2**23  # weights; oneDNN copies them for every product, which a large output head has no memory for
+_PIECE = 2**22  # weights at a time: oneDNN copies them for every product, and for a whole output head there is no memory
 
 
 @functools.cache
@@ -43,7 +47,7 @@ def expect_many_sizes() -> None:
 
 def _faster(x: Tensor, weight: Tensor, size_out: int) -> bool:
     plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    return plain and x.numel() * size_out >= _WORTH and weight.numel() <= _LARGE and _onednn()
+    return plain and x.numel() * size_out >= _WORTH and _onednn()
 
 
 def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -51,14 +55,34 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return made
 
 
+def _pieces(weight: Tensor) -> list[slice]:
+    """Ranges of a weight's outputs, of about the same size."""
+    count = -(-weight.numel() // _PIECE)
+    return [slice(len(weight) * number // count, len(weight) * (number + 1) // count) for number in range(count)]
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W' + bias, of (n, in) and (out, in); without a gradient of its own."""
-    return _by_onednn(x, weight, bias) if _faster(x, weight, len(weight)) else nn.functional.linear(x, weight, bias)
+    if not _faster(x, weight, len(weight)):
+        return nn.functional.linear(x, weight, bias)
+    pieces = _pieces(weight)
+    if len(pieces) == 1:
+        return _by_onednn(x, weight, bias)
+    out = x.new_empty(len(x), len(weight))
+    for some in pieces:
+        out[:, some] = _by_onednn(x, weight[some], None if bias is None else bias[some])
+    return out
 
 
 def gradient(grad: Tensor, weight: Tensor) -> Tensor:
     """The gradient of the input of ``product``: grad W, of (n, out) and (out, in)."""
-    return _by_onednn(grad, weight.t(), None) if _faster(grad, weight, weight.shape[1]) else grad @ weight
+    if not _faster(grad, weight, weight.shape[1]):
+        return grad @ weight
+    first, *others = _pieces(weight)
+    made = _by_onednn(grad[:, first], weight[first].t(), None)
+    for some in others:
+        made += _by_onednn(grad[:, some], weight[some].t(), None)
+    return made
 
 
 class _Product(torch.autograd.Function):
@@ -76,6 +100,44 @@ class _Product(torch.autograd.Function):
         return gradient(grad.reshape(-1, grad.shape[-1]), weight).view(*grad.shape[:-1], -1), None, None
 
 
+class _Convolution(torch.autograd.Function):
+    """A convolution in two dimensions that keeps its weights only."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, weight: Tensor, bias: Tensor | None, settings: tuple[Any, ...]) -> Tensor:
+        context.save_for_backward(weight)
+        context.size, context.settings = x.shape[-2:], settings
+        return nn.functional.conv2d(x, weight, bias, *settings)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = context.saved_tensors
+        if not context.needs_input_grad[0]:
+            return None, None, None, None
+        stride, padding, dilation, groups = context.settings
+        missing = [  # rows and columns that a stride did not reach
+            size - ((made - 1) * step - 2 * around + apart * (kernel - 1) + 1)
+            for size, made, step, around, apart, kernel in zip(
+                context.size, grad.shape[-2:], stride, padding, dilation, weight.shape[-2:], strict=True
+            )
+        ]
+        return nn.functional.conv_transpose2d(grad, weight, None, stride, padding, missing, groups, dilation), None, None, None
+
+
+class FrozenConv2d(nn.Conv2d):
+    """``torch.nn.Conv2d`` whose weights do not learn."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(rows, in, height, width) -> (rows, out, height, width)."""
+        usual = input.dim() == 4 and input.dtype == self.weight.dtype and not torch.is_autocast_enabled(input.device.type)
+        if not usual or not is_plain(self) or self.padding_mode != "zeros" or isinstance(self.padding, str):
+            return super().forward(input)
+        settings = (self.stride, self.padding, self.dilation, self.groups)
+        made: Tensor = _Convolution.apply(input, self.weight, self.bias, settings)  # type: ignore[no-untyped-call]
+        return made
+
+
 class FrozenLinear(nn.Linear):
     """``torch.nn.Linear`` whose weights do not learn."""
 
@@ -88,23 +150,65 @@ class FrozenLinear(nn.Linear):
 
 
 def is_plain(layer: nn.Module) -> bool:
-    """Whether ``layer`` is a linear layer and nothing more, with weights of floating point that do not learn."""
-    return type(layer) in (nn.Linear, FrozenLinear) and all(p.is_floating_point() and not p.requires_grad for p in layer.parameters())
+    """Whether ``layer`` is a linear layer or a convolution and nothing more, with weights of floating point that do not learn."""
+    return type(layer) in (nn.Linear, FrozenLinear, nn.Conv2d, FrozenConv2d) and all(p.is_floating_point() and not p.requires_grad for p in layer.parameters())
+
+
+class Again:
+    """Makes a tensor once more, for all who need it in the backward pass; then it is forgotten again."""
+
+    def __init__(self, make: Callable[..., Tensor]) -> None:
+        self._make = make
+        self._waiting = 0
+        self._made: Tensor | None = None
+
+    def expect(self) -> None:
+        """One more will ask."""
+        self._waiting += 1
+
+    def __call__(self, *needed: Tensor) -> Tensor:
+        """The tensor, from those that ``remember`` was told of."""
+        made = self._make(*needed) if self._made is None else self._made
+        self._waiting -= 1
+        self._made = made if self._waiting > 0 else None
+        return made
+
+
+def remember(made: Tensor, make: Callable[..., Tensor], *needed: Tensor) -> Tensor:
+    """Says of ``made`` that ``make(*needed)`` gives it once more, to the bit, out of what is kept anyway. Who would keep ``made`` for the
+    backward pass asks ``to_keep``.
+
+    Returns:
+        ``made``.
+    """
+    if torch.is_grad_enabled():
+        made.loraforge_again = Again(make), needed, made._version  # type: ignore[attr-defined]
+    return made
+
+
+def to_keep(x: Tensor) -> tuple[Again | None, tuple[Tensor, ...]]:
+    """What to keep instead of ``x``, and what makes ``x`` of it; ``x`` itself and None if nothing is known of it."""
+    again: Again | None
+    needed: tuple[Tensor, ...]
+    again, needed, version = getattr(x, "loraforge_again", (None, (), -1))
+    if again is None or version != x._version:  # somebody has changed it since
+        return None, (x,)
+    again.expect()
+    return again, needed
 
 
 def exchange(model: nn.Module) -> int:
-    """Makes plain linear layers of ``model`` that do not learn ``FrozenLinear``, in place; those under an adapter have a way of their own.
+    """Makes plain layers of ``model`` that do not learn frozen ones, in place; those under an adapter have a way of their own.
 
     Returns:
-        how many; none where it would gain nothing.
+        how many; linear layers only where it gains something.
     """
-    if not _onednn():
-        return 0
+    better: dict[type, type] = {nn.Conv2d: FrozenConv2d, **({nn.Linear: FrozenLinear} if _onednn() else {})}
     found = [
         module
         for name, module in model.named_modules()
-        if type(module) is nn.Linear and is_plain(module) and not name.endswith("base_layer")
+        if type(module) in better and is_plain(module) and not name.endswith("base_layer")
     ]
     for module in found:
-        module.__class__ = FrozenLinear
+        module.__class__ = better[type(module)]
     return len(found)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .frozen import gradient, product
+from .frozen import gradient, product, to_keep
 
 
 def _only(layer: Any, kind: type[Any]) -> str | None:
@@ -99,9 +99,16 @@ def _mask(x: Tensor, share: float) -> tuple[Tensor, float]:
     return torch.from_numpy(kept.view(numpy.uint8)).view(x.shape), 1 - dropped / 2**16
 
 
-def _kept(x: Tensor, mask: Tensor | None) -> Tensor:
-    """``x`` where the mask (uint8) is 1, otherwise 0. Two passes of one type are faster than one of two."""
-    return x if mask is None else mask.to(x.dtype).mul_(x)
+def _packed(mask: Tensor) -> Tensor:
+    """A mask to be kept: on a CPU a bit for each number."""
+    return torch.from_numpy(numpy.packbits(mask.numpy())) if mask.device.type == "cpu" else mask
+
+
+def _unpacked(mask: Tensor, x: Tensor) -> Tensor:
+    """The mask of ``x``, in the type of ``x``: two passes of one type are faster than one of two."""
+    if mask.device.type == "cpu":
+        mask = torch.from_numpy(numpy.unpackbits(mask.numpy(), count=x.numel())).view(x.shape)
+    return mask.to(x.dtype)
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -114,28 +121,31 @@ class _LoraLinear(torch.autograd.Function):
             narrow_a, narrow_b = a.to(x.dtype), b.to(x.dtype)
             mask, kept = _mask(flat, share) if share else (None, 1.0)
             scale = scale / kept
-            inner = nn.functional.linear(_kept(flat, mask), narrow_a).mul_(scale)
+            inner = nn.functional.linear(flat if mask is None else mask.to(x.dtype).mul_(flat), narrow_a).mul_(scale)
             out = product(flat, weight, bias).addmm_(inner, narrow_b.t())
         context.scale = scale
-        context.save_for_backward(flat, weight, a, b, inner, mask)
+        context.again, needed = to_keep(x)
+        context.save_for_backward(weight, a, b, inner, None if mask is None else _packed(mask), *needed)
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        flat, weight, a, b, inner, mask = context.saved_tensors
+        weight, a, b, inner, packed, *needed = context.saved_tensors
         with torch.autocast(grad.device.type, enabled=False):
             given = grad.reshape(-1, grad.shape[-1])
+            flat = (needed[0] if context.again is None else context.again(*needed)).reshape(-1, weight.shape[1])
             grad_b = (given.t() @ inner).to(b.dtype)
             grad_inner = (given @ b.to(given.dtype)).mul_(context.scale)
-            grad_a = (grad_inner.t() @ _kept(flat, mask)).to(a.dtype)
+            mask = None if packed is None else _unpacked(packed, flat)
+            grad_a = (grad_inner.t() @ (flat if mask is None else flat * mask)).to(a.dtype)
             grad_x = None
             if context.needs_input_grad[0]:
                 grad_x = gradient(given, weight)
                 if mask is None:
                     grad_x.addmm_(grad_inner, a.to(given.dtype))
                 else:
-                    grad_x.add_(_kept(grad_inner @ a.to(given.dtype), mask))
+                    grad_x.addcmul_(grad_inner @ a.to(given.dtype), mask)
                 grad_x = grad_x.view(*grad.shape[:-1], -1)
         return grad_x, None, None, grad_a, grad_b, None, None
 
@@ -150,14 +160,16 @@ class _LoraChannels(torch.autograd.Function):
             inner = torch.matmul(a.flatten(1).to(x.dtype), x.flatten(2)).mul_(scale)
             out.flatten(2).baddbmm_(b.flatten(1).to(x.dtype).expand(len(x), -1, -1), inner)
         context.scale = scale
-        context.save_for_backward(x, weight, a, b, inner)
+        context.again, needed = to_keep(x)
+        context.save_for_backward(weight, a, b, inner, *needed)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, a, b, inner = context.saved_tensors
+        weight, a, b, inner, *needed = context.saved_tensors
         with torch.autocast(grad.device.type, enabled=False):
+            x = needed[0] if context.again is None else context.again(*needed)
             given = grad.flatten(2)
             grad_b = torch.einsum("nop,nrp->or", given, inner).view(b.shape).to(b.dtype)
             grad_inner = torch.matmul(b.flatten(1).t().to(given.dtype), given).mul_(context.scale)

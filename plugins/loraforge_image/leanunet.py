@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from loraforge import frozen
+
 _LANES = 16  # float32 numbers that a CPU works on at once
 
 
@@ -43,8 +45,7 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, both: Tensor) -> Tensor:
         context.save_for_backward(both)
-        value, gate = both.chunk(2, -1)
-        return nn.functional.gelu(gate).mul_(value)
+        return _gated_by(both)
 
     @staticmethod
     @once_differentiable
@@ -55,12 +56,49 @@ class _Gate(torch.autograd.Function):
 
 
 def _gated(module: Any, hidden_states: Tensor, *others: Any, **named: Any) -> Tensor:
-    made: Tensor = _Gate.apply(module.proj(hidden_states))  # type: ignore[no-untyped-call]
+    both = module.proj(hidden_states)
+    made: Tensor = _Gate.apply(both)  # type: ignore[no-untyped-call]
+    return frozen.remember(made, _gated_by, both)
+
+
+def _gated_by(both: Tensor) -> Tensor:
+    value, gate = both.chunk(2, -1)
+    return nn.functional.gelu(gate).mul_(value)
+
+
+class _Silu(torch.autograd.Function):
+    """silu, which keeps what its input can be made of."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        context.again, needed = frozen.to_keep(x)
+        context.save_for_backward(*needed)
+        return nn.functional.silu(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, grad: Tensor) -> Tensor:
+        needed = context.saved_tensors
+        x = needed[0] if context.again is None else context.again(*needed)
+        made: Tensor = torch.ops.aten.silu_backward(grad, x)
+        return made
+
+
+def _silu(module: Any, input: Tensor) -> Tensor:
+    made: Tensor = _Silu.apply(input)  # type: ignore[no-untyped-call]
     return made
 
 
+def _normed(module: Any, input: Tensor) -> Tensor:
+    """What a norm makes can be made once more from its input, which is kept for its own gradient anyway."""
+    made: Tensor = super(type(module), module).forward(input)
+    if torch.is_autocast_enabled(input.device.type):
+        return made  # the backward pass is outside of it
+    return frozen.remember(made, super(type(module), module).forward, input)
+
+
 def exchange(unet: nn.Module) -> int:
-    """Exchanges the attention and the gated blocks of ``unet``, in place, where they are the plain ones.
+    """Exchanges the attention, the gated blocks and the norms of ``unet``, in place, where they are the plain ones.
 
     Returns:
         how many.
@@ -68,16 +106,26 @@ def exchange(unet: nn.Module) -> int:
     from diffusers.models.activations import GEGLU
     from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
-    leaner = type("LeanGEGLU", (GEGLU,), {"forward": _gated})
+    leaner: dict[type, type] = {
+        kind: type(f"Lean{kind.__name__}", (kind,), {"forward": forward})
+        for kind, forward in ((GEGLU, _gated), (nn.SiLU, _silu), (nn.GroupNorm, _normed), (nn.LayerNorm, _normed))
+    }
     count = 0
     for module in unet.modules():
         if isinstance(module, Attention) and type(module.processor) is AttnProcessor2_0 and _plain(module):
             module.set_processor(LeanAttention())
             count += 1
-        elif type(module) is GEGLU and next(module.parameters()).device.type in ("cpu", "cuda"):
-            module.__class__ = leaner
+        elif type(module) in leaner and _usual(module):
+            module.__class__ = leaner[type(module)]
             count += 1
     return count
+
+
+def _usual(module: nn.Module) -> bool:
+    """Whether a gate computes in the type of its input, as on these devices, and a norm or an activation does not learn."""
+    if hasattr(module, "proj"):
+        return next(module.parameters()).device.type in ("cpu", "cuda")
+    return not any(p.requires_grad for p in module.parameters())
 
 
 def _plain(attn: Any) -> bool:

@@ -16,25 +16,33 @@ from torch.autograd.function import once_differentiable
 from loraforge import frozen
 
 
+def _normed(x: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
+    """x * inverse * weight, the first product in float32."""
+    return weight * (x.float() * inverse).to(x.dtype)
+
+
 class _Norm(torch.autograd.Function):
-    """x / rms(x) * weight over the last dimension, in float32 as the models do it."""
+    """(x / rms(x) * weight over the last dimension, in float32 as the models do it; 1 / rms(x))."""
 
     @staticmethod
-    def forward(context: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        full = x.float()
-        inverse = torch.linalg.vector_norm(full, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    def forward(context: Any, x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        inverse = torch.linalg.vector_norm(x.float(), dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         context.save_for_backward(x, weight, inverse)
-        made: Tensor = weight * (full * inverse).to(x.dtype)
-        return made
+        context.mark_non_differentiable(inverse)
+        return _normed(x, weight, inverse), inverse
 
     @staticmethod
     @once_differentiable
-    def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(context: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, inverse = context.saved_tensors
         full, given = x.float(), (grad * weight).float()
         dot = (given.unsqueeze(-2) @ full.unsqueeze(-1)).squeeze(-1)
         made = (given * inverse).addcmul_(full, dot * inverse.pow(3) / -x.shape[-1])
         return made.to(x.dtype), None, None
+
+
+def _gated_by(gate: Tensor, up: Tensor) -> Tensor:
+    return nn.functional.silu(gate).mul_(up)
 
 
 class _Gate(torch.autograd.Function):
@@ -43,7 +51,7 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, gate: Tensor, up: Tensor) -> Tensor:
         context.save_for_backward(gate, up)
-        return nn.functional.silu(gate).mul_(up)
+        return _gated_by(gate, up)
 
     @staticmethod
     @once_differentiable
@@ -60,7 +68,7 @@ class _FrozenGated(torch.autograd.Function):
         flat = x.reshape(-1, x.shape[-1])
         gated, raised = frozen.product(flat, gate), frozen.product(flat, up)
         context.save_for_backward(gated, raised, gate, up, down)
-        return frozen.product(nn.functional.silu(gated).mul_(raised), down).view(x.shape)
+        return frozen.product(_gated_by(gated, raised), down).view(x.shape)
 
     @staticmethod
     @once_differentiable
@@ -74,8 +82,8 @@ class _FrozenGated(torch.autograd.Function):
 
 def _norm(module: Any, x: Tensor) -> Tensor:
     epsilon = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
-    made: Tensor = _Norm.apply(x, module.weight, float(epsilon))  # type: ignore[no-untyped-call]
-    return made
+    made, inverse = _Norm.apply(x, module.weight, float(epsilon))  # type: ignore[no-untyped-call]
+    return frozen.remember(made, _normed, x, module.weight, inverse)
 
 
 def _gated(module: Any, x: Tensor) -> Tensor:
@@ -84,8 +92,10 @@ def _gated(module: Any, x: Tensor) -> Tensor:
     if plain and not torch.is_autocast_enabled(x.device.type):
         whole: Tensor = _FrozenGated.apply(x, *(layer.weight for layer in layers))  # type: ignore[no-untyped-call]
         return whole
-    made: Tensor = module.down_proj(_Gate.apply(module.gate_proj(x), module.up_proj(x)))  # type: ignore[no-untyped-call]
-    return made
+    gate, up = module.gate_proj(x), module.up_proj(x)
+    made: Tensor = _Gate.apply(gate, up)  # type: ignore[no-untyped-call]
+    out: Tensor = module.down_proj(frozen.remember(made, _gated_by, gate, up))
+    return out
 
 
 def exchange(model: nn.Module) -> int:

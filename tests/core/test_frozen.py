@@ -81,3 +81,39 @@ def test_any_layout_of_numbers_is_read_rightly(library):
         torch.testing.assert_close(frozen.gradient(grad, weight), grad @ weight, rtol=1e-5, atol=1e-5)
     inner = torch.randn(17, 40)[:, ::2]  # a weight that is a part of another
     torch.testing.assert_close(frozen.product(wide, inner), wide @ inner.t(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_large_weight_is_multiplied_in_pieces(library, monkeypatch):
+    from loraforge import frozen
+
+    monkeypatch.setattr(frozen, "_PIECE", 60)
+    seen = []
+    plain = frozen._by_onednn
+    monkeypatch.setattr(frozen, "_by_onednn", lambda x, weight, bias: seen.append(weight.numel()) or plain(x, weight, bias))
+    x, weight, bias, grad = torch.randn(33, 20), torch.randn(17, 20), torch.randn(17), torch.randn(33, 17)
+    torch.testing.assert_close(frozen.product(x, weight, bias), x @ weight.t() + bias, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(frozen.gradient(grad, weight), grad @ weight, rtol=1e-5, atol=1e-5)
+    assert max(seen, default=0) <= 60 and len(seen) == 12 * library
+
+
+def test_what_can_be_made_again_is_made_once_for_all_who_ask_and_not_where_it_was_changed():
+    from loraforge import frozen
+
+    made = []
+
+    def double(x):
+        made.append(1)
+        return x * 2
+
+    x = torch.ones(3)
+    y = frozen.remember(double(x), double, x)
+    (first, needed), (second, _) = frozen.to_keep(y), frozen.to_keep(y)
+    assert first is second and needed[0] is x
+    assert first(x).equal(y) and second(x).equal(y) and len(made) == 2, "once at first, and once for both"
+    assert first._made is None, "and then it is forgotten"
+    y.add_(1)
+    again, needed = frozen.to_keep(y)
+    assert again is None and needed[0] is y
+    with torch.inference_mode():
+        z = frozen.remember(double(x), double, x)
+        assert frozen.to_keep(z) == (None, (z,))

@@ -80,6 +80,14 @@ def test_dropout_drops_the_adapters_input_only_and_the_gradient_follows_the_same
     assert torch.autograd.gradcheck(fixed, (x[:4].double().requires_grad_(),))
 
 
+def test_of_dropout_a_bit_for_each_number_is_kept():
+    _, layer = layers(lora_dropout=0.4)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        layer(torch.randn(64, 12))
+    assert [tensor.numel() for tensor in kept if tensor.dtype == torch.uint8] == [64 * 12 // 8]
+
+
 @pytest.mark.parametrize("change", ["disabled", "merged", "dora", "two", "trained base"])
 def test_what_is_not_plain_goes_pefts_way(change):
     import peft

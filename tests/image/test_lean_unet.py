@@ -7,13 +7,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-def unet_with_lora(family, tmp_path, lean, dora=False):
+def unet_with_lora(family, tmp_path, lean, dora=False, convolutions=2):
     import peft
     from diffusers import UNet2DConditionModel
     from loraforge_image import leanunet
     from loraforge_image.targets import _unet_modules
     from tinysd import make_sd
 
+    from loraforge import frozen
     from loraforge.leanlora import LeanConv2d, LeanLinear
     from loraforge.leanlora import lean as make_lean
 
@@ -21,7 +22,7 @@ def unet_with_lora(family, tmp_path, lean, dora=False):
     if not folder.is_dir():
         make_sd(folder, family)
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").requires_grad_(False)
-    modules = dict(_unet_modules(unet, 4, 2))
+    modules = dict(_unet_modules(unet, 4, convolutions))
     torch.manual_seed(0)
     peft.inject_adapter_in_model(peft.LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=list(modules), use_dora=dora), unet)
     generator = torch.Generator().manual_seed(3)
@@ -32,7 +33,7 @@ def unet_with_lora(family, tmp_path, lean, dora=False):
     if lean:
         for module in unet.modules():
             make_lean(module)
-        assert leanunet.exchange(unet) > 0
+        assert leanunet.exchange(unet) > 0 and frozen.exchange(unet) > (3 if convolutions else 12)
         kinds = [type(module) for module in unet.modules()]
         assert kinds.count(LeanLinear) > 10 and (family != "sd15" or kinds.count(LeanConv2d) > 1)
     return unet.train()
@@ -51,9 +52,11 @@ def figures(unet, family):
 
 
 @pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
-@pytest.mark.parametrize("dora", [False, True])
-def test_prediction_and_gradients_are_those_of_the_plain_network(family, dora, tmp_path):
-    (out, grads), (lean_out, lean_grads) = (figures(unet_with_lora(family, tmp_path, lean, dora), family) for lean in (False, True))
+@pytest.mark.parametrize(("dora", "convolutions"), [(False, 2), (True, 2), (False, None)])
+def test_prediction_and_gradients_are_those_of_the_plain_network(family, dora, convolutions, tmp_path):
+    (out, grads), (lean_out, lean_grads) = (
+        figures(unet_with_lora(family, tmp_path, lean, dora, convolutions), family) for lean in (False, True)
+    )
     torch.testing.assert_close(out, lean_out, rtol=1e-4, atol=1e-5)
     assert grads.keys() == lean_grads.keys() and len(grads) > 50
     for name, grad in grads.items():

@@ -192,9 +192,56 @@ def test_lean_blocks_have_the_right_gradients():
     assert torch.autograd.gradcheck(_Gate.apply, (x, y))
     a, b = (torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(4)).requires_grad_() for _ in range(2))
     weight = torch.rand(8)
-    _Norm.apply(a, weight, 1e-6).square().sum().backward()
+    _Norm.apply(a, weight, 1e-6)[0].square().sum().backward()
     (b * torch.rsqrt(b.square().mean(-1, keepdim=True) + 1e-6) * weight).square().sum().backward()
     torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5)
+
+
+def kept_bytes(make):
+    """(what ``make`` returns, bytes of different tensors that are kept for its backward pass)."""
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        made = make()
+    return made, sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("targets", ["attention", "all-linear"])
+def test_what_a_frozen_block_can_make_again_is_not_kept_and_the_gradients_stay(base, monkeypatch, targets, checkpointing):
+    from loraforge_text import leanblocks
+
+    from loraforge import RunConfig, frozen, lora
+
+    ids = torch.arange(1, 65)[None]
+
+    def trained(remembered):
+        model = model_of(base)
+        torch.manual_seed(0)
+        kinds = ["q_proj", "k_proj", "v_proj", "o_proj"] if targets == "attention" else "all-linear"
+        lora.attach(model, RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.25, lora_target=kinds))
+        leanblocks.exchange(model)
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.enable_input_require_grads()
+        if not remembered:
+            monkeypatch.setattr(frozen, "remember", lambda made, *others: made)
+        model.train()
+        torch.manual_seed(1)
+        loss, size = kept_bytes(lambda: model(input_ids=ids, labels=ids, use_cache=False).loss)
+        loss.backward()
+        return loss.detach(), [p.grad for p in model.parameters() if p.grad is not None], size
+
+    one, two = trained(True), trained(False)
+    assert one[0].equal(two[0]) and len(one[1]) == len(two[1]) > 8
+    for a, b in zip(one[1], two[1], strict=True):
+        assert a.equal(b)
+    # In the first of the two layers what goes into the norm is kept instead.
+    assert checkpointing or one[2] < two[2] - 64 * model_of(base).config.hidden_size * 4 * 0.9
 
 
 def test_four_bit_layers_pass_gradients_on_after_measuring(base):
