@@ -13,6 +13,7 @@ _COMMANDS = {
     "startup": "startup",
     "memory": "memory",
     "lengths": "lengths",
+    "techniques": "techniques",
     "gpu": "gpu",
 }
 

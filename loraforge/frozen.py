@@ -151,7 +151,8 @@ class FrozenLinear(nn.Linear):
 
 def is_plain(layer: nn.Module) -> bool:
     """Whether ``layer`` is a linear layer or a convolution and nothing more, with weights of floating point that do not learn."""
-    return type(layer) in (nn.Linear, FrozenLinear, nn.Conv2d, FrozenConv2d) and all(p.is_floating_point() and not p.requires_grad for p in layer.parameters())
+    plain = type(layer) in (nn.Linear, FrozenLinear, nn.Conv2d, FrozenConv2d)
+    return plain and all(p.is_floating_point() and not p.requires_grad for p in layer.parameters())
 
 
 class Again:
@@ -205,9 +206,7 @@ def exchange(model: nn.Module) -> int:
     """
     better: dict[type, type] = {nn.Conv2d: FrozenConv2d, **({nn.Linear: FrozenLinear} if _onednn() else {})}
     found = [
-        module
-        for name, module in model.named_modules()
-        if type(module) in better and is_plain(module) and not name.endswith("base_layer")
+        module for name, module in model.named_modules() if type(module) in better and is_plain(module) and not name.endswith("base_layer")
     ]
     for module in found:
         module.__class__ = better[type(module)]

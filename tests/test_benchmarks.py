@@ -381,6 +381,21 @@ def test_lengths_end_to_end(work, tmp_path, inside, monkeypatch):
     assert [row[0] for row in rows] == ["long tail"] and all(cell != "-" for row in rows for cell in row[4:])
 
 
+def test_every_technique_leaves_the_loss_as_it_is_and_can_be_left_out(work, tmp_path):
+    bench("techniques", "--tiny", "--pairs", 1, "--dropout", 0.25, "--work", work, "--out", tmp_path)
+    rows = json.loads((tmp_path / "techniques.json").read_text(encoding="utf-8"))["raw"]
+    assert all(row["apart"] < 1e-4 and row["ratios"][0] > 0 for row in rows.values()), rows
+    less = {name for name, row in rows.items() if row["kept_with"] < 0.999 * row["kept_without"]}
+    assert less >= {
+        "LoRA in one function",
+        "what norms and gates make is made again",
+        "of dropout a bit for each number",
+        "head and loss on learned positions, in pieces",
+        "all of them",
+    }, rows
+    assert rows["all of them"]["kept_without"] > 1.5 * rows["all of them"]["kept_with"]
+
+
 @pytest.mark.slow
 def test_startup_end_to_end(work, tmp_path, inside, monkeypatch):
     from benchmarks import startup

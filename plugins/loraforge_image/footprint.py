@@ -17,6 +17,8 @@ from .targets import _TEXT, _narrowed, readable
 from .task import ImageKeys
 
 _CONTEXT = 77  # tokens of one window of CLIP
+# Layers whose LoRA reads what a norm or a gate makes, which is made once more, or a caption, which is there anyway.
+_MADE_AGAIN = (".to_q", ".to_k", ".to_v", ".ff.net.0.proj", ".ff.net.2")
 
 
 class Walk:
@@ -33,9 +35,11 @@ class Walk:
         skips: numbers of the skip connections.
         convolutions: how the names of those layers of the transformers end that are convolutions.
         work: numbers of the largest layer's input and output.
+        lean: whether frozen convolutions keep nothing and what a norm makes is made once more.
     """
 
-    def __init__(self, tokens: int, wide: int, linear: bool) -> None:
+    def __init__(self, tokens: int, wide: int, linear: bool, lean: bool) -> None:
+        self.lean = lean
         self.parameters, self.macs, self.kept, self.outer, self.widest, self.skips, self.work = 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         self.inputs: dict[str, float] = {}
         self.modules: dict[str, tuple[str, int, int, int]] = {}
@@ -58,14 +62,14 @@ class Walk:
             self.inputs[name] = size[0] * places
 
     def residual(self, name: str, before: int, after: int, time: int, pixels: float) -> None:
-        """A ResnetBlock2D: both norms, both activations and both convolutions keep what they read."""
+        """A ResnetBlock2D: both norms keep what they read; without ``lean`` both activations and both convolutions as well."""
         self.parameters += 2 * before + 2 * after
         self.layer(f"{name}.conv1", "residual", (before, after), pixels, 3)
         self.layer(f"{name}.time_emb_proj", "residual", (time, after), 1)
         self.layer(f"{name}.conv2", "residual", (after, after), pixels, 3)
         if before != after:
             self.layer(f"{name}.conv_shortcut", "residual", (before, after), pixels)
-        block = 3.0 * (before + after) * pixels
+        block = (1.0 if self.lean else 3.0) * (before + after) * pixels
         self.kept, self.outer, self.widest = self.kept + block, self.outer + before * pixels, max(self.widest, block)
 
     def transformer(self, name: str, width: int, count: int, pixels: float) -> None:
@@ -83,14 +87,14 @@ class Walk:
             self.layer(f"{block}.ff.net.0.proj", "transformer", (width, 8 * width), pixels)
             self.layer(f"{block}.ff.net.2", "transformer", (4 * width, width), pixels)
             # three norms, query/key/value/result of one attention, query/result of the other, the gate
-            kept = (3 + 4 + 2 + 12) * width * pixels + 2 * width * self.tokens
+            kept = (3 + 4 + 2 + (8 if self.lean else 12)) * width * pixels + 2 * width * self.tokens
             self.kept, self.outer, self.widest = self.kept + kept, self.outer + width * pixels, max(self.widest, kept)
         self.layer(f"{name}.proj_out", "transformer", (width, width), pixels)
         self.kept += width * pixels
         self.outer += width * pixels
 
 
-def walk(unet: Mapping[str, Any], side: tuple[int, int], tokens: int) -> Walk:
+def walk(unet: Mapping[str, Any], side: tuple[int, int], tokens: int, lean: bool = False) -> Walk:
     """A U-Net's layers for one picture of ``side`` = (width, height) in pixels and a caption of ``tokens`` tokens.
 
     Raises:
@@ -99,7 +103,7 @@ def walk(unet: Mapping[str, Any], side: tuple[int, int], tokens: int) -> Walk:
     widths = [int(width) for width in unet["block_out_channels"]]
     cross, depths = int(unet["cross_attention_dim"]), unet.get("transformer_layers_per_block", 1)
     depths = [int(depths)] * len(widths) if isinstance(depths, int) else [int(depth) for depth in depths]
-    here = Walk(tokens, cross, bool(unet.get("use_linear_projection")))
+    here = Walk(tokens, cross, bool(unet.get("use_linear_projection")), lean)
     each, time = int(unet.get("layers_per_block", 2)), 4 * widths[0]
     pixels = [side[0] / 8 / 2**level * (side[1] / 8 / 2**level) for level in range(len(widths))]
     here.layer("conv_in", "", (int(unet.get("in_channels", 4)), widths[0]), pixels[0], 3)
@@ -226,7 +230,7 @@ def _footprint(
     area = min([float(keys.resolution**2), *([max(w * h for w, h, _ in facts["buckets"])] if facts.get("buckets") else [])])
     side = round(area**0.5)
     tokens = _CONTEXT * (keys.max_caption_tokens // 75)
-    unet = walk(parts["unet"], (side, side), tokens)
+    unet = walk(parts["unet"], (side, side), tokens, config.precision == "fp32")
     clips = {name: clip for name, clip in parts.items() if name.startswith("text_encoder")}
     counts = {"unet": unet.parameters, "vae": autoencoder(parts["vae"]), **{name: text_encoder(clip) for name, clip in clips.items()}}
     modules = {f"unet.{name}": shape for name, shape in unet.modules.items()}
@@ -285,10 +289,11 @@ def _activations(unet: Walk, lora: Mapping[str, Any], config: RunConfig, batch: 
     for name in lora:
         if name.startswith("unet."):
             kind, numbers = lora[name][1][0], unet.inputs[name.removeprefix("unet.")]
-            lean = kind == "transformer" and config.lora_variant != "dora" and not name.endswith(unet.convolutions)
-            noise = 0 if not config.lora_dropout else 1 if lean or device != "cpu" else 4
-            shared = lean and full and name.endswith((".to_k", ".to_v"))  # the query's layer reads the same
-            read[name] = numbers * (noise + (0 if shared else size))
+            plain = kind == "transformer" and config.lora_variant != "dora"
+            lean = plain and not name.endswith(unet.convolutions)
+            noise: float = 0 if not config.lora_dropout else 4 if not lean and device == "cpu" else 1 / 8 if device == "cpu" else 1
+            again = name.endswith(_MADE_AGAIN) if lean else name.endswith(unet.convolutions[:1]) and not noise and plain
+            read[name] = numbers * (noise + (0 if full and again else size))
     if not read:
         return 0.0, batch * size * 4 * unet.work
     if not config.gradient_checkpointing:
@@ -299,8 +304,8 @@ def _activations(unet: Walk, lora: Mapping[str, Any], config: RunConfig, batch: 
         block = f"{start}{inside}{rest.partition('.')[0]}" if inside else ""
         blocks[block] = blocks.get(block, 0.0) + amount
     outside = blocks.pop("", 0.0)
-    again = passing * unet.widest + max(blocks.values(), default=0.0)
-    return batch * (passing * unet.outer + outside + again), batch * size * 8 * unet.work
+    widest = passing * unet.widest + max(blocks.values(), default=0.0)
+    return batch * (passing * unet.outer + outside + widest), batch * size * 8 * unet.work
 
 
 def _encoding(vae: Mapping[str, Any], area: float) -> int:

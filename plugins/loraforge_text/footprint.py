@@ -24,11 +24,12 @@ _QK_NORMS = ("qwen3", "qwen3_moe", "gemma3_text")
 _SPARSE = ("mixtral", "qwen3_moe")
 KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "gpt2", *_SPARSE)
 _NF4 = 4.5 / 8  # bytes of a weight in 4bit, its scales included
-_CHUNK, _ROWS = 16e6, 96  # bytes of float32 logits that the head makes at a time, but no fewer rows than these
+_CHUNK, _ROWS = 16e6, 64  # bytes of float32 logits that the head makes at a time, but no fewer rows than these
 _READS = {  # which input a layer reads, where several read the same
     **dict.fromkeys(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "attention"),
     **dict.fromkeys(("mlp.gate_proj", "mlp.up_proj"), "feed-forward"),
 }
+_MADE_AGAIN = ("attention", "feed-forward", "mlp.down_proj")  # inputs that are made once more from what a norm or a gate keeps
 
 
 @dataclass(frozen=True)
@@ -215,8 +216,10 @@ def kept(shape: Decoder, config: RunConfig, device: str, length: int) -> float:
     here = {name.split(".", 3)[3]: sizes[0] for name, sizes in chosen(shape, config.lora_target).items()}
     # A plain LoRA on a plain layer keeps what it reads, once for all layers that read the same, and a mask; others keep what dropout made.
     lean = shape.kind != "gpt2" and config.precision != "4bit" and config.lora_variant != "dora"
-    noise = 0 if not config.lora_dropout else 1 if lean or device != "cpu" else 4
+    noise: float = 0 if not config.lora_dropout else 4 if not lean and device == "cpu" else 1 / 8 if device == "cpu" else 1
     read = {_READS.get(name, name) if lean or not noise else name: width for name, width in here.items()}
+    if lean and config.precision == "fp32" and not shape.kind.startswith("gemma"):
+        read = {name: width for name, width in read.items() if name not in _MADE_AGAIN}
     per_token: float = sum(read.values()) * low + sum(here.values()) * noise + len(here) * config.lora_rank * low
     if config.lora_variant == "dora":
         per_token += 2 * low * sum(shape.linears[name][1] for name in here)
