@@ -57,7 +57,7 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _pieces(weight: Tensor) -> list[slice]:
     """Ranges of a weight's outputs, of about the same size."""
-    count = -(-weight.numel() // _PIECE)
+    count = min(len(weight), -(-weight.numel() // _PIECE))
     return [slice(len(weight) * number // count, len(weight) * (number + 1) // count) for number in range(count)]
 
 

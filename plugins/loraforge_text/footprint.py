@@ -24,7 +24,7 @@ _QK_NORMS = ("qwen3", "qwen3_moe", "gemma3_text")
 _SPARSE = ("mixtral", "qwen3_moe")
 KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "gpt2", *_SPARSE)
 _NF4 = 4.5 / 8  # bytes of a weight in 4bit, its scales included
-_CHUNK, _ROWS = 16e6, 64  # bytes of float32 logits that the head makes at a time, but no fewer rows than these
+_CHUNK, _ROWS = 16e6, 96  # bytes of float32 logits that the head makes at a time, but no fewer rows than these
 _READS = {  # which input a layer reads, where several read the same
     **dict.fromkeys(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "attention"),
     **dict.fromkeys(("mlp.gate_proj", "mlp.up_proj"), "feed-forward"),

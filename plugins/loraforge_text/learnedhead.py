@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from loraforge import frozen
 
 _CELLS = 4_000_000  # logits at a time: 16 MB in float32
-_ROWS = 64  # but no fewer rows than these: each piece reads the whole head
+_ROWS = 96  # but no fewer rows than these: each piece reads the whole head
 
 
 class Nothing(nn.Module):
