@@ -17,6 +17,7 @@ from .targets import _TEXT, _narrowed, readable
 from .task import ImageKeys
 
 _CONTEXT = 77  # tokens of one window of CLIP
+_LANES = 16  # as leanunet widens heads on a CPU
 # Layers whose LoRA reads what a norm or a gate makes, which is made once more, or a caption, which is there anyway.
 _MADE_AGAIN = (".to_q", ".to_k", ".to_v", ".ff.net.0.proj", ".ff.net.2")
 
@@ -72,8 +73,10 @@ class Walk:
         block = (1.0 if self.lean else 3.0) * (before + after) * pixels
         self.kept, self.outer, self.widest = self.kept + block, self.outer + before * pixels, max(self.widest, block)
 
-    def transformer(self, name: str, width: int, count: int, pixels: float) -> None:
+    def transformer(self, name: str, width: int, count: int, pixels: float, heads: int) -> None:
         """A Transformer2DModel with ``count`` blocks: self-attention, attention to the caption, a gated feed-forward."""
+        head = width // heads
+        wider = -(-head // _LANES) * _LANES / head if self.lean else 1.0  # heads are widened to whole lanes
         self.parameters += 2 * width + count * 6 * width
         self.layer(f"{name}.proj_in", "transformer", (width, width), pixels)
         for number in range(count):
@@ -87,7 +90,7 @@ class Walk:
             self.layer(f"{block}.ff.net.0.proj", "transformer", (width, 8 * width), pixels)
             self.layer(f"{block}.ff.net.2", "transformer", (4 * width, width), pixels)
             # three norms, query/key/value/result of one attention, query/result of the other, the gate
-            kept = (3 + 4 + 2 + (8 if self.lean else 12)) * width * pixels + 2 * width * self.tokens
+            kept = (3 + (4 + 2) * wider + (8 if self.lean else 12)) * width * pixels + 2 * width * self.tokens
             self.kept, self.outer, self.widest = self.kept + kept, self.outer + width * pixels, max(self.widest, kept)
         self.layer(f"{name}.proj_out", "transformer", (width, width), pixels)
         self.kept += width * pixels
@@ -105,6 +108,8 @@ def walk(unet: Mapping[str, Any], side: tuple[int, int], tokens: int, lean: bool
     depths = [int(depths)] * len(widths) if isinstance(depths, int) else [int(depth) for depth in depths]
     here = Walk(tokens, cross, bool(unet.get("use_linear_projection")), lean)
     each, time = int(unet.get("layers_per_block", 2)), 4 * widths[0]
+    given = unet.get("num_attention_heads") or unet.get("attention_head_dim", 8)  # in these configurations the number of heads
+    heads = [int(given)] * len(widths) if isinstance(given, int) else [int(count) for count in given]
     pixels = [side[0] / 8 / 2**level * (side[1] / 8 / 2**level) for level in range(len(widths))]
     here.layer("conv_in", "", (int(unet.get("in_channels", 4)), widths[0]), pixels[0], 3)
     here.layer("time_embedding.linear_1", "", (widths[0], time), 1)
@@ -119,7 +124,7 @@ def walk(unet: Mapping[str, Any], side: tuple[int, int], tokens: int, lean: bool
             here.residual(f"down_blocks.{level}.resnets.{number}", before, widths[level], time, pixels[level])
             before = widths[level]
             if "CrossAttn" in kind:
-                here.transformer(f"down_blocks.{level}.attentions.{number}", before, depths[level], pixels[level])
+                here.transformer(f"down_blocks.{level}.attentions.{number}", before, depths[level], pixels[level], heads[level])
             skips.append((before, pixels[level]))
         if level < len(widths) - 1:
             here.layer(f"down_blocks.{level}.downsamplers.0.conv", "residual", (before, before), pixels[level + 1], 3)
@@ -127,7 +132,7 @@ def walk(unet: Mapping[str, Any], side: tuple[int, int], tokens: int, lean: bool
             skips.append((before, pixels[level + 1]))
     here.skips = sum(width * many for width, many in skips)
     here.residual("mid_block.resnets.0", before, before, time, pixels[-1])
-    here.transformer("mid_block.attentions.0", before, depths[-1], pixels[-1])
+    here.transformer("mid_block.attentions.0", before, depths[-1], pixels[-1], heads[-1])
     here.residual("mid_block.resnets.1", before, before, time, pixels[-1])
     for position, kind in enumerate(unet["up_block_types"]):
         level = len(widths) - 1 - position
@@ -136,7 +141,7 @@ def walk(unet: Mapping[str, Any], side: tuple[int, int], tokens: int, lean: bool
             here.residual(f"up_blocks.{position}.resnets.{number}", before + skip, widths[level], time, pixels[level])
             before = widths[level]
             if "CrossAttn" in kind:
-                here.transformer(f"up_blocks.{position}.attentions.{number}", before, depths[level], pixels[level])
+                here.transformer(f"up_blocks.{position}.attentions.{number}", before, depths[level], pixels[level], heads[level])
         if level:
             here.layer(f"up_blocks.{position}.upsamplers.0.conv", "residual", (before, before), pixels[level - 1], 3)
             here.kept, here.outer = here.kept + before * pixels[level - 1], here.outer + before * pixels[level - 1]
