@@ -378,7 +378,7 @@ def test_a_chat_template_cannot_leave_its_sandbox(payload, project, mark, base, 
 
 
 @pytest.mark.parametrize(
-    "attack", ["{instruction.__class__}", "{0.__init__.__globals__}", "{{7*7}}", "{instruction!r:>99999999}", "%(x)s${x}"]
+    "attack", ["{instruction.__class__}", "{0.__init__.__globals__}", "{{7919*7927}}", "{instruction!r:>99999999}", "%(x)s${x}"]
 )
 def test_no_format_string_of_a_stranger_is_filled(attack, project, tmp_path, command):
     shown = attack.replace("[", "\\[")
@@ -387,7 +387,7 @@ def test_no_format_string_of_a_stranger_is_filled(attack, project, tmp_path, com
     assert "Traceback" not in err
     assert code in (0, 2)
     assert "<class" not in out + err
-    assert "49" not in out
+    assert "62773913" not in out, "what the expression comes to"
     if code == 0:
         assert shown in out
 
