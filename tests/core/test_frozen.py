@@ -117,3 +117,36 @@ def test_what_can_be_made_again_is_made_once_for_all_who_ask_and_not_where_it_wa
     with torch.inference_mode():
         z = frozen.remember(double(x), double, x)
         assert frozen.to_keep(z) == (None, (z,))
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        ({"padding": 1}, (9, 7)),
+        ({"stride": 2, "padding": 1}, (9, 8)),
+        ({"stride": (3, 2), "dilation": (1, 2)}, (11, 12)),
+        ({"groups": 2, "bias": False}, (6, 6)),
+        ({"padding": "same"}, (6, 5)),
+        ({"padding": 1, "padding_mode": "circular"}, (6, 5)),
+    ],
+    ids=str,
+)
+def test_a_frozen_convolution_is_the_plain_one_and_keeps_no_input(settings, size):
+    from loraforge import frozen
+
+    torch.manual_seed(0)
+    plain = torch.nn.Conv2d(4, 6, 3, **settings).requires_grad_(False)
+    lean = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3, **settings).requires_grad_(False))
+    lean[0].load_state_dict(plain.state_dict())
+    assert frozen.exchange(lean) == 1
+    given = [torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda tensor: tensor):
+        two = lean(given[1])
+    one = plain(given[0])
+    torch.testing.assert_close(one, two)
+    one.square().sum().backward()
+    two.square().sum().backward()
+    torch.testing.assert_close(given[0].grad, given[1].grad, rtol=1e-5, atol=1e-5)
+    usual = isinstance(settings.get("padding", 0), int) and "padding_mode" not in settings
+    assert (given[1].shape not in kept) or not usual, "the input is not kept"

@@ -90,3 +90,30 @@ def test_attention_with_parts_of_its_own_is_left_alone():
     attn = Attention(query_dim=16, heads=2, dim_head=8, qk_norm="layer_norm")
     before = attn.processor
     assert leanunet.exchange(torch.nn.Sequential(attn)) == 0 and attn.processor is before
+
+
+def test_convolutions_keep_no_input_and_norms_and_activations_no_result(tmp_path, monkeypatch):
+    from loraforge import frozen
+
+    def kept(convolutions, again):
+        found = {}
+
+        def pack(tensor):
+            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+            return tensor
+
+        unet = unet_with_lora("sd15", tmp_path, True, convolutions=None)
+        for module in unet.modules():
+            if isinstance(module, frozen.FrozenConv2d) and not convolutions:
+                module.__class__ = torch.nn.Conv2d
+        if not again:
+            monkeypatch.setattr(frozen, "remember", lambda made, *others: made)
+        own = {p.untyped_storage().data_ptr() for p in unet.parameters()}
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            made = unet(torch.randn(2, 4, 32, 32), torch.tensor([20, 700]), torch.randn(2, 77, unet.config.cross_attention_dim)).sample
+        size = sum(storage.nbytes() for place, storage in found.items() if place not in own)
+        del made
+        return size
+
+    both, without_convolutions, without_both = kept(True, True), kept(False, True), kept(False, False)
+    assert both < 0.95 * without_convolutions and without_convolutions < 0.98 * without_both
