@@ -24,7 +24,7 @@ _QK_NORMS = ("qwen3", "qwen3_moe", "gemma3_text")
 _SPARSE = ("mixtral", "qwen3_moe")
 KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "gpt2", *_SPARSE)
 _NF4 = 4.5 / 8  # bytes of a weight in 4bit, its scales included
-_CHUNK, _ROWS = 16e6, 96  # bytes of float32 logits that the head makes at a time, but no fewer rows than these
+_CHUNK, _CHUNK_GPU = 4e6, 64e6  # bytes of float32 logits that the head makes at a time
 _READS = {  # which input a layer reads, where several read the same
     **dict.fromkeys(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "attention"),
     **dict.fromkeys(("mlp.gate_proj", "mlp.up_proj"), "feed-forward"),
@@ -267,7 +267,7 @@ def footprint(
     checkpoints = config.gradient_checkpointing
     activations = through * shape.hidden * tokens * low + layer if checkpoints else through * layer
     working = (4 * shape.inner + 8 * shape.hidden) * tokens * low  # measured: gradients, and what the allocator keeps of a layer
-    piece = min(max(_CHUNK, 4.0 * _ROWS * shape.vocab), 4.0 * tokens * shape.vocab)
+    piece = min(_CHUNK_GPU if device == "cuda" else _CHUNK, 4.0 * tokens * shape.vocab)
     head = piece * (1 if low == 4 else 1.5) + 3 * shape.hidden * tokens * low  # of learned tokens only, in pieces
     per_token = 2 * (shape.linear + shape.layers * shape.active) + 2 * mean * shape.layers * shape.heads * shape.head
     forward = mean * per_token + learned * 2 * shape.vocab * shape.hidden

@@ -36,7 +36,7 @@ class _Norm(torch.autograd.Function):
     def backward(context: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, inverse = context.saved_tensors
         full, given = x.float(), (grad * weight).float()
-        dot = (given.unsqueeze(-2) @ full.unsqueeze(-1)).squeeze(-1)
+        dot = (given * full).sum(-1, keepdim=True)  # a product of matrices, one for each row, takes ten times as long
         made = (given * inverse).addcmul_(full, dot * inverse.pow(3) / -x.shape[-1])
         return made.to(x.dtype), None, None
 

@@ -47,14 +47,13 @@ class _RowAttention(torch.autograd.Function):
         context.lengths, context.scale = lengths, scale
         _, heads, tokens, _ = query.shape
         out = query.new_empty(1, tokens, heads, value.shape[-1])
+        key, value = key[0].contiguous(), value[0].contiguous()
         start = 0
         for length in lengths:
-            q, k, v = (x[0, :, start : start + length] for x in (query, key, value))
-            k, v = k.contiguous(), v.contiguous()
             for begin, end in _blocks(length):
-                weights = _weights(_folded(q[:, begin:end], len(k)) * scale, k[:, :end], begin)
-                made = torch.bmm(weights, v[:, :end])
-                out[0, start + begin : start + end] = made.view(heads, end - begin, -1).transpose(0, 1)
+                own, seen = slice(start + begin, start + end), slice(start, start + end)
+                weights = _weights(_folded(query[0, :, own], len(key)), key[:, seen], begin, scale)
+                out[0, own] = torch.bmm(weights, value[:, seen]).view(heads, end - begin, -1).transpose(0, 1)
             start += length
         return out
 
@@ -62,32 +61,35 @@ class _RowAttention(torch.autograd.Function):
     @once_differentiable
     def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value = context.saved_tensors
-        grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (query, key, value))
+        scale, heads, grad_q = context.scale, query.shape[1], torch.empty_like(query)
+        key, value = key[0].contiguous(), value[0].contiguous()
+        grad_k, grad_v = torch.zeros_like(key), torch.zeros_like(value)
         start = 0
         for length in context.lengths:
-            q, k, v = (x[0, :, start : start + length] for x in (query, key, value))
-            k, v = k.contiguous(), v.contiguous()
-            made_k, made_v = torch.zeros_like(k), torch.zeros_like(v)
             for begin, end in _blocks(length):
-                asked = _folded(q[:, begin:end], len(k)) * context.scale
-                given = _folded(grad[0, start + begin : start + end].transpose(0, 1), len(k))
-                weights = _weights(asked, k[:, :end], begin)
-                made_v[:, :end].baddbmm_(weights.transpose(1, 2), given)
-                inner = torch.bmm(given, v[:, :end].transpose(1, 2))
+                own, seen = slice(start + begin, start + end), slice(start, start + end)
+                asked = _folded(query[0, :, own], len(key))
+                given = _folded(grad[0, own].transpose(0, 1), len(key))
+                weights = _weights(asked, key[:, seen], begin, scale)
+                grad_v[:, seen].baddbmm_(weights.transpose(1, 2), given)
+                inner = torch.bmm(given, value[:, seen].transpose(1, 2))
                 inner = torch.ops.aten._softmax_backward_data(inner, weights, -1, inner.dtype)
-                grad_q[0, :, start + begin : start + end] = torch.bmm(inner, k[:, :end]).mul_(context.scale).view(len(q), end - begin, -1)
-                made_k[:, :end].baddbmm_(inner.transpose(1, 2), asked)
-            grad_k[0, :, start : start + length] = made_k
-            grad_v[0, :, start : start + length] = made_v
+                grad_q[0, :, own] = _scaled(inner, key[:, seen], scale).view(heads, end - begin, -1)
+                grad_k[:, seen].baddbmm_(inner.transpose(1, 2), asked, alpha=scale)
             start += length
-        return grad_q, grad_k, grad_v, None, None
+        return grad_q, grad_k[None], grad_v[None], None, None
 
 
-def _weights(asked: Tensor, keys: Tensor, begin: int) -> Tensor:
+def _scaled(one: Tensor, other: Tensor, scale: float) -> Tensor:
+    """The products of two stacks of matrices, times ``scale``, in one go."""
+    return torch.baddbmm(one.new_empty(()), one, other, beta=0, alpha=scale)
+
+
+def _weights(asked: Tensor, keys: Tensor, begin: int, scale: float) -> Tensor:
     """How much each query, (groups, heads * queries, width), attends to each key, (groups, keys, width); the first query stands at place
     ``begin``."""
     groups, end = keys.shape[:2]
-    made = torch.bmm(asked, keys.transpose(1, 2))
+    made = _scaled(asked, keys.transpose(1, 2), scale)
     made.view(groups, -1, end - begin, end)[..., begin:].add_(_future(end - begin))
     return torch.softmax(made, -1)
 

@@ -20,6 +20,7 @@ def test_only_training_and_only_once():
     if made is None:
         pytest.skip("another C library")
     assert made["PATH"] == "/bin" and "glibc.malloc.tcache_count=0" in made["GLIBC_TUNABLES"]
+    assert "glibc.malloc.trim_threshold=" in made["GLIBC_TUNABLES"], "what a step freed is not given back, to be fetched anew"
     assert tuned(["train", "text", "a.yaml"], made) is None, "not twice"
     assert tuned(["check", "text", "a.yaml"], here) is None
     kept = tuned(["train"], {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2"})

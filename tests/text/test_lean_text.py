@@ -129,7 +129,8 @@ def test_the_chunked_head_is_plain_cross_entropy(monkeypatch, count, cells):
     from loraforge_text import learnedhead
 
     monkeypatch.setattr(learnedhead, "_CELLS", cells)
-    monkeypatch.setattr(learnedhead, "_ROWS", 1)
+    monkeypatch.setattr(learnedhead, "_WORDS", 1)
+    monkeypatch.setattr(learnedhead, "_ROWS", 128)
     torch.manual_seed(0)
     head = torch.nn.Linear(16, 90, bias=count == 7).requires_grad_(False)
     labels = torch.randint(0, 90, (count,))
@@ -260,6 +261,40 @@ def test_four_bit_layers_pass_gradients_on_after_measuring(base):
     model(input_ids=ids, use_cache=False).logits.float().square().sum().backward()
     first = next(layer for _, layer in attached.layers())
     assert float(first.lora_B["default"].weight.grad.abs().sum()) > 0, "the gradient reaches the first layer"
+
+
+@pytest.mark.parametrize("slope", [-5.0, 5.0])
+def test_the_chunked_head_sums_logits_that_rise_from_part_to_part(monkeypatch, slope):
+    from loraforge_text import learnedhead
+
+    monkeypatch.setattr(learnedhead, "_CELLS", 1)
+    monkeypatch.setattr(learnedhead, "_WORDS", 7)
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, 90, bias=True).requires_grad_(False)
+    head.bias += slope * torch.arange(90)  # exp() of all at once would be infinite
+    labels = torch.randint(0, 90, (30,))
+    hidden = [torch.randn(30, 16, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
+    plain = torch.nn.functional.cross_entropy(head(hidden[0]), labels)
+    lean = learnedhead.cross_entropy(hidden[1], head, labels)
+    torch.testing.assert_close(lean, plain)
+    plain.backward()
+    lean.backward()
+    torch.testing.assert_close(hidden[1].grad, hidden[0].grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "vocabulary"), [(40, 120_000), (700, 12_000)])
+def test_the_heads_logits_take_the_same_memory_for_every_vocabulary(monkeypatch, count, vocabulary):
+    from loraforge_text import learnedhead
+
+    seen = []
+    product = learnedhead.frozen.product
+    monkeypatch.setattr(
+        learnedhead.frozen, "product", lambda x, weight, bias: seen.append((len(x), len(weight))) or product(x, weight, bias)
+    )
+    head = torch.nn.Linear(8, vocabulary, bias=False).requires_grad_(False)
+    learnedhead.cross_entropy(torch.randn(count, 8).requires_grad_(), head, torch.randint(0, vocabulary, (count,))).backward()
+    assert max(rows * words for rows, words in seen) <= 512 * 2048  # 4 MB
+    assert sum(rows * words for rows, words in seen) == count * vocabulary, "every logit is made once"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
