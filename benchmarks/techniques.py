@@ -110,7 +110,7 @@ def figure(made: Built) -> float:
 def _onednn(made: Built) -> contextlib.AbstractContextManager[Any]:
     from loraforge import frozen
 
-    return mock.patch.object(frozen, "_onednn", lambda: False)
+    return mock.patch.object(frozen, "onednn_is_faster", lambda: False)
 
 
 def _head_pieces(made: Built) -> contextlib.AbstractContextManager[Any]:

@@ -18,7 +18,6 @@ _VARIABLE = "GLIBC_TUNABLES"
 _SETTINGS = (
     "glibc.malloc.tcache_count=0",  # no cache of small objects by thread
     "glibc.malloc.mxfast=0",  # nor by size
-    "glibc.malloc.hugetlb=1",  # large pages: fewer of them to be fetched
     "glibc.malloc.mmap_threshold=33554432",  # the highest there is: what is smaller comes out of memory that stays
     "glibc.malloc.trim_threshold=1073741824",  # and is not given back to the system after a step, to be fetched and cleared anew
 )

@@ -26,7 +26,7 @@ _PIECE = 2**22  # weights at a time: oneDNN copies them for every product, and f
 
 
 @functools.cache
-def _onednn() -> bool:
+def onednn_is_faster() -> bool:
     """Whether oneDNN is the faster one here."""
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not available or not hasattr(torch.ops.mkldnn, "_linear_pointwise") or torch.backends.cpu.get_cpu_capability() != "AVX512":
@@ -47,7 +47,7 @@ def expect_many_sizes() -> None:
 
 def _faster(x: Tensor, weight: Tensor, size_out: int) -> bool:
     plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    return plain and x.numel() * size_out >= _WORTH and _onednn()
+    return plain and x.numel() * size_out >= _WORTH and onednn_is_faster()
 
 
 def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -125,6 +125,26 @@ class _Convolution(torch.autograd.Function):
         return nn.functional.conv_transpose2d(grad, weight, None, stride, padding, missing, groups, dilation), None, None, None
 
 
+class _Pointwise(torch.autograd.Function):
+    """A 1x1 convolution as the product of matrices that it is; keeps its weights only."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        context.save_for_backward(weight)
+        matrix, pixels = weight.flatten(1).expand(len(x), -1, -1), x.flatten(2)
+        made = torch.bmm(matrix, pixels) if bias is None else torch.baddbmm(bias[:, None], matrix, pixels)
+        return made.view(len(x), len(weight), *x.shape[2:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = context.saved_tensors
+        if not context.needs_input_grad[0]:
+            return None, None, None
+        matrix = weight.flatten(1).t().expand(len(grad), -1, -1)
+        return torch.bmm(matrix, grad.flatten(2)).view(len(grad), weight.shape[1], *grad.shape[2:]), None, None
+
+
 class FrozenConv2d(nn.Conv2d):
     """``torch.nn.Conv2d`` whose weights do not learn."""
 
@@ -133,8 +153,13 @@ class FrozenConv2d(nn.Conv2d):
         usual = input.dim() == 4 and input.dtype == self.weight.dtype and not torch.is_autocast_enabled(input.device.type)
         if not usual or not is_plain(self) or self.padding_mode != "zeros" or isinstance(self.padding, str):
             return super().forward(input)
+        made: Tensor
+        if input.device.type == "cpu" and self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0) and self.groups == 1:
+            # As a convolution, oneDNN would bring input and weights into an order of its own first, which takes longer than the product.
+            made = _Pointwise.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
+            return made
         settings = (self.stride, self.padding, self.dilation, self.groups)
-        made: Tensor = _Convolution.apply(input, self.weight, self.bias, settings)  # type: ignore[no-untyped-call]
+        made = _Convolution.apply(input, self.weight, self.bias, settings)  # type: ignore[no-untyped-call]
         return made
 
 
@@ -204,7 +229,7 @@ def exchange(model: nn.Module) -> int:
     Returns:
         how many; linear layers only where it gains something.
     """
-    better: dict[type, type] = {nn.Conv2d: FrozenConv2d, **({nn.Linear: FrozenLinear} if _onednn() else {})}
+    better: dict[type, type] = {nn.Conv2d: FrozenConv2d, **({nn.Linear: FrozenLinear} if onednn_is_faster() else {})}
     found = [
         module for name, module in model.named_modules() if type(module) in better and is_plain(module) and not name.endswith("base_layer")
     ]

@@ -17,7 +17,7 @@ from .targets import _TEXT, _narrowed, readable
 from .task import ImageKeys
 
 _CONTEXT = 77  # tokens of one window of CLIP
-_LANES = 16  # as leanunet widens heads on a CPU
+_LANES = 16  # as leanunet widens heads on AMD's processors
 # Layers whose LoRA reads what a norm or a gate makes, which is made once more, or a caption, which is there anyway.
 _MADE_AGAIN = (".to_q", ".to_k", ".to_v", ".ff.net.0.proj", ".ff.net.2")
 

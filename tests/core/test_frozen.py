@@ -15,7 +15,7 @@ def library(request, monkeypatch):
 
     if request.param and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("this torch has no oneDNN")
-    monkeypatch.setattr(frozen, "_onednn", lambda: request.param)
+    monkeypatch.setattr(frozen, "onednn_is_faster", lambda: request.param)
     monkeypatch.setattr(frozen, "_WORTH", 0)
     return request.param
 
@@ -128,6 +128,10 @@ def test_what_can_be_made_again_is_made_once_for_all_who_ask_and_not_where_it_wa
         ({"groups": 2, "bias": False}, (6, 6)),
         ({"padding": "same"}, (6, 5)),
         ({"padding": 1, "padding_mode": "circular"}, (6, 5)),
+        ({"kernel_size": 1}, (6, 5)),
+        ({"kernel_size": 1, "bias": False}, (1, 7)),
+        ({"kernel_size": 1, "stride": 2}, (6, 5)),
+        ({"kernel_size": 1, "groups": 2, "padding": 1}, (6, 5)),
     ],
     ids=str,
 )
@@ -135,8 +139,9 @@ def test_a_frozen_convolution_is_the_plain_one_and_keeps_no_input(settings, size
     from loraforge import frozen
 
     torch.manual_seed(0)
-    plain = torch.nn.Conv2d(4, 6, 3, **settings).requires_grad_(False)
-    lean = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3, **settings).requires_grad_(False))
+    settings = {"kernel_size": 3, **settings}
+    plain = torch.nn.Conv2d(4, 6, **settings).requires_grad_(False)
+    lean = torch.nn.Sequential(torch.nn.Conv2d(4, 6, **settings).requires_grad_(False))
     lean[0].load_state_dict(plain.state_dict())
     assert frozen.exchange(lean) == 1
     given = [torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
