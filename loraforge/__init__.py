@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .provenance import hash_file
     from .reviewing import REVIEW_COLUMNS, decides, match_columns, read_review
     from .rundir import aside, write_text
+    from .targets import match_layers
     from .types import Adapter, Answer, Batch, Example, File, Record, Review, Sketch, Span, prompt_of
 
 __version__ = "0.1.0"
@@ -97,6 +98,7 @@ _HOMES = {
     "provenance": ("hash_file",),
     "reviewing": ("REVIEW_COLUMNS", "decides", "match_columns", "read_review"),
     "rundir": ("aside", "write_text"),
+    "targets": ("match_layers",),
     "types": ("Adapter", "Answer", "Batch", "Example", "File", "Record", "Review", "Sketch", "Span", "prompt_of"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -161,6 +163,7 @@ __all__ = [
     "hash_file",
     "hookimpl",
     "match_columns",
+    "match_layers",
     "near_pairs",
     "open_run",
     "prompt_of",

@@ -16,7 +16,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 # Each room (a module, or a package as a whole) may import those before it. ``hookspecs`` and ``plugins`` know the shapes of plugins only for
 # the type checker. The commands of ``audit`` stand with the other commands, after all rooms.
 ORDER = [
-    "allocator", "errors", "messages", "types", "events", "hookspecs", "yamlfile", "config", "keydocs", "interfaces", "plugins", "likeness", "splitting", "reviewing",
+    "allocator", "errors", "messages", "targets", "types", "events", "hookspecs", "yamlfile", "config", "keydocs", "interfaces", "plugins", "likeness", "splitting", "reviewing",
     "peftfile", "frozen", "leanlora", "lora", "optimizers", "ordering", "loop", "interrupts", "disk", "rundir", "checkpoints", "diagnosis", "observers", "provenance", "sealing", "lineage", "hub", "machine", "planning",
     "findings", "dataset", "fitting", "resume", "opened", "scoring", "evaluation", "audit", "handover", "manifest", "explaining", "session", "pipeline", "report", "options",
     "about", "results", "audit.commands", "audit.reproducing", "cli", "testing", "__main__",

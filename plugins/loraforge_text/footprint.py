@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import Footprint, RunConfig
+from loraforge import Footprint, RunConfig, match_layers
 
 _TIED = ("gemma", "gemma2", "gemma3_text", "gpt2")  # whose head is the embedding unless the config says otherwise
 _WIDE_HEADS = {"qwen3": 128, "qwen3_moe": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
@@ -148,24 +147,13 @@ def _decoder(kind: str, config: Mapping[str, Any]) -> Decoder | None:
 
 
 def chosen(shape: Decoder, target: str | Sequence[str]) -> dict[str, tuple[int, int]]:
-    """The linear layers that ``lora_target`` means, as ``lora.choose`` picks them; (inputs, outputs) by full name."""
+    """The linear layers that ``lora_target`` means; (inputs, outputs) by full name.
+
+    Raises:
+        ConfigError: if there is none.
+    """
     names = shape.names()
-    if target == "all-linear":
-        return names
-    attention = [n for n in names if re.search(r"attn|attention", n)]
-    if target == "attention":
-        picked = attention
-    elif isinstance(target, str) and re.sub(r"[\s_]", "", target) in ("q,v", "qv"):
-        picked = [n for n in attention if n.rpartition(".")[2] in ("q_proj", "v_proj", "qkv_proj", "c_attn")]
-    elif isinstance(target, str) and re.search(r"[\\^$*+?()\[\]|]", target):
-        try:
-            picked = [n for n in names if re.fullmatch(target, n)]
-        except re.error:
-            return {}
-    else:
-        wanted = [part.strip() for part in (target.split(",") if isinstance(target, str) else target)]
-        picked = [n for n in names if any(n == part or n.endswith("." + part) for part in wanted)]
-    return {name: names[name] for name in picked}
+    return {name: names[name] for name in match_layers(target, list(names))}
 
 
 def trainable(shape: Decoder, config: RunConfig) -> int:
@@ -251,8 +239,6 @@ def footprint(
     if shape is None or not agrees(folder, shape):
         return None
     adapted = chosen(shape, config.lora_target)
-    if not adapted:
-        return None
     rows = max(1, int(facts.get("rows", 1)))
     counted = isinstance(facts.get("longest_row"), int) and facts["longest_row"] > 0
     length = int(facts["longest_row"]) if counted else longest

@@ -17,7 +17,7 @@ def _forward(layer: Any, hidden_states: Tensor, *arguments: Any, places: Tensor 
     if places is None:
         return super(type(layer), layer).forward(hidden_states, *arguments, **others)
     attended, *_ = layer.self_attn(*arguments, hidden_states=layer.input_layernorm(hidden_states), **others)
-    here = hidden_states[:, places] + attended[:, places]
+    here = hidden_states.index_select(1, places) + attended.index_select(1, places)
     return here + layer.mlp(layer.post_attention_layernorm(here))
 
 

@@ -166,6 +166,14 @@ def test_the_published_sizes():
     assert image.text_encoder(CLIP_L) == 123_060_480 and image.text_encoder(CLIP_G) == 694_659_840
 
 
+@pytest.mark.parametrize("target", [["q_projj"], ["q_proj", "q_projj"], "q_proj(", "nothing.*"])
+def test_a_target_that_no_layer_has_is_said_by_check_already(project, command, target):
+    code, out, err = command("check", "text", project(lora_target=target))
+    assert code == 2 and "lora_target" in out + err and "Traceback" not in out + err
+    if "(" not in str(target):
+        assert "q_proj" in (out + err).replace("q_projj", ""), "the layers that there are"
+
+
 def test_what_is_not_known_is_not_estimated(base, project, planned, command, tmp_path):
     from loraforge_text import footprint
 

@@ -1,0 +1,52 @@
+"""Which layers ``lora_target`` means, by their names alone: for the model itself, and for what is said before it is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from .errors import ConfigError
+from .messages import speaker
+
+say = speaker(__name__)
+
+
+def match_layers(wanted: str | Sequence[str], names: Sequence[str]) -> list[str]:
+    """Those of ``names`` that ``lora_target`` means, in their order.
+
+    Args:
+        wanted: ``all-linear``, ``attention``, ``q,v``, a regular expression for full names, or the last parts of names.
+        names: the full names of the layers that a LoRA can sit on.
+
+    Raises:
+        ConfigError: if nothing matches; it lists what there is.
+    """
+    attention = [n for n in names if re.search(r"attn|attention", n, re.IGNORECASE)]
+    if wanted == "all-linear":
+        chosen = list(names)
+    elif wanted == "attention":
+        chosen = attention
+    elif isinstance(wanted, str) and re.sub(r"[\s_]", "", wanted) in ("q,v", "qv"):
+        # Models with one fused projection have no q and v of their own: the fused one is adapted.
+        last = re.compile(r"^(q|v|q_proj|v_proj|query|value|to_q|to_v|wq|wv|q_lin|v_lin|query_key_value|qkv_proj|c_attn|W_pack|Wqkv|qkv)$")
+        chosen = [n for n in attention if last.match(n.rpartition(".")[2])]
+    elif isinstance(wanted, str) and re.search(r"[\\^$*+?()\[\]|]", wanted):
+        try:
+            pattern = re.compile(wanted)
+        except re.error as error:
+            raise ConfigError(say("lora_target: '{value}' is not a regular expression: {error}.", value=wanted, error=error)) from None
+        chosen = [n for n in names if pattern.fullmatch(n)]
+    else:
+        suffixes = [s.strip() for s in (wanted.split(",") if isinstance(wanted, str) else wanted)]
+        chosen = [n for n in names if any(n == s or n.endswith("." + s) for s in suffixes)]
+        missing = [s for s in suffixes if not any(n == s or n.endswith("." + s) for n in names)]
+        if missing:
+            raise ConfigError(_no_target(missing, names))
+    if not chosen:
+        raise ConfigError(_no_target([str(wanted)], names))
+    return chosen
+
+
+def _no_target(missing: Sequence[str], names: Sequence[str]) -> str:
+    have = ", ".join(sorted({n.rpartition(".")[2] for n in names}))
+    return say("lora_target: the base model has no linear layer '{value}'. It has: {have}.", value="', '".join(missing), have=have)
