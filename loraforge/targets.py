@@ -37,13 +37,13 @@ def match_layers(wanted: str | Sequence[str], names: Sequence[str]) -> list[str]
             raise ConfigError(say("lora_target: '{value}' is not a regular expression: {error}.", value=wanted, error=error)) from None
         chosen = [n for n in names if pattern.fullmatch(n)]
     else:
-        suffixes = [s.strip() for s in (wanted.split(",") if isinstance(wanted, str) else wanted)]
+        suffixes = [s.strip() for s in (wanted.split(",") if isinstance(wanted, str) else wanted) if s.strip()]
         chosen = [n for n in names if any(n == s or n.endswith("." + s) for s in suffixes)]
         missing = [s for s in suffixes if not any(n == s or n.endswith("." + s) for n in names)]
         if missing:
             raise ConfigError(_no_target(missing, names))
     if not chosen:
-        raise ConfigError(_no_target([str(wanted)], names))
+        raise ConfigError(_no_target([wanted] if isinstance(wanted, str) else wanted, names))
     return chosen
 
 

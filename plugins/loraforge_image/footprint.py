@@ -221,11 +221,18 @@ def configs(config: RunConfig, keys: ImageKeys, family: str) -> dict[str, dict[s
 
 
 def footprint(config: RunConfig, keys: ImageKeys, family: str, facts: Mapping[str, Any], device: str) -> Footprint | None:
-    """The footprint of a run; None where the base is not built like Stable Diffusion, or nothing would be trained."""
+    """The footprint of a run; None where the base is not built like Stable Diffusion, or is not there.
+
+    Raises:
+        ConfigError: if ``lora_target`` matches nothing.
+    """
     try:
         parts = configs(config, keys, family)
+    except (ConfigError, ModelError):
+        return None
+    try:
         return _footprint(parts, config, keys, family, facts, device) if parts else None
-    except (KeyError, TypeError, ValueError, IndexError, ConfigError, ModelError):
+    except (KeyError, TypeError, ValueError, IndexError, ModelError):
         return None
 
 

@@ -101,5 +101,6 @@ def _narrowed(found: dict[str, int], target: str | list[str]) -> dict[str, int]:
         chosen = [name for name in found if any(name == part or name.endswith("." + part) for part in wanted)]
     if not chosen:
         have = ", ".join(sorted({name.removesuffix(".0").rpartition(".")[2] for name in found}))
-        raise ConfigError(say("lora_target: no layer of the base model is called '{value}'. There are: {have}.", value=target, have=have))
+        called = target if isinstance(target, str) else "', '".join(target)
+        raise ConfigError(say("lora_target: no layer of the base model is called '{value}'. There are: {have}.", value=called, have=have))
     return {name: found[name] for name in chosen}

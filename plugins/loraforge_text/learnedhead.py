@@ -102,7 +102,7 @@ def _summed(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor,
     sums = torch.zeros_like(highest)
     grad = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
     cells = _CELLS if hidden.device.type == "cpu" else 16 * _CELLS
-    words = max(_WORDS, cells // len(hidden))
+    words = max(_WORDS, cells // max(1, len(hidden)))  # a pass may have nothing to learn
     for start in range(0, len(weight), words):
         part = weight[start : start + words]
         logits = frozen.product(hidden, part, None if bias is None else bias[start : start + words]).float()

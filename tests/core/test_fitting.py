@@ -174,6 +174,13 @@ def test_a_target_that_no_layer_has_is_said_by_check_already(project, command, t
         assert "q_proj" in (out + err).replace("q_projj", ""), "the layers that there are"
 
 
+def test_for_pictures_too(published, command):
+    path = published("sd15", 512)
+    for target, named in (("lora_target=[to_z, to_y]", "'to_z', 'to_y'"), ("lora_target=to_q(", "to_q(")):
+        code, out, err = command("check", "image", path, "--set", target)
+        assert code == 2 and named in out + err and "Traceback" not in out + err
+
+
 def test_what_is_not_known_is_not_estimated(base, project, planned, command, tmp_path):
     from loraforge_text import footprint
 

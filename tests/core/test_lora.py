@@ -44,6 +44,7 @@ def test_where_the_adapter_sits(base):
     assert last("attention") == {"q_proj", "k_proj", "v_proj", "o_proj"}
     assert last("q,v") == last("q, v") == last(["q_proj", "v_proj"]) == last("q_proj,v_proj") == {"q_proj", "v_proj"}
     assert lora.choose(model, r"model\.layers\.0\..*_proj") == [n for n in lora.choose(model, "all-linear") if ".0." in n]
+    assert last("q_proj,,v_proj,") == {"q_proj", "v_proj"}, "a comma too many"
     assert lora.choose(model, "model.layers.1.mlp.up_proj") == ["model.layers.1.mlp.up_proj"]
 
 

@@ -63,11 +63,16 @@ def test_prediction_and_gradients_are_those_of_the_plain_network(family, dora, c
         torch.testing.assert_close(grad, lean_grads[name], rtol=2e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.parametrize("widened", [True, False])  # as on AMD's and on Intel's processors
 @pytest.mark.parametrize("width", [10, 16, 40])
-def test_widened_heads_are_the_same_attention(width):
+def test_widened_heads_are_the_same_attention(width, widened, monkeypatch):
     from diffusers.models.attention_processor import Attention
-    from loraforge_image.leanunet import LeanAttention
+    from loraforge_image.leanunet import LeanAttention, _heads
 
+    from loraforge import frozen
+
+    monkeypatch.setattr(frozen, "onednn_is_faster", lambda: widened)
+    assert _heads(torch.zeros(2, 9, 3 * width), 3).shape[-1] == (-(-width // 16) * 16 if widened else width)
     torch.manual_seed(0)
     attn = Attention(query_dim=3 * width, heads=3, dim_head=width, cross_attention_dim=12)
     hidden, context = torch.randn(2, 9, 3 * width), torch.randn(2, 5, 12)

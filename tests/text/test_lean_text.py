@@ -282,6 +282,15 @@ def test_the_chunked_head_sums_logits_that_rise_from_part_to_part(monkeypatch, s
     torch.testing.assert_close(hidden[1].grad, hidden[0].grad, rtol=1e-4, atol=1e-6)
 
 
+def test_a_pass_that_learns_nothing_has_a_gradient_of_nothing():
+    from loraforge_text import learnedhead
+
+    head = torch.nn.Linear(16, 90, bias=False).requires_grad_(False)
+    hidden = torch.randn(0, 16, requires_grad=True)
+    (learnedhead.cross_entropy(hidden, head, torch.zeros(0, dtype=torch.long)) * 0).backward()
+    assert hidden.grad.shape == (0, 16)
+
+
 @pytest.mark.parametrize(("count", "vocabulary"), [(40, 120_000), (700, 12_000)])
 def test_the_heads_logits_take_the_same_memory_for_every_vocabulary(monkeypatch, count, vocabulary):
     from loraforge_text import learnedhead
