@@ -81,9 +81,10 @@ def spec_of(bench: sdbase.Bench, rank: int, epochs: int, rate_seconds: float = 4
     }
 
 
-def over_ideal(run: Run, flops: float) -> float:
-    """A steady step's time over the time that its operations need at the measured rate."""
-    return run.step_seconds * run.rate / flops if run.rate else float("nan")
+def over_ideal(run: Run, flops: float, best: bool = False) -> float:
+    """A steady step's time over the time that its operations need at the measured rate, or at that of the faster library."""
+    rate = run.best_rate if best else run.rate
+    return run.step_seconds * rate / flops if rate else float("nan")
 
 
 def table(
@@ -95,7 +96,7 @@ def table(
     """One row per contender: medians over the rounds, with their ranges."""
     columns = [
         "contender", "whole run pictures/s", "wall s", "steady step s", "end of first step s", "peak MB", "step / ideal", "share of limit",
-        "machine GFLOP/s", "loss of the adapter",
+        "machine GFLOP/s", "step / ideal of the faster library", "loss of the adapter",
     ]  # fmt: skip
     made = Table("Pictures, SD1.5 with quartered widths", columns, facts=facts)
     for one in chosen:
@@ -116,6 +117,7 @@ def table(
             spread(middle(ideal), 2),
             spread(middle([1 / value for value in ideal]), 2),
             spread(middle([run.rate / 1e9 if run.rate else float("nan") for run in runs])),
+            spread(middle([over_ideal(run, one.options["flops"], best=True) for run in runs]), 2),
             f"{losses[one.name]:.5f}" if one.name in losses else "-",
         ])  # fmt: skip
     if any(one.options.get("init") == "gaussian" for one in chosen):

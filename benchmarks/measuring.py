@@ -60,6 +60,7 @@ class Run:
         peak: VmHWM of the process at that moment, in MB (2**20).
         steps: (seconds since 1970, tokens or pictures so far) at the end of every optimizer step.
         rate: operations per second of the machine, measured in the process on the workload's shapes; 0 if it was not measured.
+        best_rate: the same by the faster one of torch's libraries.
     """
 
     contender: str
@@ -69,6 +70,7 @@ class Run:
     peak: float = 0.0
     steps: Sequence[Sequence[float]] = ()
     rate: float = 0.0
+    best_rate: float = 0.0
     adapter: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -94,6 +96,11 @@ class Run:
         skip = min(SKIPPED_STEPS, max(0, len(times) - 2))
         gaps = [b - a for a, b in zip(times[skip:], times[skip + 1 :], strict=False)]
         return statistics.median(gaps) if gaps else float("nan")
+
+    def share(self, operations: float, best: bool = False) -> float:
+        """Of the machine's limit, at so many operations for each unit: ideal time over steady time; nan where it was not measured."""
+        rate = self.best_rate if best else self.rate
+        return self.steady * operations / rate if rate else float("nan")
 
     @property
     def whole(self) -> float:
@@ -162,7 +169,7 @@ def run_contender(contender: Contender, spec: Mapping[str, Any], folder: Path, t
     found = json.loads(result.read_text(encoding="utf-8"))
     if found.get("reason"):
         return Run(contender.name, f"failed: {found['reason'][:300]}")
-    known = ("wall", "finished", "peak", "steps", "rate", "adapter")
+    known = ("wall", "finished", "peak", "steps", "rate", "best_rate", "adapter")
     return Run(
         contender.name,
         None,
@@ -171,6 +178,7 @@ def run_contender(contender: Contender, spec: Mapping[str, Any], folder: Path, t
         found["peak"],
         found["steps"],
         found.get("rate", 0.0),
+        found.get("best_rate", 0.0),
         found.get("adapter"),
         {key: value for key, value in found.items() if key not in known},
     )

@@ -75,6 +75,7 @@ def of_runs(
         "peak MB",
         "share of limit",
         "machine GFLOP/s",
+        "by the faster library",
         "held-out loss",
     ]
     table = Table(title, columns, facts=dict(facts or {}))
@@ -84,7 +85,7 @@ def of_runs(
         for reason in failed:
             table.notes.append(f"{name}: {reason}")
         if not runs:
-            table.rows.append([name, failed[0].split(":")[0], *["-"] * 6])
+            table.rows.append([name, failed[0].split(":")[0], *["-"] * (len(columns) - 2)])
             continue
         loss = (losses or {}).get(name)
         table.rows.append([
@@ -93,8 +94,9 @@ def of_runs(
             spread(middle([run.whole for run in runs]), digits),
             spread(middle([run.wall for run in runs]), 1),
             spread(middle([run.peak for run in runs])),
-            spread(middle([run.steady * flops_per_unit / run.rate if run.rate else float("nan") for run in runs]), 2),
+            spread(middle([run.share(flops_per_unit) for run in runs]), 2),
             spread(middle([run.rate / 1e9 if run.rate else float("nan") for run in runs])),
+            spread(middle([run.share(flops_per_unit, best=True) for run in runs]), 2),
             f"{loss:.4f}" if loss is not None else "-",
         ])  # fmt: skip
     if losses and "base" in losses:

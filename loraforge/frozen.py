@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_WORTH = 2**24  # multiplications; below that, the call costs more than it saves
+_WORTH = 2**21  # multiplications; below that, the call costs more than it saves
 _PIECE = 2**22  # weights at a time: oneDNN copies them for every product, and for a whole output head there is no memory
 
 

@@ -121,7 +121,7 @@ class _LoraLinear(torch.autograd.Function):
             narrow_a, narrow_b = a.to(x.dtype), b.to(x.dtype)
             mask, kept = _mask(flat, share) if share else (None, 1.0)
             scale = scale / kept
-            inner = nn.functional.linear(flat if mask is None else mask.to(x.dtype).mul_(flat), narrow_a).mul_(scale)
+            inner = product(flat if mask is None else mask.to(x.dtype).mul_(flat), narrow_a).mul_(scale)
             out = product(flat, weight, bias).addmm_(inner, narrow_b.t())
         context.scale = scale
         context.again, needed = to_keep(x)
@@ -135,17 +135,17 @@ class _LoraLinear(torch.autograd.Function):
         with torch.autocast(grad.device.type, enabled=False):
             given = grad.reshape(-1, grad.shape[-1])
             flat = (needed[0] if context.again is None else context.again(*needed)).reshape(-1, weight.shape[1])
-            grad_b = (given.t() @ inner).to(b.dtype)
-            grad_inner = (given @ b.to(given.dtype)).mul_(context.scale)
+            grad_b = gradient(inner.t(), given).t().to(b.dtype)
+            grad_inner = gradient(given, b.to(given.dtype)).mul_(context.scale)
             mask = None if packed is None else _unpacked(packed, flat)
-            grad_a = (grad_inner.t() @ (flat if mask is None else flat * mask)).to(a.dtype)
+            grad_a = gradient(grad_inner.t(), flat if mask is None else flat * mask).to(a.dtype)
             grad_x = None
             if context.needs_input_grad[0]:
                 grad_x = gradient(given, weight)
                 if mask is None:
                     grad_x.addmm_(grad_inner, a.to(given.dtype))
                 else:
-                    grad_x.addcmul_(grad_inner @ a.to(given.dtype), mask)
+                    grad_x.addcmul_(gradient(grad_inner, a.to(given.dtype)), mask)
                 grad_x = grad_x.view(*grad.shape[:-1], -1)
         return grad_x, None, None, grad_a, grad_b, None, None
 

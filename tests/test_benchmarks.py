@@ -145,7 +145,8 @@ def test_the_products_of_the_rate_are_the_dense_part_of_the_operations(workload)
     made = shape(workload, ())
     operations = sum(2 * rows * i * o * count for rows, i, o, _, count in limit.gemms(made, 100, 50))
     assert operations == 4 * made.parameters() * 100 + 4 * made.hidden * made.vocabulary * 50
-    assert limit.gemm_rate(limit.gemms(made, 100, 50), 0.1) > 1e8
+    plain, best = limit.rates(limit.gemms(made, 100, 50), seconds=0.1)
+    assert best >= plain > 1e8
 
 
 def test_the_quartered_stable_diffusion_is_the_one_of_the_issue():
@@ -163,7 +164,7 @@ def test_the_quartered_stable_diffusion_is_the_one_of_the_issue():
 
 def test_the_rate_counts_convolutions_and_their_gradients():
     shapes = [(1, 4, 8, 8, 8, 3, 1, 1, False, 2), (1, 4, 8, 8, 8, 3, 2, 1, True, 1)]
-    assert limit.rate([(8, 8, 8, True, 1)], shapes, 0.05) > 1e6
+    assert min(limit.rates([(8, 8, 8, True, 1)], shapes, 0.05)) > 1e6
 
 
 # --- measuring ---------------------------------------------------------------------------------------------------------------

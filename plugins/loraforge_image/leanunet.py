@@ -15,17 +15,28 @@ from torch.autograd.function import once_differentiable
 
 from loraforge import frozen
 
+from . import blockattention
+
 _LANES = 16  # float32 numbers that a CPU works on at once
 
 
-def _heads(x: Tensor, heads: int) -> Tensor:
-    """(rows, tokens, channels) -> (rows, heads, tokens, width); except where MKL is at home and reads them as they are, each head in one
-    piece, on a CPU widened to whole lanes with zeros."""
-    apart = x.view(*x.shape[:-1], heads, -1).transpose(1, 2)
-    if x.device.type == "cpu" and not frozen.onednn_is_faster():
+def _widened(apart: Tensor) -> Tensor:
+    """Heads, (rows, heads, tokens, width), as torch's attention reads them best: except where MKL is at home and reads them as they are,
+    each in one piece, on a CPU widened to whole lanes with zeros."""
+    if apart.device.type == "cpu" and not frozen.onednn_is_faster():
         return apart
-    missing = -apart.shape[-1] % _LANES if x.device.type == "cpu" else 0
+    missing = -apart.shape[-1] % _LANES if apart.device.type == "cpu" else 0
     return nn.functional.pad(apart, (0, missing)) if missing else apart.contiguous()
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention without a mask, of and to (rows, heads, tokens, width)."""
+    if blockattention.pays(query, key):
+        return blockattention.attend(query, key, value)
+    width = query.shape[-1]
+    # The scale belongs to the width before it was widened; zeros change neither the products nor the sums.
+    query, key, value = _widened(query), _widened(key), _widened(value)
+    return nn.functional.scaled_dot_product_attention(query, key, value, scale=width**-0.5)[..., :width]
 
 
 class LeanAttention:
@@ -34,11 +45,9 @@ class LeanAttention:
     def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *others: Any, **named: Any) -> Tensor:
         """(rows, tokens, channels) of both -> the same shape as ``hidden_states``."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = (_heads(x, attn.heads) for x in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)))
-        width = attn.to_v.out_features // attn.heads
-        # The scale belongs to the width before it was widened; zeros change neither the products nor the sums.
-        made = nn.functional.scaled_dot_product_attention(query, key, value, scale=width**-0.5)
-        out: Tensor = attn.to_out[0](made[..., :width].transpose(1, 2).flatten(2))
+        projected = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
+        heads = [x.view(*x.shape[:-1], attn.heads, -1).transpose(1, 2) for x in projected]
+        out: Tensor = attn.to_out[0](_attend(*heads).transpose(1, 2).flatten(2))
         return attn.to_out[1](out)  # type: ignore[no-any-return]
 
 
@@ -55,7 +64,11 @@ class _Gate(torch.autograd.Function):
     def backward(context: Any, grad: Tensor) -> Tensor:
         (both,) = context.saved_tensors
         value, gate = both.chunk(2, -1)
-        return torch.cat([nn.functional.gelu(gate).mul_(grad), torch.ops.aten.gelu_backward(grad * value, gate)], -1)
+        made = torch.empty_like(both)
+        of_value, of_gate = made.chunk(2, -1)
+        torch.mul(nn.functional.gelu(gate), grad, out=of_value)
+        torch.ops.aten.gelu_backward.grad_input(grad * value, gate, approximate="none", grad_input=of_gate)
+        return made
 
 
 def _gated(module: Any, hidden_states: Tensor, *others: Any, **named: Any) -> Tensor:

@@ -47,3 +47,11 @@ def test_the_command_stays_the_same_process_with_its_arguments(command, tmp_path
     )
     output, _ = started.communicate(timeout=120)
     assert started.returncode == 2 and "nothing here.yaml" in output
+
+
+def test_what_was_imported_is_not_looked_through_for_garbage_at_the_end():
+    told = "import atexit, gc, sys; atexit.register(lambda: print(gc.get_threshold()[0], gc.get_freeze_count())); "
+    code = f"{told} sys.argv = ['loraforge', '--version']; from loraforge.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    threshold, frozen = done.stdout.split()[-2:]
+    assert done.returncode == 0 and int(threshold) >= 10_000 and int(frozen) > 1_000, done

@@ -20,7 +20,15 @@ from loraforge.rundir import RunDir
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
 
-def test_the_first_signal_asks_and_the_second_acts():
+@pytest.fixture
+def handled():
+    """SIGINT as Python has it: a shell may start what runs in the background with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_signal_asks_and_the_second_acts(handled):
     heard = []
     with Interrupts(lambda: heard.append(1)) as interrupts:
         assert not interrupts.requested
