@@ -74,7 +74,7 @@ class _BlockAttention(torch.autograd.Function):
         scale = query.shape[-1] ** -0.5
         q, k, v, given = (x.flatten(0, 1) for x in (query * scale, key, value, grad))
         # The gradients of keys and values lie as (width, keys): products that are wide are faster than such that are tall.
-        grad_q, grad_k, grad_v = torch.empty_like(q), *torch.zeros((2, len(k), k.shape[2], k.shape[1]))
+        grad_q, grad_k, grad_v = torch.empty_like(q), k.new_zeros(k.mT.shape), v.new_zeros(v.mT.shape)
         for heads, rows in _blocks(len(q), q.shape[1], k.shape[1]):
             asked, wanted = q[heads, rows], given[heads, rows]
             weights = _weights(asked, k[heads])
@@ -83,5 +83,6 @@ class _BlockAttention(torch.autograd.Function):
             torch._softmax_backward_data(inner, weights, -1, inner.dtype, grad_input=inner)
             grad_q[heads, rows] = _products(inner, k[heads])
             grad_k[heads] += _products(asked.transpose(1, 2), inner)
+            del weights, inner  # or the next ones would lie elsewhere, in memory that is not in the cache
         made = grad_q.mul_(scale), grad_k.transpose(1, 2), grad_v.transpose(1, 2)
         return tuple(x.unflatten(0, query.shape[:2]) for x in made)
