@@ -174,6 +174,8 @@ def test_steady_rates_leave_the_first_steps_out_and_ratios_stay_inside_a_round()
     steps = [(10.0, 5), (11.0, 10), (12.0, 15), (12.5, 20), (13.0, 25)]
     run = Run("a", started=0.0, wall=20.0, peak=100.0, steps=steps)
     assert run.steady == 10 and run.whole == 25 / 20 and run.first_step == 10 and run.step_seconds == 0.5
+    limited = dataclasses.replace(run, rate=100.0, best_rate=200.0)
+    assert limited.share(5.0) == 0.5 and limited.share(5.0, best=True) == 0.25 and run.share(5.0) != run.share(5.0)  # not measured: nan
     slow = dataclasses.replace(run, contender="b", steps=[(t * 2, u) for t, u in steps])
     assert measuring.ratios([{"a": run, "b": slow}, {"a": slow, "b": run}], "a", "b", lambda r: r.steady) == (1.25, 0.5, 2.0)
 

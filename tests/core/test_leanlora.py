@@ -45,6 +45,27 @@ def test_values_and_gradients_are_those_of_peft(config, frozen_input):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_the_narrow_products_too_go_to_the_faster_library_and_are_the_same(dropout, monkeypatch):
+    from loraforge import frozen
+
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this torch has no oneDNN")
+    made, seen, plain = [], [], frozen._by_onednn
+    monkeypatch.setattr(frozen, "_WORTH", 0)
+    monkeypatch.setattr(frozen, "_by_onednn", lambda x, weight, bias: seen.append(weight.shape) or plain(x, weight, bias))
+    x = torch.randn(2, 5, 12)
+    for faster in (False, True):
+        monkeypatch.setattr(frozen, "onednn_is_faster", lambda faster=faster: faster)
+        layer = layers(lora_dropout=dropout)[1]
+        torch.manual_seed(1)
+        made.append(outcome(layer, x))
+        # The base forward and back; A x, and the gradients of A, of B and of what lies between them; with dropout also that of its input.
+        assert len(seen) == faster * (7 if dropout else 6)
+    for a, b in zip(*made, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_half_precision_bases_are_the_same_to_their_precision():
     one, two = layers(torch.bfloat16)
     x = torch.randn(2, 5, 12)
