@@ -34,7 +34,7 @@ main()
 """
 _NO_TORCH = """
 import sys
-from loraforge.cli import main
+from loraforge.cli.main import main
 try:
     main(["check", "text", sys.argv[1]])
 except SystemExit as ended:

@@ -29,36 +29,37 @@ Without = Callable[["Built"], contextlib.AbstractContextManager[Any]]
 class Built:
     """The product's model with a LoRA, ready to train."""
 
-    trainee: Any
+    trainable: Any
     optimizer: Any
     batches: Sequence[Sequence[dict[str, list[int]]]]
 
     @property
     def model(self) -> Any:
         """The model with its adapters."""
-        return self.trainee.lora.model
+        return self.trainable.lora.model
 
 
 def built(work: Workload, targets: Sequence[str], rank: int, dropout: float, batch_size: int) -> Built:
     """The base of the workload, with a LoRA that has learned something."""
     import torch
-    from loraforge_text.causal_lm import CausalTrainee, load_model
+    from loraforge_text.families.causal_lm import TrainableCausalLM, load_model
 
-    from loraforge import RunConfig, lora
-    from loraforge.optimizers import make_optimizer
+    from loraforge import RunConfig
+    from loraforge.adapters import lora
+    from loraforge.training.optimizers import make_optimizer
 
     config = RunConfig(
         train_data_dir=".", base_model=str(work.base), lora_rank=rank, lora_dropout=dropout, lora_target=list(targets), learning_rate=1e-4
     )
     torch.manual_seed(0)
-    attached = lora.attach(load_model(work.base, "fp32", torch.device("cpu")), config)
+    attached = lora.inject(load_model(work.base, "fp32", torch.device("cpu")), config)
     for name, parameter in attached.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.01)
-    trainee = CausalTrainee(attached, None, None, max(work.lengths), lean=True)  # type: ignore[arg-type]
+    trainable = TrainableCausalLM(attached, None, None, max(work.lengths), fast=True)  # type: ignore[arg-type]
     trained = [p for p in attached.model.parameters() if p.requires_grad]
     batches = [work.train[i : i + batch_size] for i in range(0, len(work.train), batch_size)]
-    return Built(trainee, make_optimizer(config, [{"params": trained, "lr": config.learning_rate}]), batches)
+    return Built(trainable, make_optimizer(config, [{"params": trained, "lr": config.learning_rate}]), batches)
 
 
 def step(made: Built, number: int) -> float:
@@ -67,8 +68,8 @@ def step(made: Built, number: int) -> float:
 
     torch.manual_seed(number)
     began = time.perf_counter()
-    batch = made.trainee.collate(made.batches[number % len(made.batches)])
-    made.trainee.loss(made.model, batch).backward()
+    batch = made.trainable.collate(made.batches[number % len(made.batches)])
+    made.trainable.loss(made.model, batch).backward()
     made.optimizer.step()
     made.optimizer.zero_grad(set_to_none=True)
     return time.perf_counter() - began
@@ -86,7 +87,7 @@ def kept(made: Built) -> float:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = made.trainee.loss(made.model, made.trainee.collate(made.batches[0]))
+        loss = made.trainable.loss(made.model, made.trainable.collate(made.batches[0]))
     size = sum(storage.nbytes() for place, storage in found.items() if place not in own) / 1e6
     del loss
     return size
@@ -99,7 +100,7 @@ def figure(made: Built) -> float:
     made.model.eval()
     try:
         with torch.no_grad():
-            return float(made.trainee.loss(made.model, made.trainee.collate(made.batches[0])))
+            return float(made.trainable.loss(made.model, made.trainable.collate(made.batches[0])))
     finally:
         made.model.train()
 
@@ -108,56 +109,56 @@ def figure(made: Built) -> float:
 
 
 def _onednn(made: Built) -> contextlib.AbstractContextManager[Any]:
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     return mock.patch.object(frozen, "onednn_is_faster", lambda: False)
 
 
 def _head_pieces(made: Built) -> contextlib.AbstractContextManager[Any]:
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     faster, limit = frozen._faster, 2 * frozen._PIECE
     return mock.patch.object(frozen, "_faster", lambda x, weight, out: weight.numel() <= limit and faster(x, weight, out))
 
 
 def _blocks(made: Built) -> contextlib.AbstractContextManager[Any]:
-    from loraforge_text import rowattention
+    from loraforge_text.kernels import packed_attention
 
-    return mock.patch.object(rowattention, "_BLOCK", 10**9)
+    return mock.patch.object(packed_attention, "_BLOCK", 10**9)
 
 
 def _places(made: Built) -> contextlib.AbstractContextManager[Any]:
-    return mock.patch.object(made.trainee, "_places", False)
+    return mock.patch.object(made.trainable, "_places", False)
 
 
 def _again(made: Built) -> contextlib.AbstractContextManager[Any]:
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
-    return mock.patch.object(frozen, "remember", lambda x, make, *needed: x)
+    return mock.patch.object(frozen, "recompute", lambda x, make, *needed: x)
 
 
 @contextlib.contextmanager
 def _bits(made: Built) -> Iterator[None]:
-    from loraforge import leanlora
+    from loraforge.kernels import lora
 
     with (
-        mock.patch.object(leanlora, "_packed", lambda mask: mask),
-        mock.patch.object(leanlora, "_unpacked", lambda mask, x: mask.to(x.dtype)),
+        mock.patch.object(lora, "_packed", lambda mask: mask),
+        mock.patch.object(lora, "_unpacked", lambda mask, x: mask.to(x.dtype)),
     ):
         yield
 
 
 def _lora(made: Built) -> contextlib.AbstractContextManager[Any]:
-    from loraforge import leanlora
+    from loraforge.kernels import lora
 
-    return mock.patch.object(leanlora.LeanLinear, "_plain", lambda layer: None)
+    return mock.patch.object(lora.FastLoraLinear, "_plain", lambda layer: None)
 
 
 @contextlib.contextmanager
-def _lean_blocks(made: Built) -> Iterator[None]:
-    from loraforge_text import leanblocks
+def _fast_blocks(made: Built) -> Iterator[None]:
+    from loraforge_text.kernels import fast_blocks
 
-    changed = [(module, type(module)) for module in made.model.modules() if type(module).__module__ == leanblocks.__name__]
+    changed = [(module, type(module)) for module in made.model.modules() if type(module).__module__ == fast_blocks.__name__]
     for module, kind in changed:
         module.__class__ = kind.__bases__[0]
     try:
@@ -169,10 +170,10 @@ def _lean_blocks(made: Built) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _head(made: Built) -> Iterator[None]:
-    stand_in, head = made.model.get_output_embeddings(), made.trainee._head
+    stand_in, head = made.model.get_output_embeddings(), made.trainable._head
     made.model.set_output_embeddings(head)
     try:
-        with mock.patch.object(made.trainee, "_head", None), _places(made):
+        with mock.patch.object(made.trainable, "_head", None), _places(made):
             yield
     finally:
         made.model.set_output_embeddings(stand_in)
@@ -183,7 +184,7 @@ def _line(made: Built) -> Iterator[None]:
     before = made.model.config._attn_implementation
     made.model.set_attn_implementation("sdpa")
     try:
-        with mock.patch.object(made.trainee, "_in_line", False), _places(made):
+        with mock.patch.object(made.trainable, "_in_line", False), _places(made):
             yield
     finally:
         made.model.set_attn_implementation(before)
@@ -197,7 +198,7 @@ TECHNIQUES: dict[str, Without] = {
     "head and loss on learned positions, in pieces": _head,
     "rows end to end, without padding": _line,
     "LoRA in one function": _lora,
-    "norms and gates in one function": _lean_blocks,
+    "norms and gates in one function": _fast_blocks,
     "what norms and gates make is made again": _again,
     "of dropout a bit for each number": _bits,
 }

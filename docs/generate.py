@@ -11,10 +11,10 @@ os.environ.pop("LORAFORGE_BLOCK", None)
 
 import click
 
-from loraforge.cli import cli
-from loraforge.keydocs import describe
-from loraforge.planning import owners_of
-from loraforge.plugins import PluginHost
+from loraforge.cli.main import cli
+from loraforge.config.key_docs import describe
+from loraforge.plan import owners_of
+from loraforge.plugin_api.host import PluginHost
 
 DOCS = Path(__file__).parent
 

@@ -9,12 +9,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from .hookspecs import hookimpl
+from .plugin_api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from .config import Keys, KeySet, NoKeys, RunConfig
+    from .adapters.targets import match_layers
+    from .config.schema import Keys, KeySet, NoKeys, RunConfig
+    from .data.review import REVIEW_COLUMNS, decides, match_columns, read_review
+    from .data.similarity import character_pairs, fold, near_pairs
     from .errors import ConfigError, DataError, ExportError, LoraForgeError, ModelError, PluginError, RunError, TrainingError
-    from .events import (
+    from .hub import fetch_base
+    from .messages import speaker
+    from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
+    from .plugin_api.events import (
         CheckpointSaved,
         Compared,
         Evaluated,
@@ -29,38 +35,25 @@ if TYPE_CHECKING:
         StepFinished,
         StoppedEarly,
     )
-    from .hub import fetch_base
-    from .interfaces import (
-        Check,
-        Component,
-        Examination,
-        Exporter,
-        Finding,
-        Footprint,
-        Loader,
-        ModelFamily,
-        Quiz,
-        Responder,
-        Severity,
-        Task,
-        Template,
-        Trainee,
-    )
-    from .likeness import character_pairs, fold, near_pairs
-    from .messages import speaker
-    from .opened import OpenRun, open_run
-    from .provenance import hash_file
-    from .reviewing import REVIEW_COLUMNS, decides, match_columns, read_review
-    from .rundir import aside, write_text
-    from .targets import match_layers
-    from .types import Adapter, Answer, Batch, Example, File, Record, Review, Sketch, Span, prompt_of
+    from .plugin_api.models import Examination, InferenceModel, MemoryEstimate, TrainableModel
+    from .plugin_api.task import ChoiceQuestion, Evaluation, Sampling, Task, TrainedRun
+    from .plugin_api.types import Adapter, Answer, Batch, Example, File, Fingerprint, Record, Review, Span, TrainableLora, prompt_of
+    from .runs.folder import atomic_dir, write_text
+    from .runs.opened import LoadedRun, load_run
+    from .runs.provenance import hash_file
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "config": ("Keys", "KeySet", "NoKeys", "RunConfig"),
+    "adapters.targets": ("match_layers",),
+    "config.schema": ("Keys", "KeySet", "NoKeys", "RunConfig"),
+    "data.review": ("REVIEW_COLUMNS", "decides", "match_columns", "read_review"),
+    "data.similarity": ("character_pairs", "fold", "near_pairs"),
     "errors": ("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
-    "events": (
+    "hub": ("fetch_base",),
+    "messages": ("speaker",),
+    "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
+    "plugin_api.events": (
         "CheckpointSaved",
         "Compared",
         "Evaluated",
@@ -75,31 +68,24 @@ _HOMES = {
         "StepFinished",
         "StoppedEarly",
     ),
-    "hub": ("fetch_base",),
-    "interfaces": (
-        "Check",
-        "Component",
-        "Examination",
-        "Exporter",
-        "Finding",
-        "Footprint",
-        "Loader",
-        "ModelFamily",
-        "Quiz",
-        "Responder",
-        "Severity",
-        "Task",
-        "Template",
-        "Trainee",
+    "plugin_api.models": ("Examination", "InferenceModel", "MemoryEstimate", "TrainableModel"),
+    "plugin_api.task": ("ChoiceQuestion", "Evaluation", "Sampling", "Task", "TrainedRun"),
+    "plugin_api.types": (
+        "Adapter",
+        "Answer",
+        "Batch",
+        "Example",
+        "File",
+        "Fingerprint",
+        "Record",
+        "Review",
+        "Span",
+        "TrainableLora",
+        "prompt_of",
     ),
-    "likeness": ("character_pairs", "fold", "near_pairs"),
-    "messages": ("speaker",),
-    "opened": ("OpenRun", "open_run"),
-    "provenance": ("hash_file",),
-    "reviewing": ("REVIEW_COLUMNS", "decides", "match_columns", "read_review"),
-    "rundir": ("aside", "write_text"),
-    "targets": ("match_layers",),
-    "types": ("Adapter", "Answer", "Batch", "Example", "File", "Record", "Review", "Sketch", "Span", "prompt_of"),
+    "runs.folder": ("atomic_dir", "write_text"),
+    "runs.opened": ("LoadedRun", "load_run"),
+    "runs.provenance": ("hash_file",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -110,11 +96,13 @@ __all__ = [
     "Batch",
     "Check",
     "CheckpointSaved",
+    "ChoiceQuestion",
     "Compared",
     "Component",
     "ConfigError",
     "DataError",
     "Evaluated",
+    "Evaluation",
     "Event",
     "Examination",
     "Example",
@@ -123,20 +111,20 @@ __all__ = [
     "Exporter",
     "File",
     "Finding",
-    "Footprint",
+    "Fingerprint",
+    "InferenceModel",
     "KeySet",
     "Keys",
+    "LoadedRun",
     "Loader",
     "LoraForgeError",
+    "MemoryEstimate",
     "MemoryRanOut",
     "ModelError",
     "ModelFamily",
     "NoKeys",
-    "OpenRun",
     "PluginError",
-    "Quiz",
     "Record",
-    "Responder",
     "Review",
     "RunConfig",
     "RunError",
@@ -144,28 +132,30 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "SamplesDrawn",
+    "Sampling",
     "Severity",
-    "Sketch",
     "Span",
     "StageStarted",
     "StepFinished",
     "StoppedEarly",
     "Task",
     "Template",
-    "Trainee",
+    "TrainableLora",
+    "TrainableModel",
+    "TrainedRun",
     "TrainingError",
     "__version__",
-    "aside",
+    "atomic_dir",
     "character_pairs",
     "decides",
     "fetch_base",
     "fold",
     "hash_file",
     "hookimpl",
+    "load_run",
     "match_columns",
     "match_layers",
     "near_pairs",
-    "open_run",
     "prompt_of",
     "read_review",
     "speaker",

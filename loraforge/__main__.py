@@ -2,7 +2,7 @@
 
 import gc
 
-from .allocator import start_anew
+from .training.allocator import start_anew
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     # imported, and all of them once more at the end, took two of the fourteen seconds of a short run.
     gc.set_threshold(50_000, 20, 100)
     try:
-        from .cli import main as command
+        from .cli.main import main as command
 
         command()
     finally:

@@ -6,7 +6,7 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING
 
-from .config import RunConfig
+from .config.schema import RunConfig
 from .errors import ConfigError
 from .messages import speaker
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from .config import Keys, KeySet, RunConfig, advice, did_you_mean, resolve_base, validate
+from .config.schema import Keys, KeySet, RunConfig, advice, did_you_mean, resolve_base, validate
+from .config.yaml_reader import Source, read
 from .errors import ConfigError, PluginError
-from .interfaces import Check, Exporter, Loader, ModelFamily, Task, Template
 from .messages import speaker
-from .yamlfile import Source, read
+from .plugin_api.components import Check, Exporter, Loader, ModelFamily, Template
+from .plugin_api.task import Task
 
 if TYPE_CHECKING:
-    from .plugins import PluginHost
+    from .plugin_api.host import PluginHost
 
 say = speaker(__name__)
 
@@ -34,7 +35,7 @@ class Plan:
     checks: tuple[Check[Any], ...] = ()
 
 
-def plan(
+def make_plan(
     host: PluginHost, task_name: str, path: Path, overrides: Sequence[str] = (), *, paths: bool = True, exporting: bool = True
 ) -> Plan:
     """Reads and validates a config for ``loraforge train TASK``.
@@ -85,7 +86,7 @@ def plan(
         tuple(exporters),
         keys[RunConfig],
         keys,
-        tuple(advice(keys, source, family.usual(keys[RunConfig].base_model))),
+        tuple(advice(keys, source, family.typical_ranges(keys[RunConfig].base_model))),
         tuple(checks.values()),
     )
 
@@ -179,7 +180,7 @@ def _template(host: PluginHost, task: Task[Any], wanted: str) -> Any:
         return host.component("loraforge_templates", task.name, task.template)
     if wanted not in there:
         for component, _ in there.values():
-            if cast("Template[Any]", component).recognises(wanted):
+            if cast("Template[Any]", component).matches(wanted):
                 return component
     return host.component("loraforge_templates", task.name, wanted)
 
@@ -197,7 +198,7 @@ def _family(host: PluginHost, task: Task[Any], source: Source) -> Any:
     if not base:
         return None  # validate says that the key is missing
     there = host.components("loraforge_model_families", task.name)
-    fitting = [name for name, (family, _) in there.items() if cast(ModelFamily, family).recognises(base)]
+    fitting = [name for name, (family, _) in there.items() if cast(ModelFamily, family).matches(base)]
     where = source.values["base_model"].where
     if len(fitting) > 1:
         raise PluginError(
@@ -210,7 +211,7 @@ def _family(host: PluginHost, task: Task[Any], source: Source) -> Any:
         )
     if not fitting:
         helps = "; ".join(f"{name}: {say(family.help)}" for name, (family, _) in sorted(there.items())) or say("none")
-        what = dict.fromkeys(found for family, _ in there.values() if (found := cast(ModelFamily, family).found(base)))
+        what = dict.fromkeys(found for family, _ in there.values() if (found := cast(ModelFamily, family).describe_base(base)))
         raise PluginError(
             [
                 *(f"{where}: {line}" for line in what),

@@ -34,7 +34,7 @@ def base(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def host():
-    from loraforge.plugins import PluginHost
+    from loraforge.plugin_api.host import PluginHost
 
     return PluginHost(blocked=())
 
@@ -66,10 +66,11 @@ def project(tmp_path, base):
 @pytest.fixture
 def train(host):
     """Trains a config and returns the outcome."""
-    from loraforge import pipeline
+    from loraforge.pipeline.run import run_training
+    from loraforge.plan import make_plan
 
     def go(config: Path, *overrides: str, **options):
-        return pipeline.run(pipeline.plan(host, "text", config, overrides), host, **options)
+        return run_training(make_plan(host, "text", config, overrides), host, **options)
 
     return go
 
@@ -77,7 +78,7 @@ def train(host):
 @pytest.fixture
 def command(capsys):
     """Runs the command line in this process: (exit code, standard output, standard error)."""
-    from loraforge.cli import main
+    from loraforge.cli.main import main
 
     def run(*arguments) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as exit_:

@@ -33,12 +33,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 FAULTS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGINT twice", "before", "torn")
 STAGES = (
-    ("data", "loraforge.pipeline", "load_data"), ("loading", "loraforge.session", "Session._load"),
-    ("encoding", "loraforge.session", "Session._encode"), ("probe", "loraforge.loop", "Loop.probe"),
-    ("step", "loraforge.loop", "Loop.step"), ("evaluation", "loraforge.loop", "Loop.evaluate"),
-    ("samples", "loraforge.session", "Session._show"), ("checkpoint", "loraforge.session", "Session._save"),
-    ("adapter", "loraforge.session", "Session._settle"), ("handover", "loraforge.session", "Session._hand_over"), ("export", "loraforge.handover", "write_export"),
-    ("comparison", "loraforge.handover", "_compared"), ("card", "loraforge.handover", "write_card"), ("seal", "loraforge.sealing", "_write"),
+    ("data", "loraforge.pipeline.run", "load_data"), ("loading", "loraforge.pipeline.session", "Session._load"),
+    ("encoding", "loraforge.pipeline.session", "Session._encode"), ("probe", "loraforge.training.loop", "Loop.estimate_seconds"),
+    ("step", "loraforge.training.loop", "Loop.step"), ("evaluation", "loraforge.training.loop", "Loop.evaluate"),
+    ("samples", "loraforge.pipeline.session", "Session._sample"), ("checkpoint", "loraforge.pipeline.session", "Session._save"),
+    ("adapter", "loraforge.pipeline.session", "Session._keep_adapter"), ("finish", "loraforge.pipeline.session", "Session._finish"), ("export", "loraforge.pipeline.finish", "write_export"),
+    ("comparison", "loraforge.pipeline.finish", "_compared"), ("card", "loraforge.pipeline.finish", "write_card"), ("seal", "loraforge.runs.seal", "_write"),
 )  # fmt: skip
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.chmod", "os.truncate", "shutil.copyfile")
 
@@ -46,8 +46,8 @@ _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.chm
 def warm() -> None:
     """Imports what a run imports."""
     names = {
-        "accelerate.utils": (), "matplotlib.backends.backend_agg": (), "peft.tuners.lora": (), "loraforge.lora": (), "loraforge.cli": (),
-        "loraforge.pipeline": (), "loraforge_image.diffusion": (), "loraforge_text.causal_lm": (), "diffusers.training_utils": (),
+        "accelerate.utils": (), "matplotlib.backends.backend_agg": (), "peft.tuners.lora": (), "loraforge.adapters.lora": (), "loraforge.cli.main": (),
+        "loraforge.pipeline.run": (), "loraforge_image.families.diffusion": (), "loraforge_text.families.causal_lm": (), "diffusers.training_utils": (),
         "diffusers": ("AutoencoderKL", "DDIMScheduler", "StableDiffusionPipeline", "UNet2DConditionModel"),
         "transformers": ("AutoModelForCausalLM", "AutoTokenizer", "CLIPTextModel", "CLIPTokenizer", "LlamaForCausalLM"),
     }  # fmt: skip
@@ -240,7 +240,7 @@ class Bench:
         place.mkdir(parents=True, exist_ok=True)
 
         def work() -> None:
-            from loraforge.cli import main
+            from loraforge.cli.main import main
 
             own = [f"output_dir={place / 'out'}", *([f"cache_dir={place / 'cache'}"] if kind.task == "image" else [])]
             self.stage.watch()
@@ -313,10 +313,10 @@ def void(value: object) -> None:
 
 def verify(run: Path) -> None:
     """``loraforge verify``, and whether the run is finished at all."""
-    from loraforge.cli import main
-    from loraforge.rundir import RunDir
+    from loraforge.cli.main import main
+    from loraforge.runs.folder import RunFolder
 
-    assert RunDir(run).manifest()["status"] == "finished" and (run / "manifest.sha256").is_file()
+    assert RunFolder(run).manifest()["status"] == "finished" and (run / "manifest.sha256").is_file()
     main(["verify", str(run)])
 
 

@@ -69,7 +69,7 @@ def bench(*arguments: object) -> str:
 
 
 def shape(workload, targets=("q_proj", "k_proj", "v_proj", "o_proj"), rank=4):
-    return limit.shape_of(json.loads((workload.base / "config.json").read_text()), rank, targets)
+    return limit.perceptual_hash(json.loads((workload.base / "config.json").read_text()), rank, targets)
 
 
 # --- the workload ------------------------------------------------------------------------------------------------------------
@@ -92,19 +92,19 @@ def test_half_of_the_tokens_are_learned_and_all_spreads_have_equal_tokens(tmp_pa
 
 
 def test_loraforge_sees_the_same_tokens_and_the_same_learned_ones(workload, host):
-    from loraforge_text.bases import locate
-    from loraforge_text.encoding import encode as ours
-    from loraforge_text.encoding import tokenizer_of
+    from loraforge_text.base_files import locate
+    from loraforge_text.families.encoding import encode as ours
+    from loraforge_text.families.encoding import tokenizer_of
 
-    from loraforge.dataset import load_data
-    from loraforge.planning import plan
+    from loraforge.data.dataset import load_data
+    from loraforge.plan import make_plan
 
     config = workload.folder / "same.yaml"
     config.write_text(json.dumps({
         "train_data_dir": str(workload.folder / "data"), "base_model": str(workload.base), "output_dir": str(workload.folder / "never"),
         "eval_ratio": 0, "stop_on": "never", "learning_rate": 2e-4,
     }))  # fmt: skip
-    data = load_data(plan(host, "text", config, ()))
+    data = load_data(make_plan(host, "text", config, ()))
     tokenizer = tokenizer_of(locate(str(workload.base)))
     got = [ours(tokenizer, spans) for spans in data.texts]
     assert [list(row.ids) for row in got] == [row["ids"] for row in workload.train]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loraforge import pipeline
+from loraforge.data.dataset import load_data
+from loraforge.plan import make_plan
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -77,7 +78,7 @@ def test_the_medical_data():
 @pytest.mark.parametrize("name", ["legal", "medical_qa"])
 def test_every_point_is_also_learned_in_other_words(name, host):
     """Held out is another wording of what is trained, so that citing rightly can be learned at all; and no wording is on both sides."""
-    data = pipeline.load_data(pipeline.plan(host, "text", ROOT / "configs" / f"{name}.yaml"))
+    data = load_data(make_plan(host, "text", ROOT / "configs" / f"{name}.yaml"))
     train, held = ([data.records[i] for i in data.pick(side)] for side in (False, True))
     assert 0.1 < len(held) / len(data.records) < 0.3
     answers = {record.output for record in train}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -13,9 +17,10 @@ import click
 import pytest
 import yaml
 
-from loraforge import hookspecs
-from loraforge.cli import cli
-from loraforge.plugins import PluginHost
+import loraforge
+from loraforge.cli.main import cli
+from loraforge.plugin_api import events, hookspecs
+from loraforge.plugin_api.host import PluginHost
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -57,7 +62,9 @@ def test_the_example_below_a_hooks_heading_implements_it(name):
 def test_every_hook_is_reached_in_a_run(project, host, tmp_path):
     from types import SimpleNamespace
 
-    from loraforge import hookimpl, pipeline
+    from loraforge import hookimpl
+    from loraforge.pipeline.run import run_training
+    from loraforge.plan import make_plan
 
     asked: list[str] = []
 
@@ -67,9 +74,19 @@ def test_every_hook_is_reached_in_a_run(project, host, tmp_path):
         return hookimpl(lambda: asked.append(name), specname=name)
 
     host.register(SimpleNamespace(**{name: implement(name) for name in HOOKS}), "listener")
-    pipeline.run(pipeline.plan(host, "text", project(epochs=1)), host)
+    run_training(make_plan(host, "text", project(epochs=1)), host)
     host.commands([])
     assert set(asked) == set(HOOKS)
+
+
+def test_every_event_is_in_the_table_with_what_it_carries():
+    page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|$", page, re.MULTILINE))
+    known = {name: kind for name, kind in vars(events).items() if inspect.isclass(kind) and issubclass(kind, events.Event)}
+    del known["Event"]
+    assert rows.keys() == known.keys() and set(known) <= set(loraforge.__all__)
+    for name, kind in known.items():
+        assert re.findall(r"`(\w+)`", rows[name]) == [field.name for field in dataclasses.fields(kind)], name
 
 
 # --- examples ----------------------------------------------------------------------------------------------------------------
@@ -91,6 +108,31 @@ def test_every_plugin_example_is_a_whole_plugin(page, text, tmp_path, monkeypatc
     assert host.clashes() == [] and all(i.error is None for i in host.plugins() if i.name == file.stem)
 
 
+@pytest.mark.parametrize(("page", "text"), each("python", "py"))
+def test_every_import_in_an_example_is_there(page, text):
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("loraforge", "loraforge_text", "loraforge_image"):
+            for alias in node.names:
+                assert _there(f"{node.module}.{alias.name}"), f"{page.name}: {node.module}.{alias.name}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_every_name_of_ours_in_the_text_is_there(page):
+    spans = re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
+    named = {name for span in spans for name in re.findall(r"(?<![\w./-])(?:loraforge|loraforge_text|loraforge_image)(?:\.\w+)+", span)}
+    files = {"loraforge.json", "loraforge.yaml"}
+    assert not [name for name in named - files if not _there(name)]
+
+
+def _there(dotted: str) -> bool:
+    """Whether a module, or a name in one, exists."""
+    module, _, name = dotted.rpartition(".")
+    try:
+        return hasattr(importlib.import_module(module), name) or importlib.util.find_spec(dotted) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize(("page", "text"), each("yaml"))
 def test_every_yaml_example_is_right(page, text, command, tmp_path, monkeypatch):
     values = yaml.safe_load(text)
@@ -98,10 +140,10 @@ def test_every_yaml_example_is_right(page, text, command, tmp_path, monkeypatch)
     monkeypatch.chdir(ROOT)
     task = "image" if page.name in ("train-image.md", "webui.md") or "resolution" in values else "text"
     if "train_data_dir" not in values:
-        from loraforge import planning
+        from loraforge.plan import owners_of
 
         host = PluginHost(blocked=())
-        known = {k for _, owner in planning.owners_of(host, host.task(task)) for k in owner.model_fields}
+        known = {k for _, owner in owners_of(host, host.task(task)) for k in owner.model_fields}
         assert set(values) <= known, set(values) - known
         return
     file = tmp_path / "c.yaml"

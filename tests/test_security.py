@@ -111,7 +111,7 @@ def hook(event, given):
     if event in WATCHED and not (event == "socket.bind" and given[1][:1] in (("::1",), ("127.0.0.1",))):
         tried.append((event, str(given[1:])[:200]))
 sys.addaudithook(hook)
-from loraforge.cli import main
+from loraforge.cli.main import main
 for line in sys.stdin.read().splitlines():
     code = 0
     try:
@@ -272,7 +272,7 @@ def test_helping_models_run_nothing(option, code, mark, tmp_path, command):
         assert code_ == 2
         assert "captioner" in err
         return
-    from loraforge_image.adherence import Scorer  # the class that loads it
+    from loraforge_image.evaluation.prompt_adherence import Scorer  # the class that loads it
 
     from loraforge import ModelError
 
@@ -405,9 +405,9 @@ def _dangerous(cell: str) -> bool:
 
 @pytest.mark.parametrize("formula", FORMULAS)
 def test_a_report_holds_no_formula(formula, tmp_path):
-    from loraforge import findings
+    from loraforge.data import findings
 
-    one = findings.Found(formula, "error", (formula, formula), formula, formula, "w1", formula)
+    one = findings.PlacedFinding(formula, "error", (formula, formula), formula, formula, "w1", formula)
     findings.write_report([one], tmp_path / "r.csv", "title")
     rows = list(csv.reader((tmp_path / "r.csv").read_text(encoding="utf-8-sig").splitlines(keepends=True)))
     assert not [cell for row in rows for cell in row if _dangerous(cell)]
@@ -424,7 +424,7 @@ def test_prepare_writes_no_formula_and_reads_its_own_words(formula, tmp_path, co
         for table in ("metadata.csv", "findings.csv"):
             with (tmp_path / "pictures" / table).open(encoding="utf-8", newline="") as file:
                 assert not [cell for row in csv.reader(file) for cell in row if _dangerous(cell)]
-    from loraforge_image.loaders import metadata_rows
+    from loraforge_image.data.picture_loader import metadata_rows
 
     rows = [row for _, row in metadata_rows(tmp_path / "pictures" / "metadata.csv", [])]
     assert " ".join(formula.split()) in [row["text"] for row in rows]
@@ -439,7 +439,7 @@ def test_prepare_writes_no_formula_and_reads_its_own_words(formula, tmp_path, co
 
 
 def test_the_review_sheet_holds_no_formula(tmp_path):
-    from loraforge.evaluation.reviewsheet import write_sheet
+    from loraforge.evaluation.review_sheet import write_sheet
 
     rows = [{"question": f, "reference": f, "base": f, "adapter": f + "x", "where": f} for f in FORMULAS]
     write_sheet(tmp_path / "r.xlsx", rows, tmp_path / "keys.json", "run")
@@ -453,9 +453,9 @@ EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&[bold]x[/bold][
 
 
 def test_the_page_of_findings_shows_and_does_not_obey(tmp_path):
-    from loraforge import findings
+    from loraforge.data import findings
 
-    one = findings.Found(EVIL, "error", (EVIL, EVIL), EVIL, EVIL, "w1", EVIL)
+    one = findings.PlacedFinding(EVIL, "error", (EVIL, EVIL), EVIL, EVIL, "w1", EVIL)
     findings.write_report([one], tmp_path / "r.html", EVIL)
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<script" not in page
@@ -527,7 +527,7 @@ def test_an_export_stays_in_its_folder(name, tmp_path, command):
 
 
 def test_an_adapters_list_of_files_does_not_lead_outside(tmp_path):
-    from loraforge.peftfile import _files
+    from loraforge.adapters.peft_format import _files
 
     place(tmp_path, "secret", b"s")
     place(tmp_path / "adapter", "inside", b"i")

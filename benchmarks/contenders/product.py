@@ -92,7 +92,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     file.write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
     measured: dict[str, float] = {}
     if spec.get("device", "cpu") != "cpu":  # what torch has taken of a GPU is known in its own process only
-        from loraforge.cli import main
+        from loraforge.cli.main import main
 
         with contextlib.suppress(SystemExit):  # also on success
             main(["train", task, str(file)])

@@ -17,18 +17,30 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from .config import RunConfig
-from .errors import ConfigError, RunError
-from .leanlora import lean
-from .messages import speaker
-from .peftfile import differs, probe, read_peft, refuse, verify, write_peft
+from ..config.schema import RunConfig
+from ..errors import ConfigError, RunError
+from ..kernels import lora as lora_kernels
+from ..messages import speaker
+from ..plugin_api.types import Adapter
+from .peft_format import differs, probe, read_peft, refuse, verify, write_peft
 from .targets import match_layers
-from .types import Adapter
 
 __all__ = [
-    "Lora", "attach", "choose", "differs", "linear_names", "merge", "mount", "probe", "read_peft", "refuse", "select", "shortest", "verify",
+    "Lora",
+    "differs",
+    "find_targets",
+    "inject",
+    "linear_names",
+    "load_adapters",
+    "merge",
+    "probe",
+    "read_peft",
+    "refuse",
+    "set_adapter",
+    "shortest_names",
+    "verify",
     "write_peft",
-]  # fmt: skip
+]
 
 say = speaker(__name__)
 
@@ -49,12 +61,12 @@ def _conv1d() -> tuple[type[nn.Module], ...]:
     return (Conv1D,)
 
 
-def choose(model: nn.Module, wanted: str | Sequence[str]) -> list[str]:
+def find_targets(model: nn.Module, wanted: str | Sequence[str]) -> list[str]:
     """The full names of the modules that ``lora_target`` means, in the model's order; see ``match_layers``."""
     return match_layers(wanted, linear_names(model))
 
 
-def shortest(chosen: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+def shortest_names(chosen: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     """The last parts of the names if those select exactly ``chosen`` among ``names``; otherwise the full names. Sorted."""
     lasts = {name.rpartition(".")[2] for name in chosen}
     selected = [name for name in names if name.rpartition(".")[2] in lasts]
@@ -150,7 +162,7 @@ def _delta(layer: LoraLayer) -> Tensor:
     return delta.T if getattr(layer, "fan_in_fan_out", False) else delta.flatten(1)
 
 
-def attach(
+def inject(
     model: nn.Module,
     config: RunConfig,
     given: Adapter | None = None,
@@ -169,12 +181,12 @@ def attach(
     """
     if modules is None:
         names = linear_names(model)
-        chosen = choose(model, config.lora_target)
+        chosen = find_targets(model, config.lora_target)
     else:
         names = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
         chosen = list(modules)
     ranks = {name: rank for name, rank in (modules or {}).items() if rank != config.lora_rank}
-    targets = shortest(chosen, names)
+    targets = shortest_names(chosen, names)
     if given is not None:
         _check_fit(given, config, chosen, ranks)
     variant = config.lora_variant
@@ -199,8 +211,7 @@ def attach(
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    for layer in list(model.modules()):
-        lean(layer)
+    lora_kernels.replace(model)
     lora = Lora(model, config, targets, {}, ranks, rates or {})
     if variant == "pissa":
         for name, layer in lora.layers():
@@ -266,8 +277,8 @@ def _fill(lora: Lora, given: Adapter) -> None:
 # --- using several -----------------------------------------------------------------------------------------------------------
 
 
-def mount(model: nn.Module, adapters: Mapping[str, Adapter]) -> None:
-    """Puts trained adapters beside each other on ``model``; ``select`` switches between them."""
+def load_adapters(model: nn.Module, adapters: Mapping[str, Adapter]) -> None:
+    """Loads trained adapters beside each other on ``model``; ``set_adapter`` switches between them."""
     for name, adapter in adapters.items():
         config = peft.LoraConfig(
             r=adapter.rank,
@@ -300,8 +311,8 @@ def _shaped(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
     return tensors
 
 
-def select(model: nn.Module, adapter: str | Mapping[str, float] | None) -> None:
-    """Makes mounted adapters the active ones.
+def set_adapter(model: nn.Module, adapter: str | Mapping[str, float] | None) -> None:
+    """Makes loaded adapters the active ones.
 
     Args:
         adapter: its name; or several names, each with the strength that multiplies what it does; None: the base alone.
@@ -324,7 +335,7 @@ def merge(model: nn.Module, adapter: Adapter) -> None:
     Raises:
         ExportError: if a merged weight is not what was trained.
     """
-    mount(model, {"merged": adapter})
+    load_adapters(model, {"merged": adapter})
     wrong = []
     for name, layer in list(model.named_modules()):
         if not isinstance(layer, LoraLayer):

@@ -15,9 +15,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .errors import ExportError, RunError
-from .messages import speaker
-from .types import Adapter
+from ..errors import ExportError, RunError
+from ..messages import speaker
+from ..plugin_api.types import Adapter
 
 say = speaker(__name__)
 

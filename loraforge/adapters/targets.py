@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .errors import ConfigError
-from .messages import speaker
+from ..errors import ConfigError
+from ..messages import speaker
 
 say = speaker(__name__)
 

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from ..messages import speaker
-from ..provenance import hash_file
-from ..rundir import FINISHED, write_text
-from ..sealing import SEAL
+from ..runs.folder import FINISHED, write_text
+from ..runs.provenance import hash_file
+from ..runs.seal import SEAL
 from .markdown import code, items, number, plain, table, text
 
 say = speaker(__name__)

@@ -10,19 +10,18 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from .. import planning
 from ..errors import LoraForgeError
 from ..messages import catalogue, speaker
-from ..planning import Plan
-from ..types import Record
-from .verdicts import ADDED, ALTERED, DIFFERS, MISSING, UNCHANGED, UNCHECKED, Look
+from ..plan import Plan, make_plan
+from ..plugin_api.types import Record
+from .verdicts import ADDED, ALTERED, DIFFERS, MISSING, UNCHANGED, UNCHECKED, Verifier
 
 say = speaker(__name__)
 
 _SKIPPED = "skipped: {line}"  # the note of ``dataset.load_data``
 
 
-def look_at_data(look: Look, wanted: bool) -> None:
+def verify_data(look: Verifier, wanted: bool) -> None:
     """Every row, and the template that makes them into text.
 
     Args:
@@ -56,9 +55,9 @@ def look_at_data(look: Look, wanted: bool) -> None:
     _template(look, plan, records)
 
 
-def _plan(look: Look) -> Plan:
+def _plan(look: Verifier) -> Plan:
     overrides = [f"model_family={json.dumps(str(look.manifest.get('family')))}"]  # the base, which tells it, may be gone
-    return planning.plan(look.host, str(look.manifest.get("task")), look.run.config_file, overrides, paths=False, exporting=False)
+    return make_plan(look.host, str(look.manifest.get("task")), look.run.config_file, overrides, paths=False, exporting=False)
 
 
 def _there(plan: Plan) -> bool:
@@ -67,7 +66,7 @@ def _there(plan: Plan) -> bool:
     return os.path.isfile(place) or (os.path.isdir(place) and any(place.iterdir()))
 
 
-def _load(look: Look, plan: Plan, used: Collection[str]) -> list[Record]:
+def _load(look: Verifier, plan: Plan, used: Collection[str]) -> list[Record]:
     """The rows that the run would use today, before it looks at each one.
 
     Args:
@@ -78,7 +77,7 @@ def _load(look: Look, plan: Plan, used: Collection[str]) -> list[Record]:
     found: list[Record] = list(plan.loader.load(lenient, plan.keys, lambda text: None))
     # Rows that the run left out, because somebody rejected them or because they were too long, are not among those it used.
     left = _left_out(look.manifest["data"])
-    return [r for r in found if r.review.approved is not False and (r.fingerprint() in used or not left(r))]
+    return [r for r in found if r.review.approved is not False and (r.content_hash() in used or not left(r))]
 
 
 def _left_out(data: Mapping[str, Any]) -> Callable[[Record], bool]:
@@ -86,7 +85,7 @@ def _left_out(data: Mapping[str, Any]) -> Callable[[Record], bool]:
     skipped = data.get("skipped")
     if isinstance(skipped, list):
         names = {name for name in skipped if isinstance(name, str)}
-        return lambda record: record.where in names or record.fingerprint() in names
+        return lambda record: record.where in names or record.content_hash() in names
     notes = data.get("notes")
     # The run may have spoken another language than this command does.
     heads = tuple(sentence.partition("{")[0] for sentence in (_SKIPPED, catalogue("loraforge", "zh").get(_SKIPPED, _SKIPPED)))
@@ -94,8 +93,8 @@ def _left_out(data: Mapping[str, Any]) -> Callable[[Record], bool]:
     return lambda record: any(note.startswith(tuple(f"{head}{record.where}: " for head in heads)) for note in told)
 
 
-def _rows(look: Look, recorded: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> None:
-    before, after = [row["sha256"] for row in recorded], [record.fingerprint() for record in records]
+def _rows(look: Verifier, recorded: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> None:
+    before, after = [row["sha256"] for row in recorded], [record.content_hash() for record in records]
     altered, gone, new, moved = match(before, after)
     for i, j in altered:
         here, there = str(recorded[i].get("where")), records[j].where
@@ -115,7 +114,7 @@ def _rows(look: Look, recorded: Sequence[Mapping[str, Any]], records: Sequence[R
     )
 
 
-def _template(look: Look, plan: Plan, records: Sequence[Record]) -> None:
+def _template(look: Verifier, plan: Plan, records: Sequence[Record]) -> None:
     recorded = look.entry("template", "template")
     if recorded is None:
         return

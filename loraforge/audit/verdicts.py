@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..messages import speaker
-from ..rundir import RunDir
+from ..runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from ..plugins import PluginHost
+    from ..plugin_api.host import PluginHost
 
 say = speaker(__name__)
 
@@ -66,10 +66,10 @@ class Verification:
         return {"run": str(self.run), "sound": self.sound, "seal": self.seal, "anchored": self.anchored, "parts": parts}
 
 
-class Look:
+class Verifier:
     """Goes through the manifest of a run and collects parts. It may come from anybody: an entry is used only once its form is known."""
 
-    def __init__(self, host: PluginHost, run: RunDir, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, host: PluginHost, run: RunFolder, manifest: Mapping[str, Any]) -> None:
         self.host, self.run, self.manifest = host, run, manifest
         self.parts: list[Part] = []
 

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from .. import provenance
 from ..errors import ConfigError
 from ..messages import speaker
-from ..provenance import hash_file
-from ..rundir import RunDir
-from ..sealing import SEAL, kept_seal, read_manifest, sealed_files
-from .rows import look_at_data
-from .verdicts import ADDED, ALTERED, DIFFERS, MISSING, UNCHANGED, UNCHECKED, UNRECORDED, Look, Verification
+from ..runs import provenance
+from ..runs.folder import RunFolder
+from ..runs.provenance import hash_file
+from ..runs.seal import SEAL, kept_seal, read_manifest, sealed_files
+from .rows import verify_data
+from .verdicts import ADDED, ALTERED, DIFFERS, MISSING, UNCHANGED, UNCHECKED, UNRECORDED, Verification, Verifier
 
 if TYPE_CHECKING:
-    from ..plugins import PluginHost
+    from ..plugin_api.host import PluginHost
 
 say = speaker(__name__)
 
@@ -41,19 +41,19 @@ def verify(host: PluginHost, folder: Path, seal: str | None = None, data: bool =
     wanted = (seal or "").strip().lower().removeprefix("sha256:")
     if seal is not None and not re.fullmatch("[0-9a-f]{64}", wanted):
         raise ConfigError(say("--seal: a seal is 64 digits and letters a to f, as `train` printed it; got '{value}'.", value=seal))
-    run = RunDir(folder)
+    run = RunFolder(folder)
     manifest, digest = read_manifest(run)
-    look = Look(host, run, manifest)
+    look = Verifier(host, run, manifest)
     _manifest_itself(look, digest, wanted)
     _files(look)
     _base(look)
-    look_at_data(look, data)
+    verify_data(look, data)
     _code(look)
     _lineage(look)
     return Verification(folder, digest, digest == wanted if wanted else None, tuple(look.parts))
 
 
-def _manifest_itself(look: Look, digest: str, wanted: str) -> None:
+def _manifest_itself(look: Verifier, digest: str, wanted: str) -> None:
     """manifest.json against the seal beside it, and the one that was kept elsewhere."""
     name, kept = look.run.manifest_file.name, kept_seal(look.run)
     if not kept:
@@ -89,7 +89,7 @@ def _manifest_itself(look: Look, digest: str, wanted: str) -> None:
         look.add("seal", "--seal", ALTERED, say("manifest.json is not the file whose seal was kept elsewhere"))
 
 
-def _files(look: Look) -> None:
+def _files(look: Verifier) -> None:
     """Every file under the seal."""
     recorded = look.entry("file", "files")
     if recorded is None:
@@ -106,7 +106,7 @@ def _files(look: Look) -> None:
             look.add("file", name, UNRECORDED, say("is not part of what was sealed; nothing vouches for it"))
 
 
-def _base(look: Look) -> None:
+def _base(look: Verifier) -> None:
     """The base's files, where they still are."""
     recorded = look.entry("base", "base", "files")
     if recorded is None:
@@ -122,7 +122,7 @@ def _base(look: Look) -> None:
         _compare(look, "base", name, _inside(Path(folder), name, blobs=True), value)
 
 
-def _compare(look: Look, kind: str, name: str, path: Path | None, value: object) -> None:
+def _compare(look: Verifier, kind: str, name: str, path: Path | None, value: object) -> None:
     """One file against its hash."""
     if path is None:
         look.add(kind, name, ALTERED, say("leads out of its folder, by its name or through a link; it was not read"))
@@ -136,7 +136,7 @@ def _compare(look: Look, kind: str, name: str, path: Path | None, value: object)
         look.add(kind, name, UNCHANGED, say("is the file that the manifest names"))
 
 
-def _code(look: Look) -> None:
+def _code(look: Verifier) -> None:
     """The programs that made the run, against those that are installed here."""
     for kind, key, here in (("code", "code", provenance.code(look.host)), ("version", "versions", provenance.versions())):
         recorded = look.entry(kind, key)
@@ -150,7 +150,7 @@ def _code(look: Look) -> None:
                 look.add(kind, name, DIFFERS, say("was {then} when the run was made; here it is {now}", then=then, now=now))
 
 
-def _lineage(look: Look) -> None:
+def _lineage(look: Verifier) -> None:
     """The runs before it, where they still are: their seals, and the adapters that were taken up."""
     if not look.manifest.get("lineage"):
         return
@@ -158,7 +158,7 @@ def _lineage(look: Look) -> None:
         if not isinstance(parent, Mapping) or not isinstance(parent.get("run"), str):
             look.add("lineage", "lineage", ALTERED, say("the manifest's entry is not of the form that LoRAForge writes"))
             continue
-        run = RunDir(Path(parent["run"]))
+        run = RunFolder(Path(parent["run"]))
         if not os.path.isfile(run.manifest_file) or run.manifest_file.is_symlink():
             look.add("lineage", run.path, UNCHECKED, say("the earlier run is not on this computer, or no longer where it was"))
             continue
@@ -184,7 +184,7 @@ def _lineage(look: Look) -> None:
 
 def ancestor(parent: Mapping[str, Any]) -> Path | None:
     """The folder of the adapter that an entry of ``lineage`` names, by its hash; None if the earlier run does not hold it any more."""
-    run = RunDir(Path(str(parent.get("run"))))
+    run = RunFolder(Path(str(parent.get("run"))))
     for folder in (run.adapter, *(checkpoint / "adapter" for checkpoint in run.checkpoints())):
         file = folder / "adapter_model.safetensors"
         if file.is_file() and not file.is_symlink() and hash_file(file) == parent.get("adapter"):

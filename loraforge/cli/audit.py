@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..messages import speaker
-from ..options import JSON, RUN, emit, host_of
+from .options import JSON, RUN, emit, host_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .verdicts import Verification
+    from ..audit.verdicts import Verification
 
 say = speaker(__name__)
 
@@ -27,9 +27,10 @@ say = speaker(__name__)
 @click.pass_context
 def verify(ctx: click.Context, run: Path, seal: str | None, no_data: bool, as_json: bool) -> None:
     """Prove that nothing of a run was altered, or say what was. Exit code 1 if something was."""
-    from .. import audit, report
+    from ..audit.verify import verify
+    from . import report
 
-    found = audit.verify(host_of(ctx), run, seal, not no_data)
+    found = verify(host_of(ctx), run, seal, not no_data)
     if as_json:
         emit({**found.as_json(), "conclusions": conclusions(found)})
     else:
@@ -44,13 +45,14 @@ def verify(ctx: click.Context, run: Path, seal: str | None, no_data: bool, as_js
 @click.pass_context
 def reproduce(ctx: click.Context, run: Path, out: Path | None, as_json: bool) -> None:
     """Train a run again from its own config and compare the adapters. Exit code 1 if they differ."""
-    from .. import report, sealing
-    from ..observers import Progress
-    from ..rundir import RunDir
-    from . import reproducing as again
+    from ..pipeline import reproduce as again
+    from ..runs.folder import RunFolder
+    from ..runs.observers import Progress
+    from ..runs.seal import read_manifest
+    from . import report
 
     host, console = host_of(ctx), report.console(stderr=as_json)
-    unit = host.task(str(sealing.read_manifest(RunDir(run))[0].get("task"))).unit
+    unit = host.task(str(read_manifest(RunFolder(run))[0].get("task"))).unit
     host.register(Progress(console, unit), "progress", "loraforge")
     result = again.reproduce(host, run, out, lambda text: console.print(f"  {text}", markup=False))
     if as_json:
@@ -66,16 +68,17 @@ def reproduce(ctx: click.Context, run: Path, out: Path | None, as_json: bool) ->
 @click.pass_context
 def card(ctx: click.Context, run: Path, as_json: bool) -> None:
     """Write a run's model card again, from its manifest: RUN/model-card.md."""
-    from .. import report, sealing
-    from ..rundir import RunDir
-    from . import card as cards
+    from ..audit import card as cards
+    from ..runs.folder import RunFolder
+    from ..runs.seal import read_manifest, reseal
+    from . import report
 
-    folder = RunDir(run)
+    folder = RunFolder(run)
     host_of(ctx).tasks()  # the plugins bring the words for their measures
-    manifest, before = sealing.read_manifest(folder)
+    manifest, before = read_manifest(folder)
     path = run / cards.NAME
     cards.write_card(manifest, None, path)
-    seal = sealing.amend(folder, [cards.NAME])
+    seal = reseal(folder, [cards.NAME])
     if as_json:
         emit({"card": path, "seal": seal})
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .messages import speaker
+from ..messages import speaker
 from .options import JSON, TASK, emit, host_of
 
 say = speaker(__name__)
@@ -26,14 +26,16 @@ def keys(ctx: click.Context, task: str, schema: bool, as_json: bool) -> None:
     """Explain every YAML key of a task."""
     import dataclasses
 
-    from . import keydocs, planning, report
+    from ..config import key_docs
+    from ..plan import owners_of
+    from . import report
 
     host = host_of(ctx)
-    owners = planning.owners_of(host, host.task(task))
+    owners = owners_of(host, host.task(task))
     if schema:
-        emit(keydocs.schema([owner for _, owner in owners]))
+        emit(key_docs.schema([owner for _, owner in owners]))
         return
-    rows = [row for name, owner in owners for row in keydocs.describe(name, owner)]
+    rows = [row for name, owner in owners for row in key_docs.describe(name, owner)]
     if as_json:
         emit([dataclasses.asdict(row) for row in rows])
     else:
@@ -64,8 +66,8 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 @click.pass_context
 def list_components(ctx: click.Context, as_json: bool) -> None:
     """List what the plugins bring: tasks, loaders, templates, model families, exporters."""
+    from ..plugin_api.host import KINDS
     from . import report
-    from .plugins import KINDS
 
     host = host_of(ctx)
     rows = [

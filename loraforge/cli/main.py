@@ -16,10 +16,11 @@ from typing import Any
 
 import click
 
-from . import __version__, about, results
-from .audit import commands as trust
-from .errors import DataError, LoraForgeError, PluginError
-from .messages import speaker
+from .. import __version__
+from ..errors import DataError, LoraForgeError, PluginError
+from ..messages import speaker
+from . import audit as trust
+from . import listings, results
 from .options import CONFIG, JSON, RUN, SET, TASK, ExportingCommand, SamplingCommand, emit, host_of, settings
 
 say = speaker(__name__)
@@ -79,20 +80,22 @@ def train(
     ctx: click.Context, /, task: str, config: Path, overrides: Sequence[str], resume: bool, fresh: bool, as_json: bool, **options: Any
 ) -> None:
     """Train an adapter: data, training, export, in one go."""
-    from . import pipeline, report
-    from .machine import is_main_process
-    from .observers import Progress
+    from ..device import is_main_process
+    from ..pipeline.run import run_training
+    from ..plan import make_plan
+    from ..runs.observers import Progress
+    from . import report
 
     host = host_of(ctx)
     if resume and fresh:
         raise click.UsageError(say("--resume and --fresh exclude each other."))
     given = [f"{name}={json.dumps(value)}" for name, value in options.items() if value is not None]
-    plan = pipeline.plan(host, task, config, [*overrides, *given])
+    plan = make_plan(host, task, config, [*overrides, *given])
     console = report.console(stderr=as_json)
     if is_main_process():
         report.headline(console, plan, config)
         host.register(Progress(console, plan.task.unit), "progress", "loraforge")
-    outcome = pipeline.run(plan, host, resume=resume, fresh=fresh)
+    outcome = run_training(plan, host, resume=resume, fresh=fresh)
     if not is_main_process():
         return
     for line in host.failures:
@@ -133,15 +136,18 @@ def check(
     as_json: bool,
 ) -> None:
     """Find all that is wrong with a config and its data, and estimate whether it fits, without loading a model."""
-    from . import findings, fitting, loop, report
-    from .dataset import load_data
-    from .planning import plan as make_plan
+    from ..data import findings
+    from ..data.dataset import load_data
+    from ..pipeline import estimate, hardware
+    from ..plan import make_plan
+    from ..training.batching import schedule
+    from . import report
 
-    memory = fitting.gpu_bytes(gpu) if gpu is not None else None
+    memory = hardware.gpu_bytes(gpu) if gpu is not None else None
     plan = make_plan(host_of(ctx), task, config, overrides)
     data = load_data(plan, stop=False)
-    fit = fitting.estimate(plan, data, memory)
-    steps = loop.schedule(plan.config, len(data.learned())).steps
+    fit = estimate.estimate(plan, data, memory)
+    steps = schedule(plan.config, len(data.learned())).steps
     summary = {
         "config": str(config),
         "base_model": plan.config.base_model,
@@ -168,7 +174,7 @@ def check(
         listed = {**summary, "found": [dataclasses.asdict(one) for one in data.found]}
         emit({**listed, "rows": rows[:show]} if show else listed)
     else:
-        report.check(report.console(), summary, data, show, reports, fitting.lines(fit))
+        report.check(report.console(), summary, data, show, reports, estimate.lines(fit))
     if stops:
         raise DataError(findings.explain(stops))
 
@@ -203,21 +209,21 @@ def sample(
     **options: Any,
 ) -> None:
     """Ask a trained run; the same prompt template that was trained is applied."""
+    from ..runs.opened import ask, load_run
     from . import report
-    from .opened import ask, open_run
 
-    opened = open_run(host_of(ctx), run)
-    wanted = settings(opened.task.sampling, options)
+    opened = load_run(host_of(ctx), run)
+    wanted = settings(opened.task.sampling.settings, options)
     loaded = opened.adapters(adapters)
     if len(scales) > 1 and len(scales) != len(loaded):
         raise click.UsageError(say("--scale: give one for all, or one for each of the {n} adapters.", n=len(loaded)))
     strengths = dict(zip(loaded, scales if len(scales) > 1 else list(scales or [1.0]) * len(loaded), strict=True))
     sides: dict[str, Mapping[str, float] | None] = {"base": None} if base else {}
     sides |= {" + ".join(loaded): strengths} if together else {name: {name: strength} for name, strength in strengths.items()}
-    responder = opened.responder(loaded)
+    inference_model = opened.inference_model(loaded)
     rows = []
     for question in prompts:
-        answers = ask(opened, responder, question, sides, wanted, out or opened.run.path / "answers")
+        answers = ask(opened, inference_model, question, sides, wanted, out or opened.run.path / "answers")
         rows.append({"prompt": question, "answers": answers})
         if not as_json:
             report.answers(report.console(), question, answers)
@@ -235,21 +241,23 @@ def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, as_jso
     """Write a run's adapter again, or in another format."""
     from typing import cast
 
-    from . import audit, handover, report
-    from .errors import ExportError
-    from .interfaces import Exporter
-    from .opened import open_run
+    from ..errors import ExportError
+    from ..pipeline import finish
+    from ..plugin_api.components import Exporter
+    from ..runs.opened import load_run
+    from ..runs.seal import require_sound
+    from . import report
 
     host = host_of(ctx)
-    opened = open_run(host, run)
+    opened = load_run(host, run)
     exporter = cast(Exporter, host.component("loraforge_exporters", opened.task.name, name))
     if out is not None and out.exists():
         raise ExportError(say("{path} exists already; nothing was written. Choose another --out.", path=out))
-    audit.require_sound(opened.run, ["adapter"])
+    require_sound(opened.run, ["adapter"])
     before = {key: value for key, value in opened.manifest["config"].items() if key in exporter.keys.model_fields}
     values = settings(exporter.keys, {**before, **{key: value for key, value in options.items() if value is not None}})
-    done = handover.write_export(exporter, opened.run, {**opened.manifest["config"], **values}, out)
-    seal = handover.keep_export(opened, name, done)
+    done = finish.write_export(exporter, opened.run, {**opened.manifest["config"], **values}, out)
+    seal = finish.keep_export(opened, name, done)
     if as_json:
         emit({"path": done.path, "usage": done.usage, "delivered": done.delivered, "seal": seal})
     else:
@@ -257,7 +265,7 @@ def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, as_jso
         report.sealed(report.console(), run, seal)
 
 
-for _command in (*about.COMMANDS, *results.COMMANDS, *trust.COMMANDS):
+for _command in (*listings.COMMANDS, *results.COMMANDS, *trust.COMMANDS):
     cli.add_command(_command)
 
 

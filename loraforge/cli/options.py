@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import ConfigError
-from .messages import speaker
-from .plugins import PluginHost
+from ..errors import ConfigError
+from ..messages import speaker
+from ..plugin_api.host import PluginHost
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from .config import Keys
+    from ..config.schema import Keys
 
 say = speaker(__name__)
 
@@ -75,7 +75,7 @@ class SamplingCommand(_WithPluginOptions):
     """Takes the ``sampling`` settings of every task."""
 
     def owners(self, host: PluginHost) -> Iterable[type[Keys]]:
-        return [task.sampling for task, _ in host.tasks().values()]
+        return [task.sampling.settings for task, _ in host.tasks().values()]
 
 
 class ExportingCommand(_WithPluginOptions):

@@ -12,18 +12,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from . import findings
-from .dataset import Data
-from .errors import printable
-from .evaluation import bootstrap
-from .handover import Export, Handover
-from .keydocs import KeyInfo
-from .messages import speaker
-from .observers import duration
-from .pipeline import Outcome
-from .planning import Plan
-from .plugins import PluginInfo
-from .rundir import RunDir
+from ..config.key_docs import KeyInfo
+from ..data import findings
+from ..data.dataset import Data
+from ..errors import printable
+from ..evaluation import bootstrap
+from ..messages import speaker
+from ..pipeline.finish import Export, Finished, Outcome
+from ..plan import Plan
+from ..plugin_api.host import PluginInfo
+from ..runs.folder import RunFolder
+from ..runs.observers import duration
 
 say = speaker(__name__)
 
@@ -234,7 +233,7 @@ def sealed(out: Console, run: Path, seal: str | None) -> None:
         out.print(escape(text))
 
 
-def checkpoints(out: Console, run: RunDir, rows: Sequence[Mapping[str, Any]]) -> None:
+def checkpoints(out: Console, run: RunFolder, rows: Sequence[Mapping[str, Any]]) -> None:
     """The checkpoints of one run beside each other."""
     table = _table(say("step"), say("epoch"), say("training loss"), say("held-out loss"), say("checkpoint"), "")
     losses = [row["held_out_loss"] for row in rows if row["held_out_loss"] is not None]
@@ -257,7 +256,7 @@ def checkpoints(out: Console, run: RunDir, rows: Sequence[Mapping[str, Any]]) ->
     out.print(say("`loraforge promote {run} STEP` takes another one that is kept.", run=escape(str(run.path))))
 
 
-def promoted(out: Console, run: Path, step: int, done: Handover) -> None:
+def promoted(out: Console, run: Path, step: int, done: Finished) -> None:
     """What ``promote`` did."""
     out.print(say("The adapter of {run} now comes from step {step}.", run=escape(str(run)), step=step))
     for name, export in done.exports.items():
@@ -275,7 +274,7 @@ def exported(out: Console, name: str, done: Export) -> None:
         out.print(f"  {escape(line)}", style="cyan")
 
 
-def run_row(run: RunDir) -> dict[str, Any]:
+def run_row(run: RunFolder) -> dict[str, Any]:
     """What ``loraforge runs`` says of one run."""
     manifest = run.manifest()
     metrics = manifest.get("metrics", {})

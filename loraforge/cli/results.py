@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .errors import LoraForgeError
-from .messages import speaker
+from ..errors import LoraForgeError
+from ..messages import speaker
 from .options import JSON, RUN, emit, host_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .opened import OpenRun
+    from ..runs.opened import LoadedRun
 
 say = speaker(__name__)
 
@@ -32,38 +32,41 @@ _KEYS = "review-keys.json"  # which answer is whose; never handed to those who j
 @click.pass_context
 def evaluate(ctx: click.Context, run: Path, limit: int | None, sheet: Path | None, graded: Sequence[Path], as_json: bool) -> None:
     """Compare base and adapter on the same held-out examples; with intervals, and in plain words."""
-    from . import audit, evaluation, handover, report
-    from .opened import open_run
+    from ..evaluation import compare
+    from ..pipeline import finish
+    from ..runs.opened import load_run
+    from ..runs.seal import require_sound
+    from . import report
 
     host = host_of(ctx)
-    opened = open_run(host, run)
+    opened = load_run(host, run)
     console = report.console(stderr=as_json)
     if graded:
         if sheet is not None:
             raise click.UsageError(say("--sheet and --grade exclude each other."))
         _grade(console, opened, graded, as_json)
         return
-    audit.require_sound(opened.run, ["adapter"])
+    require_sound(opened.run, ["adapter"])
     if sheet is not None:
-        from .evaluation import review
+        from ..evaluation import review
 
         review.refuse_name(sheet)  # before minutes of asking
     with report.ticker(console, say("answers")) as tick:
-        result = evaluation.evaluate(host, opened, limit, tick)
+        result = compare.evaluate(host, opened, limit, tick)
     # What only some of the examples show must not take the place of what all of them showed.
-    whole = limit is None or opened.task.evaluate is not None
-    seal = handover.keep_result(opened, result) if whole else None
+    whole = limit is None or opened.task.evaluation.compare is not None
+    seal = finish.keep_result(opened, result) if whole else None
     if as_json:
         emit({**result, "seal": seal})
     else:
-        report.evaluation(console, result, opened.run.path / handover.RESULT if whole else None)
+        report.evaluation(console, result, opened.run.path / finish.RESULT if whole else None)
         report.sealed(console, opened.run.path, seal)
     if sheet is not None:
         _sheet(opened, sheet, result["rows"])
 
 
-def _sheet(opened: OpenRun, sheet: Path, rows: Sequence[dict[str, object]]) -> None:
-    from .evaluation import review
+def _sheet(opened: LoadedRun, sheet: Path, rows: Sequence[dict[str, object]]) -> None:
+    from ..evaluation import review
 
     run = opened.run.path
     if not rows:
@@ -76,20 +79,21 @@ def _sheet(opened: OpenRun, sheet: Path, rows: Sequence[dict[str, object]]) -> N
     click.echo(say("{path}: {n} questions to judge. Then: loraforge eval {run} --grade {path}", path=sheet, n=count, run=run), err=True)
 
 
-def _adapter(opened: OpenRun) -> str:
-    from .provenance import hash_file
+def _adapter(opened: LoadedRun) -> str:
+    from ..runs.provenance import hash_file
 
     return hash_file(opened.run.adapter / "adapter_model.safetensors")
 
 
-def _grade(console: Console, opened: OpenRun, graded: Sequence[Path], as_json: bool) -> None:
+def _grade(console: Console, opened: LoadedRun, graded: Sequence[Path], as_json: bool) -> None:
     """Reads filled sheets and keeps what they say in the run: manifest and card can then be filed."""
-    from . import handover, report
-    from .evaluation import review
+    from ..evaluation import review
+    from ..pipeline import finish
+    from . import report
 
     result = review.read_grades(list(graded), opened.run.path / _KEYS, _adapter(opened))
     kept = {key: value for key, value in result.items() if key != "items"}
-    seal = handover.keep_entries(opened, [], grades=kept)
+    seal = finish.keep_entries(opened, [], grades=kept)
     if as_json:
         emit({**result, "seal": seal})
         return
@@ -103,10 +107,11 @@ def _grade(console: Console, opened: OpenRun, graded: Sequence[Path], as_json: b
 @JSON
 def runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER (by default ./output); of a run itself, compare its checkpoints."""
-    from . import report, rundir
-    from .checkpoints import checkpoint_rows
+    from ..runs.checkpoints import checkpoint_rows
+    from ..runs.folder import RunFolder, find_runs
+    from . import report
 
-    itself = rundir.RunDir(folder)
+    itself = RunFolder(folder)
     if itself.manifest_file.is_file():
         rows = checkpoint_rows(itself, itself.manifest())
         if as_json:
@@ -115,7 +120,7 @@ def runs(folder: Path, as_json: bool) -> None:
             report.checkpoints(report.console(), itself, rows)
         return
     found = []
-    for run in rundir.find_runs(folder):
+    for run in find_runs(folder):
         try:
             found.append(report.run_row(run))
         except (LoraForgeError, KeyError, TypeError, AttributeError) as error:
@@ -133,13 +138,14 @@ def runs(folder: Path, as_json: bool) -> None:
 @click.pass_context
 def promote(ctx: click.Context, run: Path, step: int, as_json: bool) -> None:
     """Make the checkpoint of STEP the run's adapter, and write its exports again."""
-    from . import handover, report
-    from .observers import Progress
+    from ..pipeline import finish
+    from ..runs.observers import Progress
+    from . import report
 
     host = host_of(ctx)
     console = report.console(stderr=as_json)
     host.register(Progress(console, "steps"), "progress", "loraforge")
-    done, seal = handover.promote(host, run, step, host.tell)
+    done, seal = finish.promote(host, run, step, host.tell)
     if as_json:
         emit({"run": run, "step": step, "exports": {name: export.path for name, export in done.exports.items()}, "seal": seal})
         return

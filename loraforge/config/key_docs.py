@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .config import Keys, plain
-from .messages import speaker
+from ..messages import speaker
+from .schema import Keys, plain
 
 say = speaker(__name__)
 

@@ -17,9 +17,9 @@ from typing import Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from .errors import ConfigError
-from .messages import speaker
-from .yamlfile import Source, Value, unwritable
+from ..errors import ConfigError
+from ..messages import speaker
+from .yaml_reader import Source, Value, unwritable
 
 say = speaker(__name__)
 
@@ -157,7 +157,7 @@ class RunConfig(Keys):
         return value
 
     @classmethod
-    def usual(cls, key: str) -> tuple[float, float]:
+    def typical_range(cls, key: str) -> tuple[float, float]:
         """The range of a key that usually works."""
         extra = cast(Mapping[str, Any], cls.model_fields[key].json_schema_extra)
         low, high = extra["usual"]

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from .errors import ConfigError
-from .messages import speaker
+from ..errors import ConfigError
+from ..messages import speaker
 
 say = speaker(__name__)
 

@@ -8,15 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import DataError, LoraForgeError
+from ..messages import speaker
+from ..plan import Plan
+from ..plugin_api.components import Template
+from ..plugin_api.models import Examination
+from ..plugin_api.types import Record, Span
 from . import findings, splitting
-from .errors import DataError, LoraForgeError
-from .findings import Found
-from .interfaces import Examination, Template
+from .findings import PlacedFinding
 from .lineage import parent_of
-from .messages import speaker
-from .planning import Plan
 from .splitting import HELD_OUT, LEARNED, Split
-from .types import Record, Span
 
 say = speaker(__name__)
 
@@ -38,7 +39,7 @@ class Data:
     template: Template[Any]
     examination: Examination
     notes: tuple[str, ...]
-    found: tuple[Found, ...]
+    found: tuple[PlacedFinding, ...]
     review: dict[str, Any]
     skipped: tuple[str, ...] = ()
     inherited: dict[str, str] = field(default_factory=dict)
@@ -58,14 +59,14 @@ class Data:
 
     def digest(self) -> str:
         """SHA-256 over the content of all rows, in order."""
-        return hashlib.sha256("".join(record.fingerprint() for record in self.records).encode()).hexdigest()
+        return hashlib.sha256("".join(record.content_hash() for record in self.records).encode()).hexdigest()
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row for the manifest: where it stands, its hash, what it asks (hashed), its side and its cluster."""
         return [
             {
                 "where": record.where,
-                "sha256": record.fingerprint(),
+                "sha256": record.content_hash(),
                 "asks": self.split.keys[i],
                 "split": self.split.sides[i],
                 "group": self.split.groups[i],
@@ -110,7 +111,7 @@ def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None, *, st
         raise (DataError([*early, *error.problems]) if early else error) from None
     good = [i for i in range(len(records)) if i not in problems]
     kept = tuple(records[i] for i in good)
-    found = findings.look(plan, kept)
+    found = findings.run_checks(plan, kept)
     lapsed = findings.lapsed(plan, found)
     if lapsed:
         remember(
@@ -136,7 +137,7 @@ def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None, *, st
     parted, inherited = _split(plan, kept, remember)
     review = _review([*kept, *(record for record in every if record.review.approved is False)])
     there = {record.where for record in kept}
-    skipped = tuple(record.fingerprint() for record in every if record.where not in there)
+    skipped = tuple(record.content_hash() for record in every if record.where not in there)
     return Data(kept, tuple(texts[i] for i in good), parted, template, examination, tuple(notes), found, review, skipped, inherited)
 
 
@@ -148,13 +149,13 @@ def _split(plan: Plan, records: Sequence[Record], note: Callable[[str], None]) -
     elif parent is not None and not parent.knows_questions:
         note(say("the earlier run is of an earlier version: of its rows, only those that are exactly the same are recognised."))
     before = parent.sides() if parent else {}
-    sketches = [splitting.sketcher(plan.task)(record) for record in records]
-    keys = [splitting.key_of(sketch) for sketch in sketches]
+    fingerprints = [splitting.fingerprinter(plan.task)(record) for record in records]
+    keys = [splitting.key_of(fingerprint) for fingerprint in fingerprints]
     fixed = [
-        before.get(key, before.get(record.fingerprint())) if record.can_be_held_out else splitting.LEARNED
+        before.get(key, before.get(record.content_hash())) if record.can_be_held_out else splitting.LEARNED
         for key, record in zip(keys, records, strict=True)
     ]
-    parted = splitting.split(sketches, plan.config.eval_ratio, fixed)
+    parted = splitting.split(fingerprints, plan.config.eval_ratio, fixed)
     for leak in parted.leaks:
         note(
             say(

@@ -13,15 +13,15 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError, DataError, PluginError
-from .interfaces import Check, Finding, Severity
-from .messages import language, speaker
-from .provenance import digest
-from .rundir import write_text
-from .types import Record
+from ..errors import ConfigError, DataError, PluginError
+from ..messages import language, speaker
+from ..plugin_api.components import Check, Finding, Severity
+from ..plugin_api.types import Record
+from ..runs.folder import write_text
+from ..runs.provenance import digest
 
 if TYPE_CHECKING:
-    from .planning import Plan
+    from ..plan import Plan
 
 say = speaker(__name__)
 
@@ -32,7 +32,7 @@ _COLUMNS = ("severity", "check", "where", "message", "excerpt", "waive", "id")
 
 
 @dataclass(frozen=True)
-class Found:
+class PlacedFinding:
     """One finding, placed.
 
     Attributes:
@@ -58,15 +58,15 @@ class Found:
         return f"{self.where[0]}: {self.check}: {self.message}{excerpt}{others}"
 
 
-def look(plan: Plan, records: Sequence[Record]) -> tuple[Found, ...]:
+def run_checks(plan: Plan, records: Sequence[Record]) -> tuple[PlacedFinding, ...]:
     """All that the checks find, the worst first, each check's in the order of the rows.
 
     Raises:
         PluginError: if a check fails: without it the data would count as checked.
     """
     reasons = read_waivers(Path(plan.config.waivers)) if plan.config.waivers else {}
-    prints = [record.fingerprint() for record in records]
-    found: list[tuple[Any, Found]] = []
+    prints = [record.content_hash() for record in records]
+    found: list[tuple[Any, PlacedFinding]] = []
     for check in plan.checks:
         level = plan.config.checks.get(check.name)
         if level == "off":
@@ -77,7 +77,7 @@ def look(plan: Plan, records: Sequence[Record]) -> tuple[Found, ...]:
             # The letter keeps spreadsheets from taking it for a number.
             name = "w" + digest([check.name, [prints[i] for i in finding.rows], finding.excerpt])[:16]
             by = next((r.review.reviewer or say("in the data") for r in rows if {check.name, "*"} & set(r.review.waived)), "")
-            placed = Found(
+            placed = PlacedFinding(
                 check.name,
                 severity,
                 tuple(r.where for r in rows),
@@ -97,7 +97,7 @@ def _severity(usual: Severity, own: Severity | None, wanted: Severity | None) ->
     return max(own or level, level, key=SEVERITIES.index) if wanted else own or usual
 
 
-def lapsed(plan: Plan, found: Sequence[Found]) -> int:
+def lapsed(plan: Plan, found: Sequence[PlacedFinding]) -> int:
     """How many reasons in the report of ``waivers`` belong to nothing that is found any more."""
     return len(set(read_waivers(Path(plan.config.waivers))) - {one.id for one in found}) if plan.config.waivers else 0
 
@@ -110,7 +110,7 @@ def unknown_waivers(plan: Plan, records: Sequence[Record]) -> dict[str, str]:
 
 def _findings(check: Check[Any], plan: Plan, records: Sequence[Record]) -> Iterable[Finding]:
     try:
-        made = list(check.look(plan.config, plan.keys, records))
+        made = list(check.run(plan.config, plan.keys, records))
         for one in made:
             if not isinstance(one, Finding) or not one.rows or not all(0 <= row < len(records) for row in one.rows):
                 raise TypeError(f"{one!r:.200}")
@@ -125,13 +125,13 @@ def _findings(check: Check[Any], plan: Plan, records: Sequence[Record]) -> Itera
         ) from error
 
 
-def stopping(found: Sequence[Found], stop_on: str) -> list[Found]:
+def stopping(found: Sequence[PlacedFinding], stop_on: str) -> list[PlacedFinding]:
     """Those that stop a run."""
     levels = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[stop_on]
     return [one for one in found if one.severity in levels and not one.waived]
 
 
-def explain(stops: Sequence[Found]) -> list[str]:
+def explain(stops: Sequence[PlacedFinding]) -> list[str]:
     """The findings that stop a run, and what can be done about them."""
     if not stops:
         return []
@@ -146,20 +146,20 @@ def explain(stops: Sequence[Found]) -> list[str]:
     ]
 
 
-def counts(found: Sequence[Found]) -> dict[str, int]:
+def counts(found: Sequence[PlacedFinding]) -> dict[str, int]:
     """How many findings of each severity are open, and how many are waived."""
     open_ = Counter(one.severity for one in found if not one.waived)
     return {**{level: open_[level] for level in SEVERITIES}, "waived": sum(1 for one in found if one.waived)}
 
 
-def waived(found: Sequence[Found]) -> list[dict[str, Any]]:
+def waived(found: Sequence[PlacedFinding]) -> list[dict[str, Any]]:
     """The waived findings for the manifest: which row, how bad, and why it may stay."""
     return [{"check": o.check, "severity": o.severity, "where": list(o.where), "reason": o.waived} for o in found if o.waived]
 
 
-def by_check(found: Sequence[Found]) -> list[tuple[str, Severity, int, Found]]:
+def by_check(found: Sequence[PlacedFinding]) -> list[tuple[str, Severity, int, PlacedFinding]]:
     """(check, severity, open findings, the first of them), the worst first: for a summary."""
-    first: dict[tuple[str, Severity], Found] = {}
+    first: dict[tuple[str, Severity], PlacedFinding] = {}
     number: Counter[tuple[str, Severity]] = Counter()
     for one in found:
         if not one.waived:
@@ -171,7 +171,7 @@ def by_check(found: Sequence[Found]) -> list[tuple[str, Severity, int, Found]]:
 # --- the report --------------------------------------------------------------------------------------------------------------
 
 
-def write_report(found: Sequence[Found], path: Path, title: str) -> None:
+def write_report(found: Sequence[PlacedFinding], path: Path, title: str) -> None:
     """The findings as CSV, to be worked through in a spreadsheet, or as a page to read, by the suffix of ``path``. Reasons
     that somebody has written into an earlier CSV of that name are kept.
 
@@ -187,7 +187,7 @@ def write_report(found: Sequence[Found], path: Path, title: str) -> None:
         raise ConfigError(say("--report {path}: cannot be written: {error}.", path=path, error=error.strerror)) from None
 
 
-def _write(found: Sequence[Found], path: Path, title: str) -> None:
+def _write(found: Sequence[PlacedFinding], path: Path, title: str) -> None:
     if path.suffix.lower() != ".csv":
         write_text(path, _html(found, title))
         return
@@ -216,7 +216,7 @@ def harmless(cell: str) -> str:
     return _FORMULA.sub("'", cell)
 
 
-def _csv(found: Sequence[Found], typed: Mapping[str, str]) -> str:
+def _csv(found: Sequence[PlacedFinding], typed: Mapping[str, str]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(_COLUMNS)
@@ -226,7 +226,7 @@ def _csv(found: Sequence[Found], typed: Mapping[str, str]) -> str:
     return "\ufeff" + out.getvalue()  # Excel takes a file without the mark for the local encoding
 
 
-def _html(found: Sequence[Found], title: str) -> str:
+def _html(found: Sequence[PlacedFinding], title: str) -> str:
     import jinja2
 
     labels = {"error": say("errors"), "warning": say("warnings"), "hint": say("hints"), "waived": say("waived")}

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import RunError
-from .provenance import hash_file
-from .rundir import RunDir
-from .sealing import kept_seal
+from ..errors import RunError
+from ..runs.folder import RunFolder
+from ..runs.provenance import hash_file
+from ..runs.seal import kept_seal
 from .splitting import HELD_OUT, LEARNED
 
 
@@ -23,7 +23,7 @@ class Parent:
         adapter: the folder of that adapter: the run's own, or one of its checkpoints'.
     """
 
-    run: RunDir
+    run: RunFolder
     adapter: Path
     manifest: Mapping[str, Any]
 
@@ -79,7 +79,7 @@ def parent_of(init_from_adapter: str | None) -> Parent | None:
     adapter = adapter_folder(Path(init_from_adapter).absolute())
     for folder in list(adapter.parents)[:3]:  # RUN/adapter, RUN/export/peft, RUN/checkpoints/step-000050/adapter
         with contextlib.suppress(RunError):
-            manifest = RunDir(folder).manifest()
+            manifest = RunFolder(folder).manifest()
             if isinstance(manifest.get("format"), int) and isinstance(manifest.get("config"), dict) and manifest.get("task"):
-                return Parent(RunDir(folder), adapter, manifest)
+                return Parent(RunFolder(folder), adapter, manifest)
     return None

@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from .messages import speaker
-from .types import Review
+from ..messages import speaker
+from ..plugin_api.types import Review
 
 say = speaker(__name__)
 

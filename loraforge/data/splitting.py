@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .interfaces import Task
-from .likeness import character_pairs, fold, near_rows
-from .types import Record, Sketch
+from ..plugin_api.task import Task
+from ..plugin_api.types import Fingerprint, Record
+from .similarity import character_pairs, fold, near_rows
 
 LEARNED, HELD_OUT, ASIDE = "train", "held-out", "set aside"
 
@@ -44,25 +44,25 @@ class Split:
         return frozenset(i for i, mine in enumerate(self.sides) if mine == side)
 
 
-def sketcher(task: Task[Any]) -> Callable[[Any], Sketch]:
-    """The task's own ``sketch``, or one of the text of its question."""
-    if task.sketch is not None:
-        return task.sketch
+def fingerprinter(task: Task[Any]) -> Callable[[Any], Fingerprint]:
+    """The task's own ``fingerprint``, or one of the text of its question."""
+    if task.fingerprint is not None:
+        return task.fingerprint
 
-    def sketch(record: Record) -> Sketch:
+    def fingerprint(record: Record) -> Fingerprint:
         text = task.question(record)
         key = fold(text) or text
-        return Sketch(key, character_pairs(key))
+        return Fingerprint(key, character_pairs(key))
 
-    return sketch
-
-
-def key_of(sketch: Sketch) -> str:
-    """What a manifest calls the question: SHA-256 of the sketch's key."""
-    return hashlib.sha256(sketch.key.encode("utf-8", "surrogatepass")).hexdigest()
+    return fingerprint
 
 
-def split(sketches: Sequence[Sketch], ratio: float, fixed: Sequence[str | None] = ()) -> Split:
+def key_of(fingerprint: Fingerprint) -> str:
+    """What a manifest calls the question: SHA-256 of the fingerprint's key."""
+    return hashlib.sha256(fingerprint.key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def split(fingerprints: Sequence[Fingerprint], ratio: float, fixed: Sequence[str | None] = ()) -> Split:
     """Holds out about ``ratio`` of the rows.
 
     Rows are taken in their order. One that is near-identical to earlier rows goes where these are; otherwise a hash of what it asks
@@ -74,13 +74,13 @@ def split(sketches: Sequence[Sketch], ratio: float, fixed: Sequence[str | None] 
     """
     import numpy as np
 
-    keys = tuple(key_of(sketch) for sketch in sketches)
+    keys = tuple(key_of(fingerprint) for fingerprint in fingerprints)
     given = list(fixed) or [None] * len(keys)
     sides: list[str] = []
     codes = np.zeros(len(keys), dtype=np.int8)  # 1 learned, 2 held out: the same for looking at many rows at once
     clusters = _Clusters(len(keys))
     leaks: list[Leak] = []
-    for row, near in _earlier(sketches):
+    for row, near in _earlier(fingerprints):
         seen: dict[str, int] = {}
         for code, side in ((1, LEARNED), (2, HELD_OUT)):
             there = near[codes[near] == code]
@@ -141,11 +141,11 @@ def _never_empty(sides: list[str], groups: Sequence[int], keys: Sequence[str], r
     sides[:] = [side if g == moved and old != ASIDE else old for g, old in zip(groups, sides, strict=True)]
 
 
-def _earlier(sketches: Sequence[Sketch]) -> Iterator[tuple[int, Any]]:
+def _earlier(fingerprints: Sequence[Fingerprint]) -> Iterator[tuple[int, Any]]:
     """For every row in turn, the earlier rows that it is near-identical to, the nearest first."""
     import numpy as np
 
     same: dict[str, int] = {}
-    for row, near, _ in near_rows([sketch.features for sketch in sketches]):
-        first = same.setdefault(sketches[row].key, row)  # equal keys are equal, whatever the features say
+    for row, near, _ in near_rows([fingerprint.features for fingerprint in fingerprints]):
+        first = same.setdefault(fingerprints[row].key, row)  # equal keys are equal, whatever the features say
         yield row, near if first == row or first in near else np.concatenate([[first], near]).astype(int)

@@ -15,7 +15,7 @@ from unicodedata import east_asian_width
 from ..messages import language, speaker
 
 if TYPE_CHECKING:
-    from . import Diagnosis
+    from .diagnose import Diagnosis
     from .history import History
 
 Points = Sequence[tuple[int, float]]

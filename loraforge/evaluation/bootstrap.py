@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,10 @@ class Comparison:
         if self.low <= 0 <= self.high:
             return "no evidence"
         return "better" if (self.high < 0) == self.lower_is_better else "worse"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {**asdict(self), "difference": self.difference, "verdict": self.verdict}
 
 
 @dataclass(frozen=True)

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.lineage import parent_of
 from ..errors import RunError
-from ..lineage import parent_of
 from ..messages import speaker
-from ..opened import OpenRun
-from ..planning import Plan, plan
-from ..types import Answer, Record, prompt_of
+from ..plan import Plan, make_plan
+from ..plugin_api.types import Answer, Record, prompt_of
+from ..runs.opened import LoadedRun
 from . import bootstrap
 from .examples import Rows, find_rows, spread, start_of
+from .general_knowledge import GeneralKnowledge
 
 if TYPE_CHECKING:
-    from ..plugins import PluginHost
-    from ..types import Adapter
+    from ..plugin_api.host import PluginHost
+    from ..plugin_api.types import Adapter
     from .bootstrap import Comparison
 
 say = speaker(__name__)
 
 LOSS = "loss"
 _SAMPLED = 20  # training questions asked again, to see whether their answers are known by heart
-_KNOWS = 0.15  # a base that is less than this above guessing has nothing to forget that the quiz could show
 _RECITED = 0.9  # an answer that is, but for a tenth, one run of characters from another row's answer is recited
 _LONG = 10  # characters; shorter answers are alike by chance
 _COMPARED = 1000  # learned answers that are compared with each answer
@@ -34,7 +33,7 @@ _EARLIER = "the/earlier/run"  # no folder has such a name, so no other adapter i
 
 
 def evaluate(
-    host: PluginHost, opened: OpenRun, limit: int | None, tick: Callable[[int, int], None], *, draw: bool = True
+    host: PluginHost, opened: LoadedRun, limit: int | None, tick: Callable[[int, int], None], *, draw: bool = True
 ) -> dict[str, Any]:
     """Compares base and adapter on a run's held-out examples.
 
@@ -51,7 +50,7 @@ def evaluate(
     Raises:
         RunError: if none of the held-out examples is left.
     """
-    planned = plan(host, opened.task.name, opened.run.config_file, paths=False, exporting=False)
+    planned = make_plan(host, opened.task.name, opened.run.config_file, paths=False, exporting=False)
     rows = find_rows(host, opened, planned, limit)
     if not rows.all_held:
         raise RunError(say("{path}: nothing was held out in this run, so there is nothing to compare by.", path=opened.run.path))
@@ -65,27 +64,22 @@ def evaluate(
         "held_out": rows.all_held,
         "missing": rows.missing,
         "step": _step(opened),
-        "headline": opened.task.headline or LOSS,
+        "headline": opened.task.evaluation.headline or LOSS,
     }
     comparisons, extra = _losses(opened, planned, adapters, rows)
     result |= extra
     result["rows"] = []
-    if opened.task.evaluate is None:
+    if opened.task.evaluation.compare is None:
         answers, recited = _answers(opened, name, rows, tick)
         comparisons += _judged(opened, rows, answers)
         result["memorisation"] |= recited
         result["rows"] = _shown(opened, rows, answers)
     elif draw:
         found = [*rows.heldout, *rows.learned]
-        result["figures"] = opened.task.evaluate(opened, found, limit, tick)
-    result["comparisons"] = [plain(c) for c in comparisons]
+        result["figures"] = opened.task.evaluation.compare(opened, found, limit, tick)
+    result["comparisons"] = [c.as_json() for c in comparisons]
     result["sentence"] = _sentence(opened, comparisons, result)
     return result
-
-
-def plain(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as JSON values."""
-    return {**dataclasses.asdict(comparison), "difference": comparison.difference, "verdict": comparison.verdict}
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +87,7 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key not in ("rows", "run")}
 
 
-def _step(opened: OpenRun) -> int | None:
+def _step(opened: LoadedRun) -> int | None:
     chosen = opened.manifest.get("chosen")
     return chosen.get("step") if isinstance(chosen, Mapping) else None
 
@@ -101,12 +95,11 @@ def _step(opened: OpenRun) -> int | None:
 # --- losses ------------------------------------------------------------------------------------------------------------------
 
 
-def _losses(opened: OpenRun, planned: Plan, adapters: Mapping[str, Adapter], rows: Rows) -> tuple[list[Comparison], dict[str, Any]]:
-    """Everything that needs only losses: held-out rows, some learned ones, the quiz, the hold-out of the run before."""
+def _losses(opened: LoadedRun, planned: Plan, adapters: Mapping[str, Adapter], rows: Rows) -> tuple[list[Comparison], dict[str, Any]]:
+    """Everything that needs only losses: held-out rows, some learned ones, the general knowledge, the hold-out of the run before."""
     from .scoring import Scorer
 
     name = next(iter(adapters))
-    quiz = list(opened.task.quiz())
     learned = spread(rows.learned, _SAMPLED)
     records: list[Record] = []
 
@@ -115,12 +108,11 @@ def _losses(opened: OpenRun, planned: Plan, adapters: Mapping[str, Adapter], row
         return list(range(len(records) - len(more), len(records)))
 
     held, known, before = take(rows.heldout), take(learned), take(rows.earlier)
-    asked = [take(one.choices) for one in quiz]
-    kinds = {choices[0]: one.group for choices, one in zip(asked, quiz, strict=True)}
+    questions = opened.task.evaluation.general_knowledge()
+    probe = GeneralKnowledge(tuple(tuple(take(one.choices)) for one in questions), tuple(one.group for one in questions))
     parent = parent_of(start_of(opened)) if rows.earlier else None
     mounted = {**adapters, **({_EARLIER: _read(parent.adapter)} if parent else {})}
     scorer = Scorer(opened, planned, mounted, records)
-    asked = [choices for choices in asked if all(scorer.fits(row) for row in choices)]
     fitting = [i for i, row in enumerate(before) if scorer.fits(row)]
     before = [before[i] for i in fitting]
     base, adapter = scorer.losses(held, None), scorer.losses(held, name)
@@ -129,64 +121,32 @@ def _losses(opened: OpenRun, planned: Plan, adapters: Mapping[str, Adapter], row
         "losses": {"base": _mean(base), "adapter": _mean(adapter)},
         "memorisation": {"loss_learned": _mean(scorer.losses(known, name)), "loss_held_out": _mean(adapter)},
     }
-    if asked:
-        extra["quiz"] = _quiz(scorer, [kinds[choices[0]] for choices in asked], asked, name)
+    probe = probe.that_fit(scorer)
+    if probe.rows:
+        extra["quiz"] = probe.compare(scorer, name)
     if before:
         sides = {side: scorer.losses(before, side) for side in (_EARLIER, name)}
         groups = [rows.earlier_group[i] for i in fitting]
         compared = bootstrap.compare(LOSS, sides[_EARLIER], sides[name], groups, lower_is_better=True)
-        extra["earlier"] = {"run": str(parent.run.path) if parent else "", "examples": len(before), **plain(compared)}
+        extra["earlier"] = {"run": str(parent.run.path) if parent else "", "examples": len(before), **compared.as_json()}
     del scorer
     gc.collect()  # the base is loaded once more for the answers
     return comparisons, extra
 
 
 def _read(folder: Path) -> Adapter:
-    from .. import lora
+    from ..adapters import lora
 
     return lora.read_peft(folder)
-
-
-def _quiz(scorer: Any, kinds: Sequence[str], asked: Sequence[Sequence[int]], name: str) -> dict[str, Any]:
-    """Questions of general knowledge: base and adapter each choose the answer that they find likeliest."""
-    right: dict[str, list[float]] = {}
-    for side, adapter in (("base", None), ("adapter", name)):
-        chosen = [scorer.losses(rows, adapter) for rows in asked]
-        right[side] = [float(all(losses[0] < other for other in losses[1:])) for losses in chosen]
-    compared = bootstrap.compare("general knowledge", right["base"], right["adapter"], None)
-    by = {
-        kind: {side: _mean([v for v, k in zip(values, kinds, strict=True) if k == kind]) for side, values in right.items()}
-        for kind in sorted(set(kinds))
-    }
-    chance = _mean([1 / len(rows) for rows in asked]) or 0.0
-    return {**plain(compared), "chance": chance, "by_group": by, "sentence": _forgot(compared, chance)}
-
-
-def _forgot(compared: Comparison, chance: float) -> str:
-    if compared.base - chance < _KNOWS:
-        return say(
-            "General knowledge: the base itself knows little ({base:.0%} right, guessing gives {chance:.0%}), so nothing can be said "
-            "of forgetting.",
-            base=compared.base,
-            chance=chance,
-        )
-    figures = {"base": f"{compared.base:.0%}", "adapter": f"{compared.adapter:.0%}", "n": compared.rows}
-    if compared.verdict == "worse":
-        return say(
-            "General knowledge was forgotten: {base} of {n} questions right before, {adapter} after. Fewer epochs or a lower "
-            "learning_rate forget less.",
-            **figures,
-        )
-    return say("General knowledge: {base} of {n} questions right before, {adapter} after; no evidence of forgetting.", **figures)
 
 
 # --- answers -----------------------------------------------------------------------------------------------------------------
 
 
-def _answers(opened: OpenRun, name: str, rows: Rows, tick: Callable[[int, int], None]) -> tuple[dict[str, list[Answer]], dict[str, Any]]:
+def _answers(opened: LoadedRun, name: str, rows: Rows, tick: Callable[[int, int], None]) -> tuple[dict[str, list[Answer]], dict[str, Any]]:
     """Both sides' answers to the held-out questions, and what is recited."""
-    responder = opened.responder(opened.adapters())
-    settings = opened.task.answering([*rows.heldout, *rows.learned])
+    inference_model = opened.inference_model(opened.adapters())
+    settings = opened.task.evaluation.generation([*rows.heldout, *rows.learned])
     learned = spread(rows.learned, _SAMPLED)
     total, done = 2 * len(rows.heldout) + len(learned), 0
 
@@ -195,7 +155,7 @@ def _answers(opened: OpenRun, name: str, rows: Rows, tick: Callable[[int, int], 
         given = []
         for record in records:
             prompt = prompt_of(opened.template.render(record))
-            answer = responder.respond([prompt], adapter, **settings)[0]
+            answer = inference_model.generate([prompt], adapter, **settings)[0]
             given.append(answer if isinstance(answer, Answer) else Answer(str(answer)))
             done += 1
             tick(done, total)
@@ -205,9 +165,9 @@ def _answers(opened: OpenRun, name: str, rows: Rows, tick: Callable[[int, int], 
     return answers, _recited(opened, rows, learned, answers["adapter"], ask(learned, name))
 
 
-def _recited(opened: OpenRun, rows: Rows, learned: Sequence[Record], unseen: Sequence[Answer], again: Sequence[Answer]) -> dict[str, Any]:
+def _recited(opened: LoadedRun, rows: Rows, learned: Sequence[Record], unseen: Sequence[Answer], again: Sequence[Answer]) -> dict[str, Any]:
     """Learned answers that come back word for word, and held-out questions answered with what was learned for another question."""
-    overlap = opened.task.overlap
+    overlap = opened.task.evaluation.overlap
     if overlap is None:
         return {}
     same = sum(overlap(opened.task.answer(r), a) >= 0.95 for r, a in zip(learned, again, strict=True))
@@ -225,9 +185,11 @@ def _recited(opened: OpenRun, rows: Rows, learned: Sequence[Record], unseen: Seq
     }
 
 
-def _judged(opened: OpenRun, rows: Rows, answers: Mapping[str, Sequence[Answer]]) -> list[Comparison]:
+def _judged(opened: LoadedRun, rows: Rows, answers: Mapping[str, Sequence[Answer]]) -> list[Comparison]:
     """One comparison per measure, over the rows that it applies to."""
-    judged = {side: [opened.task.judge(r, a) for r, a in zip(rows.heldout, given, strict=True)] for side, given in answers.items()}
+    judged = {
+        side: [opened.task.evaluation.judge(r, a) for r, a in zip(rows.heldout, given, strict=True)] for side, given in answers.items()
+    }
     measures = list(dict.fromkeys(measure for scores in judged["adapter"] for measure in scores))
     groups = rows.groups(rows.heldout)
     found = []
@@ -236,17 +198,17 @@ def _judged(opened: OpenRun, rows: Rows, answers: Mapping[str, Sequence[Answer]]
         if not both:
             continue
         values = {side: [float(judged[side][i][measure]) for i in both] for side in judged}
-        lower = measure in opened.task.lower_is_better
+        lower = measure in opened.task.evaluation.lower_is_better
         found.append(bootstrap.compare(measure, values["base"], values["adapter"], [groups[i] for i in both], lower_is_better=lower))
     return found
 
 
-def _shown(opened: OpenRun, rows: Rows, answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, Any]]:
+def _shown(opened: LoadedRun, rows: Rows, answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, Any]]:
     groups = rows.groups(rows.heldout)
     return [
         {
             "where": r.where,
-            "sha256": r.fingerprint(),
+            "sha256": r.content_hash(),
             "group": groups[i],
             "question": opened.task.question(r),
             "reference": opened.task.answer(r),
@@ -257,10 +219,10 @@ def _shown(opened: OpenRun, rows: Rows, answers: Mapping[str, Sequence[Answer]])
     ]
 
 
-def _sentence(opened: OpenRun, comparisons: Sequence[Comparison], result: Mapping[str, Any]) -> list[str]:
+def _sentence(opened: LoadedRun, comparisons: Sequence[Comparison], result: Mapping[str, Any]) -> list[str]:
     """The verdict in plain words: what people ask for first, then what is worse than before, then cautions."""
     by = {c.measure: c for c in comparisons}
-    first = by.get(opened.task.headline) or by[LOSS]
+    first = by.get(opened.task.evaluation.headline) or by[LOSS]
     items = opened.task.items
     lines = [bootstrap.sentence(first, items)]
     lines += [bootstrap.sentence(c, items) for c in comparisons if c is not first and c.verdict == "worse"]

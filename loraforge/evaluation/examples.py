@@ -6,16 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import splitting
+from ..data import splitting
+from ..data.lineage import parent_of
 from ..errors import LoraForgeError, RunError
-from ..lineage import parent_of
 from ..messages import speaker
-from ..opened import OpenRun, open_run
-from ..planning import Plan, plan
-from ..types import Record
+from ..plan import Plan, make_plan
+from ..plugin_api.types import Record
+from ..runs.opened import LoadedRun, load_run
 
 if TYPE_CHECKING:
-    from ..plugins import PluginHost
+    from ..plugin_api.host import PluginHost
 
 say = speaker(__name__)
 
@@ -44,18 +44,18 @@ class Rows:
 
     def groups(self, records: Sequence[Record]) -> list[int]:
         """The clusters of ``records``: near-identical questions are one observation, not several."""
-        return [self.group.get(record.fingerprint(), -1 - i) for i, record in enumerate(records)]
+        return [self.group.get(record.content_hash(), -1 - i) for i, record in enumerate(records)]
 
 
-def find_rows(host: PluginHost, opened: OpenRun, planned: Plan, limit: int | None) -> Rows:
+def find_rows(host: PluginHost, opened: LoadedRun, planned: Plan, limit: int | None) -> Rows:
     """The examples of a run that are still in its data, by side; at most ``limit`` held-out ones, from everywhere."""
     mine = _recorded(opened)
-    found = [r for r in planned.loader.load(planned.config, planned.keys, lambda text: None) if r.fingerprint() in mine]
-    sides = {side: [r for r in found if mine[r.fingerprint()].get("split") == side] for side in (splitting.HELD_OUT, splitting.LEARNED)}
+    found = [r for r in planned.loader.load(planned.config, planned.keys, lambda text: None) if r.content_hash() in mine]
+    sides = {side: [r for r in found if mine[r.content_hash()].get("split") == side] for side in (splitting.HELD_OUT, splitting.LEARNED)}
     group = {sha: int(row["group"]) for sha, row in mine.items() if isinstance(row.get("group"), int)}
     held = sides[splitting.HELD_OUT]
     count = sum(1 for row in mine.values() if row.get("split") == splitting.HELD_OUT)
-    missing = max(0, count - len({r.fingerprint() for r in held}))
+    missing = max(0, count - len({r.content_hash() for r in held}))
     earlier = _earlier(host, opened, {sha for sha, row in mine.items() if row.get("split") == splitting.LEARNED})
     asked = spread(held, limit)
     return Rows(tuple(asked), tuple(sides[splitting.LEARNED]), group, count, missing, *_paired(spread(earlier, limit)))
@@ -65,7 +65,7 @@ def _paired(rows: Sequence[tuple[Record, int]]) -> tuple[tuple[Record, ...], tup
     return tuple(record for record, _ in rows), tuple(group for _, group in rows)
 
 
-def _recorded(opened: OpenRun) -> dict[str, Mapping[str, Any]]:
+def _recorded(opened: LoadedRun) -> dict[str, Mapping[str, Any]]:
     """The rows of the manifest by their hash.
 
     Raises:
@@ -85,7 +85,7 @@ def spread(rows: Sequence[T], limit: int | None) -> list[T]:
     return [rows[i * len(rows) // limit] for i in range(limit)]
 
 
-def _earlier(host: PluginHost, opened: OpenRun, learned: Collection[str]) -> list[tuple[Record, int]]:
+def _earlier(host: PluginHost, opened: LoadedRun, learned: Collection[str]) -> list[tuple[Record, int]]:
     """The held-out examples of the run before, with their clusters; none if its data are gone, or its adapter is another one by now.
 
     Args:
@@ -95,23 +95,23 @@ def _earlier(host: PluginHost, opened: OpenRun, learned: Collection[str]) -> lis
     if parent is None or parent.digest() != _recorded_start(opened):
         return []
     try:
-        before = open_run(host, parent.run.path)
-        planned = plan(host, before.task.name, before.run.config_file, paths=False, exporting=False)
+        before = load_run(host, parent.run.path)
+        planned = make_plan(host, before.task.name, before.run.config_file, paths=False, exporting=False)
         rows = _recorded(before)
         records = list(planned.loader.load(planned.config, planned.keys, lambda text: None))
     except (LoraForgeError, KeyError, TypeError):
         return []
-    held = [r for r in records if rows.get(r.fingerprint(), {}).get("split") == splitting.HELD_OUT and r.fingerprint() not in learned]
-    return [(r, int(rows[r.fingerprint()].get("group", -1 - i))) for i, r in enumerate(held)]
+    held = [r for r in records if rows.get(r.content_hash(), {}).get("split") == splitting.HELD_OUT and r.content_hash() not in learned]
+    return [(r, int(rows[r.content_hash()].get("group", -1 - i))) for i, r in enumerate(held)]
 
 
-def start_of(opened: OpenRun) -> str | None:
+def start_of(opened: LoadedRun) -> str | None:
     """The adapter that the run began with, as its config named it."""
     start = opened.manifest.get("init_from_adapter")
     return start if isinstance(start, str) else None
 
 
-def _recorded_start(opened: OpenRun) -> str | None:
+def _recorded_start(opened: LoadedRun) -> str | None:
     """The hash of the adapter that the run began with."""
     lineage = opened.manifest.get("lineage")
     first = lineage[0] if isinstance(lineage, list) and lineage else None

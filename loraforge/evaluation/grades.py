@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import RunError
 from ..messages import speaker
-from .reviewsheet import digest
+from .review_sheet import digest
 
 say = speaker(__name__)
 

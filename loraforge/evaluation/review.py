@@ -15,7 +15,7 @@ from ..errors import RunError
 from ..messages import speaker
 from . import bootstrap
 from .grades import GradedFile, read_file
-from .reviewsheet import SIDES, known_sheets, refuse_name, write_sheet
+from .review_sheet import SIDES, known_sheets, refuse_name, write_sheet
 
 __all__ = ["read_grades", "refuse_name", "report_lines", "write_sheet"]
 
@@ -102,7 +102,7 @@ def _result(files: Sequence[GradedFile], sheets: Mapping[str, Any]) -> dict[str,
         "graded": len(items),
         "ungraded": len(rows) - len(items),
         "accuracy": accuracy,
-        "comparison": {**asdict(compared), "difference": compared.difference, "verdict": compared.verdict},
+        "comparison": compared.as_json(),
         "sentence": bootstrap.sentence(compared),
         "wins": sum(item["better"] > 0 for item in items),
         "losses": sum(item["better"] < 0 for item in items),

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import RunError
 from ..messages import catalogue, speaker
-from ..rundir import write_text
+from ..runs.folder import write_text
 
 say = speaker(__name__)
 

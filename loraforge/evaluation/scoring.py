@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..device import make_accelerator, quiet_libraries
 from ..errors import DataError
-from ..loop import seed_step
-from ..machine import make_accelerator, quiet_libraries
+from ..training.loop import seed_step
 
 if TYPE_CHECKING:
-    from ..opened import OpenRun
-    from ..planning import Plan
-    from ..types import Adapter, Record
+    from ..plan import Plan
+    from ..plugin_api.types import Adapter, Record
+    from ..runs.opened import LoadedRun
 
 
 class Scorer:
@@ -22,26 +22,26 @@ class Scorer:
         planned: the run's own plan; its ``keys`` say how the base is loaded.
         adapters: by name.
         records: all that will be asked for; they are encoded at once, because encoders may leave memory afterwards. Some may not fit (a
-            quiz longer than the rows may be): ask ``fits``.
+            probe question longer than the rows may be): ask ``fits``.
     """
 
-    def __init__(self, opened: OpenRun, planned: Plan, adapters: Mapping[str, Adapter], records: Sequence[Record]) -> None:
-        from .. import lora
+    def __init__(self, opened: LoadedRun, planned: Plan, adapters: Mapping[str, Adapter], records: Sequence[Record]) -> None:
+        from ..adapters import lora
 
         quiet_libraries()
         # A fresh plain LoRA, which stays idle: what changes the base itself (PiSSA) must not be in the base's own figures.
         fresh = planned.config.model_copy(update={"init_from_adapter": None, "lora_variant": "lora"})
         self._accelerator, config = make_accelerator(fresh)
         self._seed = config.seed
-        self._trainee = opened.family.load(config, planned.keys, self._accelerator.device)
+        self._trainable = opened.family.load(config, planned.keys, self._accelerator.device)
         self._examples = [self._encode(opened, record) for record in records]
-        self._trainee.settle()
-        lora.mount(self._trainee.model, adapters)
-        self._trainee.model.eval()
+        self._trainable.on_encoded()
+        lora.load_adapters(self._trainable.model, adapters)
+        self._trainable.model.eval()
 
-    def _encode(self, opened: OpenRun, record: Record) -> Any:
+    def _encode(self, opened: LoadedRun, record: Record) -> Any:
         try:
-            return self._trainee.encode(record, opened.template.render(record))
+            return self._trainable.encode(record, opened.template.render(record))
         except DataError:
             return None
 
@@ -53,16 +53,16 @@ class Scorer:
         """The mean loss of each of the ``records``, by index, under the adapter; None: the base alone."""
         import torch
 
-        from .. import lora
+        from ..adapters import lora
 
-        lora.select(self._trainee.model, adapter)
+        lora.set_adapter(self._trainable.model, adapter)
         seed_step(self._seed, 0, 0)
         found = []
         with torch.no_grad():
             for row in rows:
-                batch = self._on_device(self._trainee.collate([self._examples[row]]))
+                batch = self._on_device(self._trainable.collate([self._examples[row]]))
                 with self._accelerator.autocast():
-                    found.append(float(self._trainee.loss(self._trainee.model, batch)))
+                    found.append(float(self._trainable.loss(self._trainable.model, batch)))
         return found
 
     def _on_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:

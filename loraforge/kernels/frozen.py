@@ -5,7 +5,7 @@ well, took 5 to 40 % less time for the same product on the one such machine wher
 depends on the processor and the sizes only, never on a measurement, so that a run can be repeated to the last bit.
 
 Of a frozen layer the gradient needs the weights alone, not what went in, which torch keeps all the same for convolutions. And what a frozen
-block makes of tensors that are kept anyway, it can make once more (``remember``).
+block makes of tensors that are kept anyway, it can make once more (``recompute``).
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def is_plain(layer: nn.Module) -> bool:
     return plain and all(p.is_floating_point() and not p.requires_grad for p in layer.parameters())
 
 
-class Again:
+class Recompute:
     """Makes a tensor once more, for all who need it in the backward pass; then it is forgotten again."""
 
     def __init__(self, make: Callable[..., Tensor]) -> None:
@@ -193,14 +193,14 @@ class Again:
         self._waiting += 1
 
     def __call__(self, *needed: Tensor) -> Tensor:
-        """The tensor, from those that ``remember`` was told of."""
+        """The tensor, from those that ``recompute`` was told of."""
         made = self._make(*needed) if self._made is None else self._made
         self._waiting -= 1
         self._made = made if self._waiting > 0 else None
         return made
 
 
-def remember(made: Tensor, make: Callable[..., Tensor], *needed: Tensor) -> Tensor:
+def recompute(made: Tensor, make: Callable[..., Tensor], *needed: Tensor) -> Tensor:
     """Says of ``made`` that ``make(*needed)`` gives it once more, to the bit, out of what is kept anyway. Who would keep ``made`` for the
     backward pass asks ``to_keep``.
 
@@ -208,22 +208,22 @@ def remember(made: Tensor, make: Callable[..., Tensor], *needed: Tensor) -> Tens
         ``made``.
     """
     if torch.is_grad_enabled():
-        made.loraforge_again = Again(make), needed, made._version  # type: ignore[attr-defined]
+        made.loraforge_recompute = Recompute(make), needed, made._version  # type: ignore[attr-defined]
     return made
 
 
-def to_keep(x: Tensor) -> tuple[Again | None, tuple[Tensor, ...]]:
+def to_keep(x: Tensor) -> tuple[Recompute | None, tuple[Tensor, ...]]:
     """What to keep instead of ``x``, and what makes ``x`` of it; ``x`` itself and None if nothing is known of it."""
-    again: Again | None
+    again: Recompute | None
     needed: tuple[Tensor, ...]
-    again, needed, version = getattr(x, "loraforge_again", (None, (), -1))
+    again, needed, version = getattr(x, "loraforge_recompute", (None, (), -1))
     if again is None or version != x._version:  # somebody has changed it since
         return None, (x,)
     again.expect()
     return again, needed
 
 
-def exchange(model: nn.Module) -> int:
+def replace(model: nn.Module) -> int:
     """Makes plain layers of ``model`` that do not learn frozen ones, in place; those under an adapter have a way of their own.
 
     Returns:

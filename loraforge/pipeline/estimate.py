@@ -1,33 +1,27 @@
 """Will it fit? Memory, disk and time of a run, estimated from its configuration, and the settings that would fit. Torch is not imported.
 
-A model family says what its base needs (``ModelFamily.footprint``); here that meets a device, an optimizer and the files that a run keeps.
+A model family says what its base needs (``ModelFamily.estimate_memory``); here that meets a device, an optimizer and the files of a run.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import re
-import shutil
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .config import KeySet, RunConfig
-from .dataset import Data
-from .errors import ConfigError
-from .interfaces import Footprint
-from .messages import speaker
-from .observers import duration
-from .ordering import schedule
-from .planning import Plan
+from ..config.schema import KeySet, RunConfig
+from ..data.dataset import Data
+from ..messages import speaker
+from ..plan import Plan
+from ..plugin_api.models import MemoryEstimate
+from ..runs.observers import duration
+from ..training.batching import schedule
+from .hardware import GB, available_memory, cpu_rate, free_disk
 
 say = speaker(__name__)
 
-_GB = 2**30
 _PROCESS = 540e6  # Python with torch, transformers and peft, and what their first operations allocate for good
 _CONTEXT = 0.75e9  # what CUDA and its libraries take of a GPU
 _SLACK = {"cpu": 0.06, "cuda": 0.08}  # what the allocator cannot use, as a share of what comes and goes (CPU) or of all (GPU)
@@ -38,7 +32,7 @@ _BATCH_SECONDS = {"cpu": (0.01, 0.05), "cuda": (0.03, 0.3)}  # what a batch cost
 
 
 @dataclass(frozen=True)
-class Fit:
+class Estimate:
     """What a run needs and what there is. Bytes and seconds.
 
     Attributes:
@@ -84,7 +78,7 @@ class Fit:
         return {**found, "trainable_parameters": self.trainable, "fits": self.fits, "proposals": [proposal] if self.changes else []}
 
 
-def estimate(plan: Plan, data: Data, gpu: int | None = None) -> Fit | None:
+def estimate(plan: Plan, data: Data, gpu: int | None = None) -> Estimate | None:
     """What a run needs, on this computer's CPU or on a GPU.
 
     Args:
@@ -101,15 +95,15 @@ def estimate(plan: Plan, data: Data, gpu: int | None = None) -> Fit | None:
     memory = _memory(plan.config, print_, device, [exporter.name for exporter in plan.exporters])
     disk = _disk(plan, print_, steps)
     flops = _operations(plan, data, print_, steps)
-    rate = _cpu_rate() * _CPU_SHARE if gpu is None else 0.0
+    rate = cpu_rate() * _CPU_SHARE if gpu is None else 0.0
     rates = (rate / 2, rate) if gpu is None else _GPU_RATES
     batches = steps * min(plan.config.gradient_accumulation, max(1, len(data.learned())))
-    made = Fit(
+    made = Estimate(
         device,
         memory,
         available_memory() if gpu is None else gpu,
         disk,
-        _free_disk(Path(plan.config.output_dir)),
+        free_disk(Path(plan.config.output_dir)),
         (flops / rates[1] + batches * _BATCH_SECONDS[device][0], flops / rates[0] + batches * _BATCH_SECONDS[device][1]),
         flops,
         sum(print_.parameters.values()),
@@ -139,15 +133,15 @@ def warning(plan: Plan, data: Data) -> str | None:
 # --- what is needed -----------------------------------------------------------------------------------------------------------
 
 
-def _footprint(plan: Plan, data: Data, config: RunConfig, keys: KeySet, device: str) -> Footprint | None:
+def _footprint(plan: Plan, data: Data, config: RunConfig, keys: KeySet, device: str) -> MemoryEstimate | None:
     """The family's word for these settings."""
     if config.precision == "auto":
         config = config.model_copy(update={"precision": "fp32" if device == "cpu" else "bf16"})
     facts = {**data.examination.facts, "rows": len(data.records)}
-    return plan.family.footprint(config, keys.replaced(config), facts, device)
+    return plan.family.estimate_memory(config, keys.replaced(config), facts, device)
 
 
-def _memory(config: RunConfig, needs: Footprint, device: str, exports: list[str]) -> dict[str, int]:
+def _memory(config: RunConfig, needs: MemoryEstimate, device: str, exports: list[str]) -> dict[str, int]:
     """What is held at the worst moment of a run."""
     optimizer = needs.trainable * _OPTIMIZER[config.optimizer]
     # Where the average is measured or saved, the trained values wait beside it.
@@ -163,7 +157,7 @@ def _memory(config: RunConfig, needs: Footprint, device: str, exports: list[str]
     return {name: round(value) for name, value in {"programs": fixed, **training, "unusable": moving * _SLACK[device]}.items()}
 
 
-def _disk(plan: Plan, needs: Footprint, steps: int) -> dict[str, int]:
+def _disk(plan: Plan, needs: MemoryEstimate, steps: int) -> dict[str, int]:
     """The files of a run: a checkpoint holds the adapter, its parameters, and the optimizer's figures."""
     config, adapter = plan.config, 4 * needs.trainable
     saves = math.ceil(steps / config.save_steps) if config.save_steps else 1
@@ -179,7 +173,7 @@ def _disk(plan: Plan, needs: Footprint, steps: int) -> dict[str, int]:
     return {name: value for name, value in found.items() if value}
 
 
-def _operations(plan: Plan, data: Data, needs: Footprint, steps: int) -> float:
+def _operations(plan: Plan, data: Data, needs: MemoryEstimate, steps: int) -> float:
     """Of the training, with the held-out losses and the two passes that measure the speed beforehand."""
     config = plan.config
     per_step = min(config.batch_size * config.gradient_accumulation, max(1, len(data.learned())))
@@ -188,80 +182,10 @@ def _operations(plan: Plan, data: Data, needs: Footprint, steps: int) -> float:
     return (steps + 2) * per_step * needs.flops + looks * len(data.pick(True)) * forward
 
 
-# --- what there is ------------------------------------------------------------------------------------------------------------
-
-
-def gpu_bytes(text: str) -> int:
-    """Bytes of a GPU's memory as people write it: 24GB, 24G, 24, 8192MB.
-
-    Raises:
-        ConfigError: if it is no such size.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([gm]?)(?:i?b)?\s*", text, re.IGNORECASE)
-    value = round(float(found[1]) * (2**20 if found[2].lower() == "m" else _GB)) if found else 0
-    if not 2**28 <= value <= 2**44:
-        raise ConfigError(say("--gpu: write the GPU's memory like 24GB or 8192MB; got '{value}'.", value=text))
-    return value
-
-
-def available_memory() -> int | None:
-    """Bytes of memory that are free for a new program on this computer, or in this container."""
-    if sys.platform == "win32":
-        return _windows_memory()
-    try:
-        known = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found = next(int(line.split()[1]) * 1024 for line in known if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        try:
-            found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (ValueError, OSError, AttributeError):
-            return None
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii").strip()
-        return found if limit == "max" else min(found, max(0, int(limit) - int(used)))
-    except (OSError, ValueError):
-        return found
-
-
-def _windows_memory() -> int | None:
-    import ctypes
-
-    status = (ctypes.c_ulonglong * 8)(64)  # MEMORYSTATUSEX: its own size and the load in the first eight bytes, then total and free memory
-    library: Any = getattr(ctypes, "windll", None)
-    return int(status[2]) if library is not None and library.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else None
-
-
-def _free_disk(folder: Path) -> int | None:
-    """Bytes free where ``folder`` is or will be."""
-    place = folder.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    try:
-        return shutil.disk_usage(place).free
-    except OSError:
-        return None
-
-
-def _cpu_rate() -> float:
-    """Floating-point operations a second of this computer, from a few small multiplications of numpy: a tenth of a second."""
-    import numpy as np
-
-    side = 384
-    matrix = np.ones((side, side), dtype=np.float32)
-    matrix @ matrix  # the first one starts the threads
-    best, end = math.inf, time.perf_counter() + 0.08
-    while time.perf_counter() < end:
-        started = time.perf_counter()
-        matrix @ matrix
-        best = min(best, time.perf_counter() - started)
-    return 2 * side**3 / best
-
-
 # --- what would fit -----------------------------------------------------------------------------------------------------------
 
 
-def _proposal(plan: Plan, data: Data, needs: Footprint, device: str, available: int) -> tuple[dict[str, Any], int]:
+def _proposal(plan: Plan, data: Data, needs: MemoryEstimate, device: str, available: int) -> tuple[dict[str, Any], int]:
     """The changes that make it fit, the most harmless first, without those that are not needed; and the memory with them."""
     exports = [exporter.name for exporter in plan.exporters]
 
@@ -294,7 +218,7 @@ def _proposal(plan: Plan, data: Data, needs: Footprint, device: str, available: 
     return changes, round(needed(changes))
 
 
-def _candidates(config: RunConfig, needs: Footprint, device: str) -> Iterator[dict[str, Any]]:
+def _candidates(config: RunConfig, needs: MemoryEstimate, device: str) -> Iterator[dict[str, Any]]:
     """Changes that save memory, the most harmless first: the same result more slowly, less exact numbers, a smaller adapter, and what
     the plugin knows."""
     batch, accumulation = config.batch_size, config.gradient_accumulation
@@ -335,7 +259,7 @@ def with_changes(plan: Plan, changes: Mapping[str, Any]) -> tuple[RunConfig, Key
 
 def size(amount: float) -> str:
     """``350 MB``, ``12.3 GB``."""
-    return f"{amount / _GB:.1f} GB" if amount >= 0.95 * _GB else f"{amount / 2**20:.0f} MB"
+    return f"{amount / GB:.1f} GB" if amount >= 0.95 * GB else f"{amount / 2**20:.0f} MB"
 
 
 def yaml_value(value: Any) -> str:
@@ -363,7 +287,7 @@ def _called(part: str) -> str:
     return known.get(part, part)
 
 
-def lines(fit: Fit | None) -> list[str]:
+def lines(fit: Estimate | None) -> list[str]:
     """The estimate for people."""
     if fit is None:
         return [say("  Memory:     cannot be estimated for this base model")]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .config import RunConfig
-from .messages import speaker
+from ..config.schema import RunConfig
+from ..messages import speaker
 
 say = speaker(__name__)
 

@@ -11,25 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from . import audit, evaluation, rundir, sealing
-from .audit import card
-from .checkpoints import checkpoint_rows
-from .disk import told
-from .errors import RunError
-from .events import Compared, Exported, StageStarted
-from .interfaces import Exporter
-from .interrupts import Terminated
-from .machine import quiet_libraries
-from .messages import speaker
-from .opened import OpenRun, open_run
-from .rundir import RunDir, write_text
+from ..audit import card
+from ..device import quiet_libraries
+from ..errors import RunError
+from ..evaluation.compare import evaluate, summary
+from ..messages import speaker
+from ..plugin_api.components import Exporter
+from ..plugin_api.events import Compared, Exported, StageStarted
+from ..runs.checkpoints import checkpoint_rows
+from ..runs.disk import disk_errors
+from ..runs.folder import FINISHED, RunFolder, atomic_dir, write_text
+from ..runs.opened import LoadedRun, load_run
+from ..runs.seal import kept_seal, require_sound, reseal
+from ..training.interrupts import Terminated
 
 if TYPE_CHECKING:
-    from .config import RunConfig
-    from .diagnosis import Diagnosis
-    from .loop import Loop
-    from .planning import Plan
-    from .plugins import PluginHost
+    from ..config.schema import RunConfig
+    from ..diagnosis.diagnose import Diagnosis
+    from ..plan import Plan
+    from ..plugin_api.host import PluginHost
+    from ..training.loop import Loop
 
 say = speaker(__name__)
 
@@ -47,7 +48,7 @@ class Export:
 
 
 @dataclass
-class Handover:
+class Finished:
     """What was handed on.
 
     Attributes:
@@ -75,13 +76,13 @@ class Outcome:
     """What a finished run left behind.
 
     Attributes:
-        result: the comparison of base and adapter, see ``evaluation.evaluate``; None if none was made.
+        result: the comparison of base and adapter, see ``compare.evaluate``; None if none was made.
         diagnoses: what the losses say, the most important first.
         advised_rate: the learning rate to try next, if the losses say that another one suits better.
         seal: see ``audit.seal``.
     """
 
-    run: RunDir
+    run: RunFolder
     exports: Mapping[str, Path]
     usage: Mapping[str, tuple[str, ...]]
     metrics: Mapping[str, Any]
@@ -100,25 +101,25 @@ def compares(plan: Plan, metrics: Mapping[str, Any]) -> bool:
     return plan.config.eval_answers and metrics.get("held_out_loss") is not None
 
 
-def write_export(exporter: Exporter, folder: RunDir, config: Mapping[str, Any], destination: Path | None = None) -> Export:
+def write_export(exporter: Exporter, folder: RunFolder, config: Mapping[str, Any], destination: Path | None = None) -> Export:
     """Exports the adapter of a run to ``destination`` (by default ``export/<name>``), whole or not at all.
 
     Args:
         config: the values of the run's keys, the exporter's among them.
     """
     quiet_libraries()
-    from . import lora
+    from ..adapters import lora
 
     adapter = lora.read_peft(folder.adapter)
     adapter = dataclasses.replace(adapter, facts={**adapter.facts, "config": dict(config)})
     target = destination or folder.exports / exporter.name
-    with told(target), rundir.aside(target) as partial:
+    with disk_errors(target), atomic_dir(target) as partial:
         written = exporter.export(adapter, partial).relative_to(partial)
     path = target / written
     return Export(path, tuple(exporter.usage(adapter, path)), tuple(exporter.deliver(adapter, path)))
 
 
-def choose(config: RunConfig, folder: RunDir, metrics: dict[str, Any], loop: Loop, tell: Callable[[Any], None]) -> dict[str, Any]:
+def choose(config: RunConfig, folder: RunFolder, metrics: dict[str, Any], loop: Loop, tell: Callable[[Any], None]) -> dict[str, Any]:
     """Which step the adapter comes from, for the manifest. The figures in ``metrics`` become that step's."""
     last = loop.done
     best, loss = metrics.get("best_step"), metrics.get("best_held_out_loss")
@@ -134,22 +135,22 @@ def choose(config: RunConfig, folder: RunDir, metrics: dict[str, Any], loop: Loo
     }
 
 
-def take_checkpoint(folder: RunDir, step: int) -> None:
+def take_checkpoint(folder: RunFolder, step: int) -> None:
     """Makes the adapter of a checkpoint the run's adapter.
 
     Raises:
         RunError: if there is no such checkpoint; it lists those that there are.
     """
     quiet_libraries()
-    from . import lora
+    from ..adapters import lora
 
-    there = the_checkpoint(folder, step)
+    there = require_checkpoint(folder, step)
     lora.verify(lora.read_peft(there / "adapter"))
-    with rundir.aside(folder.adapter) as partial:
+    with atomic_dir(folder.adapter) as partial:
         shutil.copytree(there / "adapter", partial, dirs_exist_ok=True)
 
 
-def the_checkpoint(folder: RunDir, step: int) -> Path:
+def require_checkpoint(folder: RunFolder, step: int) -> Path:
     """The checkpoint of ``step``.
 
     Raises:
@@ -162,9 +163,9 @@ def the_checkpoint(folder: RunDir, step: int) -> Path:
     return there
 
 
-def is_whole(folder: RunDir, step: int) -> bool:
+def is_whole(folder: RunFolder, step: int) -> bool:
     """Whether the adapter in the checkpoint of ``step`` is there and can be read."""
-    from . import lora
+    from ..adapters import lora
 
     try:
         lora.read_peft(folder.checkpoint(step) / "adapter")
@@ -173,15 +174,15 @@ def is_whole(folder: RunDir, step: int) -> bool:
     return True
 
 
-def hand_over(
+def finish_run(
     host: PluginHost,
-    folder: RunDir,
+    folder: RunFolder,
     manifest: Mapping[str, Any],
     exporters: Sequence[Exporter],
     *,
     compare: bool,
     tell: Callable[[Any], None],
-    done: Handover,
+    done: Finished,
 ) -> None:
     """Exports the run's adapter, asks base and adapter the held-out questions if ``compare``, and writes the model card.
 
@@ -195,16 +196,16 @@ def hand_over(
         tell(Exported(exporter.name, done.exports[exporter.name].path))
     done.changes["exports"] = {name: export.path.relative_to(folder.path).as_posix() for name, export in done.exports.items()}
     if compare:
-        done.result = _compared(host, dataclasses.replace(open_run(host, folder.path), manifest=manifest), tell)
-        done.changes["evaluation"] = evaluation.summary(done.result) if done.result else None
+        done.result = _compared(host, dataclasses.replace(load_run(host, folder.path), manifest=manifest), tell)
+        done.changes["evaluation"] = summary(done.result) if done.result else None
     write_card(folder, {**manifest, **done.changes}, done.result)
 
 
-def _compared(host: PluginHost, opened: OpenRun, tell: Callable[[Any], None]) -> dict[str, Any] | None:
+def _compared(host: PluginHost, opened: LoadedRun, tell: Callable[[Any], None]) -> dict[str, Any] | None:
     """The comparison; None where it cannot be made or was stopped: the adapter is there all the same."""
     tell(StageStarted("comparison", say("base and adapter on the held-out examples (Ctrl-C leaves it out)")))
     try:
-        result = evaluation.evaluate(host, opened, _ASKED, lambda done, total: tell(Compared(done, total)), draw=False)
+        result = evaluate(host, opened, _ASKED, lambda done, total: tell(Compared(done, total)), draw=False)
     except KeyboardInterrupt as error:
         if isinstance(error, Terminated):
             raise  # whoever sends that wants the process to end
@@ -217,11 +218,11 @@ def _compared(host: PluginHost, opened: OpenRun, tell: Callable[[Any], None]) ->
     return result
 
 
-def _write_result(folder: RunDir, result: Mapping[str, Any]) -> None:
+def _write_result(folder: RunFolder, result: Mapping[str, Any]) -> None:
     write_text(folder.path / RESULT, json.dumps(result, ensure_ascii=False, indent=1, default=str) + "\n")
 
 
-def write_card(folder: RunDir, manifest: Mapping[str, Any], result: Mapping[str, Any] | None) -> Path:
+def write_card(folder: RunFolder, manifest: Mapping[str, Any], result: Mapping[str, Any] | None) -> Path:
     """The model card, beside the manifest."""
     path = folder.path / card.NAME
     card.write_card({"name": folder.path.name, **manifest}, dict(result) if result else None, path)
@@ -231,37 +232,37 @@ def write_card(folder: RunDir, manifest: Mapping[str, Any], result: Mapping[str,
 # --- later commands -----------------------------------------------------------------------------------------------------------
 
 
-def keep_result(opened: OpenRun, result: Mapping[str, Any]) -> str | None:
+def keep_result(opened: LoadedRun, result: Mapping[str, Any]) -> str | None:
     """Writes what ``loraforge eval`` found into the run, with a new card.
 
     Returns:
         the new seal.
     """
-    with told(opened.run.path / RESULT):
+    with disk_errors(opened.run.path / RESULT):
         _write_result(opened.run, result)
-    return keep_entries(opened, [RESULT], evaluation=evaluation.summary(result))
+    return keep_entries(opened, [RESULT], evaluation=summary(result))
 
 
-def keep_entries(opened: OpenRun, names: Sequence[str], **changes: Any) -> str | None:
+def keep_entries(opened: LoadedRun, names: Sequence[str], **changes: Any) -> str | None:
     """Enters what a later command found into the manifest, with a new card and the seal before it.
 
     Returns:
         the new seal; None for a run without one.
     """
     changes["seals"] = _seals(opened)
-    with told(opened.run.path):
+    with disk_errors(opened.run.path):
         write_card(opened.run, {**opened.manifest, **changes}, None)
-        return audit.amend(opened.run, [*names, card.NAME], **changes)
+        return reseal(opened.run, [*names, card.NAME], **changes)
 
 
-def _seals(opened: OpenRun) -> list[str]:
+def _seals(opened: LoadedRun) -> list[str]:
     """The seals that the run had before, the newest last: whoever kept one of them can still tell whose it is."""
     before = list(opened.manifest.get("seals") or [])
-    now = sealing.kept_seal(opened.run)
+    now = kept_seal(opened.run)
     return [*before, *([now] if now and now not in before else [])]
 
 
-def keep_export(opened: OpenRun, name: str, export: Export) -> str | None:
+def keep_export(opened: LoadedRun, name: str, export: Export) -> str | None:
     """Enters an export that was written later into the manifest, unless it lies elsewhere.
 
     Returns:
@@ -273,7 +274,7 @@ def keep_export(opened: OpenRun, name: str, export: Export) -> str | None:
     return keep_entries(opened, [f"export/{name}"], exports=exports)
 
 
-def promote(host: PluginHost, folder: Path, step: int, tell: Callable[[Any], None]) -> tuple[Handover, str | None]:
+def promote(host: PluginHost, folder: Path, step: int, tell: Callable[[Any], None]) -> tuple[Finished, str | None]:
     """Makes a checkpoint the run's adapter, writes its exports again, compares anew if the run had been compared, and seals.
 
     Returns:
@@ -283,37 +284,37 @@ def promote(host: PluginHost, folder: Path, step: int, tell: Callable[[Any], Non
         RunError: if there is no such checkpoint, it is not what was sealed, or the run is not finished.
     """
     quiet_libraries()  # before peft is imported, which looks for optional libraries
-    with RunDir(folder).claimed(), told(folder):
-        RunDir(folder).tidy()  # an earlier attempt may have been killed
-        opened = open_run(host, folder)
-        if opened.manifest.get("status") != rundir.FINISHED:
+    with RunFolder(folder).claimed(), disk_errors(folder):
+        RunFolder(folder).tidy()  # an earlier attempt may have been killed
+        opened = load_run(host, folder)
+        if opened.manifest.get("status") != FINISHED:
             raise RunError(say("{run}: this run is not finished. --resume finishes it.", run=folder))
         names = [name for name in opened.manifest.get("exports") or {} if (opened.run.exports / name).is_dir()]
         exporters = [cast(Exporter, host.component("loraforge_exporters", opened.task.name, name)) for name in names]
-        audit.require_sound(opened.run, [f"checkpoints/{opened.run.checkpoint(step).name}"])
-        the_checkpoint(opened.run, step)  # before anything is touched
+        require_sound(opened.run, [f"checkpoints/{opened.run.checkpoint(step).name}"])
+        require_checkpoint(opened.run, step)  # before anything is touched
         with _kept_on_failure(opened.run):
             take_checkpoint(opened.run, step)
             return _promoted(host, opened, step, exporters, tell)
 
 
 @contextlib.contextmanager
-def _kept_on_failure(run: RunDir) -> Iterator[None]:
+def _kept_on_failure(run: RunFolder) -> Iterator[None]:
     """What goes wrong inside leaves the adapter that was there."""
-    from . import lora
+    from ..adapters import lora
 
     before = lora.read_peft(run.adapter)
     try:
         yield
     except BaseException:
-        with rundir.aside(run.adapter) as partial:
+        with atomic_dir(run.adapter) as partial:
             lora.write_peft(before, partial)
         raise
 
 
 def _promoted(
-    host: PluginHost, opened: OpenRun, step: int, exporters: Sequence[Exporter], tell: Callable[[Any], None]
-) -> tuple[Handover, str | None]:
+    host: PluginHost, opened: LoadedRun, step: int, exporters: Sequence[Exporter], tell: Callable[[Any], None]
+) -> tuple[Finished, str | None]:
     run = opened.run
     loss = next((row["held_out_loss"] for row in checkpoint_rows(run, {}) if row["step"] == step), None)
     changes: dict[str, Any] = {
@@ -323,10 +324,10 @@ def _promoted(
         "grades": None,
         "seals": _seals(opened),
     }
-    done = Handover()
+    done = Finished()
     compared = bool(opened.manifest.get("evaluation"))
-    hand_over(host, run, {**opened.manifest, **changes}, exporters, compare=compared, tell=tell, done=done)
+    finish_run(host, run, {**opened.manifest, **changes}, exporters, compare=compared, tell=tell, done=done)
     if done.result is None:
         (run.path / RESULT).unlink(missing_ok=True)  # it speaks of another step
     exported = [f"export/{name}" for name in done.exports]
-    return done, audit.amend(run, ["adapter", *exported, RESULT, card.NAME], **{**changes, **done.changes})
+    return done, reseal(run, ["adapter", *exported, RESULT, card.NAME], **{**changes, **done.changes})

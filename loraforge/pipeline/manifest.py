@@ -3,55 +3,88 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from . import findings, provenance, rundir
-from .provenance import versions
+from ..data import findings
+from ..data.dataset import Data
+from ..diagnosis.diagnose import Diagnosis
+from ..plan import Plan
+from ..plugin_api.host import PluginHost
+from ..runs import provenance
+from ..runs.folder import FORMAT
 from .resume import identity
 
-if TYPE_CHECKING:
-    from .session import Session
+
+@dataclass
+class RunState:
+    """What is known of a training by now.
+
+    Attributes:
+        started: seconds since 1970.
+        lineage: the runs before it, see ``Parent.lineage``.
+        advice: why this is the second training of a run (``lr_advice: apply``).
+        base: the name, revision, folder and files (with hashes) of the base.
+        facts: what the summary shows: examples, parameters, device ...
+        metrics: losses, seconds.
+        chosen: which step the adapter comes from, and why.
+        diagnoses: what the losses say.
+    """
+
+    started: float
+    lineage: Sequence[Mapping[str, Any]] = ()
+    advice: Mapping[str, Any] | None = None
+    base: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    chosen: dict[str, Any] = field(default_factory=dict)
+    diagnoses: Sequence[Diagnosis] = ()
 
 
-def describe(session: Session, status: str, error: str | None = None) -> dict[str, Any]:
+def describe(
+    plan: Plan, data: Data, state: RunState, host: PluginHost, *, processes: int, status: str, error: str | None = None
+) -> dict[str, Any]:
     """The manifest of a run as it stands now.
 
     Args:
-        status: see ``rundir``.
+        host: the plugins in use, whose code is hashed.
+        processes: how many train together.
+        status: see ``runs.folder``.
         error: why it ended, if it did not end well.
     """
     return {
-        "format": rundir.FORMAT,
+        "format": FORMAT,
         "status": status,
         "error": error,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(session.started)),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(state.started)),
         "updated": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "task": session.plan.task.name,
-        "family": session.plan.family.name,
-        "config": session.plan.keys.flat(),
-        "identity": identity(session.plan, session.data),
-        "seed": session.config.seed,
-        "template": dict(session.data.template.describe()),
-        "base": session.base,
-        "init_from_adapter": session.config.init_from_adapter,
-        "lineage": session.lineage,
+        "task": plan.task.name,
+        "family": plan.family.name,
+        "config": plan.keys.flat(),
+        "identity": identity(plan, data),
+        "seed": plan.config.seed,
+        "template": dict(data.template.describe()),
+        "base": state.base,
+        "init_from_adapter": plan.config.init_from_adapter,
+        "lineage": list(state.lineage),
         "data": {
-            "sha256": session.data.digest(),
-            "rows": session.data.rows(),
-            "notes": list(session.data.notes),
-            "findings": findings.counts(session.data.found),
-            "review": session.data.review,
-            "skipped": list(session.data.skipped),
-            "waivers": findings.waived(session.data.found),
+            "sha256": data.digest(),
+            "rows": data.rows(),
+            "notes": list(data.notes),
+            "findings": findings.counts(data.found),
+            "review": data.review,
+            "skipped": list(data.skipped),
+            "waivers": findings.waived(data.found),
         },
-        "inherited": session.data.inherited,
-        "cautions": list(session.plan.task.cautions),
-        "facts": session.facts,
-        "metrics": session.metrics,
-        "chosen": session.chosen,
-        "advice": dict(session.advice) if session.advice else None,
-        "diagnosis": [{"kind": d.kind, "sentence": d.sentence, "evidence": d.evidence} for d in session.diagnoses],
-        "versions": versions(),
-        "machine": {**provenance.machine(), "device": session.facts.get("device"), "processes": session.accelerator.num_processes},
-        "code": provenance.code(session.host),
+        "inherited": data.inherited,
+        "cautions": list(plan.task.cautions),
+        "facts": state.facts,
+        "metrics": state.metrics,
+        "chosen": state.chosen,
+        "advice": dict(state.advice) if state.advice else None,
+        "diagnosis": [{"kind": d.kind, "sentence": d.sentence, "evidence": d.evidence} for d in state.diagnoses],
+        "versions": provenance.versions(),
+        "machine": {**provenance.machine(), "device": state.facts.get("device"), "processes": processes},
+        "code": provenance.code(host),
     }

@@ -10,20 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import planning, rundir, yamlfile
+from ..audit.verdicts import BAD, UNCHANGED, UNRECORDED
+from ..audit.verify import ancestor, verify
+from ..config import yaml_reader
 from ..errors import LoraForgeError, RunError
 from ..messages import speaker
-from ..provenance import hash_file
-from ..rundir import RunDir
-from ..sealing import read_manifest
-from . import ancestor, verify
-from .verdicts import BAD, UNCHANGED, UNRECORDED
+from ..plan import Plan, make_plan
+from ..runs.folder import FINISHED, RunFolder
+from ..runs.provenance import hash_file
+from ..runs.seal import read_manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..plugins import PluginHost
-    from ..types import Adapter
+    from ..plugin_api.host import PluginHost
+    from ..plugin_api.types import Adapter
 
 say = speaker(__name__)
 
@@ -47,11 +48,11 @@ def reproduce(host: PluginHost, folder: Path, out: Path | None, tell: Callable[[
     Raises:
         RunError: if the run is not finished, or if what it was made from has changed: everything that has is named.
     """
-    run = RunDir(folder)
+    run = RunFolder(folder)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RunError(say("`loraforge reproduce` trains in one process, also what several have made; start it without torchrun."))
     manifest, _ = read_manifest(run)
-    if manifest.get("status") != rundir.FINISHED:
+    if manifest.get("status") != FINISHED:
         raise RunError(
             say("{path}: only a finished run can be reproduced; this one is: {status}.", path=folder, status=manifest.get("status"))
         )
@@ -65,12 +66,12 @@ def reproduce(host: PluginHost, folder: Path, out: Path | None, tell: Callable[[
         overrides["save_total_limit"] = 10**6  # the checkpoint that is compared must not be pruned
     overrides |= _start(manifest) | _cut(manifest, tell)
     given = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-    plan = planning.plan(host, str(manifest.get("task")), run.config_file, given, exporting=False)
+    plan = make_plan(host, str(manifest.get("task")), run.config_file, given, exporting=False)
     made = _train(dataclasses.replace(plan, exporters=()), host, manifest, tell)
     return _compare(run, manifest, made, chosen)
 
 
-def _refuse(host: PluginHost, run: RunDir, manifest: Mapping[str, Any]) -> None:
+def _refuse(host: PluginHost, run: RunFolder, manifest: Mapping[str, Any]) -> None:
     """Raises RunError if what the run was made from is not there as it was."""
     problems = _config_changes(run, manifest)
     for part in verify(host, run.path).parts:
@@ -85,11 +86,11 @@ def _refuse(host: PluginHost, run: RunDir, manifest: Mapping[str, Any]) -> None:
         raise RunError([say("{path} cannot be reproduced, because what it was made from has changed:", path=run.path), *problems])
 
 
-def _config_changes(run: RunDir, manifest: Mapping[str, Any]) -> list[str]:
+def _config_changes(run: RunFolder, manifest: Mapping[str, Any]) -> list[str]:
     """The keys of config.yaml that are not what the manifest says."""
     before = _part(manifest, "config")
     try:
-        now = {key: value.value for key, value in yamlfile.read(run.config_file).values.items()}
+        now = {key: value.value for key, value in yaml_reader.read(run.config_file).values.items()}
     except LoraForgeError as error:
         return list(error.problems)
     keys = [key for key in before if key in now and before[key] != now[key]]
@@ -152,18 +153,18 @@ def _free(folder: Path) -> Path:
     return path
 
 
-def _train(plan: planning.Plan, host: PluginHost, manifest: Mapping[str, Any], tell: Callable[[str], None]) -> RunDir:
+def _train(plan: Plan, host: PluginHost, manifest: Mapping[str, Any], tell: Callable[[str], None]) -> RunFolder:
     """The new run, with as many threads as the first had: sums are rounded differently when they are shared out differently."""
     import torch
 
-    from .. import pipeline
+    from .run import run_training
 
     before, wanted = torch.get_num_threads(), _part(manifest, "machine").get("threads")
     try:
         if isinstance(wanted, int) and 0 < wanted != before:
             tell(say("Training with {n} threads, as the run did.", n=wanted))
             torch.set_num_threads(wanted)
-        return pipeline.run(plan, host).run
+        return run_training(plan, host).run
     finally:
         torch.set_num_threads(before)
 
@@ -171,7 +172,7 @@ def _train(plan: planning.Plan, host: PluginHost, manifest: Mapping[str, Any], t
 # --- comparing ----------------------------------------------------------------------------------------------------------------
 
 
-def _compare(run: RunDir, manifest: Mapping[str, Any], made: RunDir, chosen: int | None) -> dict[str, Any]:
+def _compare(run: RunFolder, manifest: Mapping[str, Any], made: RunFolder, chosen: int | None) -> dict[str, Any]:
     theirs = made.manifest()
     mine = _step(theirs)
     adapter = made.adapter if chosen in (None, mine if mine is not None else _part(theirs, "facts").get("steps")) else None
@@ -216,7 +217,7 @@ def compare(one: Path, other: Path) -> list[dict[str, Any]]:
         difference's norm as a share of the first's norm; ``cosine`` between the two weight changes. A module that only one has counts as
         wholly different.
     """
-    from ..peftfile import read_peft
+    from ..adapters.peft_format import read_peft
 
     first, second = read_peft(one), read_peft(other)
     rows = []

@@ -10,16 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import rundir, sealing
-from .dataset import Data
-from .errors import RunError
-from .messages import speaker
-from .planning import Plan
-from .provenance import digest
-from .rundir import RunDir
+from ..data.dataset import Data
+from ..errors import RunError
+from ..messages import speaker
+from ..plan import Plan
+from ..runs.folder import FINISHED, FORMAT, RunFolder, load_state
+from ..runs.provenance import digest
+from ..runs.seal import SEAL, reseal
 
 if TYPE_CHECKING:
-    from .interfaces import Trainee
+    from ..plugin_api.models import TrainableModel
 
 say = speaker(__name__)
 
@@ -37,10 +37,10 @@ def identity(plan: Plan, data: Data) -> dict[str, Any]:
     return {"config": config, "data": data.digest(), "template": digest(data.template.describe())}
 
 
-def occupied(folder: RunDir) -> str:
+def occupied(folder: RunFolder) -> str:
     """What can be done about a run that is already in output_dir."""
     with contextlib.suppress(RunError):
-        if folder.manifest().get("status") == rundir.FINISHED:
+        if folder.manifest().get("status") == FINISHED:
             return say(
                 "{path} already holds a finished run. --fresh renames it and trains anew, --set output_dir=... trains beside it.",
                 path=folder.path,
@@ -51,26 +51,26 @@ def occupied(folder: RunDir) -> str:
     )
 
 
-def finish_seal(folder: RunDir) -> None:
+def finish_seal(folder: RunFolder) -> None:
     """A run that was killed between its last manifest and the seal is finished: only the seal is set, if all files are as the manifest
     names them.
 
     Raises:
         RunError: saying so.
     """
-    if os.path.lexists(folder.path / sealing.SEAL) or not folder.manifest_file.exists():
+    if os.path.lexists(folder.path / SEAL) or not folder.manifest_file.exists():
         return
     manifest = folder.manifest()
-    if manifest.get("status") != rundir.FINISHED or not isinstance(manifest.get("files"), dict):
+    if manifest.get("status") != FINISHED or not isinstance(manifest.get("files"), dict):
         return
     folder.tidy()  # the seal itself may have been cut off
-    seal = sealing.amend(folder, [])
+    seal = reseal(folder, [])
     text = say("{path}: this run is finished; only its seal was missing, and is set now. --fresh trains anew.", path=folder.path)
     raise RunError([text, say("Seal: {seal}", seal=seal)])
 
 
 def newest_checkpoint(
-    folder: RunDir, ours: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], tell: Callable[[str], None]
+    folder: RunFolder, ours: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], tell: Callable[[str], None]
 ) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
     """(path, state, position) of the checkpoint to go on from, or None to begin at the start. A damaged one is set aside and named.
 
@@ -88,9 +88,9 @@ def newest_checkpoint(
     from safetensors import SafetensorError
 
     before = folder.manifest()
-    if before.get("status") == rundir.FINISHED:
+    if before.get("status") == FINISHED:
         raise RunError(say("{path}: this run is finished; there is nothing to resume. --fresh trains anew.", path=folder.path))
-    if before.get("format") != rundir.FORMAT:
+    if before.get("format") != FORMAT:
         raise RunError(
             say(
                 "{path}: this run was begun by another version of LoRAForge, which cannot be resumed. --fresh trains anew.",
@@ -110,11 +110,11 @@ def newest_checkpoint(
     if problems:
         head = say("{path} cannot be resumed, because it would be another run:", path=folder.path)
         raise RunError([head, *problems, say("--fresh trains anew; init_from_adapter continues from an adapter with new data.")])
-    from .peftfile import read_peft
+    from ..adapters.peft_format import read_peft
 
     for path in reversed(folder.checkpoints(whole=False)):
         try:
-            state, position = rundir.load_state(path)
+            state, position = load_state(path)
             read_peft(path / "adapter")  # it may be the one that is handed on
             return path, {"loop": state["loop"], "initial": state["initial"]}, {"step": position["step"], "metrics": position["metrics"]}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RunError, SafetensorError) as error:
@@ -148,7 +148,7 @@ def _free(path: Path) -> Path:
     return next(place for place in itertools.chain([path], others) if not os.path.lexists(place))
 
 
-def check_start(folder: RunDir, trainee: Trainee, initial: Mapping[str, Any]) -> None:
+def check_start(folder: RunFolder, trainable: TrainableModel, initial: Mapping[str, Any]) -> None:
     """PiSSA's start is computed from the base again; it must have come out the same.
 
     Raises:
@@ -157,5 +157,5 @@ def check_start(folder: RunDir, trainee: Trainee, initial: Mapping[str, Any]) ->
     import torch
 
     for name, tensor in initial.items():
-        if not torch.equal(tensor, trainee.lora.initial[name]):
+        if not torch.equal(tensor, trainable.lora.initial[name]):
             raise RunError(say("{path} cannot be resumed: PiSSA starts differently on this machine.", path=folder.path))

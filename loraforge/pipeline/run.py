@@ -10,36 +10,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from . import audit, findings, fitting, handover
-from .dataset import Data, load_data
-from .disk import told
-from .errors import DataError, LoraForgeError, RunError, StoppedOnRequest
-from .events import StageStarted
-from .handover import Export, Outcome, compares, write_export
-from .interrupts import terminable
-from .machine import is_main_process, make_accelerator, quiet_libraries
-from .messages import speaker
-from .planning import Plan, plan
+from ..data import findings
+from ..data.dataset import Data, load_data
+from ..device import is_main_process, make_accelerator, quiet_libraries
+from ..errors import DataError, LoraForgeError, RunError, StoppedOnRequest
+from ..messages import speaker
+from ..plan import Plan
+from ..plugin_api.events import StageStarted
+from ..runs.disk import disk_errors
+from ..runs.folder import RunFolder
+from ..runs.seal import seal_run
+from ..training.interrupts import terminable
+from . import estimate, finish
+from .finish import Outcome, compares
+from .manifest import RunState
 from .resume import finish_seal, occupied
-from .rundir import RunDir
-from .session import Session
+from .session import Runtime, Session
 
 if TYPE_CHECKING:
-    from .plugins import PluginHost
-
-__all__ = ["Data", "Export", "Outcome", "Plan", "load_data", "plan", "run", "write_export"]
+    from ..plugin_api.host import PluginHost
 
 say = speaker(__name__)
 
 
-def run(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = False) -> Outcome:
+def run_training(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = False) -> Outcome:
     """Trains, saves, exports and compares. With ``lr_advice: apply`` a run whose losses ask for another learning rate is made twice.
 
     Args:
         resume: continue from the newest checkpoint in output_dir.
         fresh: rename an earlier run in output_dir out of the way.
     """
-    folder = RunDir(Path(plan.config.output_dir))
+    folder = RunFolder(Path(plan.config.output_dir))
     with terminable(), folder.claimed() if is_main_process() else contextlib.nullcontext():
         first = _run_once(plan, host, resume=resume, fresh=fresh, last=plan.config.lr_advice != "apply")
         if plan.config.lr_advice != "apply" or first.advised_rate is None:
@@ -55,7 +56,7 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
         advice: why this is the second training, for the manifest.
     """
     started = time.time()
-    folder = RunDir(Path(plan.config.output_dir))
+    folder = RunFolder(Path(plan.config.output_dir))
     if folder.occupied() and not resume and not fresh:
         raise RunError(occupied(folder))
     if resume and is_main_process():
@@ -76,22 +77,22 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
         raise RunError(say("init_from_adapter lies in output_dir, which --fresh renames. Choose another output_dir."))
     if main and folder.occupied() and fresh and not resume:
         tell(StageStarted("folder", say("the earlier run is now {path}", path=folder.set_aside())))
-    if main and accelerator.device.type == "cpu" and (warning := fitting.warning(plan, data)):
+    if main and accelerator.device.type == "cpu" and (warning := estimate.warning(plan, data)):
         tell(StageStarted("memory", warning))
     accelerator.wait_for_everyone()
-    session = Session(plan, config, data, folder, accelerator, host, tell, started, last, advice)
+    session = Session(plan, data, folder, Runtime(accelerator, config, host, tell), RunState(started, advice=advice), last)
     try:
-        with told(folder.path):
+        with disk_errors(folder.path):
             if main:
                 folder.tidy()
-            return session.go(resume)
+            return session.run(resume)
     except BaseException as error:
         if main:
             session.fail(error)
         raise
 
 
-def _checked(data: Data, folder: RunDir) -> list[str]:
+def _checked(data: Data, folder: RunFolder) -> list[str]:
     """What the checks found, in a line or none."""
     count = findings.counts(data.found)
     if not any(count.values()):
@@ -164,7 +165,7 @@ def _once_more(plan: Plan, host: PluginHost, first: Outcome) -> Outcome:
 def _take_first(plan: Plan, host: PluginHost, first: Outcome, advice: Mapping[str, Any]) -> Outcome:
     """Hands over the first training, which had waited for the second."""
     manifest = {**first.run.manifest(), "advice": dict(advice)}
-    done = handover.Handover()
-    handover.hand_over(host, first.run, manifest, plan.exporters, compare=compares(plan, first.metrics), tell=host.tell, done=done)
-    seal = audit.seal(first.run, {**manifest, **done.changes})
+    done = finish.Finished()
+    finish.finish_run(host, first.run, manifest, plan.exporters, compare=compares(plan, first.metrics), tell=host.tell, done=done)
+    seal = seal_run(first.run, {**manifest, **done.changes})
     return dataclasses.replace(first, **done.fields(), seal=seal)

@@ -6,35 +6,38 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from . import audit, diagnosis, explaining, findings, handover, rundir
-from .checkpoints import checkpoint_rows
-from .config import RunConfig
-from .dataset import Data
-from .diagnosis import curves
-from .errors import DataError, RunError, StoppedOnRequest, TrainingError
-from .events import CheckpointSaved, RunFailed, RunFinished, RunStarted, SamplesDrawn, StageStarted
-from .handover import Outcome
-from .interrupts import Interrupts
-from .lineage import parent_of
-from .machine import device_name
-from .manifest import describe
-from .messages import speaker
-from .planning import Plan
-from .provenance import hash_file
+from ..config.schema import RunConfig
+from ..data import findings
+from ..data.dataset import Data
+from ..data.lineage import parent_of
+from ..device import device_name
+from ..diagnosis import curves, diagnose
+from ..errors import DataError, RunError, StoppedOnRequest, TrainingError
+from ..messages import speaker
+from ..plan import Plan
+from ..plugin_api.events import CheckpointSaved, Event, RunFailed, RunFinished, RunStarted, SamplesDrawn, StageStarted
+from ..plugin_api.types import Adapter
+from ..runs.checkpoints import checkpoint_rows
+from ..runs.folder import FAILED, FINISHED, RUNNING, STOPPED, RunFolder, atomic_dir, save_state
+from ..runs.provenance import hash_file
+from ..runs.seal import seal_run
+from ..training.interrupts import Interrupts
+from . import failures, finish
+from .finish import Outcome
+from .manifest import RunState, describe
 from .resume import check_start, identity, newest_checkpoint
-from .rundir import RunDir
-from .types import Adapter
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from .interfaces import Trainee
-    from .loop import Loop
-    from .plugins import PluginHost
+    from ..plugin_api.host import PluginHost
+    from ..plugin_api.models import TrainableModel
+    from ..training.loop import Loop
 
 say = speaker(__name__)
 
@@ -42,53 +45,56 @@ _PROBED = 50  # steps from which on their time is measured beforehand
 _NOT_TRAINING = ("base_model", "estimated_seconds", "continues")  # facts for the screen that say nothing of how the adapter was trained
 
 
-class Session:
-    """One run, from the loaded data to the exports. Holds what the stages share."""
+@dataclass(frozen=True)
+class Runtime:
+    """Where a training computes, and who hears of it.
 
-    def __init__(
-        self,
-        plan: Plan,
-        config: RunConfig,
-        data: Data,
-        folder: RunDir,
-        accelerator: Accelerator,
-        host: PluginHost,
-        tell: Callable[[Any], None],
-        started: float,
-        last: bool,
-        advice: Mapping[str, Any] | None,
-    ) -> None:
-        self.plan, self.config, self.data, self.folder = plan, config, data, folder
-        self.accelerator, self.host, self.tell, self.started = accelerator, host, tell, started
-        self.last, self.advice = last, advice
-        self.chosen: dict[str, Any] = {}
-        self.diagnoses: tuple[diagnosis.Diagnosis, ...] = ()
+    Attributes:
+        config: the plan's, with ``precision`` decided for the accelerator's device.
+        tell: receives every event; on processes that do not speak, nobody.
+    """
+
+    accelerator: Accelerator
+    config: RunConfig
+    host: PluginHost
+    tell: Callable[[Event], None]
+
+
+class Session:
+    """One training, from the loaded data to the exports. Holds what the stages share.
+
+    Args:
+        folder: where the run is written.
+        state: what is known of the training before it begins.
+        last: hand the adapter over even if the losses ask for another learning rate.
+    """
+
+    def __init__(self, plan: Plan, data: Data, folder: RunFolder, runtime: Runtime, state: RunState, last: bool = True) -> None:
+        self.plan, self.data, self.folder, self.state, self.last = plan, data, folder, state, last
+        self.accelerator, self.config, self.host, self.tell = runtime.accelerator, runtime.config, runtime.host, runtime.tell
         parent = parent_of(plan.config.init_from_adapter)
-        self.lineage = parent.lineage() if parent else []
-        self.base: dict[str, Any] = {}
-        self.facts: dict[str, Any] = {}
-        self.metrics: dict[str, Any] = {}
+        state.lineage = parent.lineage() if parent else []
         self.samples: Path | None = None
         self.begun = False
-        self.trainee: Trainee  # while it trains
+        self.trainable: TrainableModel  # while it trains
         self.loop: Loop
         self.interrupts = Interrupts(
-            lambda: tell(StageStarted("stop", say("asked to stop: finishing this step and saving; a second Ctrl-C stops at once")))
+            lambda: self.tell(StageStarted("stop", say("asked to stop: finishing this step and saving; a second Ctrl-C stops at once")))
         )
 
     # --- stages ------------------------------------------------------------------------------------------------------------
 
-    def go(self, resume: bool) -> Outcome:
+    def run(self, resume: bool) -> Outcome:
         found = newest_checkpoint(self.folder, identity(self.plan, self.data), self.data.rows(), self._note_resume) if resume else None
         self._load()
         loop, done = self.loop, 0
         if found is not None:
             checkpoint, state, position = found
             self._note_resume(str(checkpoint))
-            check_start(self.folder, self.trainee, state["initial"])
+            check_start(self.folder, self.trainable, state["initial"])
             loop.restore(state["loop"])
             done = int(position["step"])
-            self.metrics.update(position["metrics"])
+            self.state.metrics.update(position["metrics"])
         if self.accelerator.is_main_process:
             self._start()
             if self.data.found:
@@ -96,34 +102,34 @@ class Session:
         self.accelerator.wait_for_everyone()
         try:
             # Two passes that are thrown away: a run of a few steps says as soon by itself how long it takes.
-            seconds = loop.probe() if loop.schedule.steps - done >= _PROBED else None
-            self.facts["estimated_seconds"] = None if seconds is None else round(seconds * (1 - done / loop.schedule.steps), 1)
-            self.tell(RunStarted(self.folder.path, self.plan.task.name, loop.schedule.steps, done, self.facts))
+            seconds = loop.estimate_seconds() if loop.schedule.steps - done >= _PROBED else None
+            self.state.facts["estimated_seconds"] = None if seconds is None else round(seconds * (1 - done / loop.schedule.steps), 1)
+            self.tell(RunStarted(self.folder.path, self.plan.task.name, loop.schedule.steps, done, self.state.facts))
             with self.interrupts:
                 loop.run(done)
             if self.interrupts.requested:  # in the last step, or before it: nothing more is begun
                 raise _raised("Stopped")(loop.done)
         except _raised("NotFinite") as error:
             learned = [self.data.records[i].where for i in self.data.learned()]
-            raise TrainingError(explaining.not_finite(error, learned, self.folder.checkpoints())) from None
+            raise TrainingError(failures.not_finite(error, learned, self.folder.checkpoints())) from None
         except _raised("OutOfMemory") as error:
             longest = next((key for key in ("max_seq_length", "resolution") if key in self.plan.keys.flat()), "")
-            raise TrainingError(explaining.out_of_memory(error, self.config, longest, self.folder.checkpoints())) from None
+            raise TrainingError(failures.out_of_memory(error, self.config, longest, self.folder.checkpoints())) from None
         except _raised("Stopped") as error:
             step = cast(Any, error).step
             raise StoppedOnRequest(
                 say("Stopped after step {step}, as asked; everything is saved. --resume goes on from there.", step=step)
             ) from None
         del loop
-        rate = self._settle(self.loop)
+        rate = self._keep_adapter(self.loop)
         self._free()
-        return self._hand_over(rate)
+        return self._finish(rate)
 
     def _start(self) -> None:
         """The folder, with what makes it a run."""
         self.folder.start({**self.plan.keys.flat(), "precision": self.plan.config.precision})
         self.begun = True
-        self._write_manifest(rundir.RUNNING)
+        self._write_manifest(RUNNING)
 
     def _note_resume(self, text: str) -> None:
         self.tell(StageStarted("resume", text))
@@ -132,55 +138,54 @@ class Session:
         """The base with its LoRA, and the loop over the encoded examples."""
         from accelerate.utils import set_seed
 
-        from .loop import Loop
+        from ..training.loop import Callbacks, Examples, Loop
 
         files = self.plan.family.base_files(self.config)
         self.tell(StageStarted("base model", self.config.base_model))
         # Before the adapter is made: its random start belongs to the seed too.
         set_seed(self.config.seed)
-        self.trainee = trainee = self.plan.family.load(self.config, self.plan.keys, self.accelerator.device)
-        trainable, total = trainee.lora.count()
+        self.trainable = trainable = self.plan.family.load(self.config, self.plan.keys, self.accelerator.device)
+        trained, total = trainable.lora.count()
         self.tell(
             StageStarted(
                 "LoRA injection",
                 say(
                     "{trainable:,} of {total:,} parameters are trained ({share:.3%}), in {n} layers",
-                    trainable=trainable,
+                    trainable=trained,
                     total=total,
-                    share=trainable / total,
-                    n=sum(1 for _ in trainee.lora.layers()),
+                    share=trained / total,
+                    n=sum(1 for _ in trainable.lora.layers()),
                 ),
             )
         )
-        encoded = self._encode(trainee)
-        trainee.settle()
+        encoded = self._encode(trainable)
+        trainable.on_encoded()
         train, heldout = self.data.pick(False), self.data.pick(True)
         self.loop = Loop(
-            trainee,
-            [{**encoded[i], "repeat": n} if n else encoded[i] for i in train for n in range(self.data.records[i].repeats)],
-            [encoded[i] for i in heldout],
+            trainable,
+            Examples(
+                [{**encoded[i], "repeat": n} if n else encoded[i] for i in train for n in range(self.data.records[i].repeats)],
+                [encoded[i] for i in heldout],
+            ),
             self.config,
             self.accelerator,
-            self._hear,
-            self._save,
-            self._show,
-            lambda: self.interrupts.requested,
+            Callbacks(tell=self._on_event, save=self._save, sample=self._sample, stop=lambda: self.interrupts.requested),
         )
         if self.accelerator.is_main_process:
             folder = Path(os.path.commonpath([file.parent for file in files])) if files else None
-            self.base = {
+            self.state.base = {
                 "name": self.config.base_model,
                 "revision": self.config.revision,
                 "folder": str(folder) if folder else None,
                 "files": {file.relative_to(folder).as_posix(): hash_file(file) for file in files} if folder else {},
             }
-        self.facts = {
+        self.state.facts = {
             "base_model": self.config.base_model,
             "examples": len(train),
             "held_out": len(heldout),
             "epochs": self.loop.schedule.steps / self.loop.schedule.per_epoch,
             "steps": self.loop.schedule.steps,
-            "trainable_parameters": trainable,
+            "trainable_parameters": trained,
             "parameters": total,
             "device": device_name(self.accelerator),
             "precision": self.config.precision,
@@ -189,40 +194,40 @@ class Session:
             **self.data.examination.facts,
         }
 
-    def _encode(self, trainee: Trainee) -> list[Any]:
-        """Every row as the trainee's example.
+    def _encode(self, trainable: TrainableModel) -> list[Any]:
+        """Every row as the trainable model's example.
 
         Raises:
-            DataError: with every row that the trainee refuses; a base whose tokenizer could not be asked earlier is asked here.
+            DataError: with every row that the model refuses; a base whose tokenizer could not be asked earlier is asked here.
         """
         encoded, problems = [], []
         for record, text in zip(self.data.records, self.data.texts, strict=True):
             try:
-                encoded.append(trainee.encode(record, text))
+                encoded.append(trainable.encode(record, text))
             except DataError as error:
                 problems.append(f"{record.where}: {error}")
         if problems:
             raise DataError(problems)
         return encoded
 
-    def _hear(self, event: Any) -> None:
+    def _on_event(self, event: Any) -> None:
         """Keeps the figures of the manifest while the loop's events pass through."""
         if event.name == "Evaluated":
             first = "held_out_loss_start" if self.config.init_from_adapter else "held_out_loss_base"
-            self.metrics[first if event.step == 0 else "held_out_loss"] = event.loss
-            if event.step and event.loss < self.metrics.get("best_held_out_loss", math.inf):
-                self.metrics |= {"best_held_out_loss": event.loss, "best_step": event.step}
+            self.state.metrics[first if event.step == 0 else "held_out_loss"] = event.loss
+            if event.step and event.loss < self.state.metrics.get("best_held_out_loss", math.inf):
+                self.state.metrics |= {"best_held_out_loss": event.loss, "best_step": event.step}
         elif event.name == "StepFinished":
-            self.metrics["train_loss"] = event.loss
+            self.state.metrics["train_loss"] = event.loss
         elif event.name == "MemoryRanOut":
-            self.tell(StageStarted("memory", explaining.memory_ran_out(event.rows, event.passes)))
+            self.tell(StageStarted("memory", failures.memory_ran_out(event.rows, event.passes)))
         self.tell(event)
 
-    def _show(self, step: int) -> None:
+    def _sample(self, step: int) -> None:
         """What the model makes by now, for people to look at."""
         if not self.accelerator.is_main_process:
             return
-        shown = self.trainee.sample(self.folder.samples, step)
+        shown = self.trainable.sample(self.folder.samples, step)
         if shown is not None:
             self.samples = shown
             self.tell(SamplesDrawn(step, shown))
@@ -231,7 +236,7 @@ class Session:
         """A checkpoint, whole or not at all."""
         if not self.accelerator.is_main_process:
             return
-        from . import lora
+        from ..adapters import lora
 
         if not self.folder.manifest_file.exists():
             self._start()
@@ -240,28 +245,28 @@ class Session:
             )
             self.tell(StageStarted("folder", gone))
         target = self.folder.checkpoint(step)
-        state = {"loop": self.loop.state(), "initial": self.trainee.lora.initial}
-        with rundir.aside(target) as partial:
+        state = {"loop": self.loop.state(), "initial": self.trainable.lora.initial}
+        with atomic_dir(target) as partial:
             with self.loop.averaged():
                 lora.write_peft(self._adapter(), partial / "adapter")
-            rundir.save_state(partial, state, {"step": step, "metrics": self.metrics})
-        self.folder.prune(self.config.save_total_limit, self.metrics.get("best_step"))
+            save_state(partial, state, {"step": step, "metrics": self.state.metrics})
+        self.folder.prune(self.config.save_total_limit, self.state.metrics.get("best_step"))
         self.tell(CheckpointSaved(step, target))
 
     def _adapter(self) -> Adapter:
-        trainee = self.trainee
-        return trainee.lora.adapter(self.base.get("folder"), {
+        trainable = self.trainable
+        return trainable.lora.adapter(self.state.base.get("folder"), {
             "name": self.folder.path.name,
             "task": self.plan.task.name,
             "family": self.plan.family.name,
             "peft_task_type": self.plan.family.peft_task_type,
             "template": dict(self.data.template.describe()),
             "revision": self.config.revision,
-            "base_files": self.base.get("files", {}),
+            "base_files": self.state.base.get("files", {}),
             "variant": self.config.lora_variant,
-            "training": {k: v for k, v in {**self.facts, **self._so_far()}.items() if k not in _NOT_TRAINING},
-            **trainee.facts(),
-        }, {**trainee.files(), **trainee.golden(self._unseen(), self.data.template.describe())})  # fmt: skip
+            "training": {k: v for k, v in {**self.state.facts, **self._so_far()}.items() if k not in _NOT_TRAINING},
+            **trainable.facts(),
+        }, {**trainable.files(), **trainable.golden(self._unseen(), self.data.template.describe())})  # fmt: skip
 
     def _so_far(self) -> dict[str, Any]:
         """How long the adapter has been trained by now: a checkpoint that is promoted has its own figures."""
@@ -273,21 +278,21 @@ class Session:
         rows = self.data.shareable(self.data.pick(True)) or self.data.shareable(self.data.pick(False))
         return [(self.data.records[i], self.data.texts[i]) for i in rows]
 
-    def _settle(self, loop: Loop) -> float | None:
+    def _keep_adapter(self, loop: Loop) -> float | None:
         """The adapter in its place, and what the losses say: the learning rate to try next, if another one suits better."""
-        from . import lora
+        from ..adapters import lora
 
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return None
-        self.chosen = handover.choose(self.config, self.folder, self.metrics, loop, self.tell)
-        if self.folder.checkpoint(self.chosen["step"]).is_dir():
-            handover.take_checkpoint(self.folder, self.chosen["step"])  # of the last step too: it holds all that was known there
+        self.state.chosen = finish.choose(self.config, self.folder, self.state.metrics, loop, self.tell)
+        if self.folder.checkpoint(self.state.chosen["step"]).is_dir():
+            finish.take_checkpoint(self.folder, self.state.chosen["step"])  # of the last step too: it holds all that was known there
         else:
-            with rundir.aside(self.folder.adapter) as partial, loop.averaged():
+            with atomic_dir(self.folder.adapter) as partial, loop.averaged():
                 lora.write_peft(self._adapter(), partial)
         rate = self._diagnose(loop) if self._alone else None
-        self._write_manifest(rundir.RUNNING)
+        self._write_manifest(RUNNING)
         return rate
 
     @property
@@ -300,37 +305,37 @@ class Session:
 
         import torch
 
-        del self.trainee, self.loop
+        del self.trainable, self.loop
         self.accelerator.free_memory()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _hand_over(self, rate: float | None) -> Outcome:
+    def _finish(self, rate: float | None) -> Outcome:
         """Exports, comparison, card and seal. Until all of it is there the run does not count as finished, and --resume takes it up."""
-        done, seal = handover.Handover(), ""
-        measured = self.metrics.get("held_out_loss") is not None
+        done, seal = finish.Finished(), ""
+        measured = self.state.metrics.get("held_out_loss") is not None
         if self.accelerator.is_main_process:
             if self.last or rate is None or not measured:
-                compare = handover.compares(self.plan, self.metrics)
+                compare = finish.compares(self.plan, self.state.metrics)
                 if compare and not self._alone:
                     self.tell(StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=self.folder.path)))
-                manifest = describe(self, rundir.FINISHED)
-                handover.hand_over(
+                manifest = self._manifest(FINISHED)
+                finish.finish_run(
                     self.host, self.folder, manifest, self.plan.exporters, compare=compare and self._alone, tell=self.tell, done=done
                 )
-            self.metrics["seconds"] = round(time.time() - self.started, 1)
-            self.tell(RunFinished(self.folder.path, self.metrics["seconds"], self.metrics))
+            self.state.metrics["seconds"] = round(time.time() - self.state.started, 1)
+            self.tell(RunFinished(self.folder.path, self.state.metrics["seconds"], self.state.metrics))
             # Last of all: what the observers wrote lies under the seal too. Nothing but the seal makes a run a finished one.
-            seal = audit.seal(self.folder, {**describe(self, rundir.FINISHED), **done.changes})
+            seal = seal_run(self.folder, {**self._manifest(FINISHED), **done.changes})
         unseen = self.data.pick(True) or self.data.pick(False)
         return Outcome(
             self.folder,
-            metrics=self.metrics,
-            seconds=time.time() - self.started,
+            metrics=self.state.metrics,
+            seconds=time.time() - self.state.started,
             question=self.plan.task.question(self.data.records[unseen[0]]),
             samples=self.samples,
-            diagnoses=self.diagnoses,
+            diagnoses=tuple(self.state.diagnoses),
             advised_rate=rate if measured else None,
             seal=seal,
             **done.fields(),
@@ -339,27 +344,27 @@ class Session:
     def _diagnose(self, loop: Loop) -> float | None:
         """What the losses say, as sentences and pictures; the learning rate to try next, if another one suits better."""
         learned = self.data.pick(False)
-        words = self.plan.task.evaluate is None  # pictures have captions, which may well be alike
-        usual = self.plan.family.usual(self.config.base_model).get("learning_rate")
+        words = self.plan.task.evaluation.compare is None  # pictures have captions, which may well be alike
+        usual = self.plan.family.typical_ranges(self.config.base_model).get("learning_rate")
         if not self.folder.log_file.is_file():
             return None  # the observer that writes the log was left out: there is nothing to judge by
-        history = diagnosis.history_from_log(
+        history = diagnose.history_from_log(
             self.folder.log_file,
             per_epoch=loop.schedule.per_epoch,
             learning_rate=self.config.learning_rate,
-            usual=tuple(usual or RunConfig.usual("learning_rate")),
+            usual=tuple(usual or RunConfig.typical_range("learning_rate")),
             rows=len(learned),
             questions=len({self.data.split.groups[i] for i in learned}) if words else 0,
             answers=len({self.plan.task.answer(self.data.records[i]) for i in learned}) if words else 0,
-            kept=self.chosen["step"],
-            before=self.advice["from"] if self.advice else None,
+            kept=self.state.chosen["step"],
+            before=self.state.advice["from"] if self.state.advice else None,
         )
-        self.diagnoses = tuple(diagnosis.diagnose(history))
-        curves.draw_diagnosis(history, self.diagnoses, self.folder.path / "diagnosis.png")
+        self.state.diagnoses = tuple(diagnose.diagnose(history))
+        curves.draw_diagnosis(history, self.state.diagnoses, self.folder.path / "diagnosis.png")
         curves.draw_checkpoints(
-            checkpoint_rows(self.folder, {"chosen": self.chosen}), self.chosen["step"], self.folder.path / "checkpoints.png"
+            checkpoint_rows(self.folder, {"chosen": self.state.chosen}), self.state.chosen["step"], self.folder.path / "checkpoints.png"
         )
-        return diagnosis.advised_rate(self.diagnoses, history)
+        return diagnose.advised_rate(self.state.diagnoses, history)
 
     def fail(self, error: BaseException) -> None:
         """Notes in the manifest and the log that the run did not end well; the error goes on its way."""
@@ -367,20 +372,24 @@ class Session:
             return
         reason = str(error) or type(error).__name__
         with contextlib.suppress(OSError, RunError):  # the disk may be the reason, or the folder may have vanished
-            if self.folder.manifest().get("status") == rundir.FINISHED:
+            if self.folder.manifest().get("status") == FINISHED:
                 return
-            status = rundir.STOPPED if isinstance(error, StoppedOnRequest | KeyboardInterrupt) else rundir.FAILED
+            status = STOPPED if isinstance(error, StoppedOnRequest | KeyboardInterrupt) else FAILED
             self._write_manifest(status, error=reason)
         self.tell(RunFailed(self.folder.path, reason))
 
     # --- the manifest ------------------------------------------------------------------------------------------------------
 
+    def _manifest(self, status: str, error: str | None = None) -> dict[str, Any]:
+        processes = self.accelerator.num_processes
+        return describe(self.plan, self.data, self.state, self.host, processes=processes, status=status, error=error)
+
     def _write_manifest(self, status: str, error: str | None = None) -> None:
-        self.folder.write_manifest(describe(self, status, error))
+        self.folder.write_manifest(self._manifest(status, error))
 
 
 def _raised(name: str) -> type[Exception]:
     """An exception of the loop, which is imported when a run trains and not before."""
-    from . import loop
+    from ..training import loop
 
     return cast("type[Exception]", getattr(loop, name))

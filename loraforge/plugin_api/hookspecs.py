@@ -21,8 +21,9 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from .components import Check, Exporter, Loader, ModelFamily, Template
     from .events import Event
-    from .interfaces import Check, Exporter, Loader, ModelFamily, Task, Template
+    from .task import Task
 
 hookspec = pluggy.HookspecMarker("loraforge")
 hookimpl = pluggy.HookimplMarker("loraforge")

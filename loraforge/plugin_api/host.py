@@ -22,15 +22,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pluggy
 
+from ..errors import PluginError
+from ..messages import speaker
 from . import hookspecs
-from .errors import PluginError
-from .messages import speaker
 
 if TYPE_CHECKING:
     import click
 
+    from .components import Component
     from .events import Event
-    from .interfaces import Component, Task
+    from .task import Task
 
 C = TypeVar("C", bound="Component")
 say = speaker(__name__)
@@ -46,7 +47,7 @@ KINDS: Mapping[str, str] = {
     "loraforge_exporters": "exporter",
 }
 
-# What a hook returns, by its name in ``interfaces``.
+# What a hook returns, by its name in ``task`` and ``components``.
 _CLASSES: Mapping[str, str] = {
     "loraforge_tasks": "Task",
     "loraforge_data_loaders": "Loader",
@@ -313,10 +314,10 @@ def _require_kind(hook: str, answer: Any) -> None:
     if hook == "loraforge_commands":
         fits = isinstance(answer, click.Command) and isinstance(answer.name, str)
     else:
-        from . import interfaces
-        from .config import Keys
+        from ..config.schema import Keys
+        from . import components, task
 
-        kind = getattr(interfaces, _CLASSES[hook])
+        kind = getattr(task if hook == "loraforge_tasks" else components, _CLASSES[hook])
         texts = ("name", "help") if hook == "loraforge_tasks" else ("name", "task", "help")
         keys = getattr(answer, "keys", None)
         fits = isinstance(answer, kind) and isinstance(keys, type) and issubclass(keys, Keys)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -58,7 +59,7 @@ class Record:
         del values["where"], values["repeats"], values["review"]
         return values
 
-    def fingerprint(self) -> str:
+    def content_hash(self) -> str:
         """SHA-256 (hex) of the content: equal for equal rows, wherever they stand."""
         text = json.dumps(self.content(), ensure_ascii=False, sort_keys=True, default=str)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -100,12 +101,12 @@ class Answer(str):
 
 
 @dataclass(frozen=True)
-class Sketch:
+class Fingerprint:
     """What a record asks, for telling near-identical records.
 
     Attributes:
         key: decides the side of the split: equal keys stand on one side, in every run and however the data grow.
-        features: two records whose features overlap by ``likeness.NEAR`` (Jaccard) or more ask the same.
+        features: two records whose features overlap by ``similarity.NEAR`` (Jaccard) or more ask the same.
     """
 
     key: str
@@ -125,7 +126,7 @@ class File:
     suffix: str
 
 
-# What a trainee makes of one record, and of several: names to tensors or plain values. Only the trainee looks inside.
+# What a trainable model makes of one record, and of several: names to tensors or plain values. Only the model looks inside.
 Example: TypeAlias = Mapping[str, Any]
 Batch: TypeAlias = Mapping[str, Any]
 
@@ -170,3 +171,29 @@ class Adapter:
     def modules(self) -> tuple[str, ...]:
         """The names of the adapted modules, sorted."""
         return tuple(sorted(name.removesuffix(".lora_A.weight") for name in self.tensors if name.endswith(".lora_A.weight")))
+
+
+class TrainableLora(Protocol):
+    """A LoRA that sits on a model, as the core sees it; ``loraforge.adapters.lora.inject`` returns one.
+
+    Attributes:
+        model: the module that it sits on.
+        initial: tensors that the base's weights were reduced by (PiSSA); otherwise empty.
+    """
+
+    model: torch.nn.Module
+    initial: dict[str, Tensor]
+
+    def layers(self) -> Iterator[tuple[str, Any]]:
+        """The adapted modules by full name."""
+
+    def count(self) -> tuple[int, int]:
+        """(trained, all) parameters."""
+
+    def rate(self, name: str) -> float:
+        """The learning rate of the parameter called ``name``."""
+
+    def adapter(
+        self, base_folder: str | None = None, facts: Mapping[str, Any] | None = None, files: Mapping[str, bytes] | None = None
+    ) -> Adapter:
+        """What has been learned so far, detached."""

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .rundir import RunDir
+from .folder import RunFolder
 
 
-def entries(run: RunDir) -> Iterator[dict[str, Any]]:
+def entries(run: RunFolder) -> Iterator[dict[str, Any]]:
     """The events of ``log.jsonl``; a line that a killed run left torn is passed over."""
     if not run.log_file.is_file():
         return
@@ -22,7 +22,7 @@ def entries(run: RunDir) -> Iterator[dict[str, Any]]:
             yield entry
 
 
-def checkpoint_rows(run: RunDir, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+def checkpoint_rows(run: RunFolder, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row for every step whose held-out loss was measured, or whose checkpoint is there: ``step``, ``epoch``, ``train_loss`` (the mean
     since the row before), ``held_out_loss``, ``kept``, ``chosen``. Steps that were made again after a resume count once."""
     steps: dict[int, tuple[float, float | None]] = {}

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import RunError
-from .messages import speaker
+from ..errors import RunError
+from ..messages import speaker
 
 say = speaker(__name__)
 
@@ -37,7 +37,7 @@ def writing(place: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told(place: Path) -> Iterator[None]:
+def disk_errors(place: Path) -> Iterator[None]:
     """What the disk refuses inside becomes a message that names the place and the way out.
 
     Args:
@@ -66,7 +66,7 @@ def _explain(error: OSError, place: Path) -> str:
     )
 
 
-def settle(path: Path) -> None:
+def fsync(path: Path) -> None:
     """Waits until a file, or the names in a folder, are on the disk: a power cut may otherwise leave what was renamed empty."""
     if os.name == "nt":
         return  # nothing that is open for reading can be flushed there

@@ -29,9 +29,9 @@ from typing import Any
 
 import yaml
 
-from .disk import settle, told, writing
-from .errors import RunError
-from .messages import speaker
+from ..errors import RunError
+from ..messages import speaker
+from .disk import disk_errors, fsync, writing
 
 say = speaker(__name__)
 
@@ -59,7 +59,7 @@ def write_text(path: Path, text: str) -> None:
         except BaseException:
             Path(aside).unlink(missing_ok=True)
             raise
-        settle(path.parent)
+        fsync(path.parent)
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
@@ -68,7 +68,7 @@ def manifest_text(manifest: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def aside(folder: Path) -> Iterator[Path]:
+def atomic_dir(folder: Path) -> Iterator[Path]:
     """A new empty folder that takes the place of ``folder`` when the block ends well, and vanishes otherwise."""
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def aside(folder: Path) -> Iterator[Path]:
                     _put_back(old)
             else:
                 os.replace(partial, folder)
-            settle(folder.parent)
+            fsync(folder.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -106,16 +106,16 @@ def _finish(folder: Path) -> None:
         if path.is_symlink():
             continue
         os.chmod(path, (0o777 if path.is_dir() else 0o666) & ~mask)
-        settle(path)
+        fsync(path)
 
 
-def keep(folder: Path, name: str, data: bytes) -> Path:
+def atomic_write(folder: Path, name: str, data: bytes) -> Path:
     """Writes a file under a name that is free in ``folder``: ``name.png``, ``name-2.png`` ...; nothing is overwritten.
 
     Raises:
         RunError: if the disk refuses.
     """
-    with told(folder / name):
+    with disk_errors(folder / name):
         folder.mkdir(parents=True, exist_ok=True)
         return _kept(folder, name, data)
 
@@ -201,7 +201,7 @@ def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class RunDir:
+class RunFolder:
     """A run's folder."""
 
     path: Path
@@ -278,7 +278,7 @@ class RunDir:
         Raises:
             RunError: if it cannot be written to.
         """
-        with told(self.path.absolute()):
+        with disk_errors(self.path.absolute()):
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.config_file, yaml.safe_dump(dict(config), allow_unicode=True, sort_keys=False))
 
@@ -343,7 +343,7 @@ class RunDir:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def find_runs(folder: Path, depth: int = 3) -> list[RunDir]:
+def find_runs(folder: Path, depth: int = 3) -> list[RunFolder]:
     """The runs in ``folder`` and below, newest first. What vanishes meanwhile is passed over: a run may be training there."""
     found: list[tuple[float, Path]] = []
     places = [folder]
@@ -355,4 +355,4 @@ def find_runs(folder: Path, depth: int = 3) -> list[RunDir]:
             with contextlib.suppress(OSError):
                 inner += [place / name for name in sorted(os.listdir(place)) if os.path.isdir(place / name)]
         places = inner
-    return [RunDir(path) for _, path in sorted(found, reverse=True)]
+    return [RunFolder(path) for _, path in sorted(found, reverse=True)]

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .events import (
+from ..messages import speaker
+from ..plugin_api.events import (
     CheckpointSaved,
     Compared,
     Evaluated,
@@ -24,8 +25,7 @@ from .events import (
     StepFinished,
     StoppedEarly,
 )
-from .hookspecs import hookimpl
-from .messages import speaker
+from ..plugin_api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -150,7 +150,7 @@ class LossCurve:
         elif isinstance(event, Evaluated):
             self._heldout.append((event.step, event.loss))
         elif isinstance(event, RunFinished | RunFailed) and self._folder is not None and self._train:
-            from .diagnosis.curves import draw_loss
+            from ..diagnosis.curves import draw_loss
 
             draw_loss(self._train, self._heldout, self._folder / "loss.png")
 

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from .config import RunConfig
-from .errors import RunError
-from .interfaces import ModelFamily, Responder, Task, Template
-from .machine import make_accelerator, quiet_libraries
-from .messages import speaker
-from .rundir import RunDir, keep
-from .types import Adapter, File, prompt_of
+from ..config.schema import RunConfig
+from ..device import make_accelerator, quiet_libraries
+from ..errors import RunError
+from ..messages import speaker
+from ..plugin_api.components import ModelFamily, Template
+from ..plugin_api.models import InferenceModel
+from ..plugin_api.task import Task
+from ..plugin_api.types import Adapter, File, prompt_of
+from .folder import RunFolder, atomic_write
 
 if TYPE_CHECKING:
-    from .plugins import PluginHost
+    from ..plugin_api.host import PluginHost
 
 say = speaker(__name__)
 
@@ -28,19 +30,24 @@ _MAPPINGS = ("config", "template", "base", "data", "facts", "metrics", "chosen",
 
 
 @dataclass(frozen=True)
-class OpenRun:
+class LoadedRun:
     """A run that is there to be used: sampled, evaluated, exported."""
 
-    run: RunDir
+    run: RunFolder
     task: Task[Any]
     template: Template[Any]
     family: ModelFamily
     config: RunConfig
     manifest: Mapping[str, Any]
 
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.run.path
+
     def prompt(self, question: str) -> str:
         """The text that the model is given for a question: the same template that was trained."""
-        return prompt_of(self.template.render(self.task.ask(question)))
+        return prompt_of(self.template.render(self.task.sampling.ask(question)))
 
     def adapters(self, others: Sequence[Path] = ()) -> dict[str, Adapter]:
         """This run's adapter, or ``others`` instead, by name. Each may be a run's folder or an adapter's.
@@ -49,7 +56,7 @@ class OpenRun:
             RunError: if one cannot be read.
         """
         quiet_libraries()  # before peft is imported, which looks for optional libraries
-        from . import lora
+        from ..adapters import lora
 
         found: dict[str, Adapter] = {}
         for path in others or [self.run.path]:
@@ -61,7 +68,7 @@ class OpenRun:
             found[name] = lora.read_peft(folder)
         return found
 
-    def responder(self, adapters: Mapping[str, Adapter]) -> Responder:
+    def inference_model(self, adapters: Mapping[str, Adapter]) -> InferenceModel:
         """The base with these adapters on this machine's device."""
         quiet_libraries()
         accelerator, config = make_accelerator(self.config)
@@ -75,13 +82,13 @@ def _free(name: str) -> bool:
     return name not in _TAKEN and not any(hasattr(kind(), name) for kind in (torch.nn.ModuleDict, torch.nn.ParameterDict))
 
 
-def open_run(host: PluginHost, folder: Path) -> OpenRun:
+def load_run(host: PluginHost, folder: Path) -> LoadedRun:
     """The run in ``folder``.
 
     Raises:
         RunError: if it is none, or its plugins are missing.
     """
-    run = RunDir(folder)
+    run = RunFolder(folder)
     manifest = run.manifest()
     odd = [key for key in _MAPPINGS if not isinstance(manifest.get(key), Mapping | None)]
     if odd:
@@ -92,14 +99,14 @@ def open_run(host: PluginHost, folder: Path) -> OpenRun:
         family = cast(ModelFamily, host.component("loraforge_model_families", task.name, str(manifest["family"])))
         template = cast("Template[Any]", host.component("loraforge_templates", task.name, str(manifest["template"]["name"])))
         config = RunConfig(**{k: v for k, v in manifest["config"].items() if k in RunConfig.model_fields})
-        return OpenRun(run, task, template.recall(manifest["template"]), family, config, manifest)
+        return LoadedRun(run, task, template.recall(manifest["template"]), family, config, manifest)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(say("{path} cannot be read: {error}.", path=run.manifest_file, error=repr(error))) from None
 
 
 def ask(
-    opened: OpenRun,
-    responder: Responder,
+    opened: LoadedRun,
+    inference_model: InferenceModel,
     question: str,
     sides: Mapping[str, Mapping[str, float] | None],
     settings: Mapping[str, Any],
@@ -111,13 +118,13 @@ def ask(
         sides: names with the strengths of the adapters that answer; None for the base alone.
     """
     prompt = opened.prompt(question)
-    given = {name: responder.respond([prompt], strengths, **settings)[0] for name, strengths in sides.items()}
+    given = {name: inference_model.generate([prompt], strengths, **settings)[0] for name, strengths in sides.items()}
     files = {name: answer for name, answer in given.items() if isinstance(answer, File)}
-    if opened.task.beside is not None and len(files) > 1:
-        files["beside"] = opened.task.beside(files)
+    if opened.task.sampling.side_by_side is not None and len(files) > 1:
+        files["beside"] = opened.task.sampling.side_by_side(files)
     answers = {name: answer for name, answer in given.items() if isinstance(answer, str)}
     start = re.sub(r"[^\w-]+", "-", question).strip("-")[:60] or "answer"
     for name, file in files.items():
         side = re.sub(r"[^\w-]+", "-", name)
-        answers[name] = str(keep(folder, f"{start}.{side}{file.suffix}", file.data))
+        answers[name] = str(atomic_write(folder, f"{start}.{side}{file.suffix}", file.data))
     return answers

@@ -12,7 +12,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from .plugins import GROUP, PluginHost
+from ..plugin_api.host import GROUP, PluginHost
 
 # Every library that computes, reads or rounds a number between the data and the adapter.
 _LIBRARIES = (

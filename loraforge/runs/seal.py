@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import RunError
-from .messages import speaker
+from ..errors import RunError
+from ..messages import speaker
+from .folder import RunFolder, manifest_text, write_text
 from .provenance import hash_file
-from .rundir import RunDir, manifest_text, write_text
 
 say = speaker(__name__)
 
@@ -32,7 +32,7 @@ _LEFT_OUT = re.compile(r"^(manifest\.json|manifest\.sha256|answers|tensorboard|r
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
-def seal(run: RunDir, manifest: dict[str, Any]) -> str:
+def seal_run(run: RunFolder, manifest: dict[str, Any]) -> str:
     """Adds ``files`` to the manifest, writes it and seals it.
 
     To be called when nothing of the run is written any more: after ``RunFinished`` was told, which completes the log and the loss curve.
@@ -44,7 +44,7 @@ def seal(run: RunDir, manifest: dict[str, Any]) -> str:
     return _write(run, manifest)
 
 
-def amend(run: RunDir, names: Sequence[str], **changes: Any) -> str | None:
+def reseal(run: RunFolder, names: Sequence[str], **changes: Any) -> str | None:
     """Takes up what a later command wrote into a sealed run, and seals it anew.
 
     Other files keep the hashes that they had, so nothing else that was altered is covered up.
@@ -76,7 +76,7 @@ def amend(run: RunDir, names: Sequence[str], **changes: Any) -> str | None:
     return digest if sealed and json.loads(json.dumps(after, default=str)) == manifest else _write(run, after)
 
 
-def _require_all(run: RunDir, files: Mapping[str, Any]) -> None:
+def _require_all(run: RunFolder, files: Mapping[str, Any]) -> None:
     """For a run whose sealing was interrupted, or whose seal was deleted: it is sealed again only as it was.
 
     Raises:
@@ -95,7 +95,7 @@ def _require_all(run: RunDir, files: Mapping[str, Any]) -> None:
         )
 
 
-def require_sound(run: RunDir, names: Sequence[str]) -> None:
+def require_sound(run: RunFolder, names: Sequence[str]) -> None:
     """For commands that make something new of a part of a run: what was altered must not come under a fresh seal.
 
     Args:
@@ -137,7 +137,7 @@ def sealed_files(root: Path) -> Iterator[tuple[str, Path]]:
     yield from sorted((path.relative_to(root).as_posix(), path) for path in found)
 
 
-def kept_seal(run: RunDir) -> str:
+def kept_seal(run: RunFolder) -> str:
     """What ``manifest.sha256`` says; empty if it says nothing. If it was left with two seals (see ``_write``), the one that fits."""
     file = run.path / SEAL
     try:
@@ -149,7 +149,7 @@ def kept_seal(run: RunDir) -> str:
         return ""
 
 
-def read_manifest(run: RunDir) -> tuple[dict[str, Any], str]:
+def read_manifest(run: RunFolder) -> tuple[dict[str, Any], str]:
     """The manifest and the SHA-256 (hex) of its bytes.
 
     Raises:
@@ -160,7 +160,7 @@ def read_manifest(run: RunDir) -> tuple[dict[str, Any], str]:
     return run.manifest(), hash_file(run.manifest_file)
 
 
-def _hashes(run: RunDir, names: Sequence[str] | None = None) -> dict[str, str]:
+def _hashes(run: RunFolder, names: Sequence[str] | None = None) -> dict[str, str]:
     """The hashes of the files under the seal, or of those among ``names``."""
     return {
         name: hash_file(path)
@@ -174,7 +174,7 @@ def _among(name: str, names: Sequence[str]) -> bool:
     return any(name == other or name.startswith(f"{other}/") for other in names)
 
 
-def _write(run: RunDir, manifest: Mapping[str, Any]) -> str:
+def _write(run: RunFolder, manifest: Mapping[str, Any]) -> str:
     """Manifest and seal, so that a crash at any moment leaves a manifest with its seal; at the first sealing, one that ``amend`` seals."""
     text = manifest_text(manifest)
     digest = hashlib.sha256(text.encode()).hexdigest()

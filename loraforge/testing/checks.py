@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .config import KeySet, RunConfig
-from .errors import LoraForgeError
-from .interfaces import Component, Exporter, Loader, Template
-from .plugins import PluginHost
-from .types import Adapter, Record, Span
+from ..config.schema import KeySet, RunConfig
+from ..errors import LoraForgeError
+from ..plugin_api.components import Component, Exporter, Loader, Template
+from ..plugin_api.host import PluginHost
+from ..plugin_api.types import Adapter, Record, Span
 
 
 def check_plugin(plugin: object) -> None:
@@ -28,7 +28,7 @@ def check_plugin(plugin: object) -> None:
     Args:
         plugin: the module, or an object with marked hooks.
     """
-    from .plugins import KINDS
+    from ..plugin_api.host import KINDS
 
     host = PluginHost(blocked=())
     name = host.name_of(plugin)  # an installed one is there already
@@ -74,7 +74,7 @@ def check_loader(loader: Loader[Any], config: RunConfig, keys: KeySet, spoil: Ca
     first, second = (list(loader.load(config, keys, notes.append)) for _ in range(2))
     assert first, "no records"
     assert all(isinstance(record, Record) for record in first), "records must derive from loraforge.Record"
-    assert [r.fingerprint() for r in first] == [r.fingerprint() for r in second], "two loads of the same data differ"
+    assert [r.content_hash() for r in first] == [r.content_hash() for r in second], "two loads of the same data differ"
     assert len({r.where for r in first}) == len(first), "every record needs its own 'where'"
     assert all(isinstance(note, str) for note in notes)
     if spoil is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from .config import RunConfig
+    from ..config.schema import RunConfig
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ def schedule(config: RunConfig, examples: int, processes: int = 1) -> Schedule:
     return Schedule(examples, per_step, min(steps, config.max_steps) if config.max_steps else steps)
 
 
-def order(groups: Sequence[Hashable], per_step: int, seed: int, epoch: int) -> list[list[int]]:
+def epoch_steps(groups: Sequence[Hashable], per_step: int, seed: int, epoch: int) -> list[list[int]]:
     """The examples of every step of one epoch, by index.
 
     Steps hold one group where possible; what is left over of the groups shares the remaining steps, so that an epoch never has more than
@@ -59,7 +59,7 @@ def order(groups: Sequence[Hashable], per_step: int, seed: int, epoch: int) -> l
     return steps
 
 
-def cut(indices: Sequence[int], groups: Sequence[Hashable], batch_size: int) -> list[list[int]]:
+def split_batches(indices: Sequence[int], groups: Sequence[Hashable], batch_size: int) -> list[list[int]]:
     """One step's examples as batches of at most ``batch_size`` of one group each."""
     members: dict[Hashable, list[int]] = {}
     for index in indices:
@@ -67,7 +67,7 @@ def cut(indices: Sequence[int], groups: Sequence[Hashable], batch_size: int) -> 
     return [part[i : i + batch_size] for part in members.values() for i in range(0, len(part), batch_size)]
 
 
-def share(batches: Sequence[T], process: int, processes: int) -> list[tuple[T, bool]]:
+def shard(batches: Sequence[T], process: int, processes: int) -> list[tuple[T, bool]]:
     """This process's batches, each with whether it counts: whole batches are repeated, uncounted, to a multiple of the processes."""
     padded = [(batch, True) for batch in batches]
     while len(padded) % processes:

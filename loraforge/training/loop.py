@@ -14,21 +14,20 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .events import Evaluated, Event, MemoryRanOut, StepFinished, StoppedEarly
+from ..plugin_api.events import Evaluated, Event, MemoryRanOut, StepFinished, StoppedEarly
+from .batching import epoch_steps, schedule, shard, split_batches
 from .optimizers import make_optimizer, make_scheduler
-from .ordering import Schedule, cut, order, schedule, share
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-    from .config import RunConfig
-    from .interfaces import Trainee
-    from .types import Batch, Example
-
-__all__ = ["Loop", "NotFinite", "OutOfMemory", "Schedule", "Stopped", "cut", "make_scheduler", "order", "schedule", "seed_step", "share"]
+    from ..config.schema import RunConfig
+    from ..plugin_api.models import TrainableModel
+    from ..plugin_api.types import Batch, Example
 
 T = TypeVar("T")
 
@@ -73,42 +72,51 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
 
 
-class Loop:
-    """Trains one ``Trainee`` on encoded examples.
+@dataclass(frozen=True)
+class Examples:
+    """What a trainable model has encoded: the examples to learn, and those to measure by."""
 
-    Args:
+    train: Sequence[Example]
+    held_out: Sequence[Example] = ()
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What the loop calls.
+
+    Attributes:
         tell: receives every event.
         save: called after each step that ends in a checkpoint, with the step.
-        show: called before it, and once before the first step, with the averaged parameters in place if there are any.
+        sample: called before it, and once before the first step, with the averaged parameters in place if there are any.
         stop: asked after each step whether to save and stop.
     """
 
+    tell: Callable[[Event], None]
+    save: Callable[[int], None] = lambda step: None
+    sample: Callable[[int], None] = lambda step: None
+    stop: Callable[[], bool] = lambda: False
+
+
+class Loop:
+    """Trains one ``TrainableModel`` on encoded examples."""
+
     def __init__(
-        self,
-        trainee: Trainee,
-        examples: Sequence[Example],
-        heldout: Sequence[Example],
-        config: RunConfig,
-        accelerator: Accelerator,
-        tell: Callable[[Event], None],
-        save: Callable[[int], None],
-        show: Callable[[int], None] = lambda step: None,
-        stop: Callable[[], bool] = lambda: False,
+        self, trainable: TrainableModel, examples: Examples, config: RunConfig, accelerator: Accelerator, callbacks: Callbacks
     ) -> None:
-        self.trainee, self.examples, self.heldout, self.config = trainee, examples, heldout, config
-        self.accelerator, self.tell, self.save, self.show, self.stop = accelerator, tell, save, show, stop
-        self.groups = [trainee.group(example) for example in examples]
-        self.schedule = schedule(config, len(examples), accelerator.num_processes)
-        self.parameters = {name: p for name, p in trainee.model.named_parameters() if p.requires_grad}
+        self.trainable, self.examples, self.heldout = trainable, examples.train, examples.held_out
+        self.config, self.accelerator, self.call = config, accelerator, callbacks
+        self.groups = [trainable.group(example) for example in self.examples]
+        self.schedule = schedule(config, len(self.examples), accelerator.num_processes)
+        self.parameters = {name: p for name, p in trainable.model.named_parameters() if p.requires_grad}
         self.average: dict[str, torch.Tensor] = (
             {name: p.detach().clone() for name, p in self.parameters.items()} if config.ema_decay else {}
         )
         rates: dict[float, list[torch.nn.Parameter]] = {}
         for name, parameter in self.parameters.items():
-            rates.setdefault(trainee.lora.rate(name), []).append(parameter)
+            rates.setdefault(trainable.lora.rate(name), []).append(parameter)
         bare = make_optimizer(config, [{"params": group, "lr": rate} for rate, group in rates.items()])
         self.scheduler = make_scheduler(config, bare, self.schedule.steps)
-        self.model, self.optimizer = accelerator.prepare(trainee.model, bare)
+        self.model, self.optimizer = accelerator.prepare(trainable.model, bare)
         self.rows = config.batch_size  # examples of one forward pass; fewer once memory has run out
         self.losses: list[float] = []
         self.done = 0
@@ -118,9 +126,9 @@ class Loop:
 
     def batches(self, indices: Sequence[int], step: int) -> list[tuple[Batch, bool]]:
         """This process's collated batches of one step, on the CPU, each with whether it counts."""
-        parts = share(cut(indices, self.groups, self.rows), self.accelerator.process_index, self.accelerator.num_processes)
-        draw = random.Random(f"{self.config.seed}/{step}").getrandbits(62)
-        return [(self.trainee.collate([self.examples[i] for i in part], draw), counts) for part, counts in parts]
+        parts = shard(split_batches(indices, self.groups, self.rows), self.accelerator.process_index, self.accelerator.num_processes)
+        seed = random.Random(f"{self.config.seed}/{step}").getrandbits(62)
+        return [(self.trainable.collate([self.examples[i] for i in part], seed), counts) for part, counts in parts]
 
     def _to_device(self, batch: Batch) -> Batch:
         return {k: v.to(self.accelerator.device, non_blocking=True) if hasattr(v, "to") else v for k, v in batch.items()}
@@ -143,15 +151,15 @@ class Loop:
         """
         seed_step(self.config.seed, step, self.accelerator.process_index)
         batches = self.batches(indices, step)
-        weights = [self.trainee.weight(batch) if counts else 0.0 for batch, counts in batches]
+        weights = [self.trainable.weight(batch) if counts else 0.0 for batch, counts in batches]
         total = self._everywhere(sum(weights))
-        units = self._everywhere(sum(self.trainee.units(batch) for batch, counts in batches if counts))
+        units = self._everywhere(sum(self.trainable.units(batch) for batch, counts in batches if counts))
         sums = []
         for position, ((batch, _), weight) in enumerate(zip(batches, weights, strict=True)):
             last = position == len(batches) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():
-                    loss = self.trainee.loss(self.model, self._to_device(batch))
+                    loss = self.trainable.loss(self.model, self._to_device(batch))
                 # Gradients are averaged over the processes; the factor makes that a sum.
                 self.accelerator.backward(loss * (weight / total * self.accelerator.num_processes))
             if weight:
@@ -160,7 +168,7 @@ class Loop:
 
         return torch.stack(sums).sum() if sums else torch.zeros((), device=self.accelerator.device), total, units
 
-    def _fitting(self, make: Callable[[], T], step: int) -> T:
+    def _within_memory(self, make: Callable[[], T], step: int) -> T:
         """What ``make`` returns. When memory runs out, half as many examples go into one pass and there are twice as many passes: the
         same mathematics.
 
@@ -186,7 +194,7 @@ class Loop:
         self.rows = (self.rows + 1) // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self.tell(MemoryRanOut(step, self.rows, math.ceil(self.schedule.per_step / self.rows)))
+        self.call.tell(MemoryRanOut(step, self.rows, math.ceil(self.schedule.per_step / self.rows)))
 
     def step(self, indices: Sequence[int], step: int) -> StepFinished:
         """One optimizer step.
@@ -198,7 +206,7 @@ class Loop:
         import torch
 
         started = time.perf_counter()
-        mean, weight, units = self._fitting(lambda: self.backward(indices, step), step)
+        mean, weight, units = self._within_memory(lambda: self.backward(indices, step), step)
         length = self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.config.max_grad_norm or math.inf)
         # The only place where the host waits for the device.
         loss, norm = torch.stack([mean.float(), torch.as_tensor(length, device=mean.device).float()]).tolist()
@@ -248,60 +256,60 @@ class Loop:
 
     # --- the run -----------------------------------------------------------------------------------------------------------
 
-    def probe(self) -> float:
+    def estimate_seconds(self) -> float:
         """Seconds that the run will take, from one forward and backward pass over the first batch; changes nothing."""
-        self.trainee.model.train()  # or activations would not be computed twice where that saves memory
-        first = order(self.groups, self.schedule.per_step, self.config.seed, 0)[0]
-        self._fitting(lambda: self.backward(first, 0), 0)  # the first pass pays for warming up
+        self.trainable.model.train()  # or activations would not be computed twice where that saves memory
+        first = epoch_steps(self.groups, self.schedule.per_step, self.config.seed, 0)[0]
+        self._within_memory(lambda: self.backward(first, 0), 0)  # the first pass pays for warming up
         started = time.perf_counter()
-        loss = float(self._fitting(lambda: self.backward(first, 0), 0)[0])
+        loss = float(self._within_memory(lambda: self.backward(first, 0), 0)[0])
         seconds = time.perf_counter() - started
         self.optimizer.zero_grad(set_to_none=True)
         if not math.isfinite(self._everywhere(loss)):
             raise NotFinite("loss", 0, first)
         return seconds * self.schedule.steps
 
-    def walk(self, done: int) -> Iterator[tuple[int, list[int]]]:
+    def remaining_steps(self, done: int) -> Iterator[tuple[int, list[int]]]:
         """(step, examples) for every step after ``done``."""
         per_epoch = self.schedule.per_epoch
         epoch, steps = -1, list[list[int]]()
         for step in range(done + 1, self.schedule.steps + 1):
             if (step - 1) // per_epoch != epoch:
                 epoch = (step - 1) // per_epoch
-                steps = order(self.groups, self.schedule.per_step, self.config.seed, epoch)
+                steps = epoch_steps(self.groups, self.schedule.per_step, self.config.seed, epoch)
             yield step, steps[(step - 1) % per_epoch]
 
     def run(self, done: int = 0) -> None:
         """All steps after ``done``. Evaluates and saves every ``save_steps``, and at the end. Raises ``Stopped`` if that was asked for."""
-        self.trainee.model.train()
+        self.trainable.model.train()
         every = self.config.save_steps
         self.done = done
         if not done:
             self.evaluate(0)
-            self.show(0)
-        for step, indices in self.walk(done):
-            if self._everywhere(float(self.stale())):
-                self.tell(StoppedEarly(step - 1, self.best()[0]))
+            self.call.sample(0)
+        for step, indices in self.remaining_steps(done):
+            if self._everywhere(float(self.out_of_patience())):
+                self.call.tell(StoppedEarly(step - 1, self.best()[0]))
                 break
             event = self.step(indices, step)
             self.losses.append(event.loss)
             self.done = step
-            self.tell(event)
+            self.call.tell(event)
             if step == self.schedule.steps or (every and step % every == 0):
                 with self.averaged():
                     self.evaluate(step)
-                    self.show(step)
-                self.save(step)
-            if self._everywhere(float(self.stop())) and step < self.schedule.steps:
+                    self.call.sample(step)
+                self.call.save(step)
+            if self._everywhere(float(self.call.stop())) and step < self.schedule.steps:
                 if not (every and step % every == 0):
-                    self.save(step)
+                    self.call.save(step)
                 raise Stopped(step)
 
     def best(self) -> tuple[int, float]:
         """(step, loss) of the lowest held-out loss so far; of several equal ones the first."""
         return min(self.measured, key=lambda pair: (pair[1], pair[0]))
 
-    def stale(self) -> bool:
+    def out_of_patience(self) -> bool:
         """Whether ``patience`` held-out losses have passed without a new best one."""
         if not self.config.patience or not self.measured:
             return False
@@ -313,25 +321,25 @@ class Loop:
             return None
         import torch
 
-        self.trainee.model.eval()
+        self.trainable.model.eval()
         try:
             with torch.no_grad():
-                mean = self._fitting(self._heldout_loss, step)
+                mean = self._within_memory(self._heldout_loss, step)
         finally:
-            self.trainee.model.train()
+            self.trainable.model.train()
         self.measured.append((step, mean))
-        self.tell(Evaluated(step, mean, len(self.heldout)))
+        self.call.tell(Evaluated(step, mean, len(self.heldout)))
         return mean
 
     def _heldout_loss(self) -> float:
-        groups = [self.trainee.group(example) for example in self.heldout]
+        groups = [self.trainable.group(example) for example in self.heldout]
         seed_step(self.config.seed, 0, 0)
         total = weights = 0.0
-        for part in cut(range(len(self.heldout)), groups, self.rows):
-            batch = self.trainee.collate([self.heldout[i] for i in part])
-            weight = self.trainee.weight(batch)
+        for part in split_batches(range(len(self.heldout)), groups, self.rows):
+            batch = self.trainable.collate([self.heldout[i] for i in part])
+            weight = self.trainable.weight(batch)
             with self.accelerator.autocast():
-                loss = self.trainee.loss(self.trainee.model, self._to_device(batch))
+                loss = self.trainable.loss(self.trainable.model, self._to_device(batch))
             total, weights = total + float(loss) * weight, weights + weight
         return total / weights
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from .config import RunConfig
+    from ..config.schema import RunConfig
 
 
 def make_optimizer(config: RunConfig, parameters: Sequence[Any]) -> torch.optim.Optimizer:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @hookimpl
 def loraforge_commands() -> Iterable[click.Command]:
-    from .inspect_command import inspect
-    from .prepare import prepare
+    from .inspect.command import inspect
+    from .prepare.command import prepare
 
     return [inspect, prepare]
 
@@ -32,14 +32,14 @@ def loraforge_tasks() -> Iterable[Task]:
 
 @hookimpl
 def loraforge_data_loaders() -> Iterable[Loader]:
-    from .loaders import PictureLoader
+    from .data.picture_loader import PictureLoader
 
     return [PictureLoader()]
 
 
 @hookimpl
 def loraforge_templates() -> Iterable[Template]:
-    from .captions import CaptionTemplate
+    from .data.captions import CaptionTemplate
 
     return [CaptionTemplate()]
 
@@ -53,14 +53,14 @@ def loraforge_checks() -> Iterable[Check]:
 
 @hookimpl
 def loraforge_model_families() -> Iterable[ModelFamily]:
-    from .families import families
+    from .families.stable_diffusion import families
 
     return families()
 
 
 @hookimpl
 def loraforge_exporters() -> Iterable[Exporter]:
-    from .exporters import DiffusersExporter, MergedExporter
-    from .webui import WebuiExporter
+    from .export.diffusers import DiffusersExporter, MergedExporter
+    from .export.webui import WebuiExporter
 
     return [WebuiExporter(), DiffusersExporter(), MergedExporter()]

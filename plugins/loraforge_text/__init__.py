@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @hookimpl
 def loraforge_commands() -> Iterable[click.Command]:
-    from .chat import chat
-    from .golden_command import golden
-    from .metadata import metadata
+    from .cli.chat import chat
+    from .cli.golden import golden
+    from .cli.metadata import metadata
 
     return [chat, golden, metadata]
 
@@ -33,14 +33,14 @@ def loraforge_tasks() -> Iterable[Task]:
 
 @hookimpl
 def loraforge_data_loaders() -> Iterable[Loader]:
-    from .loaders import TableLoader
+    from .data.table_loader import TableLoader
 
     return [TableLoader()]
 
 
 @hookimpl
 def loraforge_templates() -> Iterable[Template]:
-    from .templates import templates
+    from .templates.builtin import templates
 
     return templates()
 
@@ -54,13 +54,13 @@ def loraforge_checks() -> Iterable[Check]:
 
 @hookimpl
 def loraforge_model_families() -> Iterable[ModelFamily]:
-    from .causal_lm import CausalLM
+    from .families.causal_lm import CausalLM
 
     return [CausalLM()]
 
 
 @hookimpl
 def loraforge_exporters() -> Iterable[Exporter]:
-    from .exporters import MergedExporter, PeftExporter
+    from .export.exporters import MergedExporter, PeftExporter
 
     return [PeftExporter(), MergedExporter()]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from loraforge.allocator import tuned
+from loraforge.training.allocator import tuned
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 

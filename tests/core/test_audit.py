@@ -10,13 +10,15 @@ import sys
 
 import pytest
 
-from loraforge import RunError, audit, provenance
-from loraforge.audit import verifying
+from loraforge import RunError
 from loraforge.audit.card import write_card
-from loraforge.audit.reproducing import compare, reproduce
 from loraforge.audit.rows import match
-from loraforge.plugins import PluginHost
-from loraforge.rundir import RunDir
+from loraforge.audit.verify import verify
+from loraforge.pipeline.reproduce import compare, reproduce
+from loraforge.plugin_api.host import PluginHost
+from loraforge.runs import provenance
+from loraforge.runs.folder import RunFolder
+from loraforge.runs.seal import kept_seal, require_sound, reseal, seal_run
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +26,15 @@ def master(tmp_path_factory, base):
     """One finished run for the whole file, beside its data: trained once, copied for every test."""
     from tiny import write_config, write_rows
 
-    from loraforge import pipeline
+    from loraforge.pipeline.run import run_training
+    from loraforge.plan import make_plan
 
     place = tmp_path_factory.mktemp("master")
     write_rows(place / "data" / "metadata.csv")
     settings = {"train_data_dir": str(place / "data"), "base_model": str(base), "output_dir": str(place / "out"), "save_steps": 3}
     settings |= {"lora_rank": 4, "epochs": 2, "learning_rate": 0.01, "eval_answers": False}
     host = PluginHost(blocked=())
-    pipeline.run(pipeline.plan(host, "text", write_config(place / "config.yaml", **settings)), host)
+    run_training(make_plan(host, "text", write_config(place / "config.yaml", **settings)), host)
     return place
 
 
@@ -47,13 +50,13 @@ def data(master):
 @pytest.fixture
 def sealed(master, tmp_path):
     """A finished, sealed run: its folder and the seal."""
-    run = RunDir(shutil.copytree(master / "out", tmp_path / "out"))
-    return run, audit.seal(run, run.manifest())
+    run = RunFolder(shutil.copytree(master / "out", tmp_path / "out"))
+    return run, seal_run(run, run.manifest())
 
 
 def bad(host, run, **options):
     """(name, state) of everything that is not as it was."""
-    found = audit.verify(host, run.path, **options)
+    found = verify(host, run.path, **options)
     assert found.sound == (not [p for p in found.parts if p.state in ("altered", "missing", "added")])
     return {(part.name, part.state) for part in found.parts if part.state in ("altered", "missing", "added")}
 
@@ -69,7 +72,7 @@ def flip(path, at=-2):
 
 def test_a_run_that_nobody_touched_is_sound(sealed, host):
     run, seal = sealed
-    found = audit.verify(host, run.path, seal)
+    found = verify(host, run.path, seal)
     assert found.sound and found.anchored and not bad(host, run, seal=seal)
     assert {part.kind for part in found.parts} >= {"manifest", "seal", "file", "data", "base", "template", "code", "version"}
     states = {part.kind: part.state for part in found.parts}
@@ -115,7 +118,7 @@ def test_what_grows_by_use_is_no_alteration_and_a_note_beside_it_is_told_as_not_
     (run.path / "answers" / "q.png").write_bytes(b"x")
     (run.path / "notes.txt").write_text("mine", encoding="utf-8")
     (run.path / "adapter" / ".DS_Store").write_bytes(b"x")
-    found = audit.verify(host, run.path)
+    found = verify(host, run.path)
     assert found.sound and [(p.name, p.state) for p in found.of("file") if p.state != "unchanged"] == [("notes.txt", "not recorded")]
 
 
@@ -128,23 +131,23 @@ def test_an_edited_manifest_breaks_the_seal_and_both_together_are_caught_by_the_
     forged = hashlib.sha256(run.manifest_file.read_bytes()).hexdigest()
     (run.path / "manifest.sha256").write_text(f"{forged}  manifest.json\n", encoding="utf-8")
     assert bad(host, run) == set(), "nobody can tell without the seal"
-    assert audit.verify(host, run.path).of("seal")[0].state == "not checked"
-    assert bad(host, run, seal=seal) == {("--seal", "altered")} and audit.verify(host, run.path, seal).anchored is False
+    assert verify(host, run.path).of("seal")[0].state == "not checked"
+    assert bad(host, run, seal=seal) == {("--seal", "altered")} and verify(host, run.path, seal).anchored is False
     (run.path / "manifest.sha256").unlink()
     assert bad(host, run) == {("manifest.json", "missing")}
 
 
 def test_later_commands_take_up_what_they_wrote_and_cover_nothing_else_up(sealed, host):
     run, seal = sealed
-    assert audit.amend(run, ["config.yaml"]) == seal, "nothing changed"
+    assert reseal(run, ["config.yaml"]) == seal, "nothing changed"
     (run.path / "eval.json").write_text("{}", encoding="utf-8")
     flip(run.log_file)
-    after = audit.amend(run, ["eval.json"], evaluation={"examples": 2})
+    after = reseal(run, ["eval.json"], evaluation={"examples": 2})
     assert after != seal and run.manifest()["evaluation"] == {"examples": 2} and "eval.json" in run.manifest()["files"]
     assert bad(host, run, seal=after) == {("log.jsonl", "altered")}
     run.manifest_file.write_text(run.manifest_file.read_text(encoding="utf-8") + " ", encoding="utf-8")
     with pytest.raises(RunError, match="not the file that was sealed"):
-        audit.amend(run, ["eval.json"])
+        reseal(run, ["eval.json"])
 
 
 @pytest.mark.parametrize("last", [1, 2, 3])
@@ -154,13 +157,13 @@ def test_a_crash_while_a_run_is_sealed_anew_leaves_a_manifest_with_its_seal(seal
     _crash_at(monkeypatch, last)
     (run.path / "eval.json").write_text("{}", encoding="utf-8")
     with pytest.raises(KeyboardInterrupt):
-        audit.amend(run, ["eval.json"], note="new")
+        reseal(run, ["eval.json"], note="new")
     monkeypatch.undo()
     assert (run.manifest_file.read_bytes() == before) == (last < 3)
     assert not {name for name, _ in bad(host, run)} - {"eval.json"}
-    assert audit.kept_seal(run) == provenance.hash_file(run.manifest_file)
-    assert (audit.kept_seal(run) == seal) == (last < 3)
-    after = audit.amend(run, ["eval.json"], note="newer")
+    assert kept_seal(run) == provenance.hash_file(run.manifest_file)
+    assert (kept_seal(run) == seal) == (last < 3)
+    after = reseal(run, ["eval.json"], note="newer")
     assert run.manifest()["note"] == "newer" and not bad(host, run, seal=after)
     assert (run.path / "manifest.sha256").read_text(encoding="utf-8") == f"{after}  manifest.json\n"
     assert command("card", run.path)[0] == 0 and not bad(host, run)
@@ -174,33 +177,33 @@ def test_a_crash_at_the_first_sealing_is_named_and_the_card_command_seals_what_i
     run.write_manifest(manifest)
     _crash_at(monkeypatch, last)
     with pytest.raises(KeyboardInterrupt):
-        audit.seal(run, manifest)
+        seal_run(run, manifest)
     monkeypatch.undo()
     if last == 1:
-        assert not bad(host, run) and audit.verify(host, run.path).of("manifest")[0].state == "not recorded"
+        assert not bad(host, run) and verify(host, run.path).of("manifest")[0].state == "not recorded"
         return
     assert bad(host, run) == {("manifest.json", "missing")}
-    assert f"loraforge card {run.path}" in audit.verify(host, run.path).of("manifest")[0].sentence
+    assert f"loraforge card {run.path}" in verify(host, run.path).of("manifest")[0].sentence
     flip(run.log_file)
-    audit.require_sound(run, ["adapter"])
+    require_sound(run, ["adapter"])
     with pytest.raises(RunError, match=r"cannot be sealed again.*: log.jsonl\.$"):
-        audit.amend(run, ["model-card.md"], note="x")
+        reseal(run, ["model-card.md"], note="x")
     assert "note" not in run.manifest() and command("card", run.path)[0] == 2 and not (run.path / "manifest.sha256").exists()
     flip(run.log_file)
     flip(run.adapter / "adapter_model.safetensors")
     with pytest.raises(RunError, match="altered since it was sealed"):
-        audit.require_sound(run, ["adapter"])
+        require_sound(run, ["adapter"])
     flip(run.adapter / "adapter_model.safetensors")
     assert command("card", run.path)[0] == 0 and not bad(host, run)
-    assert audit.amend(run, []) == audit.kept_seal(run)
+    assert reseal(run, []) == kept_seal(run)
 
 
 def _crash_at(monkeypatch, number):
     """The process ends when it wants to write for the ``number``-th time."""
-    from loraforge import sealing
+    from loraforge.runs.seal import write_text
 
     written = []
-    real = sealing.write_text
+    real = write_text
 
     def write(path, text):
         written.append(path)
@@ -208,7 +211,7 @@ def _crash_at(monkeypatch, number):
             raise KeyboardInterrupt
         real(path, text)
 
-    monkeypatch.setattr(sealing, "write_text", write)
+    monkeypatch.setattr("loraforge.runs.seal.write_text", write)
 
 
 def test_a_seal_of_another_form_is_never_written_over(sealed, host):
@@ -219,11 +222,11 @@ def test_a_seal_of_another_form_is_never_written_over(sealed, host):
         seal.write_text(damage, encoding="utf-8")
         assert {name for name, _ in bad(host, run)} == {"manifest.json"}, damage
         with pytest.raises(RunError, match="not the file that was sealed"):
-            audit.amend(run, [], note="x")
+            reseal(run, [], note="x")
     seal.unlink()
     seal.mkdir()
     with pytest.raises(RunError, match="not the file that was sealed"):
-        audit.amend(run, [], note="x")
+        reseal(run, [], note="x")
     assert bad(host, run) == {("manifest.json", "missing")}
 
 
@@ -255,7 +258,7 @@ def test_altered_rows_are_named_and_so_are_those_that_came_and_went(sealed, host
 
     csv.write_text(before, encoding="utf-8")
     rewrite(csv, lambda lines: lines.__setitem__(slice(1, 3), [lines[2], lines[1]]))
-    found = audit.verify(host, run.path)
+    found = verify(host, run.path)
     assert found.sound and found.of("data")[-1].state == "differs" and "order" in found.of("data")[-1].sentence
 
     csv.write_text(before.replace("答案4：根据《劳动合同法》第14条。", ""), encoding="utf-8")
@@ -265,18 +268,18 @@ def test_altered_rows_are_named_and_so_are_those_that_came_and_went(sealed, host
 def test_data_that_are_gone_are_not_checked_and_are_no_alteration(sealed, host, data):
     run, _ = sealed
     shutil.rmtree(data.parent)
-    found = audit.verify(host, run.path)
+    found = verify(host, run.path)
     assert found.sound and [p.state for p in found.of("data")] == ["not checked"] and found.of("template")[0].state == "not checked"
     data.parent.mkdir()
     data.write_bytes(b"\xff\xfe\x00garbage")
-    assert not audit.verify(host, run.path).sound
-    assert audit.verify(host, run.path, data=False).sound
+    assert not verify(host, run.path).sound
+    assert verify(host, run.path, data=False).sound
 
 
 def test_rows_that_a_run_left_out_are_not_called_added(project, train, host, tmp_path):
     rewrite(tmp_path / "data" / "metadata.csv", lambda lines: lines.append("很长的问题" * 400 + ",答案。"))
     run = train(project(on_bad_row="skip")).run
-    audit.seal(run, run.manifest())
+    seal_run(run, run.manifest())
     assert len(run.manifest()["data"]["rows"]) == 12 and not bad(host, run)
 
 
@@ -291,7 +294,7 @@ def test_rows_that_only_stand_in_notes_are_still_looked_for(sealed, host, data):
     ]
     for skipped in ({}, {"skipped": []}):
         manifest["data"] = {**manifest["data"], "notes": about, **skipped}
-        audit.seal(run, manifest)
+        seal_run(run, manifest)
         assert not bad(host, run), skipped
 
 
@@ -303,7 +306,7 @@ def test_rows_that_were_left_out_are_known_by_place_or_hash_or_the_notes_of_an_e
     left, *used = rows[4], *rows[:4], *rows[5:]
     del manifest["data"]["skipped"]
     manifest["data"]["rows"] = used
-    audit.seal(run, manifest)
+    seal_run(run, manifest)
     assert (left["where"], "added") in bad(host, run)
     told = {
         "where": {"skipped": [left["where"]]},
@@ -312,7 +315,7 @@ def test_rows_that_were_left_out_are_known_by_place_or_hash_or_the_notes_of_an_e
         "Chinese note": {"notes": [f"已跳过：{left['where']}: 太长"]},
     }[how]
     manifest["data"] |= told
-    audit.seal(run, manifest)
+    seal_run(run, manifest)
     assert not bad(host, run)
     # A row that was used stands in the place of the one that was left out: it is still a row that was used.
     rewrite(data, lambda lines: lines.pop(5))
@@ -323,12 +326,12 @@ def test_rows_that_were_left_out_are_known_by_place_or_hash_or_the_notes_of_an_e
 def test_a_base_that_was_swapped_is_named_and_one_that_is_gone_is_not_checked(project, train, host, base, tmp_path):
     mine = shutil.copytree(base, tmp_path / "mine")
     run = train(project(base_model=str(mine))).run
-    audit.seal(run, run.manifest())
+    seal_run(run, run.manifest())
     flip(mine / "model.safetensors")
     (mine / "tokenizer_config.json").unlink()
     assert bad(host, run) == {("model.safetensors", "altered"), ("tokenizer_config.json", "missing")}
     shutil.rmtree(mine)
-    found = audit.verify(host, run.path)
+    found = verify(host, run.path)
     assert found.sound and [p.state for p in found.of("base")] == ["not checked"] and found.of("data")[-1].state == "unchanged"
 
 
@@ -337,8 +340,8 @@ def test_other_code_and_versions_differ_and_are_no_alteration(sealed, host):
     manifest = run.manifest()
     manifest["versions"]["torch"] = "0.1"
     manifest["code"] = {**provenance.code(host), "loraforge_text": "0" * 64, "gone_plugin": "1" * 64}
-    audit.seal(run, manifest)
-    found = audit.verify(host, run.path)
+    seal_run(run, manifest)
+    found = verify(host, run.path)
     assert found.sound
     assert {(p.kind, p.name) for p in found.parts if p.state == "differs"} == {
         ("version", "torch"),
@@ -382,10 +385,10 @@ def test_the_run_before_is_looked_for_and_its_adapter_compared(sealed, project, 
     manifest = run.manifest()
     weights = provenance.hash_file(first.adapter / "adapter_model.safetensors")
     manifest["lineage"] = [{"run": str(first.path), "seal": seal, "adapter": weights, "started": "then"}]
-    audit.seal(run, manifest)
-    states = lambda: [p.state for p in audit.verify(host, run.path).of("lineage")]  # noqa: E731
+    seal_run(run, manifest)
+    states = lambda: [p.state for p in verify(host, run.path).of("lineage")]  # noqa: E731
     assert states() == ["unchanged"]
-    audit.amend(first, [], note="evaluated later")
+    reseal(first, [], note="evaluated later")
     assert states() == ["differs"]
     flip(first.adapter / "adapter_model.safetensors")
     assert states() == ["differs"], "the checkpoint of the last step holds the same adapter"
@@ -405,7 +408,7 @@ def test_manifests_of_an_earlier_loraforge_are_told_as_not_recorded(sealed, host
     manifest = {k: v for k, v in run.manifest().items() if k not in ("files", "code", "lineage", "chosen")}
     (run.path / "manifest.sha256").unlink()
     run.write_manifest(manifest)
-    found = audit.verify(host, run.path)
+    found = verify(host, run.path)
     assert found.sound
     assert {(p.kind, p.state) for p in found.parts if p.state == "not recorded"} == {
         ("manifest", "not recorded"),
@@ -439,8 +442,8 @@ def test_nothing_outside_the_folder_is_read_whatever_the_manifest_names(sealed, 
     run.manifest_file.write_text(json.dumps(manifest), encoding="utf-8")
     opened = []
     real = provenance.hash_file
-    monkeypatch.setattr(verifying, "hash_file", lambda path: opened.append(str(os.path.realpath(path))) or real(path))
-    states = {p.name: p.state for p in audit.verify(host, run.path).parts if p.kind in ("file", "base")}
+    monkeypatch.setattr("loraforge.audit.verify.hash_file", lambda path: opened.append(str(os.path.realpath(path))) or real(path))
+    states = {p.name: p.state for p in verify(host, run.path).parts if p.kind in ("file", "base")}
     assert str(secret) not in opened and len(opened) > 10
     assert {states[n.replace("\0", "?").replace("\ud800", "?")] for n in names[:-1]} == {"altered"}
     assert states["x" * 5000] == "missing" and states["../../secret.txt"] == "altered"
@@ -469,7 +472,7 @@ def test_entries_of_another_form_are_told_and_break_nothing(sealed, host, edit, 
     manifest = run.manifest()
     edit(manifest)
     run.write_manifest(manifest)
-    assert not audit.verify(host, run.path).sound
+    assert not verify(host, run.path).sound
     write_card(manifest, None, tmp_path / "card.md")
     assert command("verify", run.path)[0] == 1
 
@@ -520,7 +523,7 @@ def test_a_run_is_reproduced_to_the_bit_and_is_not_touched(sealed, host):
     told = []
     result = reproduce(host, run.path, None, told.append)
     assert result["verdict"] == "identical" and result["modules"] == [] and told
-    new = RunDir(run.path / "reproduced")
+    new = RunFolder(run.path / "reproduced")
     weights = "adapter_model.safetensors"
     assert (new.adapter / weights).read_bytes() == (run.adapter / weights).read_bytes()
     assert result["losses"]["run"] == result["losses"]["reproduced"] and result["losses"]["run"]["adapter"] is not None
@@ -536,7 +539,7 @@ def test_the_recorded_number_of_threads_is_used_and_given_back(sealed, host, mon
     manifest = run.manifest()
     before = torch.get_num_threads()
     manifest["machine"] = {**manifest["machine"], "threads": before + 1}
-    audit.seal(run, manifest)
+    seal_run(run, manifest)
     asked = []
     real = torch.set_num_threads
     monkeypatch.setattr(torch, "set_num_threads", lambda n: asked.append(n) or real(n))
@@ -555,22 +558,22 @@ def test_what_two_processes_made_one_process_makes_again(project, host, tmp_path
         capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    run = RunDir(tmp_path / "out")
+    run = RunFolder(tmp_path / "out")
     manifest = run.manifest()
     for machine in ({"processes": 2}, {}):  # an earlier LoRAForge wrote it nowhere but in the name of the device
         kept = {key: value for key, value in manifest["machine"].items() if key != "processes"}
-        audit.seal(run, {**manifest, "machine": {**kept, **machine}})
+        seal_run(run, {**manifest, "machine": {**kept, **machine}})
         told = []
         result = reproduce(host, run.path, None, told.append)
         assert result["verdict"] in ("identical", "close"), result["sentence"]
-        new = RunDir(run.path / "reproduced").manifest()
+        new = RunFolder(run.path / "reproduced").manifest()
         assert new["config"]["gradient_accumulation"] == 2 and new["facts"]["steps"] == manifest["facts"]["steps"]
         assert any("2 processes" in line for line in told)
-    audit.seal(run, {**manifest, "config": {**manifest["config"], "lora_dropout": 0.05}})
+    seal_run(run, {**manifest, "config": {**manifest["config"], "lora_dropout": 0.05}})
     run.config_file.write_text(
         run.config_file.read_text(encoding="utf-8").replace("lora_dropout: 0.0", "lora_dropout: 0.05"), encoding="utf-8"
     )
-    audit.amend(run, ["config.yaml"])
+    reseal(run, ["config.yaml"])
     with pytest.raises(RunError, match="One process draws other dropout"):
         reproduce(host, run.path, None, lambda text: None)
 
@@ -584,7 +587,7 @@ def test_reproduce_wants_one_process_and_a_config_of_the_usual_form(sealed, host
     monkeypatch.undo()
     manifest["machine"]["processes"] = 2
     manifest["config"] |= {"gradient_accumulation": "x", "lora_dropout": 0}
-    audit.seal(run, manifest)
+    seal_run(run, manifest)
     code, _, err = command("reproduce", run.path)
     assert code == 2 and "Traceback" not in err
 
@@ -595,7 +598,7 @@ def test_a_promoted_step_is_compared_with_the_checkpoint_of_that_step(sealed, ho
     shutil.rmtree(run.adapter)
     shutil.copytree(run.checkpoint(3) / "adapter", run.adapter)
     manifest["chosen"] = {"step": 3, "by": "promote"}
-    audit.seal(run, manifest)
+    seal_run(run, manifest)
     result = reproduce(host, run.path, None, lambda text: None)
     assert result["verdict"] == "identical" and result["step"] == 3
 
@@ -625,7 +628,7 @@ def test_a_run_whose_adapter_is_not_from_its_config_is_not_reproduced(sealed, pr
     run, _ = sealed
     other = train(project("other.yaml", seed=7, output_dir=str(tmp_path / "other"))).run
     shutil.copy(other.adapter / "adapter_model.safetensors", run.adapter)
-    audit.seal(run, run.manifest())  # somebody who swaps the adapter can seal it anew; training again tells
+    seal_run(run, run.manifest())  # somebody who swaps the adapter can seal it anew; training again tells
     assert not bad(host, run)
     code, out, _ = command("reproduce", run.path, "--json", "--out", tmp_path / "again")
     result = json.loads(out)
@@ -641,12 +644,12 @@ def test_on_the_cpu_nearly_equal_is_not_reproduced_unless_the_versions_differ(se
     tensors = safetensors.torch.load_file(file)
     safetensors.torch.save_file({name: value * 1.0001 for name, value in tensors.items()}, file, {"format": "pt"})
     manifest = {**run.manifest(), "code": provenance.code(host)}
-    audit.seal(run, manifest)
+    seal_run(run, manifest)
     result = reproduce(host, run.path, tmp_path / "one", lambda text: None)
     assert result["verdict"] == "not reproduced" and result["differences"] == []
     assert all(row["cosine"] > 0.999 and 0 < row["relative"] < 0.001 for row in result["modules"])
     manifest["versions"]["torch"] = "0.1"
-    audit.seal(run, manifest)
+    seal_run(run, manifest)
     result = reproduce(host, run.path, tmp_path / "two", lambda text: None)
     assert result["verdict"] == "close" and [line for line in result["differences"] if line.startswith("torch: was 0.1, is now")]
 
@@ -692,9 +695,9 @@ def test_the_card_is_written_from_the_manifest_and_an_equal_one_keeps_the_seal(s
     run, _ = sealed
     code, out, _ = command("card", run.path)
     assert code == 0 and out.splitlines()[0] == str(run.path / "model-card.md")
-    after = audit.verify(host, run.path).seal
-    assert audit.verify(host, run.path).sound
-    assert command("card", run.path)[0] == 0 and audit.verify(host, run.path).seal == after
+    after = verify(host, run.path).seal
+    assert verify(host, run.path).sound
+    assert command("card", run.path)[0] == 0 and verify(host, run.path).seal == after
     text = (run.path / "model-card.md").read_text(encoding="utf-8")
     digest = provenance.hash_file(run.adapter / "adapter_model.safetensors")
     for word in ("library_name: peft", "## Data / 数据", run.manifest()["data"]["sha256"], digest, "loraforge verify", "learning_rate"):
@@ -785,7 +788,7 @@ def test_verify_and_card_do_not_import_torch(sealed):
 
     run, _ = sealed
     code = (
-        "import sys; from loraforge.cli import main\n"
+        "import sys; from loraforge.cli.main import main\n"
         "for a in (['verify', '--help'], ['verify', sys.argv[1]], ['card', sys.argv[1]]):\n"
         "    try: main(a)\n"
         "    except SystemExit as e: assert not e.code, e.code\n"

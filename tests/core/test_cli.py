@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROBE = """
 import sys
-from loraforge.cli import main
+from loraforge.cli.main import main
 try:
     main(sys.argv[1:])
 except SystemExit as exit_:
@@ -94,11 +94,11 @@ def test_errors_are_json_too_when_json_is_asked_for(project, command):
 
 
 def test_a_bug_keeps_its_traceback(project, monkeypatch):
-    from loraforge import cli, planning
+    from loraforge.cli import main
 
-    monkeypatch.setattr(planning, "plan", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("loraforge.plan.make_plan", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        cli.main(["check", "text", str(project())])
+        main.main(["check", "text", str(project())])
 
 
 def test_check_shows_what_is_learned(project, command):
@@ -109,11 +109,13 @@ def test_check_shows_what_is_learned(project, command):
 def test_colours_are_used_on_a_terminal(project):
     from rich.console import Console
 
-    from loraforge import pipeline, report
-    from loraforge.plugins import PluginHost
+    from loraforge.cli import report
+    from loraforge.data.dataset import load_data
+    from loraforge.plan import make_plan
+    from loraforge.plugin_api.host import PluginHost
 
-    plan = pipeline.plan(PluginHost(blocked=()), "text", project())
-    data = pipeline.load_data(plan)
+    plan = make_plan(PluginHost(blocked=()), "text", project())
+    data = load_data(plan)
     out = Console(record=True, force_terminal=True, color_system="standard", width=120, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     report.check(out, {"config": "c", "base_model": "b", "examples": 1, "held_out": 1, "steps": 1, "template": "t", "advice": []}, data, 1)
     assert "\x1b[1;32m«答案0" in out.export_text(styles=True)
@@ -134,18 +136,17 @@ def test_export_again_and_elsewhere(project, command, tmp_path):
 
 def test_completion_completes_tasks(tmp_path):
     environment = {**os.environ, "_LORAFORGE_COMPLETE": "bash_complete", "COMP_WORDS": "loraforge train te", "COMP_CWORD": "2"}
-    code = "import sys; sys.argv = ['loraforge']; from loraforge.cli import main; main()"
+    code = "import sys; sys.argv = ['loraforge']; from loraforge.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert "plain,text" in done.stdout
 
 
 def test_ctrl_c_says_how_to_go_on(project, command, monkeypatch):
-    from loraforge import pipeline
 
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "run", stop)
+    monkeypatch.setattr("loraforge.pipeline.run.run_training", stop)
     code, _, err = command("train", "text", project())
     assert code == 1 and "--resume continues" in err
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from loraforge import ConfigError, Keys, PluginError, RunConfig, keydocs, pipeline, planning
-from loraforge.config import advice, validate
-from loraforge.keydocs import schema
-from loraforge.yamlfile import read
+from loraforge import ConfigError, Keys, PluginError, RunConfig
+from loraforge.config import key_docs
+from loraforge.config.key_docs import schema
+from loraforge.config.schema import advice, validate
+from loraforge.config.yaml_reader import read
+from loraforge.plan import _owners, make_plan
 
 GOOD = "train_data_dir: .\nbase_model: tiny-chat\n"
 
@@ -132,8 +134,8 @@ def test_two_owners_of_one_key_are_an_error_that_names_both(tmp_path):
     class FakeTask:
         keys = Keys
 
-    with pytest.raises(PluginError, match=r"'seed' is declared by loraforge.config.RunConfig and by .*Mine"):
-        planning._owners(FakeTask, [Part])
+    with pytest.raises(PluginError, match=r"'seed' is declared by loraforge.config.schema.RunConfig and by .*Mine"):
+        _owners(FakeTask, [Part])
 
 
 def test_the_schema_is_what_editors_expect():
@@ -143,7 +145,7 @@ def test_the_schema_is_what_editors_expect():
 
 
 def test_every_key_has_help_and_a_readable_kind():
-    for row in keydocs.describe("core", RunConfig):
+    for row in key_docs.describe("core", RunConfig):
         assert row.help and row.kind, row.name
 
 
@@ -153,14 +155,14 @@ def test_values_cannot_be_changed(tmp_path):
 
 
 def test_task_type_must_agree_with_the_command(host, project):
-    assert pipeline.plan(host, "text", project(task_type="text-generation")).task.name == "text"
+    assert make_plan(host, "text", project(task_type="text-generation")).task.name == "text"
     with pytest.raises(ConfigError, match="task_type is 'image-generation', but the command says 'text'"):
-        pipeline.plan(host, "text", project(task_type="image-generation"))
+        make_plan(host, "text", project(task_type="image-generation"))
 
 
 def test_config_and_component_errors_come_together(host, project):
     with pytest.raises(ConfigError) as error:
-        pipeline.plan(host, "text", project(prompt_template="chatlm", export=["peff"], seed=-1))
+        make_plan(host, "text", project(prompt_template="chatlm", export=["peff"], seed=-1))
     text = str(error.value)
     assert "there is no template 'chatlm'. Did you mean 'chatml'?" in text
     assert "there is no exporter 'peff'. Did you mean 'peft'?" in text

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from loraforge.diagnosis import Diagnosis, History, advised_rate, diagnose, higher, history_from_log, lower, shown, start
 from loraforge.diagnosis.curves import draw_checkpoints, draw_diagnosis, draw_loss
+from loraforge.diagnosis.diagnose import Diagnosis, History, advised_rate, diagnose, higher, history_from_log, lower, shown, start
 
 SEEDS = 25
 USUAL = (1e-4, 3e-4)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from loraforge import RunError, RunFinished, StepFinished, hookimpl, rundir
-from loraforge.disk import told
-from loraforge.events import CheckpointSaved
-from loraforge.observers import JsonLog
-from loraforge.rundir import RunDir
+from loraforge import RunError, RunFinished, StepFinished, hookimpl
+from loraforge.plugin_api.events import CheckpointSaved
+from loraforge.runs.disk import disk_errors
+from loraforge.runs.folder import RunFolder, load_state
+from loraforge.runs.observers import JsonLog
 
 SETTINGS = {"epochs": 3, "lora_dropout": 0.1, "save_steps": 2, "batch_size": 2, "gradient_accumulation": 2, "save_total_limit": 2}
 
@@ -64,7 +64,7 @@ def wanted(project, train, tmp_path):
     return _whole[0]
 
 
-def weights(run: RunDir) -> bytes:
+def weights(run: RunFolder) -> bytes:
     return (run.adapter / "adapter_model.safetensors").read_bytes()
 
 
@@ -88,21 +88,21 @@ def during(host, act, step: int = 3) -> None:
     [(0, errno.ENOSPC), (2, errno.EROFS), (11, errno.ENOSPC), (40, errno.EROFS), (70, errno.ENOSPC), (95, errno.ENOSPC)],
 )
 def test_a_disk_that_refuses_ends_in_a_message_and_the_run_can_go_on(after, number, wanted, project, command, train, disk, tmp_path):
-    config, run = project(**SETTINGS), RunDir(tmp_path / "out")
+    config, run = project(**SETTINGS), RunFolder(tmp_path / "out")
     disk.refuse(run.path, after, number)
     code, out, err = command("train", "text", config)
     disk.place = None
     assert code in (1, 2) and "Traceback" not in err + out
     words = "the disk is full. Make room" if number == errno.ENOSPC else "Read-only file system. Mend that"
     assert str(run.path) in err and words in err and "--resume" in err
-    assert not list(run.path.rglob(".*")) and all(rundir.load_state(path) for path in run.checkpoints(whole=False))
+    assert not list(run.path.rglob(".*")) and all(load_state(path) for path in run.checkpoints(whole=False))
     assert weights(train(config, resume=True).run) == wanted
     assert command("verify", run.path)[0] == 0
 
 
 LIMITED = """
 import resource, sys
-from loraforge.cli import main
+from loraforge.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
 main(sys.argv[1:])
 """
@@ -110,7 +110,7 @@ main(sys.argv[1:])
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
 def test_a_file_that_really_may_not_grow_is_named_and_the_checkpoint_is_absent(wanted, project, train, tmp_path):
-    config, run = project(**SETTINGS), RunDir(tmp_path / "out")
+    config, run = project(**SETTINGS), RunFolder(tmp_path / "out")
     command = [sys.executable, "-c", LIMITED, "train", "text", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "File too large. Mend that" in done.stderr and "Traceback" not in done.stderr, done.stderr
@@ -129,10 +129,10 @@ def test_an_export_without_room_is_a_message_and_leaves_what_was_there(project, 
 
 
 def test_what_is_not_the_disks_fault_stays_what_it_is(tmp_path):
-    with pytest.raises(OSError, match="no such model") as error, told(tmp_path):
+    with pytest.raises(OSError, match="no such model") as error, disk_errors(tmp_path):
         raise OSError("no such model")
     assert not isinstance(error.value, RunError)
-    with pytest.raises(ZeroDivisionError), told(tmp_path):
+    with pytest.raises(ZeroDivisionError), disk_errors(tmp_path):
         raise ZeroDivisionError
 
 
@@ -153,7 +153,7 @@ def test_a_place_without_permission_is_named(project, command, tmp_path):
 
 
 def test_a_folder_that_vanishes_while_it_trains_is_made_again_and_that_is_told(wanted, project, train, host, tmp_path):
-    run = RunDir(tmp_path / "out")
+    run = RunFolder(tmp_path / "out")
     during(host, lambda: shutil.rmtree(run.path))
     train(project(**SETTINGS))
     assert weights(run) == wanted and run.manifest()["status"] == "finished" and run.config_file.is_file()
@@ -176,7 +176,7 @@ def test_a_file_in_the_place_of_the_folder_stops_the_run_with_a_message(project,
 
 
 def test_a_log_that_cannot_be_written_costs_lines_and_is_told(wanted, project, train, host, tmp_path):
-    run = RunDir(tmp_path / "out")
+    run = RunFolder(tmp_path / "out")
 
     def block():
         run.log_file.unlink()
@@ -205,7 +205,7 @@ def test_lines_of_the_log_that_did_not_fit_are_written_when_there_is_room(tmp_pa
 def test_a_cache_that_cannot_be_written_is_told_once_and_the_run_goes_on(how, tmp_path, capsys, monkeypatch):
     import safetensors.torch
     import torch
-    from loraforge_image.cache import Cache
+    from loraforge_image.families.latent_cache import Cache
 
     (tmp_path / "file").touch()
     cache = Cache(tmp_path / "file" / "cache" if how == "no folder" else tmp_path / "cache")

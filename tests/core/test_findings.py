@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from loraforge import Check, Finding, findings, hookimpl
-from loraforge.dataset import load_data
+from loraforge import Check, Finding, hookimpl
+from loraforge.data import findings
+from loraforge.data.dataset import load_data
 from loraforge.errors import ConfigError, DataError, PluginError
-from loraforge.planning import plan
+from loraforge.plan import make_plan
 
 
 class Sevens(Check):
@@ -21,7 +22,7 @@ class Sevens(Check):
     name, task, help = "sevens", "text", "Rows with a 7 in the question."
     severity = "error"
 
-    def look(self, config, keys, rows):
+    def run(self, config, keys, rows):
         for i, row in enumerate(rows):
             if "第7问" in row.instruction:
                 yield Finding((i, 0), "has a seven. Remove it.", "=7+1")
@@ -32,7 +33,7 @@ class Sevens(Check):
 class Broken(Check):
     name, task, help = "broken", "text", "Fails."
 
-    def look(self, config, keys, rows):
+    def run(self, config, keys, rows):
         raise ValueError("oops")
 
 
@@ -43,7 +44,7 @@ def host(host):
 
 
 def look(host, config, **options):
-    return load_data(plan(host, "text", config), **options)
+    return load_data(make_plan(host, "text", config), **options)
 
 
 def mine(data):
@@ -84,9 +85,9 @@ def test_stop_on_warning(project, host):
 
 def test_a_misspelt_check_is_an_error_with_its_line(project, host):
     with pytest.raises(ConfigError, match=r"config.yaml:\d+: checks: there is no check 'seven'. Did you mean 'sevens'\?"):
-        plan(host, "text", project(checks={"seven": "off"}))
+        make_plan(host, "text", project(checks={"seven": "off"}))
     with pytest.raises(ConfigError, match="checks"):
-        plan(host, "text", project(checks={"sevens": "fatal"}))
+        make_plan(host, "text", project(checks={"sevens": "fatal"}))
 
 
 def test_a_check_that_fails_is_not_passed_over(project, host):
@@ -152,7 +153,7 @@ def test_a_file_that_is_no_report_is_explained(project, host, tmp_path):
 
 def test_the_page_shows_text_as_text(project, host, tmp_path):
     data = look(host, project(checks={"sevens": "warning"}))
-    evil = findings.Found("sevens", "warning", ("<b>row</b>", "b & c"), "<script>alert(1)</script>", "<i>", "1" * 16)
+    evil = findings.PlacedFinding("sevens", "warning", ("<b>row</b>", "b & c"), "<script>alert(1)</script>", "<i>", "1" * 16)
     findings.write_report([*data.found, evil], tmp_path / "f.html", "<title>")
     page = (tmp_path / "f.html").read_text(encoding="utf-8")
     assert "<script>" not in page and "&lt;script&gt;" in page and "&lt;b&gt;row&lt;/b&gt;<br>b &amp; c" in page and "http" not in page
@@ -179,7 +180,7 @@ def reviewed(project, tmp_path):
 def test_reviewers_are_counted_and_rejected_rows_are_left_out(reviewed, host):
     notes: list[str] = []
     config = reviewed({1: ("Dr Li", "yes"), 2: ("Dr Li", "no"), 3: ("Dr Wu", "")}, checks={"sevens": "off"})
-    data = load_data(plan(host, "text", config), notes.append)
+    data = load_data(make_plan(host, "text", config), notes.append)
     assert data.review == {"reviewed": 2, "approved": 1, "rejected": 1, "unreviewed": 9, "reviewers": {"Dr Li": 2, "Dr Wu": 1}}
     assert len(data.records) == 11 and any("not approved: metadata.csv, row 3" in note for note in notes)
 

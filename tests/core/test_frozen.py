@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 @pytest.fixture(params=[False, True], ids=["mkl", "onednn"])
 def library(request, monkeypatch):
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     if request.param and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("this torch has no oneDNN")
@@ -22,17 +22,17 @@ def library(request, monkeypatch):
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_frozen_layer_is_the_plain_layer(library, bias):
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     torch.manual_seed(0)
     plain = torch.nn.Linear(24, 40, bias=bias).requires_grad_(False)
-    lean = torch.nn.Sequential(torch.nn.Linear(24, 40, bias=bias).requires_grad_(False))
-    lean[0].load_state_dict(plain.state_dict())
+    fast = torch.nn.Sequential(torch.nn.Linear(24, 40, bias=bias).requires_grad_(False))
+    fast[0].load_state_dict(plain.state_dict())
     learning = torch.nn.Linear(8, 8)
-    assert frozen.exchange(torch.nn.ModuleList([lean, learning])) == int(library)
-    assert type(learning) is torch.nn.Linear and isinstance(lean[0], torch.nn.Linear)
+    assert frozen.replace(torch.nn.ModuleList([fast, learning])) == int(library)
+    assert type(learning) is torch.nn.Linear and isinstance(fast[0], torch.nn.Linear)
     given = [torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
-    one, two = plain(given[0]), lean(given[1])
+    one, two = plain(given[0]), fast(given[1])
     torch.testing.assert_close(one, two)
     one.square().sum().backward()
     two.square().sum().backward()
@@ -40,7 +40,7 @@ def test_a_frozen_layer_is_the_plain_layer(library, bias):
 
 
 def test_products_and_gradients_of_every_kind(library):
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     x, weight, grad = torch.randn(33, 20), torch.randn(17, 20), torch.randn(33, 17)
     torch.testing.assert_close(frozen.product(x, weight), x @ weight.t(), rtol=1e-5, atol=1e-5)
@@ -53,15 +53,15 @@ def test_products_and_gradients_of_every_kind(library):
 def test_an_adapted_layer_is_left_to_its_adapter(library):
     from peft import LoraConfig, get_peft_model
 
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)), LoraConfig(target_modules=["0"]))
-    assert frozen.exchange(model) == int(library)
+    assert frozen.replace(model) == int(library)
     assert type(model.base_model.model[0].base_layer) is torch.nn.Linear
 
 
 def test_the_number_of_kept_sizes_is_the_users_if_they_say_so(monkeypatch):
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
@@ -71,7 +71,7 @@ def test_the_number_of_kept_sizes_is_the_users_if_they_say_so(monkeypatch):
 
 
 def test_any_layout_of_numbers_is_read_rightly(library):
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     weight = torch.randn(17, 20)
     wide, tall = torch.randn(33, 40)[:, ::2], torch.randn(20, 33).t()
@@ -84,7 +84,7 @@ def test_any_layout_of_numbers_is_read_rightly(library):
 
 
 def test_a_large_weight_is_multiplied_in_pieces(library, monkeypatch):
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     monkeypatch.setattr(frozen, "_PIECE", 60)
     seen = []
@@ -97,7 +97,7 @@ def test_a_large_weight_is_multiplied_in_pieces(library, monkeypatch):
 
 
 def test_what_can_be_made_again_is_made_once_for_all_who_ask_and_not_where_it_was_changed():
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     made = []
 
@@ -106,7 +106,7 @@ def test_what_can_be_made_again_is_made_once_for_all_who_ask_and_not_where_it_wa
         return x * 2
 
     x = torch.ones(3)
-    y = frozen.remember(double(x), double, x)
+    y = frozen.recompute(double(x), double, x)
     (first, needed), (second, _) = frozen.to_keep(y), frozen.to_keep(y)
     assert first is second and needed[0] is x
     assert first(x).equal(y) and second(x).equal(y) and len(made) == 2, "once at first, and once for both"
@@ -115,7 +115,7 @@ def test_what_can_be_made_again_is_made_once_for_all_who_ask_and_not_where_it_wa
     again, needed = frozen.to_keep(y)
     assert again is None and needed[0] is y
     with torch.inference_mode():
-        z = frozen.remember(double(x), double, x)
+        z = frozen.recompute(double(x), double, x)
         assert frozen.to_keep(z) == (None, (z,))
 
 
@@ -136,18 +136,18 @@ def test_what_can_be_made_again_is_made_once_for_all_who_ask_and_not_where_it_wa
     ids=str,
 )
 def test_a_frozen_convolution_is_the_plain_one_and_keeps_no_input(settings, size):
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     torch.manual_seed(0)
     settings = {"kernel_size": 3, **settings}
     plain = torch.nn.Conv2d(4, 6, **settings).requires_grad_(False)
-    lean = torch.nn.Sequential(torch.nn.Conv2d(4, 6, **settings).requires_grad_(False))
-    lean[0].load_state_dict(plain.state_dict())
-    assert frozen.exchange(lean) == 1
+    fast = torch.nn.Sequential(torch.nn.Conv2d(4, 6, **settings).requires_grad_(False))
+    fast[0].load_state_dict(plain.state_dict())
+    assert frozen.replace(fast) == 1
     given = [torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda tensor: tensor):
-        two = lean(given[1])
+        two = fast(given[1])
     one = plain(given[0])
     torch.testing.assert_close(one, two)
     one.square().sum().backward()

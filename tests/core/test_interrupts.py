@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from loraforge import RunError
-from loraforge.interrupts import Interrupts
-from loraforge.rundir import RunDir
+from loraforge.runs.folder import RunFolder
+from loraforge.training.interrupts import Interrupts
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
@@ -77,7 +77,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(number, project, train, tmp_pat
     wait_for_step(tmp_path / "stopped", 7, process)
     process.send_signal(number)
     out = process.communicate(timeout=60)[0]
-    run = RunDir(tmp_path / "stopped")
+    run = RunFolder(tmp_path / "stopped")
     assert process.returncode == 1 and "--resume goes on from there" in out and "Traceback" not in out, out
     assert run.manifest()["status"] == "stopped"
     (saved,) = run.checkpoints()
@@ -92,7 +92,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(number, project, train, tmp_pat
 
 
 def test_two_runs_cannot_write_into_one_folder(project, train, tmp_path):
-    run = RunDir(tmp_path / "out")
+    run = RunFolder(tmp_path / "out")
     with run.claimed():
         with pytest.raises(RunError, match="another run is writing there now"):
             train(project())

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from loraforge import StepFinished, hookimpl, loop, rundir
+from loraforge import StepFinished, hookimpl
 from loraforge.errors import StoppedOnRequest
-from loraforge.observers import JsonLog
-from loraforge.rundir import RunDir
+from loraforge.runs.folder import RunFolder, atomic_dir, find_runs
+from loraforge.runs.observers import JsonLog
+from loraforge.training import loop
 
 TESTS = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
 
-def adapter(run: RunDir) -> bytes:
+def adapter(run: RunFolder) -> bytes:
     return (run.adapter / "adapter_model.safetensors").read_bytes()
 
 
@@ -51,13 +52,13 @@ def test_a_replacement_that_is_interrupted_keeps_what_was_there(error, tmp_path,
         real(source, place)
 
     monkeypatch.setattr(os, "replace", stops)
-    with pytest.raises(error), rundir.aside(target) as partial:
+    with pytest.raises(error), atomic_dir(target) as partial:
         (partial / "file").write_text("new", encoding="utf-8")
     assert (target / "file").read_text(encoding="utf-8") == "old" and [p.name for p in tmp_path.iterdir()] == ["adapter"]
 
 
 def test_what_a_killed_process_left_is_put_back_or_taken_away(tmp_path):
-    run = RunDir(tmp_path)
+    run = RunFolder(tmp_path)
     for name in (
         ".adapter.old.abcd1234/adapter",
         ".adapter.zzzz1111",
@@ -103,7 +104,7 @@ def stop_after(host, step: int) -> None:
 @pytest.mark.parametrize("damage", ["zeros", "no state", "no adapter", "odd"])
 def test_a_torn_checkpoint_is_set_aside_and_named_whatever_is_missing(damage, stopped, train, tmp_path):
     config, wanted = stopped
-    run = RunDir(tmp_path / "out")
+    run = RunFolder(tmp_path / "out")
     newest = run.checkpoints()[-1]
     if damage == "zeros":
         state = newest / "state.safetensors"
@@ -126,7 +127,7 @@ def test_a_run_that_was_asked_to_stop_in_its_last_step_begins_nothing_more(proje
     stop_after(host, 3)
     with pytest.raises(StoppedOnRequest, match="after step 3"):
         train(config)
-    run = RunDir(tmp_path / "out")
+    run = RunFolder(tmp_path / "out")
     assert run.manifest()["status"] == "stopped" and not run.exports.exists()
     assert train(config, resume=True).run.manifest()["status"] == "finished"
 
@@ -134,22 +135,22 @@ def test_a_run_that_was_asked_to_stop_in_its_last_step_begins_nothing_more(proje
 def test_sigterm_before_the_first_step_is_told_and_leaves_nothing(project, command, monkeypatch, tmp_path):
     monkeypatch.setattr(loop.Loop, "probe", lambda self: os.kill(os.getpid(), signal.SIGTERM))
     code, _, err = command("train", "text", project(epochs=100))
-    assert code == 1 and "Stopped." in err and RunDir(tmp_path / "out").manifest()["status"] == "stopped"
+    assert code == 1 and "Stopped." in err and RunFolder(tmp_path / "out").manifest()["status"] == "stopped"
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize("moment", ["before the seal", "before the manifest"])
 def test_a_run_that_was_killed_while_it_was_sealed_ends_sealed(moment, project, command, train, monkeypatch, tmp_path):
-    from loraforge import sealing
+    from loraforge.runs.seal import write_text
 
-    config, run, real = project(), RunDir(tmp_path / "out"), sealing.write_text
+    config, run, real = project(), RunFolder(tmp_path / "out"), write_text
 
     def killed(path, text):
         if path.name == ("manifest.sha256" if moment == "before the seal" else "manifest.json"):
             raise KeyboardInterrupt
         real(path, text)
 
-    monkeypatch.setattr(sealing, "write_text", killed)
+    monkeypatch.setattr("loraforge.runs.seal.write_text", killed)
     assert command("train", "text", config)[0] == 1
     monkeypatch.undo()
     assert run.manifest()["status"] == ("finished" if moment == "before the seal" else "stopped")
@@ -180,7 +181,7 @@ SHARER = """
 import os, signal, sys
 import torch
 from pathlib import Path
-from loraforge_image.cache import Cache
+from loraforge_image.families.latent_cache import Cache
 
 if len(sys.argv) > 2:
     real, made = os.replace, []
@@ -195,7 +196,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 cache = Cache(Path(sys.argv[1]))
 for i in range(40):
-    assert cache.get({"n": i}, lambda: {"x": torch.arange(i * 100.0)})["x"].shape == (i * 100,)
+    assert latent_cache.get({"n": i}, lambda: {"x": torch.arange(i * 100.0)})["x"].shape == (i * 100,)
 """
 
 
@@ -216,10 +217,10 @@ def test_a_cache_that_two_processes_fill_stays_whole_though_one_is_killed(tmp_pa
         (folder / ".abcd1234").touch()
     for left in (tmp_path / "shared").rglob(".*"):
         os.utime(left, (1, 1))  # long ago
-    from loraforge_image import cache
+    from loraforge_image.families import latent_cache
 
     for folder in (tmp_path / "shared").iterdir():
-        cache._write(folder / "another.safetensors", {})
+        latent_cache._write(folder / "another.safetensors", {})
     assert not list((tmp_path / "shared").rglob(".*"))
 
 
@@ -238,10 +239,10 @@ def test_runs_are_listed_while_one_vanishes_and_checkpoints_come_and_go(tmp_path
     over = threading.Event()
 
     def churn():
-        run = RunDir(tmp_path / "a")
+        run = RunFolder(tmp_path / "a")
         while not over.is_set():
             for step in (1, 2, 3):
-                with rundir.aside(run.checkpoint(step)) as partial:
+                with atomic_dir(run.checkpoint(step)) as partial:
                     (partial / "state.json").write_text("{}", encoding="utf-8")
             run.prune(1)
 
@@ -249,9 +250,9 @@ def test_runs_are_listed_while_one_vanishes_and_checkpoints_come_and_go(tmp_path
     thread.start()
     try:
         for _ in range(100):
-            assert RunDir(tmp_path / "a") in rundir.find_runs(tmp_path)
+            assert RunFolder(tmp_path / "a") in find_runs(tmp_path)
         monkeypatch.setattr(Path, "stat", stat)
-        assert RunDir(tmp_path / "a") in rundir.find_runs(tmp_path)
+        assert RunFolder(tmp_path / "a") in find_runs(tmp_path)
     finally:
         over.set()
         thread.join()
@@ -262,7 +263,8 @@ def test_runs_are_listed_while_one_vanishes_and_checkpoints_come_and_go(tmp_path
 def test_a_damaged_best_checkpoint_does_not_stand_in_the_way(project, train, tmp_path):
     from types import SimpleNamespace
 
-    from loraforge import RunConfig, handover
+    from loraforge import RunConfig
+    from loraforge.pipeline import finish
 
     config = project(epochs=2, save_steps=2, eval_ratio=0.3)
     run = train(config).run
@@ -271,6 +273,6 @@ def test_a_damaged_best_checkpoint_does_not_stand_in_the_way(project, train, tmp
     metrics = {"best_step": number, "best_held_out_loss": 1.0, "held_out_loss": 2.0}
     loop_ = SimpleNamespace(done=int(last.name.removeprefix("step-")), measured=[(0, 3.0), (number, 1.0)])
     settings = RunConfig(train_data_dir=".", base_model="x")
-    assert handover.choose(settings, run, dict(metrics), loop_, print)["step"] == number != loop_.done
+    assert finish.choose(settings, run, dict(metrics), loop_, print)["step"] == number != loop_.done
     (best / "adapter" / "adapter_model.safetensors").write_bytes(b"torn")
-    assert handover.choose(settings, run, dict(metrics), loop_, print)["step"] == loop_.done
+    assert finish.choose(settings, run, dict(metrics), loop_, print)["step"] == loop_.done

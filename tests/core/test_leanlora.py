@@ -1,4 +1,4 @@
-"""The leaner LoRA layer does what peft's own does: values, gradients, and where it must step aside."""
+"""The faster LoRA layer does what peft's own does: values, gradients, and where it must step aside."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ torch = pytest.importorskip("torch")
 
 
 def layers(dtype=torch.float32, bias=True, **config):
-    """(peft's layer, the same one made lean), with a trained-looking B."""
+    """(peft's layer, the same one made fast), with a trained-looking B."""
     import peft
 
-    from loraforge.leanlora import LeanLinear, lean
+    from loraforge.kernels.lora import FastLoraLinear, replace
 
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(12, 20, bias=bias)).to(dtype).requires_grad_(False)
@@ -24,8 +24,8 @@ def layers(dtype=torch.float32, bias=True, **config):
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # as ``attach`` does it
     other = copy.deepcopy(model)
-    lean(other[0])
-    assert type(other[0]) is LeanLinear
+    replace(other[0])
+    assert type(other[0]) is FastLoraLinear
     return model[0], other[0]
 
 
@@ -47,7 +47,7 @@ def test_values_and_gradients_are_those_of_peft(config, frozen_input):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_the_narrow_products_too_go_to_the_faster_library_and_are_the_same(dropout, monkeypatch):
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("this torch has no oneDNN")
@@ -135,11 +135,12 @@ def test_what_is_not_plain_goes_pefts_way(change):
     assert two._plain() is None
 
 
-def test_an_adapted_model_is_lean_and_keeps_its_names():
-    from loraforge import RunConfig, lora
-    from loraforge.leanlora import LeanLinear
+def test_an_adapted_model_is_fast_and_keeps_its_names():
+    from loraforge import RunConfig
+    from loraforge.adapters import lora
+    from loraforge.kernels.lora import FastLoraLinear
 
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
-    attached = lora.attach(model, RunConfig(train_data_dir=".", base_model="x"), modules={"0": 16, "2": 16})
-    assert all(type(layer) is LeanLinear for _, layer in attached.layers()) and [name for name, _ in attached.layers()] == ["0", "2"]
+    attached = lora.inject(model, RunConfig(train_data_dir=".", base_model="x"), modules={"0": 16, "2": 16})
+    assert all(type(layer) is FastLoraLinear for _, layer in attached.layers()) and [name for name, _ in attached.layers()] == ["0", "2"]
     assert sorted(attached.adapter().tensors) == [f"{n}.lora_{x}.weight" for n in "02" for x in "AB"]

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from loraforge import RunConfig, TrainingError, loop
+from loraforge import RunConfig, TrainingError
+from loraforge.training import loop
+from loraforge.training.batching import epoch_steps, schedule, shard, split_batches
+from loraforge.training.optimizers import make_scheduler
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +43,7 @@ def same(a: Path, b: Path, tolerance: float) -> None:
 
 def test_every_example_once_per_epoch_and_never_more_steps_than_needed():
     groups = ["a"] * 7 + ["b"] * 6 + ["c"] * 1
-    made = loop.order(groups, 4, seed=1, epoch=0)
+    made = epoch_steps(groups, 4, seed=1, epoch=0)
     assert sorted(i for step in made for i in step) == list(range(14))
     assert len(made) == 4 and max(map(len, made)) == 4
     pure = [step for step in made if len({groups[i] for i in step}) == 1]
@@ -49,30 +52,30 @@ def test_every_example_once_per_epoch_and_never_more_steps_than_needed():
 
 def test_the_order_is_a_function_of_seed_and_epoch():
     groups = [0] * 20
-    assert loop.order(groups, 4, 1, 0) == loop.order(groups, 4, 1, 0)
-    assert loop.order(groups, 4, 1, 0) != loop.order(groups, 4, 1, 1)
-    assert loop.order(groups, 4, 1, 0) != loop.order(groups, 4, 2, 0)
+    assert epoch_steps(groups, 4, 1, 0) == epoch_steps(groups, 4, 1, 0)
+    assert epoch_steps(groups, 4, 1, 0) != epoch_steps(groups, 4, 1, 1)
+    assert epoch_steps(groups, 4, 1, 0) != epoch_steps(groups, 4, 2, 0)
 
 
 def test_batches_hold_one_group():
     groups = ["a", "b", "a", "b", "a"]
-    parts = loop.cut([0, 1, 2, 3, 4], groups, 2)
+    parts = split_batches([0, 1, 2, 3, 4], groups, 2)
     assert all(len({groups[i] for i in part}) == 1 and len(part) <= 2 for part in parts)
     assert sorted(i for part in parts for i in part) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
 def test_processes_share_whole_batches_and_repeats_do_not_count(processes):
-    shares = [loop.share(["x", "y", "z"], process, processes) for process in range(processes)]
+    shares = [shard(["x", "y", "z"], process, processes) for process in range(processes)]
     assert len({len(part) for part in shares}) == 1  # or one process would wait for ever
     assert sorted(batch for part in shares for batch, counts in part if counts) == ["x", "y", "z"]
 
 
 def test_steps_of_a_run():
     config = RunConfig(train_data_dir=".", base_model="x", batch_size=4, gradient_accumulation=2, epochs=3)
-    assert loop.schedule(config, 20).steps == 9
-    assert loop.schedule(config, 20, processes=2).steps == 6
-    assert loop.schedule(config.model_copy(update={"max_steps": 5}), 20).steps == 5
+    assert schedule(config, 20).steps == 9
+    assert schedule(config, 20, processes=2).steps == 6
+    assert schedule(config.model_copy(update={"max_steps": 5}), 20).steps == 5
 
 
 # --- invariances -------------------------------------------------------------------------------------------------------------
@@ -163,15 +166,15 @@ def test_a_loss_that_is_no_number_stops_before_the_step_and_names_the_rows(proje
 
 
 def test_infinity_in_the_model_is_noticed(project, train):
-    from loraforge_text.causal_lm import CausalTrainee
+    from loraforge_text.families.causal_lm import TrainableCausalLM
 
-    real = CausalTrainee.loss
+    real = TrainableCausalLM.loss
     try:
-        CausalTrainee.loss = lambda self, model, batch: real(self, model, batch) * float("nan")
+        TrainableCausalLM.loss = lambda self, model, batch: real(self, model, batch) * float("nan")
         with pytest.raises(TrainingError, match="not a number"):
             train(project(eval_ratio=0))
     finally:
-        CausalTrainee.loss = real
+        TrainableCausalLM.loss = real
 
 
 def test_the_learning_rate_warms_up_and_comes_down():
@@ -179,7 +182,7 @@ def test_the_learning_rate_warms_up_and_comes_down():
 
     config = RunConfig(train_data_dir=".", base_model="x", learning_rate=1.0, warmup=0.2)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = loop.make_scheduler(config, optimizer, 10)
+    scheduler = make_scheduler(config, optimizer, 10)
     rates = []
     for _ in range(10):
         rates.append(scheduler.get_last_lr()[0])
@@ -198,8 +201,8 @@ def test_training_lowers_the_loss(project, train, tmp_path, optimizer):
 def test_stored_losses_of_a_tiny_model(project, train, tmp_path):
     """The numbers that this model, these rows and this seed gave when the loop was checked against plain PyTorch."""
     import torch
-    from loraforge_text.bases import read_base
-    from loraforge_text.encoding import tokenizer_of
+    from loraforge_text.base_files import read_base
+    from loraforge_text.families.encoding import tokenizer_of
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -243,12 +246,12 @@ def _initial(project, base: Path, tmp_path: Path) -> dict:
     from accelerate.utils import set_seed
     from transformers import AutoModelForCausalLM
 
-    from loraforge import lora
+    from loraforge.adapters import lora
 
     set_seed(42)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     config = RunConfig(train_data_dir=".", base_model="x", lora_rank=4, lora_dropout=0.0)
-    lora.attach(model, config)
+    lora.inject(model, config)
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -259,9 +262,9 @@ def _initial(project, base: Path, tmp_path: Path) -> dict:
 def short_of_memory(monkeypatch):
     """Passes of more than ``rows`` rows do not fit, as torch says it on one device or another."""
     import torch
-    from loraforge_text.causal_lm import CausalTrainee
+    from loraforge_text.families.causal_lm import TrainableCausalLM
 
-    real = CausalTrainee.loss
+    real = TrainableCausalLM.loss
 
     def use(rows: int, error: Exception, from_step: int = 0) -> list[int]:
         made: list[int] = []
@@ -274,7 +277,7 @@ def short_of_memory(monkeypatch):
                 raise error
             return real(self, model, batch)
 
-        monkeypatch.setattr(CausalTrainee, "loss", loss)
+        monkeypatch.setattr(TrainableCausalLM, "loss", loss)
         return made
 
     return use

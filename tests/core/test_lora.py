@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from loraforge import ConfigError, ExportError, RunConfig, RunError, lora
+from loraforge import ConfigError, ExportError, RunConfig, RunError
+from loraforge.adapters import lora
 
 
 def config(**values) -> RunConfig:
@@ -24,7 +25,7 @@ def trained(base: Path, **values):
     """A LoRA whose weights have moved, on a fresh base; and what the model then says."""
     torch.manual_seed(0)
     model = fresh(base)
-    attached = lora.attach(model, config(**values))
+    attached = lora.inject(model, config(**values))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -39,26 +40,26 @@ def logits(model) -> torch.Tensor:
 
 def test_where_the_adapter_sits(base):
     model = fresh(base)
-    last = lambda wanted: {n.rpartition(".")[2] for n in lora.choose(model, wanted)}  # noqa: E731
+    last = lambda wanted: {n.rpartition(".")[2] for n in lora.find_targets(model, wanted)}  # noqa: E731
     assert last("all-linear") == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert last("attention") == {"q_proj", "k_proj", "v_proj", "o_proj"}
     assert last("q,v") == last("q, v") == last(["q_proj", "v_proj"]) == last("q_proj,v_proj") == {"q_proj", "v_proj"}
-    assert lora.choose(model, r"model\.layers\.0\..*_proj") == [n for n in lora.choose(model, "all-linear") if ".0." in n]
+    assert lora.find_targets(model, r"model\.layers\.0\..*_proj") == [n for n in lora.find_targets(model, "all-linear") if ".0." in n]
     assert last("q_proj,,v_proj,") == {"q_proj", "v_proj"}, "a comma too many"
-    assert lora.choose(model, "model.layers.1.mlp.up_proj") == ["model.layers.1.mlp.up_proj"]
+    assert lora.find_targets(model, "model.layers.1.mlp.up_proj") == ["model.layers.1.mlp.up_proj"]
 
 
 def test_a_wrong_target_lists_what_there_is(base):
     with pytest.raises(ConfigError, match=r"no linear layer 'qproj'.*q_proj"):
-        lora.choose(fresh(base), ["qproj", "v_proj"])
+        lora.find_targets(fresh(base), ["qproj", "v_proj"])
     with pytest.raises(ConfigError, match="no regular expression|not a regular expression"):
-        lora.choose(fresh(base), "q_proj(")
+        lora.find_targets(fresh(base), "q_proj(")
 
 
 def test_short_names_only_where_they_mean_the_same():
     names = ["a.q", "a.v", "b.q", "b.v"]
-    assert lora.shortest(["a.q", "b.q"], names) == ("q",)
-    assert lora.shortest(["a.q"], names) == ("a.q",)
+    assert lora.shortest_names(["a.q", "b.q"], names) == ("q",)
+    assert lora.shortest_names(["a.q"], names) == ("a.q",)
 
 
 @pytest.mark.parametrize("variant", ["lora", "rslora", "dora", "pissa"])
@@ -123,15 +124,15 @@ def test_several_adapters_on_one_base_can_be_switched(base, tmp_path):
     two, second = trained(base, lora_rank=8)
     model = fresh(base)
     plain = logits(model)
-    lora.mount(model, {"law": one.adapter(), "medicine": two.adapter()})
+    lora.load_adapters(model, {"law": one.adapter(), "medicine": two.adapter()})
     for name, wanted in (("law", first), ("medicine", second), (None, plain), ("law", first)):
-        lora.select(model, name)
+        lora.set_adapter(model, name)
         torch.testing.assert_close(logits(model), wanted, atol=2e-5, rtol=1e-4)
 
 
 def test_the_adapter_is_float32_on_a_bf16_base(base):
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
-    attached = lora.attach(model, config())
+    attached = lora.inject(model, config())
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
     assert sum(1 for _ in attached.layers()) == 14
@@ -154,10 +155,10 @@ def test_continuing_starts_from_the_given_adapter(base, tmp_path):
     attached, wanted = trained(base, lora_alpha=8)
     lora.write_peft(attached.adapter(), tmp_path / "a")
     model = fresh(base)
-    lora.attach(model, config(lora_alpha=16, lora_variant="rslora"), lora.read_peft(tmp_path / "a"))
+    lora.inject(model, config(lora_alpha=16, lora_variant="rslora"), lora.read_peft(tmp_path / "a"))
     torch.testing.assert_close(logits(model), wanted, atol=2e-5, rtol=1e-4)
     with pytest.raises(ConfigError) as error:
-        lora.attach(fresh(base), config(lora_rank=8, lora_target="q,v"), lora.read_peft(tmp_path / "a"))
+        lora.inject(fresh(base), config(lora_rank=8, lora_target="q,v"), lora.read_peft(tmp_path / "a"))
     assert "Set lora_rank: 4" in str(error.value) and "Set lora_target: [" in str(error.value)
 
 
@@ -170,8 +171,8 @@ def test_an_adapter_of_another_trainer_is_read_with_its_scale(base, tmp_path):
     model.save_pretrained(tmp_path / "theirs", save_embedding_layers=False)
     adapter = lora.read_peft(tmp_path / "theirs")
     other = fresh(base)
-    lora.mount(other, {"x": adapter})
-    lora.select(other, "x")
+    lora.load_adapters(other, {"x": adapter})
+    lora.set_adapter(other, "x")
     torch.testing.assert_close(logits(other), wanted, atol=2e-5, rtol=1e-4)
 
 

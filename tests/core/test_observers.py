@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from loraforge import Evaluated, RunFailed, RunFinished, RunStarted, StageStarted, StepFinished
-from loraforge.observers import JsonLog, LossCurve, Progress, TensorBoard, duration
+from loraforge.runs.observers import JsonLog, LossCurve, Progress, TensorBoard, duration
 
 FACTS = {"base_model": "b", "device": "CPU", "precision": "fp32", "examples": 4, "held_out": 1, "epochs": 2.0, "estimated_seconds": 75.0}
 

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from loraforge import Exporter, PluginError, StageStarted, hookimpl
-from loraforge.plugins import PluginHost
+from loraforge.plugin_api.host import PluginHost
 
 
 def plugin_file(tmp_path: Path, name: str, body: str) -> Path:
@@ -182,7 +182,7 @@ def test_a_second_plugin_of_the_same_name_is_set_aside(tmp_path):
 
 TASK = """
     from dataclasses import dataclass
-    from loraforge import Loader, Record, Span, Task, Template, hookimpl
+    from loraforge import Loader, Record, Sampling, Span, Task, Template, hookimpl
 
     @dataclass(frozen=True)
     class Line(Record):
@@ -200,7 +200,7 @@ TASK = """
 
     @hookimpl
     def loraforge_tasks():
-        return [Task(name="lines", help="Lines.", record=Line, ask=lambda t: Line(t, where="q"), loader="fixed", template="whole", exporters=())]
+        return [Task(name="lines", help="Lines.", record=Line, loader="fixed", template="whole", exporters=(), sampling=Sampling(lambda t: Line(t, where="q")))]
 
     @hookimpl
     def loraforge_templates():
@@ -214,8 +214,8 @@ TASK = """
 
 def test_a_task_whose_template_is_not_called_auto(tmp_path):
     """The effective config of a run says ``prompt_template: auto``; that still means the task's own template."""
-    from loraforge.planning import _template
-    from loraforge.yamlfile import read
+    from loraforge.config.yaml_reader import read
+    from loraforge.plan import _template
 
     host = PluginHost([plugin_file(tmp_path, "lines", TASK)], ())
     assert _template(host, host.task("lines"), "auto").name == "whole" == _template(host, host.task("lines"), "").name

@@ -7,10 +7,11 @@ import shutil
 
 import pytest
 
-from loraforge import LoraForgeError, opened
-from loraforge.checkpoints import checkpoint_rows
-from loraforge.plugins import PluginHost
-from loraforge.rundir import RunDir
+from loraforge import LoraForgeError
+from loraforge.plugin_api.host import PluginHost
+from loraforge.runs import opened
+from loraforge.runs.checkpoints import checkpoint_rows
+from loraforge.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -18,20 +19,21 @@ def master(tmp_path_factory, base):
     """One finished run for the whole file."""
     from tiny import write_config, write_rows
 
-    from loraforge import pipeline
+    from loraforge.pipeline.run import run_training
+    from loraforge.plan import make_plan
 
     place = tmp_path_factory.mktemp("master")
     write_rows(place / "data" / "metadata.csv")
     settings = {"train_data_dir": str(place / "data"), "base_model": str(base), "output_dir": str(place / "out"), "save_steps": 3}
     settings |= {"lora_rank": 4, "epochs": 1, "learning_rate": 0.01, "eval_answers": False}
     host = PluginHost(blocked=())
-    pipeline.run(pipeline.plan(host, "text", write_config(place / "config.yaml", **settings)), host)
+    run_training(make_plan(host, "text", write_config(place / "config.yaml", **settings)), host)
     return place / "out"
 
 
 @pytest.fixture
 def run(master, tmp_path):
-    return RunDir(shutil.copytree(master, tmp_path / "out"))
+    return RunFolder(shutil.copytree(master, tmp_path / "out"))
 
 
 # --- names --------------------------------------------------------------------------------------------------------------------
@@ -41,7 +43,7 @@ def test_a_run_can_be_named_from_inside_of_it(run, host, monkeypatch):
     from pathlib import Path
 
     monkeypatch.chdir(run.path)
-    it = opened.open_run(host, Path("."))
+    it = opened.load_run(host, Path("."))
     assert list(it.adapters()) == ["out"]
     assert list(it.adapters([Path("adapter")])) == ["out"]
     assert list(it.adapters([Path("."), run.path])) == ["out", "out+"]
@@ -55,9 +57,9 @@ def test_a_run_can_be_named_from_inside_of_it(run, host, monkeypatch):
 )
 def test_no_name_of_a_run_clashes_with_another_adapter_or_with_torch(run, host, tmp_path, command, folder, name):
     place = shutil.copytree(run.path, tmp_path / "runs" / folder)
-    it = opened.open_run(host, place)
+    it = opened.load_run(host, place)
     assert list(it.adapters()) == [name]
-    it.responder(it.adapters()).respond(["x"], name, max_tokens=1)
+    it.inference_model(it.adapters()).generate(["x"], name, max_tokens=1)
     code, out, err = command("sample", place, "试用期？", "--base", "--max-tokens", 2, "--json")
     assert code == 0 and set(json.loads(out)[0]["answers"]) == {"base", name}, err
 
@@ -77,7 +79,7 @@ def test_a_run_that_is_called_earlier_run_is_evaluated(run, tmp_path, command, m
 def test_an_entry_of_another_form_is_a_clear_message(run, host, command, key, value):
     run.write_manifest({**run.manifest(), key: value})
     with pytest.raises(LoraForgeError):
-        opened.open_run(host, run.path)
+        opened.load_run(host, run.path)
     for name in (["eval"], ["export", "--to", "peft"]):
         code, _, err = command(name[0], run.path, *name[1:])
         assert code == 2 and err and "Traceback" not in err
@@ -159,7 +161,7 @@ def test_a_step_without_an_epoch_still_counts(run):
 def test_rows_begin_where_they_begin_above_what_a_short_float_can_count(monkeypatch):
     import scipy.sparse
 
-    from loraforge import likeness
+    from loraforge.data import similarity
 
     class Row(frozenset):
         def __len__(self):
@@ -173,5 +175,5 @@ def test_rows_begin_where_they_begin_above_what_a_short_float_can_count(monkeypa
 
     monkeypatch.setattr(scipy.sparse, "csr_array", look)
     with pytest.raises(Seen) as seen:
-        likeness.near_pairs([Row("a"), Row("b"), Row("c")])
+        similarity.near_pairs([Row("a"), Row("b"), Row("c")])
     assert seen.value.args[0] == [0, 2**24 + 1, 2**25 + 2, 3 * 2**24 + 3]

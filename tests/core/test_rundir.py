@@ -7,27 +7,27 @@ import json
 import pytest
 import torch
 
-from loraforge import RunError, rundir
-from loraforge.rundir import RunDir
+from loraforge import RunError
+from loraforge.runs.folder import RunFolder, atomic_dir, find_runs, load_state, os, save_state, write_text
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / "a" / "x.json"
-    rundir.write_text(file, "old")
-    monkeypatch.setattr(rundir.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    write_text(file, "old")
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
-        rundir.write_text(file, "new")
+        write_text(file, "new")
     assert file.read_text(encoding="utf-8") == "old" and [p.name for p in file.parent.iterdir()] == ["x.json"]
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "step-000001"
-    with pytest.raises(RuntimeError), rundir.aside(target) as partial:
+    with pytest.raises(RuntimeError), atomic_dir(target) as partial:
         (partial / "half").write_text("x", encoding="utf-8")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
     for text in ("one", "two"):
-        with rundir.aside(target) as partial:
+        with atomic_dir(target) as partial:
             (partial / "file").write_text(text, encoding="utf-8")
     assert (target / "file").read_text(encoding="utf-8") == "two" and [p.name for p in tmp_path.iterdir()] == ["step-000001"]
 
@@ -38,8 +38,8 @@ def test_an_optimizers_state_survives_without_pickle(tmp_path):
     parameter.grad = torch.ones(3)
     optimizer.step()
     state = {"optimizer": optimizer.state_dict(), "none": None, "list": [1, 2.5, "x"], "empty": {}}
-    rundir.save_state(tmp_path, state, {"step": 3})
-    loaded, position = rundir.load_state(tmp_path)
+    save_state(tmp_path, state, {"step": 3})
+    loaded, position = load_state(tmp_path)
     assert position == {"step": 3} and loaded["list"] == [1, 2.5, "x"] and loaded["none"] is None
     assert list(loaded["optimizer"]["state"]) == [0]
     torch.testing.assert_close(loaded["optimizer"]["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"], rtol=0, atol=0)
@@ -48,7 +48,7 @@ def test_an_optimizers_state_survives_without_pickle(tmp_path):
 
 
 def test_old_checkpoints_and_torn_ones_go(tmp_path):
-    run = RunDir(tmp_path)
+    run = RunFolder(tmp_path)
     for step in (1, 2, 3):
         run.checkpoint(step).mkdir(parents=True)
         (run.checkpoint(step) / "state.json").write_text("{}", encoding="utf-8")
@@ -65,7 +65,7 @@ def test_runs_are_found_below_a_folder(tmp_path):
         (tmp_path / name).mkdir(parents=True)
     for name in ("a", "b/c"):
         (tmp_path / name / "manifest.json").write_text("{}", encoding="utf-8")
-    assert {run.path for run in rundir.find_runs(tmp_path)} == {tmp_path / "a", tmp_path / "b" / "c"}
+    assert {run.path for run in find_runs(tmp_path)} == {tmp_path / "a", tmp_path / "b" / "c"}
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "no run"), ("{", "cannot be read"), ("[]", "not a JSON object")])
@@ -73,7 +73,7 @@ def test_what_is_no_run_is_explained(tmp_path, content, words):
     if content is not None:
         (tmp_path / "manifest.json").write_text(content, encoding="utf-8")
     with pytest.raises(RunError, match=words):
-        RunDir(tmp_path).manifest()
+        RunFolder(tmp_path).manifest()
 
 
 # --- a real run's folder -----------------------------------------------------------------------------------------------------

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loraforge import likeness, splitting
-from loraforge.splitting import ASIDE, HELD_OUT, LEARNED
-from loraforge.types import Sketch
+from loraforge.data import similarity, splitting
+from loraforge.data.splitting import ASIDE, HELD_OUT, LEARNED
+from loraforge.plugin_api.types import Fingerprint
 
 
-def sketch(text: str) -> Sketch:
-    key = likeness.fold(text)
-    return Sketch(key, likeness.character_pairs(key))
+def fingerprint(text: str) -> Fingerprint:
+    key = similarity.fold(text)
+    return Fingerprint(key, similarity.character_pairs(key))
 
 
 def questions(count: int, seed: int = 0) -> list[str]:
@@ -25,7 +25,7 @@ def questions(count: int, seed: int = 0) -> list[str]:
 
 
 def split(texts, ratio=0.2, fixed=()) -> splitting.Split:
-    return splitting.split([sketch(t) for t in texts], ratio, fixed)
+    return splitting.split([fingerprint(t) for t in texts], ratio, fixed)
 
 
 def test_about_the_wanted_share_is_held_out():
@@ -71,19 +71,24 @@ def test_near_identical_questions_never_stand_on_both_sides(variant):
 
 def test_other_wordings_of_one_point_are_other_questions():
     texts = ["劳动合同到期，用人单位不续签，应当支付经济补偿吗？", "小吴合同到期后想留下，公司决定不续签，要给他经济补偿吗？"]
-    assert likeness.near_pairs([sketch(t).features for t in texts]) == []
+    assert similarity.near_pairs([fingerprint(t).features for t in texts]) == []
 
 
 def test_a_row_between_both_sides_is_set_aside_and_named():
     features = frozenset(range(100))
-    rows = [Sketch("one", features - {0}), Sketch("two", features - {1}), Sketch("between", features), *map(sketch, questions(20))]
+    rows = [
+        Fingerprint("one", features - {0}),
+        Fingerprint("two", features - {1}),
+        Fingerprint("between", features),
+        *map(fingerprint, questions(20)),
+    ]
     fixed = [LEARNED, HELD_OUT, *[None] * 21]
     parted = splitting.split(rows, 0.2, fixed)
     # The second resembles the first, which is learned, but the earlier run held it out; the third goes with the first.
     assert parted.sides[:3] == (LEARNED, ASIDE, LEARNED) and parted.groups[:3] == (0, 0, 0)
     assert [(leak.row, leak.learned, leak.heldout) for leak in parted.leaks] == [(1, 0, 1)]
-    far = [rows[0], Sketch("two", frozenset(range(20, 120))), Sketch("between", frozenset(range(10, 110)))]
-    parted = splitting.split([*far, *map(sketch, questions(20))], 0.2, fixed)
+    far = [rows[0], Fingerprint("two", frozenset(range(20, 120))), Fingerprint("between", frozenset(range(10, 110)))]
+    parted = splitting.split([*far, *map(fingerprint, questions(20))], 0.2, fixed)
     assert parted.sides[:3] == (LEARNED, HELD_OUT, ASIDE)
     assert [(leak.row, leak.learned, leak.heldout) for leak in parted.leaks] == [(2, 0, 1)]
 
@@ -103,18 +108,18 @@ def test_few_near_rows_move_together():
     rng = random.Random(5)
     for _ in range(300):
         core = rng.sample(range(1000), 60)
-        rows = [Sketch(str(rng.random()), frozenset(rng.sample(core, 52)) | {2000 + i}) for i in range(6)]
+        rows = [Fingerprint(str(rng.random()), frozenset(rng.sample(core, 52)) | {2000 + i}) for i in range(6)]
         parted = splitting.split(rows, 0.2)
-        for row, other, _ in likeness.near_pairs([r.features for r in rows]):
+        for row, other, _ in similarity.near_pairs([r.features for r in rows]):
             assert {parted.sides[row], parted.sides[other]} != {LEARNED, HELD_OUT}
 
 
 def test_no_near_row_is_overlooked_however_many_there_are():
     rng = random.Random(6)
     core = list(range(200))
-    rows = [Sketch(str(rng.random()), frozenset(rng.sample(core, 180))) for _ in range(150)]
+    rows = [Fingerprint(str(rng.random()), frozenset(rng.sample(core, 180))) for _ in range(150)]
     parted = splitting.split(rows, 0.5, [LEARNED, HELD_OUT, *[None] * 148])
-    for row, other, _ in likeness.near_pairs([r.features for r in rows]):
+    for row, other, _ in similarity.near_pairs([r.features for r in rows]):
         assert {parted.sides[row], parted.sides[other]} != {LEARNED, HELD_OUT} or {row, other} == {0, 1}
 
 
@@ -129,18 +134,18 @@ def test_few_rows_still_have_both_sides():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(max_size=12), max_size=30), st.floats(0, 0.9))
+@given(st.lists(st.text(max_size=12), max_size=30), st.floats(0, 0.9, allow_subnormal=False))
 def test_it_takes_any_text(texts, ratio):
     parted = split(texts, ratio)
     assert len(parted.sides) == len(parted.groups) == len(texts)
-    for row, other, overlap in likeness.near_pairs([sketch(t).features for t in texts]):
-        assert other < row and likeness.NEAR - 1e-5 <= overlap <= 1
+    for row, other, overlap in similarity.near_pairs([fingerprint(t).features for t in texts]):
+        assert other < row and similarity.NEAR - 1e-5 <= overlap <= 1
         sides = {parted.sides[row], parted.sides[other]} - {ASIDE}
         assert len(sides) < 2 or parted.leaks
 
 
 def test_the_overlap_is_jaccards():
-    one, other = sketch("一二三四五六七八九十"), sketch("一二三四五六七八九十百")
-    (pair,) = likeness.near_pairs([one.features, other.features])
+    one, other = fingerprint("一二三四五六七八九十"), fingerprint("一二三四五六七八九十百")
+    (pair,) = similarity.near_pairs([one.features, other.features])
     assert pair == (1, 0, pytest.approx(9 / 10))
-    assert len(likeness.character_pairs("aaa")) == 2  # a pair that stands there twice counts twice
+    assert len(similarity.character_pairs("aaa")) == 2  # a pair that stands there twice counts twice

@@ -22,8 +22,8 @@ with atheris.instrument_imports(include=["loraforge", "loraforge_text", "yaml", 
     from hostile.test_fuzz import CSV, JSONL, YAML, rows_of, workbook
 
     from loraforge import LoraForgeError, RunConfig
-    from loraforge.config import validate
-    from loraforge.yamlfile import read
+    from loraforge.config.schema import validate
+    from loraforge.config.yaml_reader import read
 
 FOLDER = Path(tempfile.mkdtemp(prefix="atheris-"))
 SEEDS = {"yaml": YAML, "csv": CSV, "json": JSONL, "xlsx": workbook()}
@@ -35,7 +35,7 @@ def parse(data: bytes) -> None:
         (FOLDER / "c.yaml").write_bytes(data)
         validate(read(FOLDER / "c.yaml"), [RunConfig])
     elif TARGET == "adapter":
-        from loraforge.peftfile import read_peft
+        from loraforge.adapters.peft_format import read_peft
 
         (FOLDER / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q"]}')
         (FOLDER / "adapter_model.safetensors").write_bytes(data)

@@ -977,7 +977,7 @@ def _hook(body: str, hook: str = "loraforge_checks") -> str:
     return _HOOK.format(hook=hook, body=body)
 
 
-def _check(attributes: str, method: str = "    def look(self, config, keys, records):\n        return ()") -> str:
+def _check(attributes: str, method: str = "    def run(self, config, keys, records):\n        return ()") -> str:
     return _PART.format(
         kind="Check", hook="loraforge_checks", attributes="\n".join(f"    {a}" for a in attributes.split("; ")), method=method
     )
@@ -1001,12 +1001,12 @@ PLUGINS: dict[str, str | bytes] = {
     "no name": _check("task = 'text'"), "a name that is a number": _check("name = 7; task = 'text'"), "no task": _check("name = 'x'"), "a task that is a list": _check("name = 'x'; task = ['text']"),
     "keys that are none": _check("name = 'x'; task = 'text'; keys = 7"), "keys that are an object": _check("name = 'x'; task = 'text'; keys = {}"), "a name that is taken": _check("name = 'hedging'; task = 'text'; help = 'x'"),
     "help that is a number": _check("name = 'x'; task = 'text'; help = 7"),
-    "a check that raises": _check("name = 'x'; task = 'text'", "    def look(self, config, keys, records):\n        raise ValueError('no')"),
-    "a check that returns numbers": _check("name = 'x'; task = 'text'", "    def look(self, config, keys, records):\n        return [7]"),
-    "a check that returns None": _check("name = 'x'; task = 'text'", "    def look(self, config, keys, records):\n        return None"),
-    "a check that exits": _check("name = 'x'; task = 'text'", "    def look(self, config, keys, records):\n        raise SystemExit(0)"),
-    "a check with an odd severity": _check("name = 'x'; task = 'text'; severity = 'dreadful'", "    def look(self, config, keys, records):\n        from loraforge import Finding\n        return [Finding((0,), 'x')]"),
-    "a check about rows that are not there": _check("name = 'x'; task = 'text'", "    def look(self, config, keys, records):\n        from loraforge import Finding\n        return [Finding((9999,), 'x')]"),
+    "a check that raises": _check("name = 'x'; task = 'text'", "    def run(self, config, keys, records):\n        raise ValueError('no')"),
+    "a check that returns numbers": _check("name = 'x'; task = 'text'", "    def run(self, config, keys, records):\n        return [7]"),
+    "a check that returns None": _check("name = 'x'; task = 'text'", "    def run(self, config, keys, records):\n        return None"),
+    "a check that exits": _check("name = 'x'; task = 'text'", "    def run(self, config, keys, records):\n        raise SystemExit(0)"),
+    "a check with an odd severity": _check("name = 'x'; task = 'text'; severity = 'dreadful'", "    def run(self, config, keys, records):\n        from loraforge import Finding\n        return [Finding((0,), 'x')]"),
+    "a check about rows that are not there": _check("name = 'x'; task = 'text'", "    def run(self, config, keys, records):\n        from loraforge import Finding\n        return [Finding((9999,), 'x')]"),
     "a key of the core": "from loraforge import Keys\nfrom pydantic import Field\nclass K(Keys):\n    seed: int = Field(1, description='x')\n" + _check("name = 'x'; task = 'text'; keys = K"),
 }  # fmt: skip
 

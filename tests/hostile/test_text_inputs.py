@@ -36,13 +36,14 @@ def finished(tmp_path_factory, base) -> Path:
     """One finished run with a checkpoint."""
     from hostile.corpus import sound
 
-    from loraforge import pipeline
-    from loraforge.plugins import PluginHost
+    from loraforge.pipeline.run import run_training
+    from loraforge.plan import make_plan
+    from loraforge.plugin_api.host import PluginHost
 
     here = tmp_path_factory.mktemp("finished")
     sound(here, base)
     host = PluginHost(blocked=())
-    pipeline.run(pipeline.plan(host, "text", here / "config.yaml", ["save_steps=1", "max_steps=2"]), host)
+    run_training(make_plan(host, "text", here / "config.yaml", ["save_steps=1", "max_steps=2"]), host)
     return here / "out"
 
 
@@ -62,7 +63,7 @@ def ids(case: Case) -> str:
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_a_malformed_input_ends_in_a_message_and_leaves_nothing_behind(case, tmp_path, base, finished, command, monkeypatch, watchdog):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("loraforge_text.templates.SECONDS", 1)
+    monkeypatch.setattr("loraforge_text.templates.builtin.SECONDS", 1)
     case.build(tmp_path, base, finished)
     before, shared = snapshot(tmp_path), snapshot(finished)
     code, out, err = command(*case.command)
@@ -77,7 +78,7 @@ def test_a_malformed_input_ends_in_a_message_and_leaves_nothing_behind(case, tmp
 
 def test_a_workbook_that_unpacks_to_gigabytes_is_refused_before_anything_is_unpacked(tmp_path):
     from hostile.corpus import WORKBOOKS
-    from loraforge_text.tables import read_rows
+    from loraforge_text.data.tables import read_rows
 
     from loraforge import DataError
 

@@ -59,9 +59,10 @@ def gallery(tmp_path, sd_bases, monkeypatch):
 @pytest.fixture
 def paint(host):
     """Trains an image config and returns the outcome."""
-    from loraforge import pipeline
+    from loraforge.pipeline.run import run_training
+    from loraforge.plan import make_plan
 
     def go(config: Path, *overrides: str, **options):
-        return pipeline.run(pipeline.plan(host, "image", config, overrides), host, **options)
+        return run_training(make_plan(host, "image", config, overrides), host, **options)
 
     return go

@@ -12,17 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loraforge_image import distance, glances
 from loraforge_image.checks import checks
 from loraforge_image.checks.missing_trigger import edits, misspelt
-from loraforge_image.loaders import PictureKeys, PictureLoader
-from loraforge_image.looking import BLURRED, sharpness
-from loraforge_image.pictures import read_picture
-from loraforge_image.task import IMAGE, ImageKeys, Picture
+from loraforge_image.data import perceptual_hash
+from loraforge_image.data.picture_loader import PictureKeys, PictureLoader
+from loraforge_image.data.pictures import read_picture
+from loraforge_image.data.vision import BLURRED, sharpness
+from loraforge_image.evaluation import style_distance
+from loraforge_image.records import ImageKeys, Picture
+from loraforge_image.task import IMAGE
 from PIL import Image, ImageFilter
 
-from loraforge import DataError, Finding, KeySet, ModelError, Review, RunConfig, likeness, splitting
-from loraforge.planning import plan
+from loraforge import DataError, Finding, KeySet, ModelError, Review, RunConfig
+from loraforge.data import similarity, splitting
+from loraforge.plan import make_plan
 
 ROOT = Path(__file__).parent.parent.parent
 CYBERPUNK = ROOT / "configs" / "data" / "cyberpunk"
@@ -50,9 +53,9 @@ def row(image: Image.Image | None, path: Path, caption: str = "a thing", **more)
     return Picture(str(path), caption, hashlib.sha256(path.read_bytes()).hexdigest(), where=path.name, **more)
 
 
-def look(name: str, data: list[Picture], template: str = "auto", **keys) -> list[Finding]:
+def run_check(name: str, data: list[Picture], template: str = "auto", **keys) -> list[Finding]:
     config = RunConfig(train_data_dir="x", base_model="x", prompt_template=template)
-    return list(CHECKS[name].look(config, KeySet({RunConfig: config, ImageKeys: ImageKeys(**keys)}), data))
+    return list(CHECKS[name].run(config, KeySet({RunConfig: config, ImageKeys: ImageKeys(**keys)}), data))
 
 
 def severity(name: str, finding: Finding) -> str:
@@ -71,7 +74,7 @@ def shipped() -> list[Picture]:
 @pytest.mark.parametrize("name", list(CHECKS))
 def test_the_shipped_pictures_have_no_finding(name):
     data = shipped()
-    assert len(data) == 24 and look(name, data, trigger_word="cyberpunk style", resolution=128, bucket_step=32) == []
+    assert len(data) == 24 and run_check(name, data, trigger_word="cyberpunk style", resolution=128, bucket_step=32) == []
 
 
 def test_the_checks_are_part_of_the_task(host):
@@ -80,18 +83,20 @@ def test_the_checks_are_part_of_the_task(host):
 
 
 def test_a_picture_is_decoded_once_for_checks_split_and_buckets(tmp_path, gallery, host, monkeypatch):
-    from loraforge import dataset
+    from loraforge.data import dataset
 
     decoded: list[str] = []
-    real = glances.read_whole
-    monkeypatch.setattr(glances, "read_whole", lambda path, least=0: (decoded.append(str(path)), real(path, least))[1])
+    real = perceptual_hash.read_whole
+    monkeypatch.setattr(
+        "loraforge_image.data.perceptual_hash.read_whole", lambda path, least=0: (decoded.append(str(path)), real(path, least))[1]
+    )
     config = gallery()
-    dataset.load_data(plan(host, "image", config))
+    dataset.load_data(make_plan(host, "image", config))
     assert len(decoded) == 6
-    dataset.load_data(plan(host, "image", config))
+    dataset.load_data(make_plan(host, "image", config))
     assert len(decoded) == 6
     scene(1).save(tmp_path / "pictures" / "0.png")
-    dataset.load_data(plan(host, "image", config))
+    dataset.load_data(make_plan(host, "image", config))
     assert len(decoded) == 7
 
 
@@ -99,7 +104,7 @@ def test_a_large_jpeg_is_decoded_small_and_measured_the_same(tmp_path):
     path = tmp_path / "large.jpg"
     scene(3, (4000, 3000)).save(path, quality=90)
     started = time.process_time()
-    seen = glances.glance(str(path))
+    seen = perceptual_hash.picture_info(str(path))
     quick = time.process_time() - started
     started = time.process_time()
     whole = read_picture(path)
@@ -108,7 +113,7 @@ def test_a_large_jpeg_is_decoded_small_and_measured_the_same(tmp_path):
     # Whether 4 or 16 pixels are averaged before the hash changes next to nothing.
     reference = tmp_path / "large.png"
     whole.save(reference, compress_level=1)
-    assert seen.distance(glances.glance(str(reference))) <= 2
+    assert seen.distance(perceptual_hash.picture_info(str(reference))) <= 2
     assert seen.sharpness == pytest.approx(sharpness(whole), rel=0.15)
     assert quick < 2 * slow
 
@@ -117,7 +122,7 @@ def test_a_phones_picture_has_its_size_the_right_way_up(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     scene(1, (320, 240)).save(tmp_path / "a.jpg", exif=exif)
-    seen = glances.glance(str(tmp_path / "a.jpg"))
+    seen = perceptual_hash.picture_info(str(tmp_path / "a.jpg"))
     assert (seen.width, seen.height) == (240, 320) and not seen.problem
 
 
@@ -126,10 +131,10 @@ def test_a_damaged_picture_is_a_problem_and_no_finding(tmp_path):
         path = tmp_path / f"cut.{suffix}"
         scene(1, (2000, 1500)).save(path)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        assert "damaged" in glances.glance(str(path)).problem
+        assert "damaged" in perceptual_hash.picture_info(str(path)).problem
     data = [row(None, tmp_path / "cut.jpg"), row(None, tmp_path / "cut.png")]
-    assert [f for name in ("duplicates", "blur", "small", "personal_data") for f in look(name, data)] == []
-    assert IMAGE.sketch is not None and IMAGE.sketch(data[0]) != IMAGE.sketch(data[1])
+    assert [f for name in ("duplicates", "blur", "small", "personal_data") for f in run_check(name, data)] == []
+    assert IMAGE.fingerprint is not None and IMAGE.fingerprint(data[0]) != IMAGE.fingerprint(data[1])
 
 
 def test_two_hundred_pictures_are_quick(tmp_path):
@@ -137,7 +142,7 @@ def test_two_hundred_pictures_are_quick(tmp_path):
         scene(i, (640, 480)).save(tmp_path / f"{i}.jpg")
     data = [row(None, tmp_path / f"{i}.jpg", f"a scene with {i} patches") for i in range(200)]
     started = time.process_time()
-    found = [f for name in CHECKS for f in look(name, data)]
+    found = [f for name in CHECKS for f in run_check(name, data)]
     assert time.process_time() - started < 12, "1,000 in a minute on one core"
     assert found == []
 
@@ -145,8 +150,8 @@ def test_two_hundred_pictures_are_quick(tmp_path):
 def test_no_check_imports_torch():
     code = (
         "import sys\nfrom loraforge_image.checks import checks\nfrom loraforge_image.task import IMAGE\n"
-        "from loraforge_image.glances import glance\n"
-        f"glance({str(CYBERPUNK / 'neon-01.png')!r})\nchecks()\nassert not {{'torch', 'transformers'}} & set(sys.modules)"
+        "from loraforge_image.data.perceptual_hash import picture_info\n"
+        f"picture_info({str(CYBERPUNK / 'neon-01.png')!r})\nchecks()\nassert not {{'torch', 'transformers'}} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -159,7 +164,7 @@ def test_the_same_pixels_are_a_warning_in_any_format(tmp_path):
     data = [row(image, tmp_path / "a.png"), row(scene(2), tmp_path / "b.png"), row(image, tmp_path / "c.bmp")]
     shutil.copy(tmp_path / "a.png", tmp_path / "d.png")
     data.append(row(None, tmp_path / "d.png"))
-    found = look("duplicates", data)
+    found = run_check("duplicates", data)
     assert sorted(f.rows for f in found) == [(2, 0), (3, 0)]
     assert all("the same picture as that of a.png" in f.message and severity("duplicates", f) == "warning" for f in found)
     assert all("captions differ" not in f.message for f in found)
@@ -170,7 +175,7 @@ def test_a_copy_saved_again_is_a_warning_with_its_distance(tmp_path, change):
     image = scene(5)
     copy = {"half": image.resize((160, 120)), "double": image.resize((640, 480))}.get(change, image)
     path = tmp_path / {"jpeg": "b.jpg", "webp": "b.webp"}.get(change, "b.png")
-    [found] = look("duplicates", [row(image, tmp_path / "a.png", "red patches"), row(copy, path, "blue patches")])
+    [found] = run_check("duplicates", [row(image, tmp_path / "a.png", "red patches"), row(copy, path, "blue patches")])
     assert found.rows == (1, 0) and severity("duplicates", found) == "warning" and found.excerpt == path.name
     assert "0 of the 64 bits" in found.message or "2 of the 64 bits" in found.message
     assert "Their captions differ" in found.message
@@ -181,20 +186,20 @@ def test_an_edited_copy_is_a_hint_and_another_dress_is_none(tmp_path):
     edited = image.copy()
     edited.paste((120, 120, 120), (0, 0, image.width // 10, image.height // 10))
     data = [row(image, tmp_path / "a.png"), row(edited, tmp_path / "b.png")]
-    apart = glances.glance(data[0].path).distance(glances.glance(data[1].path))
+    apart = perceptual_hash.picture_info(data[0].path).distance(perceptual_hash.picture_info(data[1].path))
     assert 2 < apart <= 6
-    [found] = look("duplicates", data)
+    [found] = run_check("duplicates", data)
     assert severity("duplicates", found) == "hint" and f"{apart} of the 64 bits" in found.message
     red, green, blue = image.split()
     inverse = Image.merge("RGB", (blue, red, green)).point(lambda value: min(255, value + 60))
-    assert look("duplicates", [data[0], row(inverse, tmp_path / "c.png")]) == []
+    assert run_check("duplicates", [data[0], row(inverse, tmp_path / "c.png")]) == []
 
 
 def test_each_copy_is_told_once_beside_the_nearest(tmp_path):
     image = scene(7)
     data = [row(image, tmp_path / "a.png")]
     data += [row(image.resize((320 * n, 240 * n)), tmp_path / f"{n}.png") for n in (2, 3)]
-    found = look("duplicates", data)
+    found = run_check("duplicates", data)
     assert [f.rows[0] for f in found] == [1, 2]
 
 
@@ -204,29 +209,29 @@ def test_each_copy_is_told_once_beside_the_nearest(tmp_path):
 def test_a_blurred_picture_among_sharp_ones_is_a_hint(tmp_path):
     data = rows(tmp_path, *["a thing"] * 5)
     data.append(row(scene(9).filter(ImageFilter.GaussianBlur(4)), tmp_path / "soft.png"))
-    [found] = look("blur", data)
+    [found] = run_check("blur", data)
     assert found.rows == (5,) and severity("blur", found) == "hint" and "sharpness" in found.message and found.excerpt == "soft.png"
     data[5] = row(None, tmp_path / "soft.png", prior=True)
-    assert look("blur", data) == []
+    assert run_check("blur", data) == []
 
 
 def test_a_soft_style_is_no_blur(tmp_path):
     soft = [scene(i).filter(ImageFilter.GaussianBlur(1.8)) for i in range(6)]
     data = [row(image, tmp_path / f"{i}.png") for i, image in enumerate(soft)]
-    assert all(glances.glance(one.path).sharpness < BLURRED for one in data) and look("blur", data) == []
+    assert all(perceptual_hash.picture_info(one.path).sharpness < BLURRED for one in data) and run_check("blur", data) == []
     data.append(row(scene(9).filter(ImageFilter.GaussianBlur(6)), tmp_path / "mist.png"))
-    assert [f.rows for f in look("blur", data)] == [(6,)]
+    assert [f.rows for f in run_check("blur", data)] == [(6,)]
 
 
 def test_small_pictures_are_told_with_the_factor(tmp_path):
     data = [
         row(scene(i, size), tmp_path / f"{i}.png") for i, size in enumerate([(512, 512), (480, 480), (400, 400), (200, 200), (300, 150)])
     ]
-    found = {f.rows[0]: f for f in look("small", data)}
+    found = {f.rows[0]: f for f in run_check("small", data)}
     assert set(found) == {2, 3, 4}, "a twentieth more is not seen"
     assert "400x400 pixels" in found[2].message and "1.3 times" in found[2].message and severity("small", found[2]) == "hint"
     assert "2.6 times" in found[3].message and "512x512" in found[3].message and severity("small", found[3]) == "warning"
-    assert look("small", data, resolution=128) == []
+    assert run_check("small", data, resolution=128) == []
 
 
 # --- the trigger word ------------------------------------------------------------------------------------------------------------------
@@ -263,48 +268,48 @@ def captions(tmp_path, *texts: str) -> list[Picture]:
 
 def test_a_trigger_that_the_template_adds_is_not_missing(tmp_path):
     plain = captions(tmp_path, *(f"a street with {i} houses" for i in range(12)))
-    assert look("missing_trigger", plain, trigger_word="cyberpunk style") == []
+    assert run_check("missing_trigger", plain, trigger_word="cyberpunk style") == []
     some = captions(tmp_path, "cyberpunk style, a street", *(f"a street with {i} houses" for i in range(11)))
-    assert look("missing_trigger", some, trigger_word="cyberpunk style") == []
+    assert run_check("missing_trigger", some, trigger_word="cyberpunk style") == []
 
 
 def test_a_misspelt_trigger_is_a_warning(tmp_path):
     data = captions(tmp_path, *(f"cyberpunk style, {i} houses" for i in range(11)), "cyberpunk stlye, a car")
-    [found] = look("missing_trigger", data, trigger_word="cyberpunk style")
+    [found] = run_check("missing_trigger", data, trigger_word="cyberpunk style")
     assert found.rows == (11,) and severity("missing_trigger", found) == "warning" and "'cyberpunk stlye' is nearly" in found.message
-    assert look("missing_trigger", data, "cyberpunk style, {caption}", trigger_word="cyberpunk style") == []
+    assert run_check("missing_trigger", data, "cyberpunk style, {caption}", trigger_word="cyberpunk style") == []
 
 
 def test_a_real_word_near_a_short_trigger_is_left_alone(tmp_path):
     data = captions(tmp_path, *(f"a horse with {i} spots" for i in range(12)))
-    assert look("missing_trigger", data, trigger_word="house") == []
+    assert run_check("missing_trigger", data, trigger_word="house") == []
     data = captions(tmp_path, *(f"house, {i} windows" for i in range(11)), "hosue, a door")
-    assert [f.rows for f in look("missing_trigger", data, trigger_word="house")] == [(11,)]
+    assert [f.rows for f in run_check("missing_trigger", data, trigger_word="house")] == [(11,)]
 
 
 def test_a_trigger_misspelt_in_the_config_is_one_finding(tmp_path):
     data = captions(tmp_path, *(f"cyberpunk style, {i} houses" for i in range(12)))
-    [found] = look("missing_trigger", data, trigger_word="cyberpnk style")
+    [found] = run_check("missing_trigger", data, trigger_word="cyberpnk style")
     assert len(found.rows) == 12 and "trigger_word is 'cyberpnk style'" in found.message
 
 
 def test_an_exception_to_the_trigger_is_a_hint(tmp_path):
     data = captions(tmp_path, *(f"a zwx dog, {i} bones" for i in range(12)), "a cat on a wall")
-    [found] = look("missing_trigger", data, trigger_word="zwx")
+    [found] = run_check("missing_trigger", data, trigger_word="zwx")
     assert found.rows == (12,) and severity("missing_trigger", found) == "hint" and "prior_data_dir" in found.message
     prior = [*data[:12], Picture("x.png", "a cat on a wall", "x", True, where="row 12")]
-    assert look("missing_trigger", prior, trigger_word="zwx") == []
+    assert run_check("missing_trigger", prior, trigger_word="zwx") == []
 
 
 def test_without_trigger_word_the_common_beginning_is_one(tmp_path):
     data = captions(tmp_path, *(f"zwx style, {i} houses" for i in range(14)), "a car at night", "zwx stlye, a train")
-    found = {f.rows[0]: f for f in look("missing_trigger", data)}
+    found = {f.rows[0]: f for f in run_check("missing_trigger", data)}
     assert set(found) == {14, 15}
     assert severity("missing_trigger", found[14]) == "hint" and "set trigger_word" in found[14].message
     assert severity("missing_trigger", found[15]) == "warning" and "'zwx stlye'" in found[15].message
     for common in ("1girl", "a street", "photo of a dog"):
         data = captions(tmp_path, *(f"{common}, {i} houses" for i in range(14)), "1boy, a car")
-        assert look("missing_trigger", data) == []
+        assert run_check("missing_trigger", data) == []
 
 
 # --- captions --------------------------------------------------------------------------------------------------------------------------
@@ -317,28 +322,28 @@ USUAL = [f"a street with {n} houses and a green car at night" for n in range(2, 
                            ("TODO", "nothing"), ("untitled 12", "nothing")],
 )  # fmt: skip
 def test_captions_that_nobody_wrote_are_warnings(tmp_path, caption, words):
-    [found] = look("caption_outliers", rows(tmp_path, caption, *USUAL))
+    [found] = run_check("caption_outliers", rows(tmp_path, caption, *USUAL))
     assert found.rows == (0,) and words in found.message and severity("caption_outliers", found) == "warning"
 
 
 def test_captions_of_another_length_are_hints(tmp_path):
-    found = look("caption_outliers", rows(tmp_path, "street", " ".join(USUAL[:5]), *USUAL))
+    found = run_check("caption_outliers", rows(tmp_path, "street", " ".join(USUAL[:5]), *USUAL))
     assert [f.rows for f in found] == [(0,), (1,)] and {severity("caption_outliers", f) for f in found} == {"hint"}
     assert "has 1 words, where 11 are usual" in found[0].message and "cut off" in found[1].message
-    assert look("caption_outliers", rows(tmp_path, *["street", "long street with trees"] * 8)) == []
+    assert run_check("caption_outliers", rows(tmp_path, *["street", "long street with trees"] * 8)) == []
 
 
 def test_the_trigger_alone_is_a_caption(tmp_path):
-    assert look("caption_outliers", rows(tmp_path, *["img"] * 12), trigger_word="img") == []
+    assert run_check("caption_outliers", rows(tmp_path, *["img"] * 12), trigger_word="img") == []
 
 
 def test_one_caption_for_unlike_pictures_is_a_hint(tmp_path):
     data = rows(tmp_path, *USUAL, USUAL[0])
-    [found] = look("caption_outliers", data)
+    [found] = run_check("caption_outliers", data)
     assert found.rows == (11, 0) and "Was it pasted?" in found.message and severity("caption_outliers", found) == "hint"
     data[11] = row(scene(0).resize((640, 480)), tmp_path / "again.png", USUAL[0])
-    assert look("caption_outliers", data) == []
-    assert look("caption_outliers", rows(tmp_path, *["a street, houses, a car, night, neon"] * 12)) == []
+    assert run_check("caption_outliers", data) == []
+    assert run_check("caption_outliers", rows(tmp_path, *["a street, houses, a car, night, neon"] * 12)) == []
 
 
 # --- personal data -----------------------------------------------------------------------------------------------------------------------
@@ -349,13 +354,13 @@ def test_one_caption_for_unlike_pictures_is_a_hint(tmp_path):
     [("a card of zhang.san@firm.cn", "zh"), ("海报，电话13800138000", "13*******00"), ("证件110101199003071234", "11**************34")],
 )
 def test_personal_data_in_captions_is_found_and_masked(tmp_path, caption, shown):
-    [found] = look("personal_data", rows(tmp_path, caption))
+    [found] = run_check("personal_data", rows(tmp_path, caption))
     assert severity("personal_data", found) == "warning" and shown in found.excerpt and "*" in found.excerpt
     assert "zhang.san" not in found.excerpt
 
 
 def test_harmless_captions_are_left_alone(tmp_path):
-    assert look("personal_data", rows(tmp_path, "a sign with 1234567, 1980s, f/1.8", "@ the beach", "写着400-800-1234的招牌")) == []
+    assert run_check("personal_data", rows(tmp_path, "a sign with 1234567, 1980s, f/1.8", "@ the beach", "写着400-800-1234的招牌")) == []
 
 
 def test_what_a_camera_wrote_is_a_hint(tmp_path):
@@ -369,7 +374,7 @@ def test_what_a_camera_wrote_is_a_hint(tmp_path):
         paths.append(tmp_path / f"a.{suffix}")
         scene(1).save(paths[-1], exif=exif)
     for path in paths:
-        place, owner = look("personal_data", [row(None, path)])
+        place, owner = run_check("personal_data", [row(None, path)])
         assert "GPS" in place.message and "Artist, BodySerialNumber" in owner.message and place.excerpt == path.name
         assert {severity("personal_data", f) for f in (place, owner)} == {"hint"}
         assert "Zhang" not in owner.message + owner.excerpt
@@ -400,8 +405,8 @@ def test_a_copy_always_lands_on_the_side_of_its_original(tmp_path):
         folder = tmp_path / Path(one.path).stem
         folder.mkdir()
         data += [row(None, path, "another caption") for path in variants(Image.open(one.path).convert("RGB"), folder)]
-    sketches = [IMAGE.sketch(one) for one in data]
-    parted = splitting.split(sketches, 0.3)
+    fingerprints = [IMAGE.fingerprint(one) for one in data]
+    parted = splitting.split(fingerprints, 0.3)
     assert len(set(parted.groups)) == 24 and parted.leaks == ()
     assert {splitting.LEARNED, splitting.HELD_OUT} == set(parted.sides)
     for i in range(24):
@@ -409,38 +414,38 @@ def test_a_copy_always_lands_on_the_side_of_its_original(tmp_path):
 
 
 def test_the_shipped_pictures_are_24_of_their_own():
-    seen = [glances.glance(one.path) for one in shipped()]
+    seen = [perceptual_hash.picture_info(one.path) for one in shipped()]
     closest = min(a.distance(b) for a, b in itertools.combinations(seen, 2))
     assert closest == 12, "NEAR of the split is 7"
-    assert len(set(splitting.split([IMAGE.sketch(one) for one in shipped()], 0.15).groups)) == 24
+    assert len(set(splitting.split([IMAGE.fingerprint(one) for one in shipped()], 0.15).groups)) == 24
 
 
 def test_seven_bits_stand_together_and_eight_do_not():
     for bits, near in ((7, True), (8, False)):
-        one, other = glances.bits(0), glances.bits((1 << bits) - 1)
-        assert (len(one & other) / len(one | other) >= likeness.NEAR) is near and len(one) == 64
+        one, other = perceptual_hash.bits(0), perceptual_hash.bits((1 << bits) - 1)
+        assert (len(one & other) / len(one | other) >= similarity.NEAR) is near and len(one) == 64
 
 
 def test_the_side_is_the_files_and_not_the_captions(tmp_path):
     data = rows(tmp_path, *(f"scene {i}" for i in range(12)))
     mended = [row(None, Path(one.path), "something else") for one in data]
-    assert [IMAGE.sketch(one) for one in data] == [IMAGE.sketch(one) for one in mended]
-    assert data[0].fingerprint() != mended[0].fingerprint()
+    assert [IMAGE.fingerprint(one) for one in data] == [IMAGE.fingerprint(one) for one in mended]
+    assert data[0].content_hash() != mended[0].content_hash()
 
 
-def test_prior_pictures_and_bare_prompts_have_a_sketch(tmp_path):
+def test_prior_pictures_and_bare_prompts_have_a_fingerprint(tmp_path):
     [prior] = rows(tmp_path, "", prior=True)
-    assert IMAGE.sketch(prior).key == prior.sha256 and len(IMAGE.sketch(prior).features) == 64
-    one, same, other = IMAGE.ask("a ball"), IMAGE.ask("a ball"), IMAGE.ask("a wall")
-    assert IMAGE.sketch(one) == IMAGE.sketch(same) != IMAGE.sketch(other) and IMAGE.sketch(one).features
-    assert IMAGE.sketch(Picture(str(tmp_path / "gone.png"), "x", "abc", where="x")).features == {"abc"}
+    assert IMAGE.fingerprint(prior).key == prior.sha256 and len(IMAGE.fingerprint(prior).features) == 64
+    one, same, other = IMAGE.sampling.ask("a ball"), IMAGE.sampling.ask("a ball"), IMAGE.sampling.ask("a wall")
+    assert IMAGE.fingerprint(one) == IMAGE.fingerprint(same) != IMAGE.fingerprint(other) and IMAGE.fingerprint(one).features
+    assert IMAGE.fingerprint(Picture(str(tmp_path / "gone.png"), "x", "abc", where="x")).features == {"abc"}
 
 
 def test_the_cyberpunk_config_holds_out_a_few(host, monkeypatch):
-    from loraforge import dataset
+    from loraforge.data import dataset
 
     monkeypatch.chdir(ROOT)
-    data = dataset.load_data(plan(host, "image", ROOT / "configs" / "cyberpunk.yaml"))
+    data = dataset.load_data(make_plan(host, "image", ROOT / "configs" / "cyberpunk.yaml"))
     assert 3 <= len(data.pick(True)) <= 8 and len(data.pick(True)) + len(data.pick(False)) == 24
     assert data.found == ()
 
@@ -467,7 +472,7 @@ def test_review_columns_are_read_and_change_no_picture(two):
     plain, _ = load(two, "file_name,text\na.png,a\nb.png,b\n")
     data, notes = load(two, "file_name,text,审核人,审核结果,豁免\na.png,a,王老师,通过,\nb.png,b,待审核,不通过,blur、small\n")
     assert [one.review for one in data] == [Review("王老师", True), Review("", False, ("blur", "small"))]
-    assert [one.fingerprint() for one in data] == [one.fingerprint() for one in plain] and plain[0].review == Review()
+    assert [one.content_hash() for one in data] == [one.content_hash() for one in plain] and plain[0].review == Review()
     assert any("审核人 -> reviewer" in note for note in notes)
 
 
@@ -498,13 +503,13 @@ def test_what_cannot_be_meant_is_a_bad_row(two):
 
 
 def test_a_run_leaves_out_what_was_rejected_and_waives_what_was_accepted(gallery, tmp_path, host):
-    from loraforge import dataset
+    from loraforge.data import dataset
 
     file = tmp_path / "pictures" / "metadata.csv"
     lines = file.read_text(encoding="utf-8").splitlines()
     reviewed = [lines[0] + ",approved,waive", lines[1] + ",no,", *(line + ",yes,blur small" for line in lines[2:])]
     file.write_text("\n".join(reviewed) + "\n", encoding="utf-8")
-    data = dataset.load_data(plan(host, "image", gallery(resolution=128)))
+    data = dataset.load_data(make_plan(host, "image", gallery(resolution=128)))
     assert len(data.records) == 5 and data.review["rejected"] == 1 and data.review["approved"] == 5
     small = [one for one in data.found if one.check == "small"]
     assert len(small) == 5 and all(one.waived for one in small)
@@ -519,9 +524,9 @@ def test_the_interval_of_the_distance_holds_the_figure_and_shrinks_with_pictures
     widths = []
     for count in (16, 64, 256):
         drawn = rng.normal(0.05, 0.1, (count, 27))
-        low, high = distance.interval(lambda values: distance.frechet(values, real), drawn)
-        assert low <= distance.frechet(drawn, real) <= high
-        assert (low, high) == distance.interval(lambda values: distance.frechet(values, real), drawn), "seeded"
+        low, high = style_distance.interval(lambda values: style_distance.frechet(values, real), drawn)
+        assert low <= style_distance.frechet(drawn, real) <= high
+        assert (low, high) == style_distance.interval(lambda values: style_distance.frechet(values, real), drawn), "seeded"
         widths.append(high - low)
     assert widths[0] > widths[1] > widths[2] > 0
 
@@ -531,13 +536,13 @@ def test_the_interval_covers():
     rng = np.random.default_rng(1)
     inside = 0
     for _ in range(100):
-        low, high = distance.interval(lambda values: float(values.mean()), rng.normal(0, 1, 16))
+        low, high = style_distance.interval(lambda values: float(values.mean()), rng.normal(0, 1, 16))
         inside += low <= 0 <= high
     assert 85 <= inside <= 99
 
 
 def told(base, adapter, **options):
-    return distance._told(
+    return style_distance._told(
         "style distance", "nearer to your pictures", {"base": base, "adapter": adapter}, lambda v: float(v.mean()), **options
     )
 
@@ -579,7 +584,7 @@ def clip(tmp_path_factory):
 def test_scores_are_clips_own_cosines(clip):
     """Against transformers' own image processor (the one that needs no torchvision) and its get_..._features."""
     import torch
-    from loraforge_image.adherence import Scorer
+    from loraforge_image.evaluation.prompt_adherence import Scorer
     from transformers import AutoTokenizer, CLIPModel
 
     pictures, prompts = [scene(1, (32, 32)), scene(2, (96, 64)), scene(3, (40, 90))], ["a ball", "two red balls on a wall " * 20, "球"]
@@ -602,7 +607,7 @@ def test_scores_are_clips_own_cosines(clip):
 
 
 def test_the_middle_of_a_picture_is_scored(clip):
-    from loraforge_image.adherence import Scorer
+    from loraforge_image.evaluation.prompt_adherence import Scorer
 
     wide = Image.new("RGB", (96, 32), (255, 0, 0))
     wide.paste((0, 0, 255), (32, 0, 64, 32))
@@ -625,7 +630,7 @@ def test_eval_scores_prompts_if_a_scorer_is_named(gallery, paint, command, clip)
 
 
 def test_a_scorer_that_is_none_is_said(tmp_path, clip):
-    from loraforge_image.adherence import Scorer
+    from loraforge_image.evaluation.prompt_adherence import Scorer
 
     for name in (str(tmp_path / "gone"), "no-such-folder"):
         with pytest.raises(ModelError, match="prompt_scorer: .*there is no such folder"):

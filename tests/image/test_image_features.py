@@ -5,22 +5,22 @@ from __future__ import annotations
 import zipfile
 
 import pytest
-from loraforge_image.families import SD15
-from loraforge_image.grids import _headings, grid
-from loraforge_image.task import ImageKeys, Picture
-from loraforge_image.webui import WebuiExporter
-from loraforge_image.webui_metadata import serialise
+from loraforge_image.data.grids import _headings, grid
+from loraforge_image.export.webui import WebuiExporter
+from loraforge_image.export.webui_metadata import serialise
+from loraforge_image.families.stable_diffusion import SD15
+from loraforge_image.records import ImageKeys, Picture
 from test_webui import make_adapter, read
 
 from loraforge import ExportError, RunConfig, Span
-from loraforge.config import KeySet
+from loraforge.config.schema import KeySet
 
-# --- the trainee ---------------------------------------------------------------------------------------------------------------
+# --- the model that is trained ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def trainee(tmp_path, sd_bases, monkeypatch):
-    """``trainee(base=..., learning_rate=..., min_snr_gamma=...)``: a trainee on the CPU."""
+def trainable(tmp_path, sd_bases, monkeypatch):
+    """``trainable(base=..., learning_rate=..., min_snr_gamma=...)``: a trainable model on the CPU."""
     import torch
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -36,7 +36,7 @@ def trainee(tmp_path, sd_bases, monkeypatch):
     return make
 
 
-def examples(trainee, tmp_path, count=1, prior=()):
+def examples(trainable, tmp_path, count=1, prior=()):
     """Encoded pictures; those whose numbers are in ``prior`` are of the class."""
     from tinysd import draw_pictures
 
@@ -44,28 +44,28 @@ def examples(trainee, tmp_path, count=1, prior=()):
     rows = [
         Picture(where=str(i), path=str(folder / f"{i}.png"), caption=f"number {i}", sha256=str(i), prior=i in prior) for i in range(count)
     ]
-    return [trainee.encode(row, [Span(row.caption, True)]) for row in rows]
+    return [trainable.encode(row, [Span(row.caption, True)]) for row in rows]
 
 
-def squared_errors(trainee, batch):
+def squared_errors(trainable, batch):
     """Per picture, without any weight: computed here from the noise, the times and the network."""
     import torch
 
-    alphas = trainee._parts.scheduler.alphas_cumprod[batch["times"]].view(-1, 1, 1, 1)
+    alphas = trainable._parts.scheduler.alphas_cumprod[batch["times"]].view(-1, 1, 1, 1)
     noisy = alphas.sqrt() * batch["clean"] + (1 - alphas).sqrt() * batch["noise"]
     velocity = alphas.sqrt() * batch["noise"] - (1 - alphas).sqrt() * batch["clean"]
-    wanted = velocity if trainee._parts.scheduler.config.prediction_type == "v_prediction" else batch["noise"]
+    wanted = velocity if trainable._parts.scheduler.config.prediction_type == "v_prediction" else batch["noise"]
     with torch.no_grad():
-        guess = trainee.lora.model(noisy, batch["times"], batch, trainee._keys.clip_skip)
+        guess = trainable.lora.model(noisy, batch["times"], batch, trainable._keys.clip_skip)
     return (guess - wanted).square().mean(dim=(1, 2, 3)), (alphas / (1 - alphas)).flatten()
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_min_snr_weighs_every_noise_level(prediction, trainee, sd_bases, tmp_path):
+def test_min_snr_weighs_every_noise_level(prediction, trainable, sd_bases, tmp_path):
     import torch
 
-    made = trainee(sd_bases("sd15", prediction=prediction), min_snr_gamma=5.0, prior_loss_weight=0.5)
-    batch = {**made.collate(examples(made, tmp_path, 2, prior={1}), draw=1), "times": torch.tensor([30, 700])}
+    made = trainable(sd_bases("sd15", prediction=prediction), min_snr_gamma=5.0, prior_loss_weight=0.5)
+    batch = {**made.collate(examples(made, tmp_path, 2, prior={1}), seed=1), "times": torch.tensor([30, 700])}
     errors, snr = squared_errors(made, batch)
     assert snr[0] > 5 > snr[1]  # one is held down, the other is not
     weights = torch.clamp(snr, max=5.0) / (snr + 1 if prediction == "v_prediction" else snr)
@@ -80,35 +80,35 @@ def test_min_snr_weighs_every_noise_level(prediction, trainee, sd_bases, tmp_pat
     torch.testing.assert_close(measured, (errors * own).mean(), rtol=1e-4, atol=1e-6)
 
 
-def test_the_prior_weight_counts_pictures_of_the_class(trainee, tmp_path):
+def test_the_prior_weight_counts_pictures_of_the_class(trainable, tmp_path):
     import torch
 
-    made = trainee(prior_loss_weight=0.25)
-    batch = made.collate(examples(made, tmp_path, 2, prior={1}), draw=3)
+    made = trainable(prior_loss_weight=0.25)
+    batch = made.collate(examples(made, tmp_path, 2, prior={1}), seed=3)
     errors, _ = squared_errors(made, batch)
     with torch.no_grad():
         found = made.loss(made.lora.model, batch)
     torch.testing.assert_close(found, (errors[0] + 0.25 * errors[1]) / 2, rtol=1e-4, atol=1e-6)
 
 
-def test_noise_offset_shifts_whole_channels(trainee, tmp_path):
+def test_noise_offset_shifts_whole_channels(trainable, tmp_path):
     import torch
 
     offset = 0.5
-    made = trainee(noise_offset=offset)
+    made = trainable(noise_offset=offset)
     (example,) = examples(made, tmp_path)
     noise = torch.cat([made.collate([example], draw)["noise"] for draw in range(600)])
     means = noise.mean(dim=(2, 3))  # of 2400 channels: variance offset^2, and 1 / 64 of the noise itself
     assert float(means.var()) == pytest.approx(offset**2 + 1 / 64, rel=0.12)
     assert float((noise - means[:, :, None, None]).var()) == pytest.approx(63 / 64, rel=0.02)
     assert float(torch.corrcoef(means.T).triu(1).abs().max()) < 0.2  # every channel has its own
-    plain = trainee()
+    plain = trainable()
     assert float(torch.cat([plain.collate([example], d)["noise"] for d in range(200)]).mean(dim=(2, 3)).var()) < 0.03
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_caption_dropout_empties_its_share_of_captions(text, trainee, tmp_path):
-    made = trainee(caption_dropout=0.3, train_text_encoder=text)
+def test_caption_dropout_empties_its_share_of_captions(text, trainable, tmp_path):
+    made = trainable(caption_dropout=0.3, train_text_encoder=text)
     (example,) = examples(made, tmp_path)
     name = "ids" if text else "context"
     empty, full = made._text("")[name], example["texts"][0][name]
@@ -122,17 +122,17 @@ def test_caption_dropout_empties_its_share_of_captions(text, trainee, tmp_path):
 # --- the optimizer and the average -------------------------------------------------------------------------------------------
 
 
-def loop_of(trainee, rows):
+def loop_of(trainable, rows):
     from accelerate import Accelerator
 
-    from loraforge.loop import Loop
+    from loraforge.training.loop import Callbacks, Examples, Loop
 
-    return Loop(trainee, rows, [], trainee._config, Accelerator(cpu=True), lambda event: None, lambda step: None)
+    return Loop(trainable, Examples(rows), trainable._config, Accelerator(cpu=True), Callbacks(tell=lambda event: None))
 
 
-def test_the_text_encoders_learn_at_their_own_rate(trainee, tmp_path):
+def test_the_text_encoders_learn_at_their_own_rate(trainable, tmp_path):
     options = {"learning_rate": 1e-3, "weight_decay": 0.0, "max_grad_norm": 0.0, "lr_scheduler": "constant", "warmup": 0}
-    made = trainee(train_text_encoder=True, text_encoder_lr=1e-5, **options)
+    made = trainable(train_text_encoder=True, text_encoder_lr=1e-5, **options)
     loop = loop_of(made, examples(made, tmp_path))
     before = {name: p.detach().clone() for name, p in loop.parameters.items()}
     loop.step([0], 1)
@@ -148,7 +148,7 @@ def test_the_saved_adapter_is_the_running_average(gallery, paint, monkeypatch):
     import safetensors.torch
     import torch
 
-    from loraforge import loop
+    from loraforge.training import loop
 
     history: list[dict] = []
     real = loop.Loop.step
@@ -181,7 +181,7 @@ def test_the_saved_adapter_is_the_running_average(gallery, paint, monkeypatch):
 def test_equal_adapters_give_equal_files_at_any_time(tmp_path, monkeypatch):
     import time
 
-    from loraforge_image.exporters import DiffusersExporter
+    from loraforge_image.export.diffusers import DiffusersExporter
 
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -224,9 +224,10 @@ def test_an_unchanged_run_is_exported_to_the_same_bytes(gallery, paint, tmp_path
 
 
 def plan_line(gallery, host, **values):
-    from loraforge import pipeline
+    from loraforge.data.dataset import load_data
+    from loraforge.plan import make_plan
 
-    return pipeline.load_data(pipeline.plan(host, "image", gallery(**values))).examination.lines[0]
+    return load_data(make_plan(host, "image", gallery(**values))).examination.lines[0]
 
 
 def test_the_plan_says_what_is_held_out(gallery, host):
@@ -237,7 +238,7 @@ def test_the_plan_says_what_is_held_out(gallery, host):
 
 
 def test_pictures_of_the_class_are_not_held_out(tmp_path):
-    from loraforge_image.buckets import examine_pictures
+    from loraforge_image.data.buckets import examine_pictures
     from tinysd import draw_pictures
 
     folder = draw_pictures(tmp_path / "p")

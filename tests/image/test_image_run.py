@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from loraforge import ConfigError, ModelError, loop, open_run, pipeline
+from loraforge import ConfigError, ModelError, load_run
+from loraforge.data.dataset import load_data
+from loraforge.pipeline.run import run_training
+from loraforge.plan import make_plan
+from loraforge.training import loop
 
 
 def weights(folder: Path):
@@ -63,20 +67,20 @@ def test_every_family_trains_and_the_webui_file_is_written(family, options, modu
 
 
 def test_the_real_topologies_have_kohyas_numbers_of_modules(sd_bases):
-    from loraforge_image.diffusion import make_network
-    from loraforge_image.names import known_modules, kohya_name
-    from loraforge_image.parts import load_parts
-    from loraforge_image.targets import choose
-    from loraforge_image.task import ImageKeys
+    from loraforge_image.families.diffusion import make_network
+    from loraforge_image.families.kohya_names import known_modules, kohya_name
+    from loraforge_image.families.parts import load_parts
+    from loraforge_image.families.targets import lora_modules
+    from loraforge_image.records import ImageKeys
 
     from loraforge import RunConfig
 
     config = RunConfig(train_data_dir="x", base_model="y")
     for family, plain, convolutions in (("sd15", 264, 86), ("sdxl", 986, 66)):
         network = make_network(load_parts(str(sd_bases(family, full=True)), None, "fp32", family), True)
-        chosen = choose(network, config, ImageKeys(train_text_encoder=True))
+        chosen = lora_modules(network, config, ImageKeys(train_text_encoder=True))
         assert len(chosen) == plain
-        everything = choose(network, config, ImageKeys(train_text_encoder=True, conv_rank=4))
+        everything = lora_modules(network, config, ImageKeys(train_text_encoder=True, conv_rank=4))
         assert len(everything) == plain + convolutions
         names = {kohya_name(module, family) for module in everything}
         assert names == known_modules(family)
@@ -161,8 +165,8 @@ def test_kohya_repeats_make_more_steps(tmp_path, gallery, host):
 
     draw_pictures(tmp_path / "kohya" / "3_ball", 4)
     (tmp_path / "kohya" / "3_ball" / "metadata.csv").unlink()
-    plan = pipeline.plan(host, "image", gallery(train_data_dir=str(tmp_path / "kohya"), eval_ratio=0))
-    data = pipeline.load_data(plan)
+    plan = make_plan(host, "image", gallery(train_data_dir=str(tmp_path / "kohya"), eval_ratio=0))
+    data = load_data(plan)
     assert len(data.records) == 4 and len(data.learned()) == 12
     assert data.texts[0][0].text == "ball"
     assert any("4 pictures, 12 with repeats" in line for line in data.examination.lines)
@@ -174,8 +178,7 @@ def test_kohya_repeats_make_more_steps(tmp_path, gallery, host):
 def test_pictures_are_encoded_once_and_the_encoders_leave_memory(gallery, host, sd_bases, monkeypatch):
     import torch
     from accelerate.utils import set_seed
-    from loraforge_image import families
-    from loraforge_image.parts import load_parts as real
+    from loraforge_image.families.parts import load_parts as real
 
     config = gallery(flip=True)
     kept = []
@@ -185,18 +188,18 @@ def test_pictures_are_encoded_once_and_the_encoders_leave_memory(gallery, host, 
         kept[:] = [weakref.ref(parts.text_encoders[0]), weakref.ref(parts.vae.encoder)]
         return parts
 
-    monkeypatch.setattr(families, "load_parts", remember)
+    monkeypatch.setattr("loraforge_image.families.stable_diffusion.load_parts", remember)
     counts = []
     for _ in range(2):
-        plan = pipeline.plan(host, "image", config)
-        data = pipeline.load_data(plan)
+        plan = make_plan(host, "image", config)
+        data = load_data(plan)
         set_seed(1)
-        trainee = plan.family.load(plan.config.model_copy(update={"precision": "fp32"}), plan.keys, torch.device("cpu"))
-        examples = [trainee.encode(record, text) for record, text in zip(data.records, data.texts, strict=True)]
-        trainee.settle()
+        trainable = plan.family.load(plan.config.model_copy(update={"precision": "fp32"}), plan.keys, torch.device("cpu"))
+        examples = [trainable.encode(record, text) for record, text in zip(data.records, data.texts, strict=True)]
+        trainable.on_encoded()
         gc.collect()
         assert all(reference() is None for reference in kept)
-        counts.append((trainee._cache.made, trainee._cache.found))
+        counts.append((trainable._cache.made, trainable._cache.found))
         assert len(examples[0]["latents"]) == 2
     assert counts[0][0] == 6 * 2 + 6 + 2 and counts[1] == (0, sum(counts[0]))
 
@@ -204,19 +207,19 @@ def test_pictures_are_encoded_once_and_the_encoders_leave_memory(gallery, host, 
 def test_held_out_pictures_are_measured_with_the_same_noise_however_they_are_batched(gallery, host):
     import torch
 
-    plan = pipeline.plan(host, "image", gallery(flip=True))
-    data = pipeline.load_data(plan)
-    trainee = plan.family.load(plan.config.model_copy(update={"precision": "fp32"}), plan.keys, torch.device("cpu"))
-    examples = [trainee.encode(r, t) for r, t in zip(data.records, data.texts, strict=True)]
+    plan = make_plan(host, "image", gallery(flip=True))
+    data = load_data(plan)
+    trainable = plan.family.load(plan.config.model_copy(update={"precision": "fp32"}), plan.keys, torch.device("cpu"))
+    examples = [trainable.encode(r, t) for r, t in zip(data.records, data.texts, strict=True)]
     square = [e for e in examples if e["bucket"] == (64, 64)]
-    trainee.model.eval()
+    trainable.model.eval()
     with torch.no_grad():
-        together = trainee.loss(trainee.model, trainee.collate(square))
-        apart = [trainee.loss(trainee.model, trainee.collate([e])) for e in square]
+        together = trainable.loss(trainable.model, trainable.collate(square))
+        apart = [trainable.loss(trainable.model, trainable.collate([e])) for e in square]
     torch.testing.assert_close(together, torch.stack(apart).mean())
-    one, two = trainee.collate(square, 7), trainee.collate(square, 8)
-    assert not one["noise"].equal(two["noise"]) and one["noise"].equal(trainee.collate(square, 7)["noise"])
-    doubled = trainee.collate([square[0], {**square[0], "repeat": 1}], 7)
+    one, two = trainable.collate(square, 7), trainable.collate(square, 8)
+    assert not one["noise"].equal(two["noise"]) and one["noise"].equal(trainable.collate(square, 7)["noise"])
+    doubled = trainable.collate([square[0], {**square[0], "repeat": 1}], 7)
     assert not doubled["noise"][0].equal(doubled["noise"][1])
 
 
@@ -224,8 +227,8 @@ def test_prior_pictures_count_as_much_as_they_should(gallery, host, tmp_path):
     from tinysd import draw_pictures
 
     prior = draw_pictures(tmp_path / "prior", 3)
-    plan = pipeline.plan(host, "image", gallery(prior_data_dir=str(prior), prior_loss_weight=0.25, trigger_word="zzz"))
-    data = pipeline.load_data(plan)
+    plan = make_plan(host, "image", gallery(prior_data_dir=str(prior), prior_loss_weight=0.25, trigger_word="zzz"))
+    data = load_data(plan)
     assert [r.prior for r in data.records].count(True) == 3
     assert all(("zzz" in t[0].text) != r.prior for r, t in zip(data.records, data.texts, strict=True))
 
@@ -239,15 +242,15 @@ def test_the_loss_is_the_diffusion_loss(gallery, host, sd_bases):
     from diffusers import DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    plan = pipeline.plan(host, "image", gallery())
-    data = pipeline.load_data(plan)
-    trainee = plan.family.load(plan.config.model_copy(update={"precision": "fp32"}), plan.keys, torch.device("cpu"))
-    batch = trainee.collate([trainee.encode(data.records[0], data.texts[0])], 5)
+    plan = make_plan(host, "image", gallery())
+    data = load_data(plan)
+    trainable = plan.family.load(plan.config.model_copy(update={"precision": "fp32"}), plan.keys, torch.device("cpu"))
+    batch = trainable.collate([trainable.encode(data.records[0], data.texts[0])], 5)
     base = sd_bases("sd15")
     tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
     ids = tokenizer([data.texts[0][0].text], padding="max_length", max_length=77, return_tensors="pt").input_ids
     with torch.no_grad():
-        ours = trainee.loss(trainee.model, batch)
+        ours = trainable.loss(trainable.model, batch)
         states = CLIPTextModel.from_pretrained(base / "text_encoder")(ids).last_hidden_state
         noisy = DDPMScheduler.from_pretrained(base / "scheduler").add_noise(batch["clean"], batch["noise"], batch["times"])
         guess = UNet2DConditionModel.from_pretrained(base / "unet")(noisy, batch["times"], states).sample
@@ -295,11 +298,11 @@ def test_sample_writes_pngs_with_their_settings(gallery, paint, command, tmp_pat
 def test_a_strength_of_nothing_is_the_base_and_several_act_together(gallery, paint, host, tmp_path):
     one = paint(gallery("a.yaml", output_dir=str(tmp_path / "a"), learning_rate=0.3)).run.path
     two = paint(gallery("b.yaml", output_dir=str(tmp_path / "b"), learning_rate=0.3, seed=9)).run.path
-    opened = open_run(host, one)
-    responder = opened.responder(opened.adapters([one, two]))
+    opened = load_run(host, one)
+    inference_model = opened.inference_model(opened.adapters([one, two]))
 
     def drawn(adapter):
-        return responder.respond(["a ball"], adapter, steps=2)[0].data
+        return inference_model.generate(["a ball"], adapter, steps=2)[0].data
 
     from PIL import Image, ImageChops
 
@@ -341,10 +344,10 @@ def test_diffusers_draws_from_every_export_what_we_draw(family, gallery, paint, 
         export=["webui", "diffusers", "merged"],
     )
     outcome = paint(config)
-    opened = open_run(host, outcome.run.path)
+    opened = load_run(host, outcome.run.path)
     settings = {"steps": 2, "size": "64x64", "seed": 3}
-    ours = opened.responder(opened.adapters()).respond(["a ball"], "out", **settings)[0].data
-    plain = opened.responder(opened.adapters()).respond(["a ball"], None, **settings)[0].data
+    ours = opened.inference_model(opened.adapters()).generate(["a ball"], "out", **settings)[0].data
+    plain = opened.inference_model(opened.adapters()).generate(["a ball"], None, **settings)[0].data
     ours, plain = (np.asarray(Image.open(io.BytesIO(data))).astype(int) for data in (ours, plain))
     assert np.abs(ours - plain).max() > 3
     kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
@@ -378,17 +381,17 @@ def test_convolutions_that_no_webui_knows_get_no_lora_and_it_is_said(gallery, pa
 
 
 def test_what_is_said_to_be_left_out_is_what_is_left_out(sd_bases):
-    from loraforge_image.bases import unet_config
-    from loraforge_image.diffusion import make_network
-    from loraforge_image.parts import load_parts
-    from loraforge_image.targets import choose, readable, strange_convolutions
-    from loraforge_image.task import ImageKeys
+    from loraforge_image.families.bases import unet_config
+    from loraforge_image.families.diffusion import make_network
+    from loraforge_image.families.parts import load_parts
+    from loraforge_image.families.targets import lora_modules, readable, strange_convolutions
+    from loraforge_image.records import ImageKeys
 
     from loraforge import RunConfig
 
     for base, family in (("tiny-sd", "sd15"), *((str(sd_bases(f)), f) for f in ("sd15", "sd2", "sdxl"))):
         network = make_network(load_parts(base, None, "fp32", family), False)
-        chosen = choose(network, RunConfig(train_data_dir="x", base_model="y"), ImageKeys(conv_rank=2))
+        chosen = lora_modules(network, RunConfig(train_data_dir="x", base_model="y"), ImageKeys(conv_rank=2))
         gone = chosen.keys() - readable(chosen, family).keys()
         assert gone == {f"unet.{name}" for name in strange_convolutions(unet_config(base, None, family, None), family)}, base
         assert len(gone) == (base == "tiny-sd")
@@ -402,10 +405,10 @@ def test_what_the_webui_would_refuse_is_refused_before_training(gallery, host, p
     for target in ("q,v", "q_proj", r".*self_attn\.(q|k|v)_proj"):
         config = gallery(lora_target=target, train_text_encoder=True, export=["webui"])
         with pytest.raises(ConfigError, match="only if q, k, v and out all have a LoRA"):
-            pipeline.plan(host, "image", config)
-        pipeline.plan(host, "image", gallery(lora_target=target, train_text_encoder=True, export=["diffusers"]))
+            make_plan(host, "image", config)
+        make_plan(host, "image", gallery(lora_target=target, train_text_encoder=True, export=["diffusers"]))
     for target in ("attention", "all-linear", "to_q", "q,v"):
-        pipeline.plan(host, "image", gallery(lora_target=target, train_text_encoder=target != "q,v", export=["webui"]))
+        make_plan(host, "image", gallery(lora_target=target, train_text_encoder=target != "q,v", export=["webui"]))
     # A U-Net with one attention layer more than any that was published.
     folder = tmp_path / "deep"
     shutil.copytree(sd_bases("sd15"), folder)
@@ -422,7 +425,7 @@ def test_what_the_webui_would_refuse_is_refused_before_training(gallery, host, p
 def test_dora_trains_but_says_beforehand_where_it_cannot_go(gallery, paint, host):
     for name in ("webui", "diffusers"):
         with pytest.raises(ConfigError, match=r"export: .*DoRA"):
-            pipeline.plan(host, "image", gallery(lora_variant="dora", export=[name]))
+            make_plan(host, "image", gallery(lora_variant="dora", export=[name]))
     outcome = paint(gallery(lora_variant="dora", export=["merged"]))
     assert (outcome.exports["merged"] / "unet" / "config.json").is_file()
 
@@ -447,18 +450,18 @@ def test_export_again_installs_where_it_is_told(gallery, paint, command, tmp_pat
 
 def test_a_wrong_base_is_told_what_it_is(gallery, host, base, sd_bases, tmp_path):
     with pytest.raises(ConfigError, match=r"is a language model \(LlamaForCausalLM\)"):
-        pipeline.plan(host, "image", gallery(base_model=str(base)))
+        make_plan(host, "image", gallery(base_model=str(base)))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="is no diffusers folder"):
-        pipeline.plan(host, "image", gallery(base_model=str(tmp_path / "empty")))
+        make_plan(host, "image", gallery(base_model=str(tmp_path / "empty")))
     with pytest.raises(ModelError, match="model_family is sdxl, but this is Stable Diffusion 1.x"):
-        plan = pipeline.plan(host, "image", gallery(model_family="sdxl"))
-        pipeline.run(plan, host)
+        plan = make_plan(host, "image", gallery(model_family="sdxl"))
+        run_training(plan, host)
     inpainting = tmp_path / "inpainting" / "unet"
     inpainting.mkdir(parents=True)
     (inpainting / "config.json").write_text('{"in_channels": 9}', encoding="utf-8")
     with pytest.raises(ConfigError, match="inpainting or depth model"):
-        pipeline.plan(host, "image", gallery(base_model=str(inpainting.parent)))
+        make_plan(host, "image", gallery(base_model=str(inpainting.parent)))
 
 
 def test_a_base_that_is_nothing_of_ours_is_told_on_the_command_line(gallery, command, tmp_path):
@@ -475,15 +478,15 @@ def test_a_base_that_is_nothing_of_ours_is_told_on_the_command_line(gallery, com
 
 PLUGIN = """
 from loraforge import hookimpl
-from loraforge_image.families import SD15
+from loraforge_image.families.stable_diffusion import SD15
 
 
 class Other(SD15):
     name = "other"
     help = "Another one that takes the same bases."
 
-    def recognises(self, base_model):
-        return SD15().recognises(base_model)
+    def matches(self, base_model):
+        return SD15().matches(base_model)
 
 
 @hookimpl

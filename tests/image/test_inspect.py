@@ -11,8 +11,8 @@ import struct
 import pytest
 import torch
 from click.testing import CliRunner
-from loraforge_image.inspect_command import inspect
-from loraforge_image.names import known_modules
+from loraforge_image.families.kohya_names import known_modules
+from loraforge_image.inspect.command import inspect
 from safetensors.torch import save_file
 
 from loraforge import RunError

@@ -1,4 +1,4 @@
-"""What makes image training fast changes nothing: the lean U-Net against diffusers' own with peft's own LoRA."""
+"""What makes image training fast changes nothing: the fast U-Net against diffusers' own with peft's own LoRA."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-def unet_with_lora(family, tmp_path, lean, dora=False, convolutions=2):
+def unet_with_lora(family, tmp_path, fast, dora=False, convolutions=2):
     import peft
     from diffusers import UNet2DConditionModel
-    from loraforge_image import leanunet
-    from loraforge_image.targets import _unet_modules
+    from loraforge_image.families.targets import _unet_modules
+    from loraforge_image.kernels import fast_unet
     from tinysd import make_sd
 
-    from loraforge import frozen
-    from loraforge.leanlora import LeanConv2d, LeanLinear
-    from loraforge.leanlora import lean as make_lean
+    from loraforge.kernels import frozen
+    from loraforge.kernels import lora as lora_kernels
+    from loraforge.kernels.lora import FastLoraConv2d, FastLoraLinear
 
     folder = tmp_path / family
     if not folder.is_dir():
@@ -30,12 +30,11 @@ def unet_with_lora(family, tmp_path, lean, dora=False, convolutions=2):
         if "lora_B" in name:
             parameter.data.normal_(std=0.05, generator=generator)
     kinds = []
-    if lean:
-        for module in unet.modules():
-            make_lean(module)
-        assert leanunet.exchange(unet) > 0 and frozen.exchange(unet) > (1 if convolutions else 12)
+    if fast:
+        lora_kernels.replace(unet)
+        assert fast_unet.replace(unet) > 0 and frozen.replace(unet) > (1 if convolutions else 12)
         kinds = [type(module) for module in unet.modules()]
-        assert kinds.count(LeanLinear) > 10 and (family != "sd15" or kinds.count(LeanConv2d) > 1)
+        assert kinds.count(FastLoraLinear) > 10 and (family != "sd15" or kinds.count(FastLoraConv2d) > 1)
     return unet.train()
 
 
@@ -54,22 +53,22 @@ def figures(unet, family):
 @pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
 @pytest.mark.parametrize(("dora", "convolutions"), [(False, 2), (True, 2), (False, None)])
 def test_prediction_and_gradients_are_those_of_the_plain_network(family, dora, convolutions, tmp_path):
-    (out, grads), (lean_out, lean_grads) = (
-        figures(unet_with_lora(family, tmp_path, lean, dora, convolutions), family) for lean in (False, True)
+    (out, grads), (fast_out, fast_grads) = (
+        figures(unet_with_lora(family, tmp_path, fast, dora, convolutions), family) for fast in (False, True)
     )
-    torch.testing.assert_close(out, lean_out, rtol=1e-4, atol=1e-5)
-    assert grads.keys() == lean_grads.keys() and len(grads) > 50
+    torch.testing.assert_close(out, fast_out, rtol=1e-4, atol=1e-5)
+    assert grads.keys() == fast_grads.keys() and len(grads) > 50
     for name, grad in grads.items():
-        torch.testing.assert_close(grad, lean_grads[name], rtol=2e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(grad, fast_grads[name], rtol=2e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @pytest.mark.parametrize("widened", [True, False])  # as on AMD's and on Intel's processors
 @pytest.mark.parametrize("width", [10, 16, 40])
 def test_widened_heads_are_the_same_attention(width, widened, monkeypatch):
     from diffusers.models.attention_processor import Attention
-    from loraforge_image.leanunet import LeanAttention, _widened
+    from loraforge_image.kernels.fast_unet import FastAttention, _widened
 
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     monkeypatch.setattr(frozen, "onednn_is_faster", lambda: widened)
     assert _widened(torch.zeros(2, 3, 9, width)).shape[-1] == (-(-width // 16) * 16 if widened else width)
@@ -77,27 +76,27 @@ def test_widened_heads_are_the_same_attention(width, widened, monkeypatch):
     attn = Attention(query_dim=3 * width, heads=3, dim_head=width, cross_attention_dim=12)
     hidden, context = torch.randn(2, 9, 3 * width), torch.randn(2, 5, 12)
     wanted = attn(hidden, context)
-    attn.set_processor(LeanAttention())
+    attn.set_processor(FastAttention())
     torch.testing.assert_close(attn(hidden, context), wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("cells", [2**20, 400, 1])  # all heads at once, one head at a time, one query at a time
 @pytest.mark.parametrize(("queries", "keys"), [(20, 20), (7, 31)])
 def test_attention_in_blocks_is_the_plain_one(queries, keys, cells, monkeypatch):
-    from loraforge_image import blockattention
+    from loraforge_image.kernels import blockwise_attention
 
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("this torch has no oneDNN")
     for name, value in (("_WORTH", 0), ("onednn_is_faster", lambda: True)):
         monkeypatch.setattr(frozen, name, value)
-    monkeypatch.setattr(blockattention, "_CELLS", cells)
+    monkeypatch.setattr("loraforge_image.kernels.blockwise_attention._CELLS", cells)
     generator = torch.Generator().manual_seed(0)
     apart = [torch.randn(2, n, 3, 10, generator=generator).transpose(1, 2) * 3 for n in (queries, keys, keys)]
     outer = torch.randn(2, queries, 30, generator=generator).unflatten(2, (3, 10)).transpose(1, 2)
     figures = []
-    for attend, kind in ((torch.nn.functional.scaled_dot_product_attention, torch.double), (blockattention.attend, torch.float)):
+    for attend, kind in ((torch.nn.functional.scaled_dot_product_attention, torch.double), (blockwise_attention.attend, torch.float)):
         given = [x.detach().to(kind).requires_grad_() for x in apart]
         made = attend(*given)
         figures.append([made, *torch.autograd.grad(made, given, outer.to(kind))])
@@ -106,14 +105,14 @@ def test_attention_in_blocks_is_the_plain_one(queries, keys, cells, monkeypatch)
 
 
 def test_which_attention_is_made_in_blocks(monkeypatch):
-    from loraforge_image import blockattention
-    from loraforge_image.leanunet import _attend
+    from loraforge_image.kernels import blockwise_attention
+    from loraforge_image.kernels.fast_unet import _attend
 
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     asked = []
-    plain = blockattention.attend
-    monkeypatch.setattr(blockattention, "attend", lambda *x: asked.append(x[1].shape[2]) or plain(*x))
+    plain = blockwise_attention.attend
+    monkeypatch.setattr("loraforge_image.kernels.blockwise_attention.attend", lambda *x: asked.append(x[1].shape[2]) or plain(*x))
     picture, caption = torch.randn(1, 2, 256, 8), torch.randn(1, 2, 77, 8)
     for faster in (True, False):
         monkeypatch.setattr(frozen, "onednn_is_faster", lambda faster=faster: faster)
@@ -125,17 +124,17 @@ def test_which_attention_is_made_in_blocks(monkeypatch):
 
 
 def test_attention_in_blocks_keeps_what_it_is_given_only(monkeypatch):
-    from loraforge_image import blockattention
+    from loraforge_image.kernels import blockwise_attention
 
     given = [torch.randn(1, 2, 64, 8, requires_grad=True) for _ in range(3)]
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.data_ptr()) or tensor, lambda tensor: tensor):
-        blockattention.attend(*given)
+        blockwise_attention.attend(*given)
     assert sorted(kept) == sorted(x.data_ptr() for x in given)
 
 
 def test_gates_have_the_right_gradient():
-    from loraforge_image.leanunet import _Gate
+    from loraforge_image.kernels.fast_unet import _Gate
 
     x = torch.randn(2, 3, 8, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(_Gate.apply, (x,))
@@ -143,15 +142,15 @@ def test_gates_have_the_right_gradient():
 
 def test_attention_with_parts_of_its_own_is_left_alone():
     from diffusers.models.attention_processor import Attention
-    from loraforge_image import leanunet
+    from loraforge_image.kernels import fast_unet
 
     attn = Attention(query_dim=16, heads=2, dim_head=8, qk_norm="layer_norm")
     before = attn.processor
-    assert leanunet.exchange(torch.nn.Sequential(attn)) == 0 and attn.processor is before
+    assert fast_unet.replace(torch.nn.Sequential(attn)) == 0 and attn.processor is before
 
 
 def test_convolutions_keep_no_input_and_norms_and_activations_no_result(tmp_path, monkeypatch):
-    from loraforge import frozen
+    from loraforge.kernels import frozen
 
     def kept(convolutions, again):
         found = {}
@@ -165,7 +164,7 @@ def test_convolutions_keep_no_input_and_norms_and_activations_no_result(tmp_path
             if isinstance(module, frozen.FrozenConv2d) and not convolutions:
                 module.__class__ = torch.nn.Conv2d
         if not again:
-            monkeypatch.setattr(frozen, "remember", lambda made, *others: made)
+            monkeypatch.setattr(frozen, "recompute", lambda made, *others: made)
         own = {p.untyped_storage().data_ptr() for p in unet.parameters()}
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             made = unet(torch.randn(2, 4, 32, 32), torch.tensor([20, 700]), torch.randn(2, 77, unet.config.cross_attention_dim)).sample

@@ -10,13 +10,15 @@ import zlib
 from pathlib import Path
 
 import pytest
-from loraforge_image.buckets import Bucket, assign, buckets, fit
-from loraforge_image.captions import CaptionTemplate, parts, shuffled, tag_counts
-from loraforge_image.pictures import read_picture, read_size
-from loraforge_image.task import Picture
+from loraforge_image.data.buckets import Bucket, assign, buckets, fit
+from loraforge_image.data.captions import CaptionTemplate, parts, shuffled, tag_counts
+from loraforge_image.data.pictures import read_picture, read_size
+from loraforge_image.records import Picture
 from PIL import Image, ImageDraw
 
-from loraforge import DataError, pipeline
+from loraforge import DataError
+from loraforge.data.dataset import load_data
+from loraforge.plan import make_plan
 
 
 def halves(size=(40, 20)) -> Image.Image:
@@ -100,7 +102,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path, gallery, command):
 
 def test_bad_rows_can_be_left_out(tmp_path, gallery, host):
     (tmp_path / "pictures" / "0.png").write_bytes(b"")
-    data = pipeline.load_data(pipeline.plan(host, "image", gallery(on_bad_row="skip")))
+    data = load_data(make_plan(host, "image", gallery(on_bad_row="skip")))
     assert len(data.records) == 5 and any("skipped" in note and "0 bytes" in note for note in data.notes)
 
 
@@ -108,7 +110,7 @@ def test_bad_rows_can_be_left_out(tmp_path, gallery, host):
 
 
 def load(host, config):
-    return pipeline.load_data(pipeline.plan(host, "image", config))
+    return load_data(make_plan(host, "image", config))
 
 
 def test_metadata_as_jsonl_with_chinese_columns_keep_and_repeats(tmp_path, gallery, host):

@@ -9,8 +9,8 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from loraforge_image.looking import BLURRED, sharpness
-from loraforge_image.prepare import prepare
+from loraforge_image.data.vision import BLURRED, sharpness
+from loraforge_image.prepare.command import prepare
 from PIL import Image, ImageDraw, ImageFilter
 
 from loraforge import DataError, ModelError
@@ -388,8 +388,8 @@ def test_what_is_wrong_with_the_folder_is_said(tmp_path):
 
 
 def test_the_loader_honours_the_proposal(tmp_path, gallery, host):
-    from loraforge.dataset import load_data
-    from loraforge.planning import plan
+    from loraforge.data.dataset import load_data
+    from loraforge.plan import make_plan
 
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -403,7 +403,7 @@ def test_the_loader_honours_the_proposal(tmp_path, gallery, host):
     ):
         call(folder, *arguments)
         settings = {"metadata_path": str(metadata / "metadata.csv")} if metadata else {}
-        loaded = load_data(plan(host, "image", gallery(train_data_dir=str(data), eval_ratio=0, **settings)))
+        loaded = load_data(make_plan(host, "image", gallery(train_data_dir=str(data), eval_ratio=0, **settings)))
         assert [record.caption for record in loaded.records] == ["caption a"]
 
 

@@ -11,10 +11,12 @@ import struct
 from pathlib import Path
 
 import pytest
-from loraforge_image import bases
-from loraforge_image.parts import load_parts
+from loraforge_image.families import bases
+from loraforge_image.families.parts import load_parts
 
-from loraforge import ConfigError, ModelError, open_run, pipeline
+from loraforge import ConfigError, ModelError, load_run
+from loraforge.data.dataset import load_data
+from loraforge.plan import make_plan
 
 # --- diffusers' names -> those of the original checkpoints -------------------------------------------------------------------
 
@@ -202,17 +204,17 @@ def test_training_on_it_is_training_on_the_folder(family, checkpoints, gallery, 
     assert float(apart / torch.cat([value.flatten() for value in one.values()]).norm()) < 1e-3
     losses = [{name: value for name, value in run.metrics.items() if "loss" in name} for run in runs]
     assert losses[0] and losses[0] == {name: pytest.approx(value, rel=1e-5) for name, value in losses[1].items()}
-    opened = open_run(host, runs[1].run.path)
-    assert opened.responder(opened.adapters()).respond(["a ball"], "b", steps=1)[0].data.startswith(b"\x89PNG")
+    opened = load_run(host, runs[1].run.path)
+    assert opened.inference_model(opened.adapters()).generate(["a ball"], "b", steps=1)[0].data.startswith(b"\x89PNG")
 
 
 def test_base_config_is_looked_up_beside_the_config_file_too(checkpoints, gallery, host, tmp_path):
     folder, file = checkpoints("sd15")
     (tmp_path / "near").mkdir()
     (tmp_path / "near" / "config").symlink_to(folder)
-    pipeline.load_data(pipeline.plan(host, "image", gallery(base_model=str(file), base_config="near/config")))
+    load_data(make_plan(host, "image", gallery(base_model=str(file), base_config="near/config")))
     with pytest.raises(ConfigError, match=r"base_config: '\./nowhere' is neither at"):
-        pipeline.plan(host, "image", gallery(base_model=str(file), base_config="./nowhere"))
+        make_plan(host, "image", gallery(base_model=str(file), base_config="./nowhere"))
 
 
 # --- what it predicts --------------------------------------------------------------------------------------------------------
@@ -371,7 +373,7 @@ def test_a_file_of_something_else_is_told_what_it_is(checkpoints, gallery, host,
     for name, (tensors, said) in strange.items():
         safetensors.torch.save_file(tensors, tmp_path / f"{name}.safetensors")
         with pytest.raises(ConfigError, match=said):
-            pipeline.plan(host, "image", gallery(base_model=str(tmp_path / f"{name}.safetensors")))
+            make_plan(host, "image", gallery(base_model=str(tmp_path / f"{name}.safetensors")))
 
 
 @pytest.mark.parametrize(("start", "part"), [("first_stage_model.decoder.", "vae"), ("model.diffusion_model.middle", "unet"),

@@ -7,9 +7,9 @@ import json
 import struct
 
 import pytest
-from loraforge_image.names import known_modules, kohya_name
-from loraforge_image.webui import WebuiExporter
-from loraforge_image.webui_metadata import serialise
+from loraforge_image.export.webui import WebuiExporter
+from loraforge_image.export.webui_metadata import serialise
+from loraforge_image.families.kohya_names import known_modules, kohya_name
 
 from loraforge import Adapter, ExportError
 
@@ -59,7 +59,7 @@ def test_golden_counts(family, unet, convolutions, text):
 def make_adapter(family="sd15", modules=None, rank=4, alpha=2, config=None, **facts) -> Adapter:
     import torch
 
-    from loraforge import lora
+    from loraforge.adapters import lora
 
     torch.manual_seed(0)
     modules = modules or {

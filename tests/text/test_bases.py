@@ -7,29 +7,30 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from loraforge_text import bases
-from loraforge_text.causal_lm import CausalLM, load_model
+from loraforge_text import base_files
+from loraforge_text.families.causal_lm import CausalLM, load_model
 
-from loraforge import ConfigError, ModelError, PluginError, pipeline
+from loraforge import ConfigError, ModelError, PluginError
+from loraforge.plan import make_plan
 
 
 @pytest.fixture(autouse=True)
 def _forget():
-    bases.locate.cache_clear()
+    base_files.locate.cache_clear()
     yield
-    bases.locate.cache_clear()
+    base_files.locate.cache_clear()
 
 
 def test_the_embedded_model_and_folders(base):
-    assert bases.locate("tiny-chat").name == "model" and bases.locate(str(base)) == base
-    assert CausalLM().recognises("tiny-chat") and CausalLM().recognises(str(base)) and CausalLM().recognises("Qwen/Qwen3-0.6B")
-    assert not CausalLM().recognises("./no/such/folder") and not CausalLM().recognises("word")
+    assert base_files.locate("tiny-chat").name == "model" and base_files.locate(str(base)) == base
+    assert CausalLM().matches("tiny-chat") and CausalLM().matches(str(base)) and CausalLM().matches("Qwen/Qwen3-0.6B")
+    assert not CausalLM().matches("./no/such/folder") and not CausalLM().matches("word")
 
 
 def test_offline_says_what_to_do(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError) as error:
-        bases.locate("some-org/some-model")
+        base_files.locate("some-org/some-model")
     text = str(error.value)
     assert (
         "not on this computer and HF_HUB_OFFLINE is set" in text and "hf download some-org/some-model" in text and "copy its folder" in text
@@ -52,7 +53,7 @@ def test_the_hubs_refusals_are_explained(monkeypatch, kind):
         "RevisionNotFoundError": "no revision 'v9'",
     }
     with pytest.raises(ModelError, match=words[kind]):
-        bases.locate("org/name", "v9")
+        base_files.locate("org/name", "v9")
 
 
 def test_the_hub_is_asked_for_the_revision_and_for_safetensors_only(monkeypatch, base):
@@ -65,10 +66,10 @@ def test_the_hub_is_asked_for_the_revision_and_for_safetensors_only(monkeypatch,
         return str(base)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert bases.locate("org/name", "main", weights=True) == base
+    assert base_files.locate("org/name", "main", weights=True) == base
     assert asked["repository"] == "org/name" and asked["revision"] == "main"
     assert "*.safetensors" in asked["allow_patterns"] and not any("bin" in p or p == "*.pt" for p in asked["allow_patterns"])
-    bases.locate("org/name", "main")
+    base_files.locate("org/name", "main")
     assert "*.safetensors" not in asked["allow_patterns"]
 
 
@@ -87,17 +88,17 @@ def test_the_hubs_cache_is_used_offline(monkeypatch, base, tmp_path):
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda *a, **k: snapshot_download(*a, cache_dir=tmp_path, local_files_only=True, **k)
     )
-    assert bases.locate("org/name", weights=True) == snapshot
+    assert base_files.locate("org/name", weights=True) == snapshot
 
 
 def test_modelscope_is_an_extra(monkeypatch, base):
     monkeypatch.setitem(sys.modules, "modelscope", None)
     with pytest.raises(ModelError, match=r"pip install 'loraforge\[modelscope\]'"):
-        bases.locate("modelscope:org/name")
+        base_files.locate("modelscope:org/name")
     asked = {}
     fake = SimpleNamespace(snapshot_download=lambda repository, **options: asked.update(repository=repository, **options) or str(base))
     monkeypatch.setitem(sys.modules, "modelscope", fake)
-    assert bases.locate("modelscope:org/name", "v1") == base
+    assert base_files.locate("modelscope:org/name", "v1") == base
     assert asked["repository"] == "org/name" and asked["revision"] == "v1"
 
 
@@ -105,11 +106,11 @@ def test_a_base_that_is_no_language_model_is_refused_with_what_there_is(host, pr
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text(json.dumps({"architectures": ["BertForMaskedLM"]}), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"no model family takes base_model .*bert'\. There are: causal-lm"):
-        pipeline.plan(host, "text", project(base_model=str(tmp_path / "bert")))
+        make_plan(host, "text", project(base_model=str(tmp_path / "bert")))
     with pytest.raises(ConfigError, match="is neither at|there is no"):
-        pipeline.plan(host, "text", project(base_model="./models/none"))
+        make_plan(host, "text", project(base_model="./models/none"))
     with pytest.raises((ConfigError, PluginError), match="no model family takes base_model 'nonsense'"):
-        pipeline.plan(host, "text", project(base_model="nonsense"))
+        make_plan(host, "text", project(base_model="nonsense"))
 
 
 def test_pickled_weights_are_not_read(base, tmp_path):
@@ -133,9 +134,9 @@ def test_damaged_bases_are_explained(base, tmp_path):
             (folder / source.name).write_bytes(source.read_bytes())
         (folder / file).write_text(content, encoding="utf-8")
         with pytest.raises(ModelError, match="cannot be (read|loaded)"):
-            from loraforge_text.encoding import tokenizer_of
+            from loraforge_text.families.encoding import tokenizer_of
 
-            bases.read_base(folder)
+            base_files.read_base(folder)
             tokenizer_of(folder)
             load_model(folder, "fp32", torch.device("cpu"))
 

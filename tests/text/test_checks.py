@@ -19,9 +19,9 @@ from loraforge_text.checks.folding import narrow
 from loraforge_text.checks.private import find, identity_checksum, is_identity, luhn, masked
 from loraforge_text.checks.similar import bigrams, near_pairs
 from loraforge_text.checks.wordlists import SECTIONS, WordListKeys, word_list
-from loraforge_text.columns import SYNONYMS
-from loraforge_text.loaders import TableKeys, TableLoader
-from loraforge_text.task import Conversation
+from loraforge_text.data.columns import SYNONYMS
+from loraforge_text.data.table_loader import TableKeys, TableLoader
+from loraforge_text.records import Conversation
 
 from loraforge import ConfigError, DataError, Finding, KeySet, Review, RunConfig, fold
 
@@ -34,13 +34,13 @@ def rows(*pairs: tuple[str, str], **more) -> list[Conversation]:
     return [Conversation(where=f"d.csv, row {i}", instruction=q, output=a, **more) for i, (q, a) in enumerate(pairs, 2)]
 
 
-def look(name: str, data: list[Conversation], **keys) -> list[Finding]:
+def run_check(name: str, data: list[Conversation], **keys) -> list[Finding]:
     config = RunConfig(train_data_dir="x", base_model="x")
-    return list(CHECKS[name].look(config, KeySet({RunConfig: config, WordListKeys: WordListKeys(**keys)}), data))
+    return list(CHECKS[name].run(config, KeySet({RunConfig: config, WordListKeys: WordListKeys(**keys)}), data))
 
 
 def said(name: str, answer: str, **keys) -> list[Finding]:
-    return look(name, rows(("问题是什么？", answer)), **keys)
+    return run_check(name, rows(("问题是什么？", answer)), **keys)
 
 
 def severity(name: str, finding: Finding) -> str:
@@ -55,7 +55,7 @@ def severity(name: str, finding: Finding) -> str:
 def test_good_data_have_no_finding(name, data):
     config = RunConfig(train_data_dir=str(ROOT / "configs" / "data" / data), base_model="x")
     records = list(TableLoader().load(config, KeySet({RunConfig: config, TableKeys: TableKeys()}), lambda text: None))
-    assert len(records) >= 120 and look(name, records) == []
+    assert len(records) >= 120 and run_check(name, records) == []
 
 
 def test_the_checks_are_components_with_a_sentence_each(host):
@@ -199,8 +199,8 @@ def test_good_sentences_are_left_alone(name, answer):
 @pytest.mark.parametrize("name", list(BAD))
 def test_questions_may_be_asked_as_people_speak_and_earlier_answers_are_answers(name):
     bad = BAD[name][0]
-    assert look(name, rows((bad, LEGAL))) == []
-    assert len(look(name, rows((LEGAL, LEGAL), history=(("问", bad),)))) == 1
+    assert run_check(name, rows((bad, LEGAL))) == []
+    assert len(run_check(name, rows((LEGAL, LEGAL), history=(("问", bad),)))) == 1
 
 
 def test_weak_words_are_hints_and_the_better_word_is_said():
@@ -278,16 +278,16 @@ def test_the_same_row_twice_is_said_once_for_each_copy():
         (f" {Q}\n", LEGAL.replace("。根", "。\n根")),
         (Q, LEGAL.replace("。根", "。 根")),
     )
-    found = look("duplicates", data)
+    found = run_check("duplicates", data)
     assert [f.rows for f in found] == [(2, 0), (3, 0)] and "d.csv, row 2" in found[0].message
-    assert look("near_duplicates", data) == [], "it is said once"
+    assert run_check("near_duplicates", data) == [], "it is said once"
 
 
 def test_another_context_is_another_question():
     first = Conversation(where="a", instruction="继续。", output=LEGAL, history=(("甲", "乙"),))
     second = Conversation(where="b", instruction="继续。", output=LEGAL, history=(("丙", "丁"),))
     material = [Conversation(where="c", instruction="总结。", output=LEGAL, input=text) for text in ("租赁合同", "买卖协议")]
-    assert look("duplicates", [first, second, *material]) == []
+    assert run_check("duplicates", [first, second, *material]) == []
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_another_context_is_another_question():
     ],
 )
 def test_width_punctuation_and_particles_make_no_new_question(other):
-    found = look("near_duplicates", rows((Q, LEGAL), (other, LEGAL)))
+    found = run_check("near_duplicates", rows((Q, LEGAL), (other, LEGAL)))
     assert [f.rows for f in found] == [(1, 0)] and "%" in found[0].message
 
 
@@ -313,15 +313,15 @@ def test_width_punctuation_and_particles_make_no_new_question(other):
     ],
 )
 def test_other_wordings_are_welcome(other):
-    assert look("near_duplicates", rows((Q, LEGAL), (other, LEGAL))) == []
+    assert run_check("near_duplicates", rows((Q, LEGAL), (other, LEGAL))) == []
 
 
 def test_a_table_of_cases_is_no_pile_of_duplicates():
     ages = [("零点二", 3), ("零点三", 5), ("零点四", 8)]
     data = rows(*((f"{age}岁儿童发热时每次口服对乙酰氨基酚混悬液的剂量是多少？", f"每次{dose}克。") for dose, age in ages))
-    assert look("near_duplicates", data) == [] and look("contradictions", data) == []
+    assert run_check("near_duplicates", data) == [] and run_check("contradictions", data) == []
     data = rows(("男方在离婚后可以探望由女方直接抚养的子女吗？", "可以。"), ("女方在离婚后可以探望由男方直接抚养的子女吗？", "不得探望。"))
-    assert look("contradictions", data) == []
+    assert run_check("contradictions", data) == []
 
 
 CONTRADICTING = [
@@ -352,7 +352,7 @@ AGREEING = [
 @pytest.mark.parametrize(("first", "second"), CONTRADICTING)
 def test_contradictions_are_found_either_way(first, second):
     assert conflict(first, second) and conflict(second, first)
-    found = look("contradictions", rows((Q, first), ("请问，" + Q.replace("？", "?"), second)))
+    found = run_check("contradictions", rows((Q, first), ("请问，" + Q.replace("？", "?"), second)))
     assert [f.rows for f in found] == [(1, 0)] and severity("contradictions", found[0]) == "warning"
 
 
@@ -362,9 +362,9 @@ def test_answers_that_can_both_be_right_do_not_contradict(first, second):
 
 
 def test_the_reason_names_both_sides():
-    found = look("contradictions", rows((Q, CONTRADICTING[0][0]), (Q, CONTRADICTING[0][1])))
+    found = run_check("contradictions", rows((Q, CONTRADICTING[0][0]), (Q, CONTRADICTING[0][1])))
     assert "《劳动合同法》46" in found[0].message and "《劳动合同法》47" in found[0].message and "row 2" in found[0].message
-    assert look("contradictions", rows((Q, "可以。"), ("试用期最长几个月？", "不可以。"))) == []
+    assert run_check("contradictions", rows((Q, "可以。"), ("试用期最长几个月？", "不可以。"))) == []
 
 
 @given(st.text(max_size=40))
@@ -398,9 +398,9 @@ def test_four_fifths_of_the_bigrams_make_a_pair():
 
 
 def test_in_a_short_question_a_particle_is_a_large_share():
-    assert [f.rows for f in look("near_duplicates", rows(("要付赔偿吗？", LEGAL), ("请问要付赔偿呢", LEGAL)))] == [(1, 0)]
-    assert look("near_duplicates", rows(("要付赔偿吗？", LEGAL), ("不付赔偿吗？", LEGAL), ("好吗", LEGAL), ("好呢", LEGAL))) == []
-    assert look("contradictions", rows(("要付赔偿吗？", "应当支付。"), ("要付赔偿呢？", "无需支付。")))
+    assert [f.rows for f in run_check("near_duplicates", rows(("要付赔偿吗？", LEGAL), ("请问要付赔偿呢", LEGAL)))] == [(1, 0)]
+    assert run_check("near_duplicates", rows(("要付赔偿吗？", LEGAL), ("不付赔偿吗？", LEGAL), ("好吗", LEGAL), ("好呢", LEGAL))) == []
+    assert run_check("contradictions", rows(("要付赔偿吗？", "应当支付。"), ("要付赔偿呢？", "无需支付。")))
 
 
 # --- the manner of answering -------------------------------------------------------------------------------------------------
@@ -423,7 +423,7 @@ PLAIN = [(f"第{i}种情形下公司应当怎么做？", f"公司应当支付第
     ],
 )
 def test_an_answer_that_does_not_lead_with_the_conclusion(answer):
-    found = look("conclusion_first", rows(*PLAIN, ("可以要求补偿吗？", answer)))
+    found = run_check("conclusion_first", rows(*PLAIN, ("可以要求补偿吗？", answer)))
     assert [f.rows for f in found] == [(12,)] and "92%" in found[0].message
 
 
@@ -441,25 +441,25 @@ def test_an_answer_that_does_not_lead_with_the_conclusion(answer):
     ],
 )
 def test_good_openings(question, answer):
-    assert look("conclusion_first", rows(*PLAIN, (question, answer))) == []
+    assert run_check("conclusion_first", rows(*PLAIN, (question, answer))) == []
 
 
 def test_another_style_is_a_style():
     reversed_ = [(q, "根据" + a.split("根据")[1]) for q, a in PLAIN]
-    assert look("conclusion_first", rows(*reversed_)) == []
-    assert look("conclusion_first", rows(*reversed_, *PLAIN[:3])) == [], "the others are in the minority"
-    assert look("conclusion_first", rows(*PLAIN[:5], *reversed_[:1])) == [], "six rows show no style"
+    assert run_check("conclusion_first", rows(*reversed_)) == []
+    assert run_check("conclusion_first", rows(*reversed_, *PLAIN[:3])) == [], "the others are in the minority"
+    assert run_check("conclusion_first", rows(*PLAIN[:5], *reversed_[:1])) == [], "six rows show no style"
     greeting = [(q, "您好，" + a) for q, a in PLAIN]
-    assert look("conclusion_first", rows(*PLAIN[:10], *reversed_[:5], *greeting[:5])) == [], "half of the rows are no rule"
-    assert len(look("conclusion_first", rows(*PLAIN, *reversed_[:3]))) == 3
+    assert run_check("conclusion_first", rows(*PLAIN[:10], *reversed_[:5], *greeting[:5])) == [], "half of the rows are no rule"
+    assert len(run_check("conclusion_first", rows(*PLAIN, *reversed_[:3]))) == 3
 
 
 def test_a_missing_citation_is_a_finding_only_where_the_others_cite():
-    found = look("missing_citation", rows(*PLAIN, ("可以要求补偿吗？", "可以。"), ("怎么算？", "按《工资支付暂行规定》计算。")))
+    found = run_check("missing_citation", rows(*PLAIN, ("可以要求补偿吗？", "可以。"), ("怎么算？", "按《工资支付暂行规定》计算。")))
     assert [(f.rows, severity("missing_citation", f)) for f in found] == [((12,), "warning"), ((13,), "hint")] and "86%" in found[0].message
     bare = [(q, a.split("根据")[0]) for q, a in PLAIN]
-    assert look("missing_citation", rows(*bare, *PLAIN[:6])) == []
-    assert look("missing_citation", rows(*bare[:2], *PLAIN[:5])) == []
+    assert run_check("missing_citation", rows(*bare, *PLAIN[:6])) == []
+    assert run_check("missing_citation", rows(*bare[:2], *PLAIN[:5])) == []
 
 
 @pytest.mark.parametrize("end", ["应当支付下列费用：", "应当支付经济补偿，", "依据《劳动合同法", "应当支付（包括加班费", "包括工资、"])
@@ -470,9 +470,9 @@ def test_answers_that_break_off(end):
 
 def test_a_missing_full_stop_counts_only_where_the_others_have_one():
     data = rows(*PLAIN, ("为什么？", "因为合同期满后公司没有续签而且"), ("多少？", "三十日"), ("是否？", "应当支付全部费用（含税）"))
-    found = look("unfinished", data)
+    found = run_check("unfinished", data)
     assert [(f.rows, severity("unfinished", f)) for f in found] == [((12,), "hint")]
-    assert look("unfinished", rows(*((q, a.rstrip("。")) for q, a in PLAIN))) == []
+    assert run_check("unfinished", rows(*((q, a.rstrip("。")) for q, a in PLAIN))) == []
 
 
 # --- control tokens ----------------------------------------------------------------------------------------------------------
@@ -486,7 +486,7 @@ def test_a_missing_full_stop_counts_only_where_the_others_have_one():
 @pytest.mark.parametrize("field", ["instruction", "output", "system", "input", "history"])
 def test_control_tokens_of_any_family_in_any_field(text, field):
     values = {"instruction": "问", "output": "答。", field: (("问", text),) if field == "history" else text}
-    found = look("control_tokens", [Conversation(where="r", **values)])
+    found = run_check("control_tokens", [Conversation(where="r", **values)])
     if text == "想</think>" and field == "instruction":
         assert found
     assert len(found) == 1 and severity("control_tokens", found[0]) == "error"
@@ -551,7 +551,7 @@ def test_an_identity_is_found_wherever_it_stands_and_never_shown(number, sentenc
     assert found.kind == "identity" and found.mask == number[:4] + "*" * 10 + number[-4:]
     for place in ("instruction", "output"):
         row = Conversation(where="r", **{"instruction": "问", "output": "答。", place: text})
-        [finding] = look("personal_data", [row])
+        [finding] = run_check("personal_data", [row])
         assert severity("personal_data", finding) == "error" and number not in narrow(finding.excerpt + finding.message)
         assert written not in finding.excerpt
 
@@ -623,7 +623,7 @@ def test_no_other_check_spreads_what_it_shows():
     text = f"患者{ID}，咋办啥都不知道，考虑？不排除肺炎，BMI高，您好，"
     data = rows((f"请问{ID}的患者怎么办？", text), (f"{ID}的患者怎么办？", text), (f"请问{ID}的患者怎么办？", text), *PLAIN)
     for name in CHECKS:
-        assert all(ID not in finding.excerpt + finding.message for finding in look(name, data)), name
+        assert all(ID not in finding.excerpt + finding.message for finding in run_check(name, data)), name
 
 
 @given(st.integers(10**14, 10**18), st.integers(0, 18))
@@ -674,7 +674,7 @@ def test_review_columns_in_every_layout_leave_the_fingerprint_alone(tmp_path, ki
         made = [load(tmp_path / "a.jsonl", json.dumps(row | said_)), load(tmp_path / "b.jsonl", json.dumps(row))]
     (with_review,), (without,) = made[0][0], made[1][0]
     assert with_review.review == Review("张医生", True, ("hedging",)) and without.review == Review()
-    assert with_review.fingerprint() == without.fingerprint() and with_review == without
+    assert with_review.content_hash() == without.content_hash() and with_review == without
 
 
 @pytest.mark.parametrize(

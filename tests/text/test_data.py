@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from loraforge_text.columns import map_columns
-from loraforge_text.loaders import TableKeys, TableLoader
+from loraforge_text.data.columns import map_columns
+from loraforge_text.data.table_loader import TableKeys, TableLoader
 
 from loraforge import DataError, KeySet, RunConfig
 
@@ -246,7 +246,7 @@ def test_conversations_that_cannot_be_learned(tmp_path, messages, words):
 def test_row_templates_are_checked(tmp_path, template, words):
     file = write(tmp_path / "d.jsonl", json.dumps({"instruction": Q, "output": A, "prompt_template": template}))
     if words is None:
-        from loraforge_text.templates import fill
+        from loraforge_text.templates.builtin import fill
 
         record = load(file)[0][0]
         assert fill(record.prompt_template, record) == f"{Q} {{evil.__class__}}"  # never evaluated
@@ -262,7 +262,7 @@ def test_a_broken_excel_file(tmp_path):
 def test_records_know_where_they_stand_and_are_equal_by_content(tmp_path):
     write(tmp_path / "a.csv", f"instruction,output\n{Q},{A}\n{Q},{A}\n")
     one, two = load(tmp_path / "a.csv")[0]
-    assert one == two and one.fingerprint() == two.fingerprint() and one.where != two.where
+    assert one == two and one.content_hash() == two.content_hash() and one.where != two.where
 
 
 # --- the split ---------------------------------------------------------------------------------------------------------------
@@ -271,11 +271,11 @@ def test_records_know_where_they_stand_and_are_equal_by_content(tmp_path):
 def test_the_split_stays_when_rows_are_appended_and_has_about_the_wanted_size(tmp_path):
     from loraforge_text.task import TEXT
 
-    from loraforge.splitting import HELD_OUT, sketcher
-    from loraforge.splitting import split as split_
+    from loraforge.data.splitting import HELD_OUT, fingerprinter
+    from loraforge.data.splitting import split as split_
 
     def split(records, ratio):
-        return split_([sketcher(TEXT)(record) for record in records], ratio).of(HELD_OUT)
+        return split_([fingerprinter(TEXT)(record) for record in records], ratio).of(HELD_OUT)
 
     text = "instruction,output\n" + "".join(f"问题{i:04d}？,答案{i}。\n" for i in range(300))
     records, _ = load(write(tmp_path / "d.csv", text))

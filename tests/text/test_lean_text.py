@@ -10,28 +10,29 @@ FAMILIES = ["llama", "qwen2", "gpt2"]
 
 
 def model_of(base, architecture="llama", tmp_path=None):
-    from loraforge_text.causal_lm import load_model
+    from loraforge_text.families.causal_lm import load_model
     from tiny import make_base
 
     folder = base if architecture == "llama" else make_base(tmp_path / architecture, architecture=architecture)
     return load_model(folder, "fp32", torch.device("cpu")).requires_grad_(False)
 
 
-def trainees(folder, **settings):
-    """(the plain one, the lean one) with the same LoRA, whose B is not zero."""
-    from loraforge_text.bases import read_base
-    from loraforge_text.causal_lm import CausalTrainee, _tokenizer, load_model
+def both(folder, **settings):
+    """(the plain one, the fast one) with the same LoRA, whose B is not zero."""
+    from loraforge_text.base_files import read_base
+    from loraforge_text.families.causal_lm import TrainableCausalLM, _tokenizer, load_model
 
-    from loraforge import RunConfig, lora
+    from loraforge import RunConfig
+    from loraforge.adapters import lora
 
     made = []
-    for lean in (False, True):
+    for fast in (False, True):
         model = load_model(folder, "fp32", torch.device("cpu"))
         torch.manual_seed(0)
-        attached = lora.attach(model, RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.0, **settings))
+        attached = lora.inject(model, RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.0, **settings))
         for _, layer in attached.layers():
             layer.lora_B["default"].weight.data.normal_(std=0.1)
-        made.append(CausalTrainee(attached, _tokenizer(folder), read_base(folder), 512, lean=lean))
+        made.append(TrainableCausalLM(attached, _tokenizer(folder), read_base(folder), 512, fast=fast))
     return made
 
 
@@ -43,12 +44,12 @@ def rows(lengths, seed=0, vocabulary=400):
     ]
 
 
-def loss_and_gradients(trainee, examples):
-    batch = trainee.collate(examples)
-    loss = trainee.loss(trainee.model.train(), batch)
+def loss_and_gradients(trainable, examples):
+    batch = trainable.collate(examples)
+    loss = trainable.loss(trainable.model.train(), batch)
     loss.backward()
-    found = {name: p.grad.clone() for name, p in trainee.model.named_parameters() if p.grad is not None}
-    trainee.model.zero_grad(set_to_none=True)
+    found = {name: p.grad.clone() for name, p in trainable.model.named_parameters() if p.grad is not None}
+    trainable.model.zero_grad(set_to_none=True)
     return loss.detach(), {name.replace(".head.", "."): grad for name, grad in found.items()}, batch
 
 
@@ -58,30 +59,30 @@ def test_loss_and_gradients_are_those_of_the_plain_computation(tmp_path, archite
     from tiny import make_base
 
     folder = make_base(tmp_path / "base", architecture=architecture, width=64 if architecture == "gpt2" else 32)
-    plain, lean = trainees(folder)
-    for module in [*plain.model.modules(), *lean.model.modules()]:
+    plain, fast = both(folder)
+    for module in [*plain.model.modules(), *fast.model.modules()]:
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # GPT-2 has its own
     if checkpointing:
-        lean.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        fast.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     examples = rows([9, 40, 17, 64])
-    (a, one, padded), (b, two, line) = loss_and_gradients(plain, examples), loss_and_gradients(lean, examples)
-    assert plain.weight(padded) == lean.weight(line) and plain.units(padded) == lean.units(line) == 130
+    (a, one, padded), (b, two, line) = loss_and_gradients(plain, examples), loss_and_gradients(fast, examples)
+    assert plain.weight(padded) == fast.weight(line) and plain.units(padded) == fast.units(line) == 130
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     assert one.keys() == two.keys() and len(one) > 8
     for name, grad in one.items():
         torch.testing.assert_close(grad, two[name], rtol=1e-3, atol=1e-5)
     assert line["input_ids"].shape == (1, 130), "nothing is padded"
-    assert lean.group(examples[0]) == lean.group(examples[3]), "and no row waits for others of its length"
+    assert fast.group(examples[0]) == fast.group(examples[3]), "and no row waits for others of its length"
 
 
 def test_rows_do_not_see_each_other(base):
-    _, lean = trainees(base)
+    _, fast = both(base)
     first, second, other = rows([20, 30]) + rows([20], seed=9)
     with torch.no_grad():
         hidden = [
-            lean.model(
-                **{k: v for k, v in lean.collate([x, second]).items() if k in ("input_ids", "position_ids", "row_lengths")}, use_cache=False
+            fast.model(
+                **{k: v for k, v in fast.collate([x, second]).items() if k in ("input_ids", "position_ids", "row_lengths")}, use_cache=False
             ).logits[0, 20:]
             for x in (first, other)
         ]
@@ -89,7 +90,7 @@ def test_rows_do_not_see_each_other(base):
 
 
 def test_a_sliding_window_is_kept(tmp_path):
-    from loraforge_text import rowattention
+    from loraforge_text.kernels import packed_attention
     from transformers import AutoModelForCausalLM, MistralConfig
 
     torch.manual_seed(0)
@@ -106,13 +107,13 @@ def test_a_sliding_window_is_kept(tmp_path):
     ids = [torch.randint(0, 128, (n,)) for n in (30, 21)]
     with torch.no_grad():
         wanted = torch.cat([model(input_ids=row[None], use_cache=False).logits[0] for row in ids])
-        assert rowattention.attend_to_rows(model)
-        got = model(**rowattention.line(ids), use_cache=False).logits[0]
+        assert packed_attention.attend_to_rows(model)
+        got = model(**packed_attention.line(ids), use_cache=False).logits[0]
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_model_that_mixes_rows_is_padded_as_before():
-    from loraforge_text import rowattention
+    from loraforge_text.kernels import packed_attention
     from transformers import AutoModelForCausalLM, BloomConfig, MambaConfig
 
     for config in (
@@ -121,32 +122,32 @@ def test_a_model_that_mixes_rows_is_padded_as_before():
     ):
         model = AutoModelForCausalLM.from_config(config).eval()
         before = model.config._attn_implementation
-        assert not rowattention.attend_to_rows(model) and model.config._attn_implementation == before
+        assert not packed_attention.attend_to_rows(model) and model.config._attn_implementation == before
 
 
 @pytest.mark.parametrize(("count", "cells"), [(1, 10**9), (7, 10**9), (300, 50)])
 def test_the_chunked_head_is_plain_cross_entropy(monkeypatch, count, cells):
-    from loraforge_text import learnedhead
+    from loraforge_text.kernels import linear_cross_entropy
 
-    monkeypatch.setattr(learnedhead, "_CELLS", cells)
-    monkeypatch.setattr(learnedhead, "_WORDS", 1)
-    monkeypatch.setattr(learnedhead, "_ROWS", 128)
+    monkeypatch.setattr("loraforge_text.kernels.linear_cross_entropy._CELLS", cells)
+    monkeypatch.setattr("loraforge_text.kernels.linear_cross_entropy._WORDS", 1)
+    monkeypatch.setattr("loraforge_text.kernels.linear_cross_entropy._ROWS", 128)
     torch.manual_seed(0)
     head = torch.nn.Linear(16, 90, bias=count == 7).requires_grad_(False)
     labels = torch.randint(0, 90, (count,))
     hidden = [(torch.randn(count, 16, generator=torch.Generator().manual_seed(1)) * 30).requires_grad_() for _ in range(2)]
     plain = torch.nn.functional.cross_entropy(head(hidden[0]), labels)
-    lean = learnedhead.cross_entropy(hidden[1], head, labels)
-    torch.testing.assert_close(lean, plain)
+    fast = linear_cross_entropy.cross_entropy(hidden[1], head, labels)
+    torch.testing.assert_close(fast, plain)
     (plain * 3).backward()
-    (lean * 3).backward()
+    (fast * 3).backward()
     torch.testing.assert_close(hidden[1].grad, hidden[0].grad, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
-        torch.testing.assert_close(learnedhead.cross_entropy(hidden[1], head, labels), plain)
+        torch.testing.assert_close(linear_cross_entropy.cross_entropy(hidden[1], head, labels), plain)
 
 
 def test_a_head_that_does_more_stays_on():
-    from loraforge_text import learnedhead
+    from loraforge_text.kernels import linear_cross_entropy
     from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig  # Granite's scale may as well come before the head
 
     shape = {
@@ -164,15 +165,15 @@ def test_a_head_that_does_more_stays_on():
         model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
         head = model.get_output_embeddings()
         head.weight.data.normal_()  # or there is nothing to cap
-        taken = learnedhead.take_off(model)
+        taken = linear_cross_entropy.take_off(model)
         assert (taken is None) == more and (model.get_output_embeddings() is head) == more
 
 
 def test_blocks_are_exchanged_only_where_they_do_the_same(base):
-    from loraforge_text import leanblocks
+    from loraforge_text.kernels import fast_blocks
 
     model = model_of(base)
-    assert leanblocks.exchange(model) == 2 * 2 + 1 + 2  # two norms and a feed-forward block in each layer, and the last norm
+    assert fast_blocks.replace(model) == 2 * 2 + 1 + 2  # two norms and a feed-forward block in each layer, and the last norm
 
     class OtherRMSNorm(torch.nn.Module):
         def __init__(self):
@@ -182,11 +183,11 @@ def test_blocks_are_exchanged_only_where_they_do_the_same(base):
         def forward(self, x):
             return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * (1 + self.weight)  # Gemma's
 
-    assert leanblocks.exchange(torch.nn.Sequential(OtherRMSNorm())) == 0
+    assert fast_blocks.replace(torch.nn.Sequential(OtherRMSNorm())) == 0
 
 
-def test_lean_blocks_have_the_right_gradients():
-    from loraforge_text.leanblocks import _Gate, _Norm
+def test_fast_blocks_have_the_right_gradients():
+    from loraforge_text.kernels.fast_blocks import _Gate, _Norm
 
     torch.manual_seed(0)
     x, y = (torch.randn(3, 5, 8, dtype=torch.double, requires_grad=True) for _ in range(2))
@@ -214,23 +215,25 @@ def kept_bytes(make):
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("targets", ["attention", "all-linear"])
 def test_what_a_frozen_block_can_make_again_is_not_kept_and_the_gradients_stay(base, monkeypatch, targets, checkpointing):
-    from loraforge_text import leanblocks
+    from loraforge_text.kernels import fast_blocks
 
-    from loraforge import RunConfig, frozen, lora
+    from loraforge import RunConfig
+    from loraforge.adapters import lora
+    from loraforge.kernels import frozen
 
     ids = torch.arange(1, 65)[None]
 
-    def trained(remembered):
+    def trained(recomputed):
         model = model_of(base)
         torch.manual_seed(0)
         kinds = ["q_proj", "k_proj", "v_proj", "o_proj"] if targets == "attention" else "all-linear"
-        lora.attach(model, RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.25, lora_target=kinds))
-        leanblocks.exchange(model)
+        lora.inject(model, RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.25, lora_target=kinds))
+        fast_blocks.replace(model)
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
-        if not remembered:
-            monkeypatch.setattr(frozen, "remember", lambda made, *others: made)
+        if not recomputed:
+            monkeypatch.setattr(frozen, "recompute", lambda made, *others: made)
         model.train()
         torch.manual_seed(1)
         loss, size = kept_bytes(lambda: model(input_ids=ids, labels=ids, use_cache=False).loss)
@@ -247,12 +250,13 @@ def test_what_a_frozen_block_can_make_again_is_not_kept_and_the_gradients_stay(b
 
 def test_four_bit_layers_pass_gradients_on_after_measuring(base):
     pytest.importorskip("bitsandbytes")
-    from loraforge_text.causal_lm import load_model
+    from loraforge_text.families.causal_lm import load_model
 
-    from loraforge import RunConfig, lora
+    from loraforge import RunConfig
+    from loraforge.adapters import lora
 
     model = load_model(base, "4bit", torch.device("cpu"))
-    attached = lora.attach(model, RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.0))
+    attached = lora.inject(model, RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.0))
     ids = torch.arange(1, 9)[None]
     model.eval()
     with torch.no_grad():
@@ -265,50 +269,50 @@ def test_four_bit_layers_pass_gradients_on_after_measuring(base):
 
 @pytest.mark.parametrize("slope", [-5.0, 5.0])
 def test_the_chunked_head_sums_logits_that_rise_from_part_to_part(monkeypatch, slope):
-    from loraforge_text import learnedhead
+    from loraforge_text.kernels import linear_cross_entropy
 
-    monkeypatch.setattr(learnedhead, "_CELLS", 1)
-    monkeypatch.setattr(learnedhead, "_WORDS", 7)
+    monkeypatch.setattr("loraforge_text.kernels.linear_cross_entropy._CELLS", 1)
+    monkeypatch.setattr("loraforge_text.kernels.linear_cross_entropy._WORDS", 7)
     torch.manual_seed(0)
     head = torch.nn.Linear(16, 90, bias=True).requires_grad_(False)
     head.bias += slope * torch.arange(90)  # exp() of all at once would be infinite
     labels = torch.randint(0, 90, (30,))
     hidden = [torch.randn(30, 16, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
     plain = torch.nn.functional.cross_entropy(head(hidden[0]), labels)
-    lean = learnedhead.cross_entropy(hidden[1], head, labels)
-    torch.testing.assert_close(lean, plain)
+    fast = linear_cross_entropy.cross_entropy(hidden[1], head, labels)
+    torch.testing.assert_close(fast, plain)
     plain.backward()
-    lean.backward()
+    fast.backward()
     torch.testing.assert_close(hidden[1].grad, hidden[0].grad, rtol=1e-4, atol=1e-6)
 
 
 def test_a_pass_that_learns_nothing_has_a_gradient_of_nothing():
-    from loraforge_text import learnedhead
+    from loraforge_text.kernels import linear_cross_entropy
 
     head = torch.nn.Linear(16, 90, bias=False).requires_grad_(False)
     hidden = torch.randn(0, 16, requires_grad=True)
-    (learnedhead.cross_entropy(hidden, head, torch.zeros(0, dtype=torch.long)) * 0).backward()
+    (linear_cross_entropy.cross_entropy(hidden, head, torch.zeros(0, dtype=torch.long)) * 0).backward()
     assert hidden.grad.shape == (0, 16)
 
 
 @pytest.mark.parametrize(("count", "vocabulary"), [(40, 120_000), (700, 12_000)])
 def test_the_heads_logits_take_the_same_memory_for_every_vocabulary(monkeypatch, count, vocabulary):
-    from loraforge_text import learnedhead
+    from loraforge_text.kernels import linear_cross_entropy
 
     seen = []
-    product = learnedhead.frozen.product
+    product = linear_cross_entropy.frozen.product
     monkeypatch.setattr(
-        learnedhead.frozen, "product", lambda x, weight, bias: seen.append((len(x), len(weight))) or product(x, weight, bias)
+        linear_cross_entropy.frozen, "product", lambda x, weight, bias: seen.append((len(x), len(weight))) or product(x, weight, bias)
     )
     head = torch.nn.Linear(8, vocabulary, bias=False).requires_grad_(False)
-    learnedhead.cross_entropy(torch.randn(count, 8).requires_grad_(), head, torch.randint(0, vocabulary, (count,))).backward()
+    linear_cross_entropy.cross_entropy(torch.randn(count, 8).requires_grad_(), head, torch.randint(0, vocabulary, (count,))).backward()
     assert max(rows * words for rows, words in seen) <= 512 * 2048  # 4 MB
     assert sum(rows * words for rows, words in seen) == count * vocabulary, "every logit is made once"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_chunked_head_keeps_small_gradients_of_half_precision(dtype):
-    from loraforge_text import learnedhead
+    from loraforge_text.kernels import linear_cross_entropy
 
     torch.manual_seed(0)
     head = torch.nn.Linear(16, 500, bias=False).requires_grad_(False).to(dtype)
@@ -316,7 +320,7 @@ def test_the_chunked_head_keeps_small_gradients_of_half_precision(dtype):
     hidden = [torch.randn(400, 16, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_() for _ in range(2)]
     scale = 65536.0  # what a scaler of fp16 begins with
     (torch.nn.functional.cross_entropy(head(hidden[0]).float(), labels) * scale).backward()
-    (learnedhead.cross_entropy(hidden[1], head, labels) * scale).backward()
+    (linear_cross_entropy.cross_entropy(hidden[1], head, labels) * scale).backward()
     assert hidden[1].grad.dtype == dtype and torch.isfinite(hidden[1].grad).all()
     torch.testing.assert_close(
         hidden[1].grad.float(), hidden[0].grad.float(), rtol=0.05, atol=0.05 * float(hidden[0].grad.float().abs().max())
@@ -327,7 +331,7 @@ def test_the_chunked_head_keeps_small_gradients_of_half_precision(dtype):
 
 @pytest.mark.parametrize(("heads", "groups", "width"), [(4, 2, 8), (3, 3, 16), (6, 1, 4)])
 def test_attention_in_rows_is_torchs(heads, groups, width):
-    from loraforge_text import rowattention
+    from loraforge_text.kernels import packed_attention
 
     lengths = (230, 97, 1, 150)
     torch.manual_seed(0)
@@ -343,8 +347,8 @@ def test_attention_in_rows_is_torchs(heads, groups, width):
             ]
             made = torch.cat([row.transpose(1, 2) for row in rows_], 1)
         else:
-            assert sum(lengths) >= rowattention._BLOCK * len(lengths), "or torch's own kernel is used"
-            made, _ = rowattention._attention(None, query, key, value, None, scaling=0.3, row_lengths=lengths)
+            assert sum(lengths) >= packed_attention._BLOCK * len(lengths), "or torch's own kernel is used"
+            made, _ = packed_attention._attention(None, query, key, value, None, scaling=0.3, row_lengths=lengths)
             assert type(made.grad_fn).__name__.startswith("_RowAttention")
         found.append((made.detach(), *torch.autograd.grad(made, leaves, outer)))
     for one, two in zip(*found, strict=True):
@@ -352,13 +356,13 @@ def test_attention_in_rows_is_torchs(heads, groups, width):
 
 
 def test_the_last_layer_works_on_learned_positions_only(base):
-    plain, lean = trainees(base, lora_target="all-linear")
-    assert lean._places
+    plain, fast = both(base, lora_target="all-linear")
+    assert fast._places
     seen = []
-    last = lean.model.get_decoder().layers[-1].mlp
+    last = fast.model.get_decoder().layers[-1].mlp
     last.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[1]))
     examples = rows([9, 40, 17, 64])
-    (a, one, _), (b, two, _) = loss_and_gradients(plain, examples), loss_and_gradients(lean, examples)
+    (a, one, _), (b, two, _) = loss_and_gradients(plain, examples), loss_and_gradients(fast, examples)
     assert seen == [sum(sum(example["learned"]) for example in examples)]
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     for name, grad in one.items():
@@ -366,7 +370,7 @@ def test_the_last_layer_works_on_learned_positions_only(base):
 
 
 def test_a_last_layer_that_does_more_is_left_alone():
-    from loraforge_text import lastlayer, learnedhead, rowattention
+    from loraforge_text.kernels import last_layer, linear_cross_entropy, packed_attention
     from transformers import AutoModelForCausalLM, CohereConfig, GraniteConfig
 
     shape = {
@@ -381,13 +385,13 @@ def test_a_last_layer_that_does_more_is_left_alone():
     for config in (GraniteConfig(**shape, residual_multiplier=0.3), CohereConfig(**shape, logit_scale=1.0)):
         model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
         kind = type(model.get_decoder().layers[-1])
-        learnedhead.take_off(model)
-        rowattention.attend_to_rows(model)
-        assert not lastlayer.keep_places(model) and type(model.get_decoder().layers[-1]) is kind
+        linear_cross_entropy.take_off(model)
+        packed_attention.attend_to_rows(model)
+        assert not last_layer.keep_places(model) and type(model.get_decoder().layers[-1]) is kind
 
 
 def test_a_frozen_feed_forward_block_has_the_right_gradient():
-    from loraforge_text.leanblocks import _FrozenGated
+    from loraforge_text.kernels.fast_blocks import _FrozenGated
 
     torch.manual_seed(0)
     gate, up, down = (torch.randn(shape, dtype=torch.double) for shape in ((6, 4), (6, 4), (4, 6)))

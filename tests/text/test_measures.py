@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loraforge_text import golden, measures
-from loraforge_text.citations import citations, number
-from loraforge_text.task import TEXT, Conversation
+from loraforge_text.evaluation import measures
+from loraforge_text.evaluation.citations import citations, number
+from loraforge_text.records import Conversation
+from loraforge_text.task import TEXT
+from loraforge_text.templates import golden_prompts
 from tiny import make_base
 
 from loraforge import Answer, RunError, Span
@@ -55,9 +57,9 @@ def test_the_common_subsequence_is_that_of_the_plain_table(first, second):
 def test_the_common_subsequence_crosses_machine_words_and_is_quick():
     first = "".join(chr(0x4E00 + i * i % 701) for i in range(2000))
     second = "".join(chr(0x4E00 + i * 7 % 499) for i in range(2000))
-    begun = time.perf_counter()
+    begun = time.process_time()
     measures.common_share(first, second)
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 20
     assert measures.subsequence(first[:300], second[:300]) == quadratic(first[:300], second[:300])
 
 
@@ -85,7 +87,7 @@ def test_judge_of_citations():
 def test_judge_where_the_reference_cites_nothing_says_nothing_of_citations():
     scores = measures.judge(row(output="不能。"), Answer("不能。《民法典》第1条"))
     assert set(scores) == {"equals the reference", "character overlap", "refuses", "never stops"}
-    assert TEXT.headline in scores and set(TEXT.lower_is_better) <= set(scores)
+    assert TEXT.evaluation.headline in scores and set(TEXT.evaluation.lower_is_better) <= set(scores)
 
 
 def test_judge_of_stopping_takes_a_plain_string_for_an_answer_that_ended():
@@ -222,13 +224,13 @@ def test_numbers_are_read_as_they_are_written(value):
 
 
 def test_citations_of_a_looping_model_are_found_quickly():
-    begun = time.perf_counter()
+    begun = time.process_time()
     for text in ("第四十六、" * 2000, "《劳动法》" + "第46条、" * 2000, "《" * 4000, "第46条第三项、" * 1000):
         citations(text)
-    assert time.perf_counter() - begun < 1.0
+    assert time.process_time() - begun < 20
 
 
-# --- overlap, sketch, answering ---------------------------------------------------------------------------------------------
+# --- overlap, fingerprint, room for an answer -----------------------------------------------------------------------------
 
 
 def longest_run(text: str, other: str) -> int:
@@ -254,31 +256,31 @@ def test_overlap_folds_width_and_lines_and_is_quick():
     assert measures.overlap("ＡＢ，\n12", "x ab,12 y") == 1.0
     assert measures.overlap("一二三四", "三四一二三") == 0.75
     answers = [*samples("legal"), *samples("medical")]
-    begun = time.perf_counter()
+    begun = time.process_time()
     for one, other in itertools.product(answers[:37], [text + "补" * (120 - len(text)) for text in answers[100:243]]):
         measures.overlap(one, other)
-    assert time.perf_counter() - begun < 2.0
+    assert time.process_time() - begun < 20
 
 
-def test_sketches_of_two_writings_of_a_question_are_equal():
-    one, other = measures.sketch(row("试用期ＡＢ，１个月？")), measures.sketch(row("试用期 ab 1个月"))
+def test_fingerprints_of_two_writings_of_a_question_are_equal():
+    one, other = measures.fingerprint(row("试用期ＡＢ，１个月？")), measures.fingerprint(row("试用期 ab 1个月"))
     assert one == other and one.key == "试用期ab1个月"
     assert len(one.features) == len(one.key) - 1
-    assert measures.sketch(row("甲")).features and measures.sketch(row("？")) != measures.sketch(row("！…"))
-    assert measures.sketch(row("哈哈")) != measures.sketch(row("哈哈哈哈"))
-    assert measures.sketch(row("总结", input="甲")) != measures.sketch(row("总结", input="乙"))
+    assert measures.fingerprint(row("甲")).features and measures.fingerprint(row("？")) != measures.fingerprint(row("！…"))
+    assert measures.fingerprint(row("哈哈")) != measures.fingerprint(row("哈哈哈哈"))
+    assert measures.fingerprint(row("总结", input="甲")) != measures.fingerprint(row("总结", input="乙"))
 
 
 def test_another_context_is_another_question_but_a_shared_one_does_not_make_all_alike():
     def near(one, other):
-        a, b = (measures.sketch(r).features for r in (one, other))
+        a, b = (measures.fingerprint(r).features for r in (one, other))
         return len(a & b) / len(a | b)
 
     bare, system = row("可以吗？"), row("可以吗", system="你是律师。")
     history = row("可以吗", history=(("试用期？", "三个月。"),))
-    assert len({measures.sketch(r).key for r in (bare, system, history)}) == 3
+    assert len({measures.fingerprint(r).key for r in (bare, system, history)}) == 3
     assert near(bare, system) == near(bare, history) == near(system, history) == 0.0
-    assert measures.sketch(system) == measures.sketch(row("可以吗！", system="你是律师"))
+    assert measures.fingerprint(system) == measures.fingerprint(row("可以吗！", system="你是律师"))
     long = "你是一名严谨的法律助手，回答时先给出结论，再引用法条。" * 10
     assert near(row("试用期工资怎么算", system=long), row("离婚冷静期有多久", system=long)) < 0.2
     assert near(row("试用期工资怎么算", system=long), row("试用期工资怎么算呢", system=long)) > 0.8
@@ -289,39 +291,39 @@ def test_another_context_is_another_question_but_a_shared_one_does_not_make_all_
     [([], 32), (["答"], 35), (["答" * 90, "a"], 302), (["a" * 400], 432), (["🐼" * 50], 232), (["答" * 2000], 1024)],
 )
 def test_room_for_an_answer(outputs, most):
-    assert TEXT.answering([row(output=text) for text in outputs]) == {"max_tokens": most}
+    assert TEXT.evaluation.generation([row(output=text) for text in outputs]) == {"max_tokens": most}
 
 
 def test_room_is_twice_what_the_embedded_tokenizer_needs_for_the_samples():
-    from loraforge_text.bases import locate
-    from loraforge_text.encoding import tokenizer_of
+    from loraforge_text.base_files import locate
+    from loraforge_text.families.encoding import tokenizer_of
 
     tokenizer = tokenizer_of(locate("tiny-chat"))
     for name in ("legal", "medical"):
         longest = max(len(tokenizer.encode(text, add_special_tokens=False).ids) for text in samples(name))
-        assert 2 * longest <= TEXT.answering([row(output=text) for text in samples(name)])["max_tokens"]
+        assert 2 * longest <= TEXT.evaluation.generation([row(output=text) for text in samples(name)])["max_tokens"]
 
 
 # --- general knowledge ------------------------------------------------------------------------------------------------------
 
 
 def test_the_probe_has_thirty_questions_in_each_language_and_four_distinct_choices():
-    quizzes = TEXT.quiz()
-    assert [sum(quiz.group == language for quiz in quizzes) for language in ("zh", "en")] == [30, 30]
-    assert len({quiz.choices[0].instruction for quiz in quizzes}) == 60
-    for quiz in quizzes:
-        answers = [choice.output for choice in quiz.choices]
-        assert len({choice.instruction for choice in quiz.choices}) == 1
+    choice_questions = TEXT.evaluation.general_knowledge()
+    assert [sum(question_.group == language for question_ in choice_questions) for language in ("zh", "en")] == [30, 30]
+    assert len({question_.choices[0].instruction for question_ in choice_questions}) == 60
+    for question_ in choice_questions:
+        answers = [choice.output for choice in question_.choices]
+        assert len({choice.instruction for choice in question_.choices}) == 1
         assert len(answers) == len({answer.casefold() for answer in answers}) == 4 and all(answers)
         assert max(map(len, answers)) <= 2 * min(map(len, answers)) + 2, answers
-        chinese = bool(re.search("[\u4e00-\u9fff]", quiz.choices[0].instruction))
-        assert chinese == (quiz.group == "zh")
+        chinese = bool(re.search("[\u4e00-\u9fff]", question_.choices[0].instruction))
+        assert chinese == (question_.group == "zh")
 
 
 def test_the_right_answers_do_not_stand_out_by_their_length():
-    quizzes = TEXT.quiz()
-    longest = [len(q.choices[0].output) > max(len(c.output) for c in q.choices[1:]) for q in quizzes]
-    shortest = [len(q.choices[0].output) < min(len(c.output) for c in q.choices[1:]) for q in quizzes]
+    choice_questions = TEXT.evaluation.general_knowledge()
+    longest = [len(q.choices[0].output) > max(len(c.output) for c in q.choices[1:]) for q in choice_questions]
+    shortest = [len(q.choices[0].output) < min(len(c.output) for c in q.choices[1:]) for q in choice_questions]
     assert sum(longest) <= 6 and sum(shortest) <= 6
 
 
@@ -329,13 +331,13 @@ def test_the_arithmetic_of_the_probe_is_right():
     words = {"加": "+", "乘以": "*", "减去": "-", "除以": "/", "plus": "+", "times": "*", "minus": "-", "divided by": "/"}
     operations = {"+": int.__add__, "*": int.__mul__, "-": int.__sub__, "/": int.__floordiv__}
     done = 0
-    for quiz in TEXT.quiz():
-        question = quiz.choices[0].instruction
+    for question_ in TEXT.evaluation.general_knowledge():
+        question = question_.choices[0].instruction
         found = re.search(rf"([\d一二三四五六七八九十百]+)\s*({'|'.join(words)})\s*([\d一二三四五六七八九十百]+)", question)
         if found:
             value = operations[words[found[2]]](number(found[1]), number(found[3]))
-            assert quiz.choices[0].output == str(value), question
-            assert all(choice.output != str(value) for choice in quiz.choices[1:])
+            assert question_.choices[0].output == str(value), question
+            assert all(choice.output != str(value) for choice in question_.choices[1:])
             done += 1
     assert done == 8
 
@@ -346,14 +348,14 @@ def test_the_arithmetic_of_the_probe_is_right():
      ("symbol of gold", "Au"), ("spider", "Eight"), ("Mona Lisa", "Leonardo da Vinci"), ('of the verb "go"', "went"), ("largest ocean", "The Pacific")],
 )  # fmt: skip
 def test_right_answers_stand_first(about, right):
-    (quiz,) = [quiz for quiz in TEXT.quiz() if about in quiz.choices[0].instruction]
-    assert quiz.choices[0].output == right
+    (question_,) = [question_ for question_ in TEXT.evaluation.general_knowledge() if about in question_.choices[0].instruction]
+    assert question_.choices[0].output == right
 
 
 def test_the_task_is_light_and_reads_the_probe_only_when_it_is_asked():
     code = (
-        "import sys; from loraforge_text.task import TEXT; assert 'loraforge_text.quiz' not in sys.modules; TEXT.quiz(); "
-        "import loraforge_text.golden, loraforge_text.measures; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
+        "import sys; from loraforge_text.task import TEXT; assert TEXT.evaluation.general_knowledge.cache_info().currsize == 0; TEXT.evaluation.general_knowledge(); "
+        "import loraforge_text.templates.golden_prompts, loraforge_text.evaluation.measures; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -363,18 +365,18 @@ def test_the_task_is_light_and_reads_the_probe_only_when_it_is_asked():
 
 @pytest.fixture(scope="module")
 def load():
-    """A responder of a base; ``favour`` is a token that the model always finds likeliest."""
+    """An inference model of a base; ``favour`` is a token that the model always finds likeliest."""
     import torch
-    from loraforge_text.bases import read_base
-    from loraforge_text.causal_lm import CausalResponder, load_model
-    from loraforge_text.encoding import tokenizer_of
+    from loraforge_text.base_files import read_base
+    from loraforge_text.families.causal_lm import CausalInferenceModel, load_model
+    from loraforge_text.families.encoding import tokenizer_of
 
-    def make(folder: Path, favour: str | None = None, after: int = 0) -> CausalResponder:
+    def make(folder: Path, favour: str | None = None, after: int = 0) -> CausalInferenceModel:
         model = load_model(folder, "fp32", torch.device("cpu")).eval()
         tokenizer = tokenizer_of(folder)
         if favour is not None:
             model.register_forward_hook(_Favour(tokenizer.token_to_id(favour), after))
-        return CausalResponder(model, tokenizer, read_base(folder))
+        return CausalInferenceModel(model, tokenizer, read_base(folder))
 
     return make
 
@@ -393,20 +395,20 @@ class _Favour:
 
 @pytest.fixture
 def no_adapters(monkeypatch):
-    from loraforge import lora
+    from loraforge.adapters import lora
 
-    monkeypatch.setattr(lora, "select", lambda model, adapter: None)
+    monkeypatch.setattr(lora, "set_adapter", lambda model, adapter: None)
 
 
 def test_an_answer_that_only_the_limit_ended_has_not_stopped(base, load, no_adapters):
-    (answer,) = load(base, favour="<|im_end|>", after=99).respond(["问"], None, max_tokens=5)
+    (answer,) = load(base, favour="<|im_end|>", after=99).generate(["问"], None, max_tokens=5)
     assert isinstance(answer, Answer) and answer.stopped is False
     assert measures.judge(row(), answer)["never stops"] == 1.0
 
 
 @pytest.mark.parametrize("after", [0, 2, 4])
 def test_a_model_that_says_its_stop_token_has_stopped_even_with_the_last_one_allowed(base, load, no_adapters, after):
-    (answer,) = load(base, favour="<|im_end|>", after=after).respond(["问"], None, max_tokens=5)
+    (answer,) = load(base, favour="<|im_end|>", after=after).generate(["问"], None, max_tokens=5)
     assert answer.stopped is True
     assert measures.judge(row(), answer)["never stops"] == 0.0
 
@@ -416,23 +418,23 @@ def test_a_base_without_stop_tokens_runs_into_the_limit(tmp_path, load, no_adapt
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         values = json.loads((folder / name).read_text(encoding="utf-8"))
         (folder / name).write_text(json.dumps({k: v for k, v in values.items() if not k.startswith("eos_token")}), encoding="utf-8")
-    from loraforge_text.bases import read_base
+    from loraforge_text.base_files import read_base
 
     assert read_base(folder).stops == ()
-    assert [answer.stopped for answer in load(folder).respond(["问", "问"], None, max_tokens=3)] == [False, False]
+    assert [answer.stopped for answer in load(folder).generate(["问", "问"], None, max_tokens=3)] == [False, False]
 
 
 def test_a_trained_base_stops():
     import torch
-    from loraforge_text.causal_lm import CausalLM
+    from loraforge_text.families.causal_lm import CausalLM
 
     from loraforge import RunConfig
 
     config = RunConfig(task_type="text", base_model="tiny-chat", train_data_dir="x", output_dir="y", precision="fp32")
-    responder = CausalLM().open(config, {}, torch.device("cpu"))
+    inference_model = CausalLM().open(config, {}, torch.device("cpu"))
     prompt = "<|im_start|>user\n你好<|im_end|>\n<|im_start|>assistant\n"
-    (whole,) = responder.respond([prompt], None, max_tokens=120)
-    (cut,) = responder.respond([prompt], None, max_tokens=2)
+    (whole,) = inference_model.generate([prompt], None, max_tokens=120)
+    (cut,) = inference_model.generate([prompt], None, max_tokens=2)
     assert whole and whole.stopped is True
     assert cut.stopped is False and whole.startswith(cut)
 
@@ -443,8 +445,8 @@ def test_a_trained_base_stops():
 @pytest.fixture(scope="module")
 def rows(base):
     """Rows of several kinds, rendered as ChatML."""
-    from loraforge_text.bases import read_base
-    from loraforge_text.templates import Prompting
+    from loraforge_text.base_files import read_base
+    from loraforge_text.templates.builtin import Prompting
 
     prompting = Prompting(jinja=read_base(base).chat_template, stops=("<|im_end|>",), system="S")
     records = [row(f"第{i}问？", f"答{i}") for i in range(8)]
@@ -454,13 +456,13 @@ def rows(base):
 
 @pytest.fixture(scope="module")
 def tokenizer(base):
-    from loraforge_text.encoding import tokenizer_of
+    from loraforge_text.families.encoding import tokenizer_of
 
     return tokenizer_of(base)
 
 
 def test_golden_prompts_hold_what_the_model_was_asked(rows, tokenizer):
-    written = golden.golden_prompts(tokenizer, rows, "S", {"name": "auto", "jinja": "x", "reason": "because"})
+    written = golden_prompts.golden_prompts(tokenizer, rows, "S", {"name": "auto", "jinja": "x", "reason": "because"})
     document = json.loads(written)
     assert len(document["prompts"]) == 5 and set(document["about"]) == {"en", "zh"}
     first, by = document["prompts"][0], {p["question"]: p for p in document["prompts"]}
@@ -483,40 +485,40 @@ def test_golden_prompts_hold_what_the_model_was_asked(rows, tokenizer):
 
 
 def test_golden_prompts_are_the_same_bytes_in_any_order_and_language(rows, tokenizer):
-    written = golden.golden_prompts(tokenizer, rows, "S", {"name": "auto", "reason": "because"})
-    assert golden.golden_prompts(tokenizer, list(reversed(rows)), "S", {"reason": "因为", "name": "auto"}) == written
-    assert golden.golden_prompts(tokenizer, rows, "S", {"name": "other"}) != written
-    assert "template_sha256" not in json.loads(golden.golden_prompts(tokenizer, rows))
+    written = golden_prompts.golden_prompts(tokenizer, rows, "S", {"name": "auto", "reason": "because"})
+    assert golden_prompts.golden_prompts(tokenizer, list(reversed(rows)), "S", {"reason": "因为", "name": "auto"}) == written
+    assert golden_prompts.golden_prompts(tokenizer, rows, "S", {"name": "other"}) != written
+    assert "template_sha256" not in json.loads(golden_prompts.golden_prompts(tokenizer, rows))
 
 
 def test_golden_prompts_leave_out_templates_that_only_some_rows_have(rows, tokenizer):
     own = [(row("问自己", "答", prompt_template="{instruction}\n"), (Span("问自己\n"), Span("答", learn=True)))]
-    assert "问自己" not in golden.golden_prompts(tokenizer, [*rows, *own], count=99).decode()
-    assert "问自己" in golden.golden_prompts(tokenizer, own).decode()
+    assert "问自己" not in golden_prompts.golden_prompts(tokenizer, [*rows, *own], count=99).decode()
+    assert "问自己" in golden_prompts.golden_prompts(tokenizer, own).decode()
 
 
 def test_a_server_that_does_as_trained_passes(rows, tokenizer):
-    written = golden.golden_prompts(tokenizer, rows, "S")
-    assert golden.check_golden(written, lambda p: p["text"]) == ()
-    assert golden.check_golden(written, lambda p: tokenizer.encode(p["text"], add_special_tokens=False).ids) == ()
+    written = golden_prompts.golden_prompts(tokenizer, rows, "S")
+    assert golden_prompts.check_golden(written, lambda p: p["text"]) == ()
+    assert golden_prompts.check_golden(written, lambda p: tokenizer.encode(p["text"], add_special_tokens=False).ids) == ()
 
 
 def test_a_server_that_differs_is_told_where(rows, tokenizer):
-    written = golden.golden_prompts(tokenizer, rows, "S")
+    written = golden_prompts.golden_prompts(tokenizer, rows, "S")
     prompts = json.loads(written)["prompts"]
 
-    found = golden.check_golden(written, lambda p: [0, *p["ids"]])
+    found = golden_prompts.check_golden(written, lambda p: [0, *p["ids"]])
     assert [(p.prompt, p.token) for p in found] == [(i, 0) for i in range(5)] and "added twice" in found[0].message
 
     changed = [*prompts[2]["ids"]]
     changed[7] += 1
-    (found,) = golden.check_golden(written, lambda p: changed if p["question"] == prompts[2]["question"] else p["ids"])
+    (found,) = golden_prompts.check_golden(written, lambda p: changed if p["question"] == prompts[2]["question"] else p["ids"])
     assert (found.prompt, found.token) == (2, 7) and f"{changed[7] - 1} was trained, {changed[7]} is given" in found.message
 
-    found = golden.check_golden(written, lambda p: p["ids"][:-1])
+    found = golden_prompts.check_golden(written, lambda p: p["ids"][:-1])
     assert [p.token for p in found] == [len(p["ids"]) - 1 for p in prompts] and "the end is given" in found[0].message
 
-    found = golden.check_golden(written, lambda p: p["text"].replace("assistant\n", "assistant\n<think>"))
+    found = golden_prompts.check_golden(written, lambda p: p["text"].replace("assistant\n", "assistant\n<think>"))
     shared = [p["text"].index("assistant\n") + len("assistant\n") for p in prompts]
     for parting, prompt, at in zip(found, prompts, shared, strict=True):
         assert f"character {at} " in parting.message and "<think>" in parting.message
@@ -527,13 +529,13 @@ def test_a_server_that_differs_is_told_where(rows, tokenizer):
 @pytest.mark.parametrize("damaged", [b"", b"[]", b"{}", b'{"format": 2, "prompts": []}', b'{"format": 1, "prompts": [{"text": "x"}]}'])
 def test_a_damaged_file_is_named(damaged):
     with pytest.raises(RunError, match="golden_prompts.json"):
-        golden.check_golden(damaged, lambda p: "")
+        golden_prompts.check_golden(damaged, lambda p: "")
 
 
-def test_the_trainee_brings_golden_prompts(rows, tokenizer):
-    from loraforge_text.causal_lm import CausalTrainee
+def test_the_model_brings_golden_prompts(rows, tokenizer):
+    from loraforge_text.families.causal_lm import TrainableCausalLM
 
-    trainee = CausalTrainee(None, tokenizer, None, 512, "S")
+    trainable = TrainableCausalLM(None, tokenizer, None, 512, "S")
     template = {"name": "auto", "reason": "because"}
-    assert trainee.golden(rows, template) == {"golden_prompts.json": golden.golden_prompts(tokenizer, rows, "S", template)}
-    assert trainee.golden([], template) == {}
+    assert trainable.golden(rows, template) == {"golden_prompts.json": golden_prompts.golden_prompts(tokenizer, rows, "S", template)}
+    assert trainable.golden([], template) == {}

@@ -8,8 +8,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from loraforge import evaluation, rundir
-from loraforge.opened import open_run
+from loraforge.evaluation import compare
+from loraforge.runs.folder import RunFolder, save_state
+from loraforge.runs.opened import load_run
 
 
 def tensors(folder):
@@ -24,13 +25,13 @@ def same(one, other) -> bool:
 @pytest.fixture
 def apart(project, monkeypatch):
     """A run whose held-out loss is lowest after step 9: what is tested is what follows from that."""
-    from loraforge.events import Evaluated
-    from loraforge.loop import Loop
+    from loraforge.plugin_api.events import Evaluated
+    from loraforge.training.loop import Loop
 
     def evaluate(self, step):
         loss = 5 + abs(step - 9) / 10
         self.measured.append((step, loss))
-        self.tell(Evaluated(step, loss, len(self.heldout)))
+        self.call.tell(Evaluated(step, loss, len(self.heldout)))
 
     monkeypatch.setattr(Loop, "evaluate", evaluate)
     return lambda **settings: project(**{"epochs": 9, "save_steps": 3, "learning_rate": 0.02, **settings})
@@ -65,16 +66,16 @@ def test_patience_stops_the_run_and_a_resumed_one_alike(apart, train, tmp_path, 
     assert max(e["step"] for e in events if e["event"] == "StepFinished") == stop["step"]
 
     saved = []
-    keep = rundir.save_state
+    keep = save_state
 
     def break_after_two(folder, state, position):
         keep(folder, state, position)
         saved.append(folder)
         if len(saved) == 2:
-            monkeypatch.setattr(rundir, "save_state", keep)
+            monkeypatch.setattr("loraforge.pipeline.session.save_state", keep)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(rundir, "save_state", break_after_two)
+    monkeypatch.setattr("loraforge.pipeline.session.save_state", break_after_two)
     config = apart(patience=2, output_dir=str(tmp_path / "broken"))
     with pytest.raises(KeyboardInterrupt):
         train(config)
@@ -130,15 +131,16 @@ def compared(tmp_path_factory, base):
     """One run with its comparison, which takes seconds; the tests only look at it."""
     from tiny import write_config, write_rows
 
-    from loraforge import pipeline
-    from loraforge.plugins import PluginHost
+    from loraforge.pipeline.run import run_training
+    from loraforge.plan import make_plan
+    from loraforge.plugin_api.host import PluginHost
 
     folder = tmp_path_factory.mktemp("compared")
     write_rows(folder / "data" / "metadata.csv", 15)
     settings = {"train_data_dir": str(folder / "data"), "base_model": str(base), "output_dir": str(folder / "out"), "lora_rank": 4}
     config = write_config(folder / "config.yaml", **settings, learning_rate=0.03, epochs=8, save_steps=0)
     host = PluginHost(blocked=())
-    return pipeline.run(pipeline.plan(host, "text", config), host)
+    return run_training(make_plan(host, "text", config), host)
 
 
 @pytest.mark.xdist_group("compared")
@@ -165,7 +167,7 @@ def test_the_losses_are_those_of_the_training_loop(compared):
 @pytest.mark.parametrize("variant", ["rslora", "dora", "pissa"])
 def test_every_variant_is_measured_as_it_was_trained(variant, project, train, host):
     outcome = train(project(lora_variant=variant, learning_rate=0.02, epochs=4, batch_size=1, lora_dropout=0.0))
-    result = evaluation.evaluate(host, open_run(host, outcome.run.path), None, lambda done, total: None)
+    result = compare.evaluate(host, load_run(host, outcome.run.path), None, lambda done, total: None)
     assert abs(result["losses"]["base"] - outcome.metrics["held_out_loss_base"]) < 0.02
     assert abs(result["losses"]["adapter"] - outcome.metrics["held_out_loss"]) < 0.02
 
@@ -195,7 +197,7 @@ def test_eval_writes_a_blind_sheet_and_grades_it(compared, command, tmp_path):
 
 @pytest.mark.xdist_group("compared")
 def test_golden_prompts_travel_with_adapter_and_export(compared, host):
-    opened = open_run(host, compared.run.path)
+    opened = load_run(host, compared.run.path)
     for folder in (compared.run.adapter, compared.exports["peft"]):
         document = json.loads((folder / "golden_prompts.json").read_text(encoding="utf-8"))
         for prompt in document["prompts"]:
@@ -205,7 +207,7 @@ def test_golden_prompts_travel_with_adapter_and_export(compared, host):
 
 
 def test_interrupting_the_comparison_keeps_the_run(project, train, monkeypatch):
-    monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("loraforge.pipeline.finish.evaluate", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     outcome = train(project(eval_answers=True))
     assert outcome.run.manifest()["status"] == "finished" and outcome.result is None and outcome.exports["peft"].is_dir()
 
@@ -244,22 +246,22 @@ def test_a_continued_run_keeps_sides_records_its_lineage_and_looks_back(project,
 
 
 def test_advice_on_the_rate_is_applied_once_and_the_better_run_is_kept(project, train, tmp_path, monkeypatch):
-    from loraforge import diagnosis
+    from loraforge.diagnosis import diagnose
 
     def advise(history):
-        return [diagnosis.Diagnosis("too_slow", "It falls too slowly.", "evidence", None, 0.05)]
+        return [diagnose.Diagnosis("too_slow", "It falls too slowly.", "evidence", None, 0.05)]
 
-    monkeypatch.setattr(diagnosis, "diagnose", advise)
-    monkeypatch.setattr(diagnosis, "advised_rate", lambda diagnoses, history: 0.05)
+    monkeypatch.setattr("loraforge.diagnosis.diagnose.diagnose", advise)
+    monkeypatch.setattr("loraforge.diagnosis.diagnose.advised_rate", lambda diagnoses, history: 0.05)
     shown = train(project(learning_rate=0.0001))
     assert shown.advised_rate == 0.05 and shown.run.manifest()["advice"] is None
     outcome = train(project(learning_rate=0.0001, lr_advice="apply", output_dir=str(tmp_path / "two")))
     manifest = outcome.run.manifest()
     assert manifest["config"]["learning_rate"] == 0.05 and manifest["advice"]["from"] == 0.0001 and outcome.exports["peft"].is_dir()
     first = next(p for p in tmp_path.iterdir() if p.name.startswith("two."))
-    assert manifest["advice"]["first"] == str(first) and rundir.RunDir(first).manifest()["config"]["learning_rate"] == 0.0001
+    assert manifest["advice"]["first"] == str(first) and RunFolder(first).manifest()["config"]["learning_rate"] == 0.0001
 
-    monkeypatch.setattr(diagnosis, "advised_rate", lambda diagnoses, history: 1e-8)  # so small that its probes are, too
+    monkeypatch.setattr("loraforge.diagnosis.diagnose.advised_rate", lambda diagnoses, history: 1e-8)  # so small that its probes are, too
     outcome = train(project(learning_rate=0.02, lr_advice="apply", output_dir=str(tmp_path / "three")))
     manifest = outcome.run.manifest()
     assert manifest["config"]["learning_rate"] == 0.02 and manifest["advice"]["taken"] == "first" and outcome.exports["peft"].is_dir()
@@ -301,12 +303,14 @@ def test_what_was_learned_stays_learned_through_generations_and_from_an_export(p
 
 
 def test_a_row_that_would_leak_is_named(project, train, tmp_path, host, monkeypatch):
-    from loraforge import splitting
-    from loraforge.dataset import load_data
-    from loraforge.planning import plan
+    from loraforge.data import splitting
+    from loraforge.data.dataset import load_data
+    from loraforge.plan import make_plan
 
     real = splitting.split
-    monkeypatch.setattr(splitting, "split", lambda sketches, ratio, fixed=(): real(sketches, ratio, ["train", "held-out", *[None] * 10]))
+    monkeypatch.setattr(
+        splitting, "split", lambda fingerprints, ratio, fixed=(): real(fingerprints, ratio, ["train", "held-out", *[None] * 10])
+    )
     config = project()
     file = tmp_path / "data" / "metadata.csv"
     lines = file.read_text(encoding="utf-8").splitlines()
@@ -314,7 +318,7 @@ def test_a_row_that_would_leak_is_named(project, train, tmp_path, host, monkeypa
     lines[1:4] = [f"{core}甲乙？,答一。", f"{core}丙丁？,答二。", f"{core}？,答三。"]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     notes = []
-    data = load_data(plan(host, "text", config), notes.append)
+    data = load_data(make_plan(host, "text", config), notes.append)
     assert data.split.sides[2] == "set aside" or data.split.sides[1] == "set aside"
     assert any(note.startswith("metadata.csv, row ") and "is nearly the same as metadata.csv, row " in note for note in notes)
     outcome = train(config)
@@ -341,18 +345,20 @@ def test_a_limited_comparison_does_not_take_the_place_of_the_whole(compared, com
 
 
 def test_a_failed_second_training_leaves_the_first(project, train, tmp_path, monkeypatch):
-    from loraforge import TrainingError, diagnosis, pipeline
+    from loraforge import TrainingError
+    from loraforge.diagnosis import diagnose
+    from loraforge.pipeline.run import _run_once
 
-    monkeypatch.setattr(diagnosis, "diagnose", lambda history: [diagnosis.Diagnosis("too_slow", "Slow.", "", None, 0.05)])
-    monkeypatch.setattr(diagnosis, "advised_rate", lambda diagnoses, history: 0.05)
-    real = pipeline._run_once
+    monkeypatch.setattr("loraforge.diagnosis.diagnose.diagnose", lambda history: [diagnose.Diagnosis("too_slow", "Slow.", "", None, 0.05)])
+    monkeypatch.setattr("loraforge.diagnosis.diagnose.advised_rate", lambda diagnoses, history: 0.05)
+    real = _run_once
 
     def second_fails(plan, host, **options):
         if plan.config.learning_rate == 0.05:
             raise TrainingError("not a number")
         return real(plan, host, **options)
 
-    monkeypatch.setattr(pipeline, "_run_once", second_fails)
+    monkeypatch.setattr("loraforge.pipeline.run._run_once", second_fails)
     outcome = train(project(lr_advice="apply"))
     assert outcome.run.manifest()["advice"]["taken"] == "first" and outcome.exports["peft"].is_dir() and outcome.seal
 
@@ -376,13 +382,13 @@ def test_a_failing_comparison_leaves_a_sealed_run(project, train, command, monke
     def fails(*args, **options):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(evaluation, "evaluate", fails)
+    monkeypatch.setattr("loraforge.pipeline.finish.evaluate", fails)
     run = train(project(eval_answers=True)).run
     assert run.manifest()["status"] == "finished" and run.manifest()["exports"] and command("verify", run.path)[0] == 0
 
 
 def test_an_export_that_fails_can_be_resumed(project, train, monkeypatch):
-    from loraforge_text.exporters import PeftExporter
+    from loraforge_text.export.exporters import PeftExporter
 
     from loraforge import ExportError
 
@@ -406,8 +412,7 @@ def test_the_trained_model_is_gone_before_the_comparison_loads_the_base(project,
 
     alive = []
     monkeypatch.setattr(
-        evaluation,
-        "evaluate",
+        "loraforge.pipeline.finish.evaluate",
         lambda *args, **options: (
             alive.append(sum(isinstance(o, LlamaForCausalLM) for o in gc.get_objects())) or {"sentence": [], "rows": []}
         ),
@@ -427,10 +432,11 @@ def test_an_earlier_seal_is_known_after_a_later_command(compared, command):
 
 
 def test_a_run_without_a_log_ends_well_and_says_nothing_of_its_losses(project):
-    from loraforge import pipeline
-    from loraforge.plugins import PluginHost
+    from loraforge.pipeline.run import run_training
+    from loraforge.plan import make_plan
+    from loraforge.plugin_api.host import PluginHost
 
     host = PluginHost(blocked=("log",))
-    outcome = pipeline.run(pipeline.plan(host, "text", project(epochs=1)), host)
+    outcome = run_training(make_plan(host, "text", project(epochs=1)), host)
     assert outcome.run.manifest()["status"] == "finished" and outcome.diagnoses == () and outcome.seal
     assert not outcome.run.log_file.exists()

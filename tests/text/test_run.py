@@ -6,7 +6,11 @@ import json
 
 import pytest
 
-from loraforge import DataError, evaluation, opened, pipeline
+from loraforge import DataError
+from loraforge.evaluation import compare
+from loraforge.pipeline.run import run_training
+from loraforge.plan import make_plan
+from loraforge.runs import opened
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +18,7 @@ def run(tmp_path_factory, base):
     """One trained run that several tests look at."""
     from tiny import write_config, write_rows
 
-    from loraforge.plugins import PluginHost
+    from loraforge.plugin_api.host import PluginHost
 
     folder = tmp_path_factory.mktemp("run")
     write_rows(folder / "data" / "metadata.csv", 16)
@@ -30,7 +34,7 @@ def run(tmp_path_factory, base):
         export=["peft", "merged"],
     )
     host = PluginHost(blocked=())
-    return pipeline.run(pipeline.plan(host, "text", config), host)
+    return run_training(make_plan(host, "text", config), host)
 
 
 QUESTION = "第3问：试用期工资怎么算？"
@@ -52,9 +56,9 @@ def test_the_peft_folder_loads_in_transformers_and_peft_and_answers_like_our_own
 
     folder = run.exports["peft"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    there = opened.open_run(host, run.run.path)
+    there = opened.load_run(host, run.run.path)
     adapters = there.adapters()
-    ours = there.responder(adapters).respond([there.prompt(QUESTION)], "out", max_tokens=12)[0]
+    ours = there.inference_model(adapters).generate([there.prompt(QUESTION)], "out", max_tokens=12)[0]
     direct = generate(AutoModelForCausalLM.from_pretrained(folder), tokenizer)
     wrapped = generate(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder), tokenizer)
     automatic = generate(AutoPeftModelForCausalLM.from_pretrained(folder), tokenizer)
@@ -72,19 +76,20 @@ def test_a_run_is_evaluated_without_the_exporters_it_was_made_with(run, host, tm
     shutil.copytree(run.run.path, moved)
     config = yaml.safe_load((moved / "config.yaml").read_text(encoding="utf-8"))
     (moved / "config.yaml").write_text(yaml.safe_dump({**config, "export": ["not-installed-any-more"]}), encoding="utf-8")
-    assert evaluation.evaluate(host, opened.open_run(host, moved), 1, lambda done, total: None)["examples"] == 1
+    assert compare.evaluate(host, opened.load_run(host, moved), 1, lambda done, total: None)["examples"] == 1
 
 
 def test_our_own_contract_checks_on_our_own_parts(run, host, tmp_path):
-    from loraforge_text.exporters import MergedExporter, PeftExporter
+    from loraforge_text.export.exporters import MergedExporter, PeftExporter
 
-    from loraforge import lora, planning
+    from loraforge.adapters import lora
+    from loraforge.plan import make_plan
     from loraforge.testing import check_exporter, check_loader, check_template
 
     adapter = lora.read_peft(run.run.adapter)
     check_exporter(PeftExporter(), adapter, tmp_path / "peft")
     check_exporter(MergedExporter(), adapter, tmp_path / "merged")
-    plan = planning.plan(host, "text", run.run.config_file)
+    plan = make_plan(host, "text", run.run.config_file)
     source = tmp_path / "data.csv"
     source.write_text("instruction,output\n问？,答。\n问二？,答二。\n", encoding="utf-8")
     config = plan.config.model_copy(update={"train_data_dir": str(source)})
@@ -145,18 +150,18 @@ def test_a_merged_bf16_base_stays_bf16(base, tmp_path, project, train):
 
 
 def test_checkpoints_are_adapters_of_their_own(run, host):
-    there = opened.open_run(host, run.run.path)
+    there = opened.load_run(host, run.run.path)
     names = there.adapters([p for p in run.run.checkpoints()[:2]])
     assert list(names) == [p.name for p in run.run.checkpoints()[:2]]
 
 
 def test_base_and_adapter_differ_and_switch_on_one_loaded_base(run, host):
-    there = opened.open_run(host, run.run.path)
-    responder = there.responder(there.adapters())
+    there = opened.load_run(host, run.run.path)
+    inference_model = there.inference_model(there.adapters())
     prompt = [there.prompt(QUESTION)]
-    base_says, adapter_says = responder.respond(prompt, None, max_tokens=8), responder.respond(prompt, "out", max_tokens=8)
-    assert base_says != adapter_says and responder.respond(prompt, None, max_tokens=8) == base_says
-    warm = [responder.respond(prompt, "out", max_tokens=8, temperature=2.0, seed=seed)[0] for seed in (1, 1, 2)]
+    base_says, adapter_says = inference_model.generate(prompt, None, max_tokens=8), inference_model.generate(prompt, "out", max_tokens=8)
+    assert base_says != adapter_says and inference_model.generate(prompt, None, max_tokens=8) == base_says
+    warm = [inference_model.generate(prompt, "out", max_tokens=8, temperature=2.0, seed=seed)[0] for seed in (1, 1, 2)]
     assert warm[0] == warm[1] != warm[2]
 
 
@@ -168,11 +173,11 @@ def test_the_runs_folder_may_move_and_its_data_may_be_gone(run, host, tmp_path):
     manifest = json.loads((moved / "manifest.json").read_text(encoding="utf-8"))
     manifest["config"]["train_data_dir"] = "/gone"
     (moved / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    assert "assistant" in opened.open_run(host, moved).prompt("x")
+    assert "assistant" in opened.load_run(host, moved).prompt("x")
 
 
 def test_evaluation_asks_only_held_out_rows(run, host):
-    result = evaluation.evaluate(host, opened.open_run(host, run.run.path), None, lambda done, total: None)
+    result = compare.evaluate(host, opened.load_run(host, run.run.path), None, lambda done, total: None)
     held = {row["where"] for row in run.run.manifest()["data"]["rows"] if row["split"] == "held-out"}
     assert {row["where"] for row in result["rows"]} == held and result["examples"] == len(held)
     measures = {c["measure"] for c in result["comparisons"]}
@@ -258,31 +263,34 @@ def test_rows_that_cannot_be_read_and_rows_that_are_too_long_are_told_together(p
 def test_only_the_answer_counts_in_the_loss(base):
     """Changing an unlearned token's label must not change the loss; changing a learned one must."""
     import torch
-    from loraforge_text.bases import read_base
-    from loraforge_text.causal_lm import CausalTrainee, _tokenizer, load_model
-    from loraforge_text.task import Conversation
+    from loraforge_text.base_files import read_base
+    from loraforge_text.families.causal_lm import TrainableCausalLM, _tokenizer, load_model
+    from loraforge_text.records import Conversation
 
-    from loraforge import RunConfig, Span, lora
+    from loraforge import RunConfig, Span
+    from loraforge.adapters import lora
 
     torch.manual_seed(0)
-    attached = lora.attach(load_model(base, "fp32", torch.device("cpu")), RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.0))
-    trainee = CausalTrainee(attached, _tokenizer(base), read_base(base), 512)
+    attached = lora.inject(load_model(base, "fp32", torch.device("cpu")), RunConfig(train_data_dir=".", base_model="x", lora_dropout=0.0))
+    trainable = TrainableCausalLM(attached, _tokenizer(base), read_base(base), 512)
     spans = [Span("<|im_start|>user\n问<|im_end|>\n<|im_start|>assistant\n"), Span("答案。<|im_end|>", learn=True), Span("\n")]
     record = Conversation("问", "答案。", where="x")
-    example = trainee.encode(record, spans)
-    batch = trainee.collate([example])
-    assert trainee.weight(batch) == len(batch["labels"]) == sum(example["learned"])
+    example = trainable.encode(record, spans)
+    batch = trainable.collate([example])
+    assert trainable.weight(batch) == len(batch["labels"]) == sum(example["learned"])
     assert batch["labels"].tolist() == [i for i, learn in zip(example["ids"], example["learned"], strict=True) if learn]
     # By hand: the mean of -log p over exactly these tokens.
-    logits = trainee.model(batch["input_ids"], use_cache=False).logits[0].detach().log_softmax(-1)
+    logits = trainable.model(batch["input_ids"], use_cache=False).logits[0].detach().log_softmax(-1)
     places = [i for i, learn in enumerate(example["learned"]) if learn]
     expected = -sum(logits[i - 1, example["ids"][i]] for i in places) / len(places)
-    assert float(trainee.loss(trainee.model, batch).detach()) == pytest.approx(float(expected), rel=1e-5)
+    assert float(trainable.loss(trainable.model, batch).detach()) == pytest.approx(float(expected), rel=1e-5)
     # Padding beside a longer row changes nothing.
-    other = trainee.encode(record, [*spans[:1], Span("长" * 40 + "<|im_end|>", learn=True)])
-    both = trainee.collate([example, other])
-    total = trainee.loss(trainee.model, both) * trainee.weight(both)
-    apart = sum(trainee.loss(trainee.model, trainee.collate([e])) * trainee.weight(trainee.collate([e])) for e in (example, other))
+    other = trainable.encode(record, [*spans[:1], Span("长" * 40 + "<|im_end|>", learn=True)])
+    both = trainable.collate([example, other])
+    total = trainable.loss(trainable.model, both) * trainable.weight(both)
+    apart = sum(
+        trainable.loss(trainable.model, trainable.collate([e])) * trainable.weight(trainable.collate([e])) for e in (example, other)
+    )
     assert float(total.detach()) == pytest.approx(float(apart.detach()), rel=1e-5)
 
 
@@ -296,13 +304,13 @@ def test_chat_remembers_switches_and_ends(run, host, monkeypatch, command):
 
 
 def test_chat_gives_the_whole_conversation_to_the_model(run, host):
-    from loraforge_text.chat import Session
+    from loraforge_text.cli.chat import Session
 
-    there = opened.open_run(host, run.run.path)
+    there = opened.load_run(host, run.run.path)
     seen = []
 
     class Fake:
-        def respond(self, prompts, adapter, **settings):
+        def generate(self, prompts, adapter, **settings):
             seen.append(prompts[0])
             return ["A"]
 
@@ -322,6 +330,6 @@ def test_chat_gives_the_whole_conversation_to_the_model(run, host):
      ("第46条", set()), ("《民法典》第一百八十八条", {("民法典", 188)}), ("《劳动合同法》第十条", {("劳动合同法", 10)})],
 )  # fmt: skip
 def test_citations(text, found):
-    from loraforge_text.citations import citations
+    from loraforge_text.evaluation.citations import citations
 
     assert citations(text) == found

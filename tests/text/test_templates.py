@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from loraforge_text.bases import read_base
-from loraforge_text.encoding import encode, examine, pieces, tokenizer_of
-from loraforge_text.formats import FORMATS
-from loraforge_text.task import Conversation, TextKeys
-from loraforge_text.templates import PINNED_DATE, Prompting, export_jinja, templates
+from loraforge_text.base_files import read_base
+from loraforge_text.families.encoding import encode, examine, pieces, tokenizer_of
+from loraforge_text.records import Conversation, TextKeys
+from loraforge_text.templates.builtin import PINNED_DATE, Prompting, export_jinja, templates
+from loraforge_text.templates.formats import FORMATS
 from tiny import make_tokenizer
 
 from loraforge import ConfigError, DataError, KeySet, RunConfig, Span, prompt_of
@@ -30,7 +30,7 @@ def base_in(tmp_path, name: str = "base", **options):
 def prepared(folder, wanted: str = "auto", records=None, system: str | None = None):
     config = RunConfig(train_data_dir=".", base_model=str(folder), prompt_template=wanted)
     known = {t.name: t for t in templates()}
-    template = known.get(wanted) or next(t for t in known.values() if t.recognises(wanted))
+    template = known.get(wanted) or next(t for t in known.values() if t.matches(wanted))
     return template.prepare(config, KeySet({RunConfig: config, TextKeys: TextKeys(system_prompt=system)}), records or [conversation()])
 
 

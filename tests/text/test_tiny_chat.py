@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from loraforge_text import tiny_chat
-from loraforge_text.citations import citations
+from loraforge_text.evaluation.citations import citations
 from loraforge_text.tiny_chat import build, corpus
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "data"

@@ -14,6 +14,6 @@ def checks() -> list[Check]:
     from .duplicates import Duplicates
     from .missing_trigger import MissingTrigger
     from .personal_data import PersonalData
-    from .sight import Blur, Small
+    from .vision import Blur, Small
 
     return [PersonalData(), Duplicates(), MissingTrigger(), CaptionOutliers(), Small(), Blur()]

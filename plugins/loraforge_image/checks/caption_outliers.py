@@ -10,9 +10,9 @@ from pathlib import Path
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..captions import parts
-from ..glances import glances
-from ..task import ImageKeys, Picture
+from ..data.captions import parts
+from ..data.perceptual_hash import picture_infos
+from ..records import ImageKeys, Picture
 from .personal_data import excerpt
 
 say = speaker(__name__)
@@ -42,7 +42,7 @@ class CaptionOutliers(Check[Picture]):
     help = "Captions that are a file's name or a placeholder, far shorter or longer than the others, or the same for unlike pictures."
     severity = "warning"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
         own = [index for index, row in enumerate(rows) if not row.prior]
         trigger = (keys[ImageKeys].trigger_word or "").lower().strip()
         told: set[int] = set()
@@ -102,7 +102,7 @@ def _repeated(rows: Sequence[Picture], own: Sequence[int]) -> Iterator[Finding]:
     for group in by.values():
         if len(group) < 2 or len(_WORD.findall(rows[group[0]].caption)) < _TELLING:
             continue
-        seen = glances([rows[index].path for index in group])
+        seen = picture_infos([rows[index].path for index in group])
         for index, one in zip(group[1:], seen[1:], strict=True):
             if not one.problem and not seen[0].problem and one.distance(seen[0]) > _APART:
                 message = say(

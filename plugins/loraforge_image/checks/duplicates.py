@@ -8,9 +8,8 @@ from typing import Any
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..glances import Glance, glances, same_pixels
-from ..looking import NEAR
-from ..task import Picture
+from ..data.perceptual_hash import NEAR, PictureInfo, picture_infos, same_pixels
+from ..records import Picture
 
 say = speaker(__name__)
 
@@ -30,8 +29,8 @@ class Duplicates(Check[Picture]):
     help = "Pictures that repeat an earlier one, in whatever format or size, or nearly do; and whether their captions differ."
     severity = "warning"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
-        seen = glances([row.path for row in rows])
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
+        seen = picture_infos([row.path for row in rows])
         first: dict[str, int] = {}
         told: set[int] = set()
         for index, row in enumerate(rows):
@@ -68,10 +67,10 @@ def _captions(row: Picture, other: Picture) -> str:
     return say(" Their captions differ: keep the one that is right.")
 
 
-def _nearest(seen: Sequence[Glance], without: set[int]) -> dict[int, int]:
+def _nearest(seen: Sequence[PictureInfo], without: set[int]) -> dict[int, int]:
     """For each picture that resembles an earlier one, the earlier one that it resembles most."""
     found: dict[int, int] = {}
-    for index, earlier in _pairs([one.shape for one in seen]):
+    for index, earlier in _pairs([one.phash for one in seen]):
         one, other = seen[index], seen[earlier]
         if index in without or earlier in without or one.problem or other.problem or not one.resembles(other):
             continue

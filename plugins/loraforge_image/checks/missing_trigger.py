@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..captions import CaptionTemplate, contains, parts
-from ..task import ImageKeys, Picture
+from ..data.captions import CaptionTemplate, contains, parts
+from ..records import ImageKeys, Picture
 from .personal_data import excerpt
 
 say = speaker(__name__)
@@ -38,11 +38,11 @@ class MissingTrigger(Check[Picture]):
     help = "Captions with a misspelt trigger word, or without the word that the other captions begin with while trigger_word is not set."
     severity = "warning"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
         own = [index for index, row in enumerate(rows) if not row.prior]
         given = keys[ImageKeys].trigger_word
         trigger = given or _usual([rows[index].caption for index in own])
-        pattern = config.prompt_template if CaptionTemplate().recognises(config.prompt_template) else ""
+        pattern = config.prompt_template if CaptionTemplate().matches(config.prompt_template) else ""
         if not own or not trigger or contains(trigger, pattern):
             return
         lacking = [index for index in own if not contains(trigger, rows[index].caption)]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..glances import glances
-from ..task import Picture
+from ..data.perceptual_hash import picture_infos
+from ..records import Picture
 
 say = speaker(__name__)
 
@@ -30,8 +30,8 @@ class PersonalData(Check[Picture]):
     help = "E-mail addresses, mobile and identity numbers in captions; the place and the owner's name inside picture files."
     severity = "warning"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
-        for index, (row, seen) in enumerate(zip(rows, glances([row.path for row in rows]), strict=True)):
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
+        for index, (row, seen) in enumerate(zip(rows, picture_infos([row.path for row in rows]), strict=True)):
             if _PRIVATE.search(row.caption):
                 message = say("The caption holds an e-mail address, a mobile number or an identity number. Remove it.")
                 yield Finding((index,), message, excerpt(row.caption))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..buckets import assign, buckets
-from ..glances import glances
-from ..looking import BLURRED
-from ..task import ImageKeys, Picture
+from ..data.buckets import assign, buckets
+from ..data.perceptual_hash import picture_infos
+from ..data.vision import BLURRED
+from ..records import ImageKeys, Picture
 
 say = speaker(__name__)
 
@@ -29,8 +29,10 @@ class Blur(Check[Picture]):
     help = "Pictures that may be blurred: the model would learn the blur. Soft styles are measured by themselves."
     severity = "hint"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
-        values = {i: one.sharpness for i, one in enumerate(glances([row.path for row in rows])) if not one.problem and not rows[i].prior}
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
+        values = {
+            i: one.sharpness for i, one in enumerate(picture_infos([row.path for row in rows])) if not one.problem and not rows[i].prior
+        }
         if not values:
             return
         middle = statistics.median(values.values())
@@ -55,10 +57,10 @@ class Small(Check[Picture]):
     help = "Pictures that are smaller than their bucket: they are enlarged, and the model learns how enlarged pictures look."
     severity = "warning"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
         mine = keys[ImageKeys]
         shapes = buckets(mine.resolution, mine.bucket_step, mine.bucket_max_ratio)
-        for index, one in enumerate(glances([row.path for row in rows])):
+        for index, one in enumerate(picture_infos([row.path for row in rows])):
             if one.problem:
                 continue
             bucket = assign((one.width, one.height), shapes)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from loraforge import Examination, RunConfig, speaker
 
-from .glances import glances
-from .task import ImageKeys
+from ..records import ImageKeys
+from .perceptual_hash import picture_infos
 
 say = speaker(__name__)
 
@@ -71,7 +71,7 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
     """
     shapes = buckets(keys.resolution, keys.bucket_step, keys.bucket_max_ratio)
 
-    seen = [(one.problem, (one.width, one.height)) for one in glances([record.path for record, _ in rows])]
+    seen = [(one.problem, (one.width, one.height)) for one in picture_infos([record.path for record, _ in rows])]
     problems: dict[int, str] = {}
     counts: Counter[Bucket] = Counter()
     enlarged = shown = prior = 0

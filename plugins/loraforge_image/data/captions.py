@@ -10,7 +10,7 @@ from typing import Any
 
 from loraforge import KeySet, RunConfig, Span, Template, speaker
 
-from .task import ImageKeys, Picture
+from ..records import ImageKeys, Picture
 
 say = speaker(__name__)
 
@@ -54,11 +54,11 @@ class CaptionTemplate(Template[Picture]):
     task = "image"
     help = "The caption, with the trigger word in front; or an inline template such as 'a photo of {caption}'."
 
-    def recognises(self, value: str) -> bool:
+    def matches(self, value: str) -> bool:
         return "{caption}" in value
 
     def prepare(self, config: RunConfig, keys: KeySet, records: Sequence[Picture]) -> CaptionTemplate:
-        pattern = config.prompt_template if self.recognises(config.prompt_template) else "{caption}"
+        pattern = config.prompt_template if self.matches(config.prompt_template) else "{caption}"
         return CaptionTemplate(keys[ImageKeys].trigger_word, pattern)
 
     def describe(self) -> Mapping[str, Any]:

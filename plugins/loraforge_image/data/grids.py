@@ -107,7 +107,7 @@ def _shortened(lines: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
     return [*lines[: _LINES - 1], f"{last} …".strip()]
 
 
-def beside(files: Mapping[str, File]) -> File:
+def side_by_side(files: Mapping[str, File]) -> File:
     """The pictures of several sides to one prompt, as one picture with their names above."""
     pictures = [Image.open(io.BytesIO(file.data)) for file in files.values()]
     return File(png(grid([pictures], [""], list(files), side=1024)), ".png")

@@ -1,4 +1,4 @@
-"""What one look at a picture file tells the run, its checks and its split. A process decodes each file once. Without torch."""
+"""The perceptual hash of a picture, and what else one decoding of its file tells: a process decodes each file once. Without torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from PIL import Image
 
 from loraforge import DataError
 
-from .looking import COLOURS, NEAR, shape_of, sharpness
 from .pictures import content_hash, read_picture, read_whole
+from .vision import sharpness
+
+# Bits of 64 by which the perceptual hashes of two copies may differ: recompressed and resized copies differ by 0 to 4.
+NEAR = 6
+# Mean difference of the colours (0 to 255) on an 8 x 8 grid: the hash sees no colour, and a character in two dresses is no copy.
+COLOURS = 16.0
 
 # Pixels of the longer side that hash and sharpness are made of; sharpness itself is measured at 512.
 _ENOUGH = 640
@@ -25,15 +30,15 @@ _CAMERA = {0xA430: "CameraOwnerName", 0xA431: "BodySerialNumber", 0xA435: "LensS
 
 
 @dataclass(frozen=True)
-class Glance:
+class PictureInfo:
     """What was seen of one picture file.
 
     Attributes:
         problem: why it cannot be used; the rest is empty then.
         width, height: in pixels, the right way up.
-        shape: the perceptual hash, 64 bits.
+        phash: the perceptual hash, 64 bits.
         colours: 8 x 8 x 3 mean colours, 0 to 255.
-        sharpness: see ``looking.sharpness``.
+        sharpness: see ``vision.sharpness``.
         placed: whether its EXIF says where it was taken.
         owner: the EXIF fields that name who made it, or with which camera.
     """
@@ -41,30 +46,40 @@ class Glance:
     problem: str = ""
     width: int = 0
     height: int = 0
-    shape: int = 0
+    phash: int = 0
     colours: Any = field(default=None, repr=False)
     sharpness: float = 0.0
     placed: bool = False
     owner: tuple[str, ...] = ()
 
-    def distance(self, other: Glance) -> int:
+    def distance(self, other: PictureInfo) -> int:
         """In how many of 64 bits the perceptual hashes differ."""
-        return (self.shape ^ other.shape).bit_count()
+        return (self.phash ^ other.phash).bit_count()
 
-    def resembles(self, other: Glance) -> bool:
+    def resembles(self, other: PictureInfo) -> bool:
         """Whether one is nearly a copy of the other, as ``loraforge prepare`` means it: by shape and by colour."""
         return self.distance(other) <= NEAR and float(abs(self.colours - other.colours).mean()) < COLOURS
 
 
-def glance(path: str) -> Glance:
+def perceptual_hash(image: Image.Image) -> tuple[int, Any]:
+    """The perceptual hash (64 bits, of which 32 are set) and the mean colours on an 8 x 8 grid (8, 8, 3), 0 to 255."""
+    import imagehash
+    import numpy as np
+
+    bits = np.asarray(imagehash.phash(image).hash, dtype=np.uint8).reshape(-1)
+    small = image.resize((8, 8), Image.Resampling.BOX)
+    return int.from_bytes(np.packbits(bits).tobytes(), "big"), np.asarray(small, dtype=np.float64)
+
+
+def picture_info(path: str) -> PictureInfo:
     """Looks at one file; what was seen is remembered until the file changes."""
-    return _glance(path, *_state(path))
+    return _picture_info(path, *_state(path))
 
 
-def glances(paths: Sequence[str]) -> list[Glance]:
+def picture_infos(paths: Sequence[str]) -> list[PictureInfo]:
     """Looks at many files, four at a time: Pillow decodes outside of Python's lock."""
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(glance, paths))
+        return list(pool.map(picture_info, paths))
 
 
 def same_pixels(one: str, other: str) -> bool:
@@ -75,9 +90,9 @@ def same_pixels(one: str, other: str) -> bool:
         return False
 
 
-def bits(shape: int) -> frozenset[tuple[int, int]]:
+def bits(phash: int) -> frozenset[tuple[int, int]]:
     """A perceptual hash as 64 (place, bit) pairs: hashes that differ in at most 7 bits share 57 of at most 71, which is 0.8."""
-    return frozenset((place, shape >> place & 1) for place in range(64))
+    return frozenset((place, phash >> place & 1) for place in range(64))
 
 
 def _state(path: str) -> tuple[int, int]:
@@ -89,16 +104,16 @@ def _state(path: str) -> tuple[int, int]:
 
 
 @functools.lru_cache(maxsize=100_000)
-def _glance(path: str, changed: int, size: int) -> Glance:
+def _picture_info(path: str, changed: int, size: int) -> PictureInfo:
     try:
         image, (width, height), exif = read_whole(Path(path), _ENOUGH)
         # What is left of a large PNG is still twice the size that sharpness is measured at; hashing all of it would take longer.
         image = image.reduce(max(1, max(image.size) // _SIDES))
-        shape, colours = shape_of(image)
+        phash, colours = perceptual_hash(image)
         placed, owner = _private(exif)
-        return Glance("", width, height, shape, colours, sharpness(image), placed, owner)
+        return PictureInfo("", width, height, phash, colours, sharpness(image), placed, owner)
     except DataError as error:
-        return Glance(str(error))
+        return PictureInfo(str(error))
 
 
 @functools.lru_cache(maxsize=10_000)

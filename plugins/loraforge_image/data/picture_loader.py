@@ -17,9 +17,9 @@ from pydantic import Field
 
 from loraforge import DataError, Keys, KeySet, Loader, Review, RunConfig, hash_file, read_review, speaker
 
+from ..records import ImageKeys, Picture
 from .pictures import SUFFIXES
-from .reviews import review_columns
-from .task import ImageKeys, Picture
+from .review_columns import review_columns
 
 say = speaker(__name__)
 

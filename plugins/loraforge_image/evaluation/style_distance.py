@@ -11,13 +11,13 @@ from PIL import Image
 
 from loraforge import DataError, File, RunError, speaker
 
-from .pictures import read_picture
+from ..data.pictures import read_picture
 
 if TYPE_CHECKING:
-    from loraforge import OpenRun
+    from loraforge import TrainedRun
 
-    from .adherence import Scorer
-    from .task import Picture
+    from ..records import Picture
+    from .prompt_adherence import Scorer
 
 say = speaker(__name__)
 
@@ -80,8 +80,8 @@ def interval(statistic: Callable[[Any], float], values: Any) -> tuple[float, flo
     return min(float(low), whole), max(float(high), whole)
 
 
-def evaluate(
-    opened: OpenRun, records: Sequence[Picture], limit: int | None, tick: Callable[[int, int], None]
+def compare(
+    run: TrainedRun, records: Sequence[Picture], limit: int | None, tick: Callable[[int, int], None]
 ) -> Mapping[str, Mapping[str, str]]:
     """Draws the training captions in turn, with base and adapter at the same seeds; measures how far each set is from the pictures, and,
     with a ``prompt_scorer``, how well each picture follows its prompt.
@@ -100,14 +100,14 @@ def evaluate(
         except DataError:
             continue
     if len(real) < 2:
-        raise RunError(say("{run}: fewer than two of its pictures are left; nothing can be compared.", run=opened.run.path))
-    scorer = _scorer(opened)
+        raise RunError(say("{run}: fewer than two of its pictures are left; nothing can be compared.", run=run.path))
+    scorer = _scorer(run)
     count = max(2, limit or SAMPLES)
-    captions = list(dict.fromkeys("".join(span.text for span in opened.template.render(record)) for record in mine))
+    captions = list(dict.fromkeys("".join(span.text for span in run.template.render(record)) for record in mine))
     prompts = [captions[number % len(captions)] for number in range(count)]
     drawn: dict[str, list[Any]] = {}
     followed: dict[str, Any] = {}
-    for side, pictures in _drawn(opened, prompts, tick):
+    for side, pictures in _drawn(run, prompts, tick):
         drawn[side] = [features(picture) for picture in pictures]
         if scorer is not None:
             followed[side] = np.array(scorer.score([scorer.prepare(picture) for picture in pictures], prompts))
@@ -120,24 +120,24 @@ def evaluate(
     return {**figures, "pictures drawn": {side: str(count) for side in drawn}}
 
 
-def _scorer(opened: OpenRun) -> Scorer | None:
-    named = (opened.manifest.get("config") or {}).get("prompt_scorer")
+def _scorer(run: TrainedRun) -> Scorer | None:
+    named = (run.manifest.get("config") or {}).get("prompt_scorer")
     if not named:
         return None
-    from .adherence import Scorer
+    from .prompt_adherence import Scorer
 
     return Scorer(str(named))
 
 
-def _drawn(opened: OpenRun, prompts: Sequence[str], tick: Callable[[int, int], None]) -> Iterator[tuple[str, list[Image.Image]]]:
+def _drawn(run: TrainedRun, prompts: Sequence[str], tick: Callable[[int, int], None]) -> Iterator[tuple[str, list[Image.Image]]]:
     """The pictures of the base, then those of the adapter."""
-    adapters = opened.adapters()
-    responder = opened.responder(adapters)
+    adapters = run.adapters()
+    inference_model = run.inference_model(adapters)
     count = len(prompts)
     for position, (side, adapter) in enumerate((("base", None), ("adapter", next(iter(adapters))))):
         drawn: list[Image.Image] = []
         for start in range(0, count, 8):
-            answers = responder.respond(prompts[start : start + 8], adapter, seed=1000 + start)
+            answers = inference_model.generate(prompts[start : start + 8], adapter, seed=1000 + start)
             drawn += [Image.open(io.BytesIO(answer.data)).convert("RGB") for answer in answers if isinstance(answer, File)]
             tick(position * count + len(drawn), 2 * count)
         yield side, drawn

@@ -8,7 +8,7 @@ from typing import Any
 
 from loraforge import Adapter, Exporter, ExportError, KeySet, RunConfig, speaker
 
-from .parts import load_parts
+from ..families.parts import load_parts
 
 say = speaker(__name__)
 
@@ -29,7 +29,7 @@ class DiffusersExporter(Exporter):
         import torch
         from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-        from loraforge import lora
+        from loraforge.adapters import lora
 
         if adapter.dora:
             raise ExportError(say("export: diffusers ignores what DoRA adds, so the file would do something else. Use export: [merged]."))
@@ -59,10 +59,10 @@ class MergedExporter(Exporter):
     def export(self, adapter: Adapter, destination: Path) -> Path:
         from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-        from loraforge import lora
+        from loraforge.adapters import lora
 
-        from .diffusion import make_network
-        from .drawing import scheduler_of
+        from ..families.diffusion import make_network
+        from ..families.drawing import scheduler_of
 
         settings = dict(adapter.facts.get("image", {}))
         parts = load_parts(

@@ -16,9 +16,9 @@ from pydantic import Field
 
 from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, RunConfig, speaker
 
-from .names import kohya_name, unmatched
-from .targets import splits_text_attention
-from .task import ImageKeys
+from ..families.kohya_names import kohya_name, unmatched
+from ..families.targets import splits_text_attention
+from ..records import ImageKeys
 from .webui_metadata import SD_VERSIONS, metadata, serialise
 
 say = speaker(__name__)
@@ -185,7 +185,7 @@ def _compare(adapter: Adapter, names: Mapping[str, str], file: Path, tolerance: 
     """
     import safetensors.torch
 
-    from loraforge import lora
+    from loraforge.adapters import lora
 
     lora.verify(adapter)
     read = safetensors.torch.load_file(file)

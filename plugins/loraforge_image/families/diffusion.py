@@ -1,4 +1,4 @@
-"""What all Stable Diffusion families share: the trainee. Pictures and captions are encoded once; a step sees latents only."""
+"""What all Stable Diffusion families share: the model that is trained. Pictures and captions are encoded once; a step sees latents only."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import Batch, Example, RunConfig, Span, Trainee
+from loraforge import Batch, Example, RunConfig, Span, TrainableLora, TrainableModel
 
-from .buckets import Bucket, assign, buckets, fit
-from .cache import Cache, default_folder, weights_hash
-from .captions import shuffled, tag_counts
+from ..data.buckets import Bucket, assign, buckets, fit
+from ..data.captions import shuffled, tag_counts
+from ..data.pictures import content_hash, read_picture
+from ..records import ImageKeys, Picture
+from .latent_cache import Cache, default_folder, weights_hash
 from .parts import Parts, embed, token_ids
-from .pictures import content_hash, read_picture
 from .samples import Samples
-from .task import ImageKeys, Picture
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from loraforge.lora import Lora
 
 _CROPS = 4  # places that a random crop is drawn from; each is encoded once
 _SHUFFLES = 8  # orders that a shuffled caption is drawn from
@@ -58,11 +57,11 @@ def make_network(parts: Parts, text: bool) -> torch.nn.Module:
     return Network()
 
 
-class DiffusionTrainee(Trainee):
+class TrainableDiffusion(TrainableModel):
     """Stable Diffusion with a LoRA: noise (or velocity) prediction on cached latents."""
 
     def __init__(
-        self, parts: Parts, lora: Lora, config: RunConfig, keys: ImageKeys, device: torch.device, facts: Mapping[str, Any]
+        self, parts: Parts, lora: TrainableLora, config: RunConfig, keys: ImageKeys, device: torch.device, facts: Mapping[str, Any]
     ) -> None:
         self.lora = lora
         self._parts, self._config, self._keys, self._device, self._facts = parts, config, keys, device, dict(facts)
@@ -159,7 +158,7 @@ class DiffusionTrainee(Trainee):
         key = {"ids": ids.tolist(), "encoder": self._text_hash, "clip_skip": self._keys.clip_skip, "version": 1}
         return self._cache.get(key, make)
 
-    def settle(self) -> None:
+    def on_encoded(self) -> None:
         """Prepares the sample pictures; then the encoders leave memory, and of the autoencoder what only encoding needs."""
         import gc
 
@@ -188,28 +187,28 @@ class DiffusionTrainee(Trainee):
         bucket: tuple[int, int] = example["bucket"]
         return bucket
 
-    def collate(self, examples: Sequence[Example], draw: int | None = None) -> Batch:
+    def collate(self, examples: Sequence[Example], seed: int | None = None) -> Batch:
         """``clean``, ``noise`` (rows, 4, h, w), ``times`` (rows,), ``weights`` (rows,) and the captions; several rows for each picture
         when held-out pictures are measured."""
         import torch
 
-        rows = [row for example in examples for row in self._rows(example, draw)]
+        rows = [row for example in examples for row in self._rows(example, seed)]
         batch: dict[str, Any] = {"count": len(examples)}
         for name in rows[0]:
             values = [row[name] for row in rows]
             batch[name] = torch.stack(values) if hasattr(values[0], "shape") else torch.tensor(values)
         return batch
 
-    def _rows(self, example: Example, draw: int | None) -> list[dict[str, Any]]:
+    def _rows(self, example: Example, seed: int | None) -> list[dict[str, Any]]:
         steps = int(self._parts.scheduler.config.num_train_timesteps)
-        if draw is None:
+        if seed is None:
             return [self._row(example, 0, example["texts"][0], int(level * steps), f"{example['key']}/{level}") for level in _LEVELS]
         # The repetition belongs to it: the same picture twice in one step has two noises.
-        seed = f"{draw}/{example['key']}/{example.get('repeat', 0)}"
-        rng = random.Random(seed)
+        noise = f"{seed}/{example['key']}/{example.get('repeat', 0)}"
+        rng = random.Random(noise)
         view, order, time = rng.randrange(len(example["latents"])), rng.randrange(len(example["texts"])), rng.randrange(steps)
         text = self._empty if rng.random() < self._keys.caption_dropout else example["texts"][order]
-        return [self._row(example, view, text, time, seed)]
+        return [self._row(example, view, text, time, noise)]
 
     def _row(self, example: Example, view: int, text: Mapping[str, Any], time: int, seed: str) -> dict[str, Any]:
         import torch
@@ -253,7 +252,7 @@ class DiffusionTrainee(Trainee):
     # --- to look at, and for readers ---------------------------------------------------------------------------------------
 
     def sample(self, folder: Path, step: int) -> Path | None:
-        """See ``Trainee.sample``."""
+        """See ``TrainableModel.sample``."""
         return self._samples.draw(self.lora, folder, step) if self._samples is not None else None
 
     def files(self) -> Mapping[str, bytes]:

@@ -10,20 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import ConfigError, Footprint, ModelError, RunConfig
+from loraforge import ConfigError, MemoryEstimate, ModelError, RunConfig
 
+from ..records import ImageKeys
 from .bases import config_folder, locate
 from .targets import _TEXT, _narrowed, readable
-from .task import ImageKeys
 
 _CONTEXT = 77  # tokens of one window of CLIP
-_LANES = 16  # as leanunet widens heads on AMD's processors
+_LANES = 16  # as fast_unet widens heads on AMD's processors
 _HOLES = 40_000_000  # measured: what the allocator on a CPU keeps of the encoders between the tensors of a step
 # Layers whose LoRA reads what a norm or a gate makes, which is made once more, or a caption, which is there anyway.
 _MADE_AGAIN = (".to_q", ".to_k", ".to_v", ".ff.net.0.proj", ".ff.net.2")
 
 
-class Walk:
+class UNetActivations:
     """Counts while it goes through a U-Net: for one picture.
 
     Attributes:
@@ -37,11 +37,11 @@ class Walk:
         skips: numbers of the skip connections.
         convolutions: how the names of those layers of the transformers end that are convolutions.
         work: numbers of the largest layer's input and output.
-        lean: whether frozen convolutions keep nothing and what a norm makes is made once more.
+        fast: whether frozen convolutions keep nothing and what a norm makes is made once more.
     """
 
-    def __init__(self, tokens: int, wide: int, linear: bool, lean: bool) -> None:
-        self.lean = lean
+    def __init__(self, tokens: int, wide: int, linear: bool, fast: bool) -> None:
+        self.fast = fast
         self.parameters, self.macs, self.kept, self.outer, self.widest, self.skips, self.work = 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         self.inputs: dict[str, float] = {}
         self.modules: dict[str, tuple[str, int, int, int]] = {}
@@ -64,20 +64,20 @@ class Walk:
             self.inputs[name] = size[0] * places
 
     def residual(self, name: str, before: int, after: int, time: int, pixels: float) -> None:
-        """A ResnetBlock2D: both norms keep what they read; without ``lean`` both activations and both convolutions as well."""
+        """A ResnetBlock2D: both norms keep what they read; without ``fast`` both activations and both convolutions as well."""
         self.parameters += 2 * before + 2 * after
         self.layer(f"{name}.conv1", "residual", (before, after), pixels, 3)
         self.layer(f"{name}.time_emb_proj", "residual", (time, after), 1)
         self.layer(f"{name}.conv2", "residual", (after, after), pixels, 3)
         if before != after:
             self.layer(f"{name}.conv_shortcut", "residual", (before, after), pixels)
-        block = (1.0 if self.lean else 3.0) * (before + after) * pixels
+        block = (1.0 if self.fast else 3.0) * (before + after) * pixels
         self.kept, self.outer, self.widest = self.kept + block, self.outer + before * pixels, max(self.widest, block)
 
     def transformer(self, name: str, width: int, count: int, pixels: float, heads: int) -> None:
         """A Transformer2DModel with ``count`` blocks: self-attention, attention to the caption, a gated feed-forward."""
         head = width // heads
-        wider = -(-head // _LANES) * _LANES / head if self.lean else 1.0  # heads are widened to whole lanes
+        wider = -(-head // _LANES) * _LANES / head if self.fast else 1.0  # heads are widened to whole lanes
         self.parameters += 2 * width + count * 6 * width
         self.layer(f"{name}.proj_in", "transformer", (width, width), pixels)
         for number in range(count):
@@ -91,14 +91,14 @@ class Walk:
             self.layer(f"{block}.ff.net.0.proj", "transformer", (width, 8 * width), pixels)
             self.layer(f"{block}.ff.net.2", "transformer", (4 * width, width), pixels)
             # three norms, query/key/value/result of one attention, query/result of the other, the gate
-            kept = (3 + (4 + 2) * wider + (8 if self.lean else 12)) * width * pixels + 2 * width * self.tokens
+            kept = (3 + (4 + 2) * wider + (8 if self.fast else 12)) * width * pixels + 2 * width * self.tokens
             self.kept, self.outer, self.widest = self.kept + kept, self.outer + width * pixels, max(self.widest, kept)
         self.layer(f"{name}.proj_out", "transformer", (width, width), pixels)
         self.kept += width * pixels
         self.outer += width * pixels
 
 
-def walk(unet: Mapping[str, Any], side: tuple[int, int], tokens: int, lean: bool = False) -> Walk:
+def unet_activations(unet: Mapping[str, Any], side: tuple[int, int], tokens: int, fast: bool = False) -> UNetActivations:
     """A U-Net's layers for one picture of ``side`` = (width, height) in pixels and a caption of ``tokens`` tokens.
 
     Raises:
@@ -107,7 +107,7 @@ def walk(unet: Mapping[str, Any], side: tuple[int, int], tokens: int, lean: bool
     widths = [int(width) for width in unet["block_out_channels"]]
     cross, depths = int(unet["cross_attention_dim"]), unet.get("transformer_layers_per_block", 1)
     depths = [int(depths)] * len(widths) if isinstance(depths, int) else [int(depth) for depth in depths]
-    here = Walk(tokens, cross, bool(unet.get("use_linear_projection")), lean)
+    here = UNetActivations(tokens, cross, bool(unet.get("use_linear_projection")), fast)
     each, time = int(unet.get("layers_per_block", 2)), 4 * widths[0]
     given = unet.get("num_attention_heads") or unet.get("attention_head_dim", 8)  # in these configurations the number of heads
     heads = [int(given)] * len(widths) if isinstance(given, int) else [int(count) for count in given]
@@ -198,7 +198,7 @@ def _clip_modules(clip: Mapping[str, Any], part: str) -> dict[str, tuple[str, in
 def adapted(
     modules: Mapping[str, tuple[str, int, int, int]], config: RunConfig, keys: ImageKeys, family: str
 ) -> dict[str, tuple[int, tuple[str, int, int, int]]]:
-    """(rank, shape) of the modules that get a LoRA, chosen as ``targets.choose`` does."""
+    """(rank, shape) of the modules that get a LoRA, chosen as ``targets.lora_modules`` does."""
     found: dict[str, int] = {}
     for name, (kind, _, _, kernel) in modules.items():
         if kind == "text" or (kind == "transformer" and keys.train_unet):
@@ -220,7 +220,7 @@ def configs(config: RunConfig, keys: ImageKeys, family: str) -> dict[str, dict[s
         return {}
 
 
-def footprint(config: RunConfig, keys: ImageKeys, family: str, facts: Mapping[str, Any], device: str) -> Footprint | None:
+def estimate_memory(config: RunConfig, keys: ImageKeys, family: str, facts: Mapping[str, Any], device: str) -> MemoryEstimate | None:
     """The footprint of a run; None where the base is not built like Stable Diffusion, or is not there.
 
     Raises:
@@ -238,12 +238,12 @@ def footprint(config: RunConfig, keys: ImageKeys, family: str, facts: Mapping[st
 
 def _footprint(
     parts: Mapping[str, dict[str, Any]], config: RunConfig, keys: ImageKeys, family: str, facts: Mapping[str, Any], device: str
-) -> Footprint:
+) -> MemoryEstimate:
     size = 4 if config.precision == "fp32" else 2
     area = min([float(keys.resolution**2), *([max(w * h for w, h, _ in facts["buckets"])] if facts.get("buckets") else [])])
     side = round(area**0.5)
     tokens = _CONTEXT * (keys.max_caption_tokens // 75)
-    unet = walk(parts["unet"], (side, side), tokens, config.precision == "fp32")
+    unet = unet_activations(parts["unet"], (side, side), tokens, config.precision == "fp32")
     clips = {name: clip for name, clip in parts.items() if name.startswith("text_encoder")}
     counts = {"unet": unet.parameters, "vae": autoencoder(parts["vae"]), **{name: text_encoder(clip) for name, clip in clips.items()}}
     modules = {f"unet.{name}": shape for name, shape in unet.modules.items()}
@@ -271,7 +271,7 @@ def _footprint(
     }
     if _draws(keys):
         phases["drawing"] = held + round(max(4 * _decoding(parts["vae"], area), 8 * size * (unet.skips + 3 * unet.work)) + examples)
-    return Footprint(
+    return MemoryEstimate(
         parameters=counts,
         trainable=trainable,
         weights=held,
@@ -293,7 +293,7 @@ def _drawn(keys: ImageKeys) -> int:
     return 4 if keys.sample_prompts is None else len(keys.sample_prompts)
 
 
-def _activations(unet: Walk, lora: Mapping[str, Any], config: RunConfig, batch: int, device: str) -> tuple[float, float]:
+def _activations(unet: UNetActivations, lora: Mapping[str, Any], config: RunConfig, batch: int, device: str) -> tuple[float, float]:
     """(bytes kept for the backward pass, bytes of the largest work beside it) of one batch."""
     full = config.precision == "fp32"
     size = 4 if full else 2
@@ -303,9 +303,9 @@ def _activations(unet: Walk, lora: Mapping[str, Any], config: RunConfig, batch: 
         if name.startswith("unet."):
             kind, numbers = lora[name][1][0], unet.inputs[name.removeprefix("unet.")]
             plain = kind == "transformer" and config.lora_variant != "dora"
-            lean = plain and not name.endswith(unet.convolutions)
-            noise: float = 0 if not config.lora_dropout else 4 if not lean and device == "cpu" else 1 / 8 if device == "cpu" else 1
-            again = name.endswith(_MADE_AGAIN) if lean else name.endswith(unet.convolutions[:1]) and not noise and plain
+            fast = plain and not name.endswith(unet.convolutions)
+            noise: float = 0 if not config.lora_dropout else 4 if not fast and device == "cpu" else 1 / 8 if device == "cpu" else 1
+            again = name.endswith(_MADE_AGAIN) if fast else name.endswith(unet.convolutions[:1]) and not noise and plain
             read[name] = numbers * (noise + (0 if full and again else size))
     if not read:
         return 0.0, batch * size * 4 * unet.work

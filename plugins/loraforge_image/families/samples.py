@@ -6,20 +6,17 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
-from loraforge import aside, speaker
+from loraforge import TrainableLora, atomic_dir, speaker
 
+from ..data.grids import grid, png
+from ..data.pictures import read_picture
+from ..records import ImageKeys
 from .drawing import draw
-from .grids import grid, png
 from .parts import Parts, embed
-from .pictures import read_picture
-from .task import ImageKeys
-
-if TYPE_CHECKING:
-    from loraforge.lora import Lora
 
 say = speaker(__name__)
 
@@ -46,7 +43,7 @@ class Samples:
         self._empty = text("")
         self._last: list[Image.Image] = []
 
-    def draw(self, lora: Lora, folder: Path, step: int) -> Path:
+    def draw(self, lora: TrainableLora, folder: Path, step: int) -> Path:
         """Draws the prompts into ``folder/step-000050`` and returns ``folder/grid.png``, which has a row for every step so far."""
         from peft.tuners.lora import LoraLayer
 
@@ -62,14 +59,14 @@ class Samples:
             if step == 0:
                 for layer in layers:
                     layer.enable_adapters(True)
-        with aside(folder / f"step-{step:06d}") as place:
+        with atomic_dir(folder / f"step-{step:06d}") as place:
             for number, (picture, prompt) in enumerate(zip(pictures, self._prompts, strict=True), 1):
                 (place / f"{number:02d}.png").write_bytes(png(picture, f"{prompt}\nSteps: {self._keys.sample_steps}"))
         if step:
             self._last = pictures
         return self._grid(folder)
 
-    def _pictures(self, lora: Lora) -> list[Image.Image]:
+    def _pictures(self, lora: TrainableLora) -> list[Image.Image]:
         """All prompts, each with its own seed, in one batch of a few at a time."""
         found: list[Image.Image] = []
         seeds = [self._keys.sample_seed + number for number in range(len(self._prompts))]
@@ -88,7 +85,7 @@ class Samples:
             )
         return found
 
-    def _states(self, text: Mapping[str, Any], lora: Lora) -> tuple[Any, Any]:
+    def _states(self, text: Mapping[str, Any], lora: TrainableLora) -> tuple[Any, Any]:
         """(tokens, width) and SDXL's pooled text; computed now where the text encoders are trained."""
         import torch
 
@@ -118,7 +115,7 @@ class Samples:
         """Of the last pictures, as PNG, the one whose colours and textures are most like ``training``; nothing without pictures."""
         import numpy as np
 
-        from .distance import features
+        from ..evaluation.style_distance import features
 
         if not self._last:
             return b""

@@ -12,8 +12,8 @@ from loraforge import (
     ConfigError,
     Examination,
     File,
-    Footprint,
     KeySet,
+    MemoryEstimate,
     ModelError,
     ModelFamily,
     Record,
@@ -24,16 +24,16 @@ from loraforge import (
     speaker,
 )
 
+from ..records import EXPORTERS, ImageKeys
 from .bases import EMBEDDED, TITLES, USUAL, config_folder, identify, is_ours, locate, unet_config
-from .footprint import footprint
-from .names import unmatched
+from .kohya_names import unmatched
+from .memory import estimate_memory
 from .parts import Parts, check_family, load_parts
-from .task import IMAGE, ImageKeys
 
 if TYPE_CHECKING:
     import torch
 
-    from .diffusion import DiffusionTrainee
+    from .diffusion import TrainableDiffusion
 
 say = speaker(__name__)
 
@@ -43,17 +43,17 @@ class StableDiffusion(ModelFamily):
 
     task = "image"
 
-    def recognises(self, base_model: str) -> bool:
+    def matches(self, base_model: str) -> bool:
         return is_ours(base_model) and identify(base_model).family == self.name
 
-    def found(self, base_model: str) -> str:
+    def describe_base(self, base_model: str) -> str:
         return identify(base_model).what if is_ours(base_model) else ""
 
-    def usual(self, base_model: str) -> Mapping[str, tuple[float, float]]:
+    def typical_ranges(self, base_model: str) -> Mapping[str, tuple[float, float]]:
         return {"learning_rate": (5e-5, 5e-4), "lora_rank": (4, 64), **USUAL.get(base_model, {})}
 
     def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
-        from .buckets import examine_pictures
+        from ..data.buckets import examine_pictures
 
         mine = keys[ImageKeys]
         base = identify(config.base_model, config.revision)
@@ -102,8 +102,8 @@ class StableDiffusion(ModelFamily):
             )
         ]
 
-    def footprint(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> Footprint | None:
-        return footprint(config, keys[ImageKeys], self.name, facts, device)
+    def estimate_memory(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> MemoryEstimate | None:
+        return estimate_memory(config, keys[ImageKeys], self.name, facts, device)
 
     def base_files(self, config: RunConfig) -> Sequence[Path]:
         place = locate(config.base_model, config.revision, weights=True)
@@ -125,12 +125,13 @@ class StableDiffusion(ModelFamily):
             base_config=settings["base_config"],
         )
 
-    def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> DiffusionTrainee:
-        from loraforge import frozen, lora
+    def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableDiffusion:
+        from loraforge.adapters import lora
+        from loraforge.kernels import frozen
 
-        from . import leanunet
-        from .diffusion import DiffusionTrainee, make_network
-        from .targets import choose, readable
+        from ..kernels import fast_unet
+        from .diffusion import TrainableDiffusion, make_network
+        from .targets import lora_modules, readable
 
         mine = keys[ImageKeys]
         parts = self._parts(config, mine.model_dump())
@@ -140,9 +141,9 @@ class StableDiffusion(ModelFamily):
                 encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         network = make_network(parts, mine.train_text_encoder).to(device)
         given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
-        modules = readable(choose(network, config, mine), self.name)
+        modules = readable(lora_modules(network, config, mine), self.name)
         strange = unmatched(modules, self.name)
-        if strange and "webui" in (config.export if config.export is not None else IMAGE.exporters):
+        if strange and "webui" in (config.export if config.export is not None else EXPORTERS):
             raise ConfigError(
                 say(
                     "export: webui would be refused when all is trained: {base} has {n} modules that no WebUI knows ({names} ...). "
@@ -153,9 +154,9 @@ class StableDiffusion(ModelFamily):
                 )
             )
         rates = {"text_encoder": mine.text_encoder_lr} if mine.text_encoder_lr is not None else {}
-        attached = lora.attach(network, config, given, modules=modules, rates=rates)
-        leanunet.exchange(parts.unet)
-        frozen.exchange(parts.unet)
+        attached = lora.inject(network, config, given, modules=modules, rates=rates)
+        fast_unet.replace(parts.unet)
+        frozen.replace(parts.unet)
         place = locate(config.base_model, config.revision)
         facts = {
             "prediction_type": parts.scheduler.config.prediction_type,
@@ -169,10 +170,10 @@ class StableDiffusion(ModelFamily):
                 "base_config": mine.base_config,
             },
         }
-        return DiffusionTrainee(parts, attached, config, mine, device, facts)
+        return TrainableDiffusion(parts, attached, config, mine, device, facts)
 
-    def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> ImageResponder:
-        from loraforge import lora
+    def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> DiffusionInferenceModel:
+        from loraforge.adapters import lora
 
         from .diffusion import make_network
 
@@ -180,9 +181,9 @@ class StableDiffusion(ModelFamily):
         settings = {"prediction_type": "auto", "allow_pickle": False, "base_config": None, "clip_skip": 1, "resolution": None, **known}
         parts = self._parts(config, settings)
         network = make_network(parts, True).to(device)
-        lora.mount(network, adapters)
+        lora.load_adapters(network, adapters)
         network.eval()
-        return ImageResponder(parts, network, device, settings, config.base_model)
+        return DiffusionInferenceModel(parts, network, device, settings, config.base_model)
 
 
 def _adapter_folder(path: str) -> Path:
@@ -216,14 +217,14 @@ def families() -> list[ModelFamily]:
     return [SD15(), SD2(), SDXL()]
 
 
-class ImageResponder:
+class DiffusionInferenceModel:
     """Draws prompts with the base, or with mounted adapters, several at once and each with its own strength."""
 
     def __init__(self, parts: Parts, network: Any, device: torch.device, settings: Mapping[str, Any], base_model: str) -> None:
         self._parts, self._network, self._device, self._settings = parts, network, device, settings
         self._title = base_model if base_model in EMBEDDED else Path(base_model).stem
 
-    def respond(self, prompts: Sequence[str], adapter: str | Mapping[str, float] | None, **settings: Any) -> Sequence[File]:
+    def generate(self, prompts: Sequence[str], adapter: str | Mapping[str, float] | None, **settings: Any) -> Sequence[File]:
         """One PNG per prompt, with its settings in the text that the WebUIs read.
 
         Args:
@@ -234,16 +235,16 @@ class ImageResponder:
         """
         import torch
 
-        from loraforge import lora
+        from loraforge.adapters import lora
 
+        from ..data.grids import png
+        from ..records import ImageSampling
         from .drawing import draw
-        from .grids import png
         from .parts import embed, token_ids, windows_of
-        from .task import ImageSampling
 
         wanted = ImageSampling(**settings)
         size = self._size(wanted.size)
-        lora.select(self._network, adapter)
+        lora.set_adapter(self._network, adapter)
         windows = windows_of(self._parts, [*prompts, wanted.negative])
 
         def states(texts: Sequence[str]) -> tuple[Any, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from loraforge import ConfigError, RunConfig, speaker
 
-from .names import unmatched
-from .task import ImageKeys
+from ..records import ImageKeys
+from .kohya_names import unmatched
 
 say = speaker(__name__)
 
@@ -35,7 +35,7 @@ def _unet_modules(unet: Any, rank: int, conv_rank: int) -> Iterator[tuple[str, i
                 yield f"{outer}.{inner}", rank if module.kernel_size == (1, 1) else conv_rank
 
 
-def choose(model: Any, config: RunConfig, keys: ImageKeys) -> dict[str, int]:
+def lora_modules(model: Any, config: RunConfig, keys: ImageKeys) -> dict[str, int]:
     """The adapted modules by full name, with their ranks, in the model's order.
 
     Args:

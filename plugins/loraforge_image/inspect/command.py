@@ -13,8 +13,8 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 def inspect(file: Path, as_json: bool) -> None:
     """Say what a LoRA file (or adapter folder) is, how strong, and which programs take it. Nothing is written."""
-    from .inspecting import sentences, summarise
-    from .lorafile import read_lora
+    from .lora_file import read_lora
+    from .summary import sentences, summarise
 
     summary = summarise(lora := read_lora(file))
     if as_json:

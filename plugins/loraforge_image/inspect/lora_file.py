@@ -17,8 +17,8 @@ from typing import Any
 
 from loraforge import RunError, speaker
 
-from .loramodules import Module, block_of, claims_of, family_of, grouped, naming_of, part_of
-from .loranorms import measure
+from .modules import Module, block_of, claims_of, family_of, grouped, naming_of, part_of
+from .norms import measure
 
 say = speaker(__name__)
 

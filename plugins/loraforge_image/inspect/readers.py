@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from loraforge import speaker
 
-from .lorafile import LoraFile, printable
-from .loramodules import Module
-from .names import known_modules
+from ..families.kohya_names import known_modules
+from .lora_file import LoraFile, printable
+from .modules import Module
 
 say = speaker(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from loraforge import speaker
 
-from .lorafile import LoraFile, json_object, printable, read_json
-from .loramodules import Module
-from .lorareaders import FORBIDDEN, READERS, Finding, findings_of, verdict_of
+from .lora_file import LoraFile, json_object, printable, read_json
+from .modules import Module
+from .readers import FORBIDDEN, READERS, Finding, findings_of, verdict_of
 
 say = speaker(__name__)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from loraforge import frozen
+from loraforge.kernels import frozen
 
 _CELLS = 2**20  # weights at a time: 4 MB, so that they stay in the processor's cache
 _FEWEST = 128  # keys; with fewer, as of a caption, torch's kernel is as fast

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from loraforge import frozen
+from loraforge.kernels import frozen
 
-from . import blockattention
+from . import blockwise_attention
 
 _LANES = 16  # float32 numbers that a CPU works on at once
 
@@ -31,15 +31,15 @@ def _widened(apart: Tensor) -> Tensor:
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention without a mask, of and to (rows, heads, tokens, width)."""
-    if blockattention.pays(query, key):
-        return blockattention.attend(query, key, value)
+    if blockwise_attention.pays(query, key):
+        return blockwise_attention.attend(query, key, value)
     width = query.shape[-1]
     # The scale belongs to the width before it was widened; zeros change neither the products nor the sums.
     query, key, value = _widened(query), _widened(key), _widened(value)
     return nn.functional.scaled_dot_product_attention(query, key, value, scale=width**-0.5)[..., :width]
 
 
-class LeanAttention:
+class FastAttention:
     """A processor for diffusers' ``Attention`` in the blocks of Stable Diffusion."""
 
     def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *others: Any, **named: Any) -> Tensor:
@@ -74,7 +74,7 @@ class _Gate(torch.autograd.Function):
 def _gated(module: Any, hidden_states: Tensor, *others: Any, **named: Any) -> Tensor:
     both = module.proj(hidden_states)
     made: Tensor = _Gate.apply(both)  # type: ignore[no-untyped-call]
-    return frozen.remember(made, _gated_by, both)
+    return frozen.recompute(made, _gated_by, both)
 
 
 def _gated_by(both: Tensor) -> Tensor:
@@ -110,11 +110,11 @@ def _normed(module: Any, input: Tensor) -> Tensor:
     made: Tensor = super(type(module), module).forward(input)
     if torch.is_autocast_enabled(input.device.type):
         return made  # the backward pass is outside of it
-    return frozen.remember(made, super(type(module), module).forward, input)
+    return frozen.recompute(made, super(type(module), module).forward, input)
 
 
-def exchange(unet: nn.Module) -> int:
-    """Exchanges the attention, the gated blocks and the norms of ``unet``, in place, where they are the plain ones.
+def replace(unet: nn.Module) -> int:
+    """Replaces the attention, the gated blocks and the norms of ``unet``, in place, where they are the plain ones.
 
     Returns:
         how many.
@@ -122,17 +122,17 @@ def exchange(unet: nn.Module) -> int:
     from diffusers.models.activations import GEGLU
     from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
-    leaner: dict[type, type] = {
-        kind: type(f"Lean{kind.__name__}", (kind,), {"forward": forward})
+    faster: dict[type, type] = {
+        kind: type(f"Fast{kind.__name__}", (kind,), {"forward": forward})
         for kind, forward in ((GEGLU, _gated), (nn.SiLU, _silu), (nn.GroupNorm, _normed), (nn.LayerNorm, _normed))
     }
     count = 0
     for module in unet.modules():
         if isinstance(module, Attention) and type(module.processor) is AttnProcessor2_0 and _plain(module):
-            module.set_processor(LeanAttention())
+            module.set_processor(FastAttention())
             count += 1
-        elif type(module) in leaner and _usual(module):
-            module.__class__ = leaner[type(module)]
+        elif type(module) in faster and _usual(module):
+            module.__class__ = faster[type(module)]
             count += 1
     return count
 

@@ -15,10 +15,10 @@ import click
 
 from loraforge import REVIEW_COLUMNS, ModelError, fetch_base, speaker
 
-from .loaders import COLUMNS, KOHYA, METADATA, MOST_REPEATS, NO, caption_bytes, decoded_together, is_file, metadata_rows
-from .looking import Finding, Look
-from .pictures import read_picture
-from .reviews import review_columns
+from ..data.picture_loader import COLUMNS, KOHYA, METADATA, MOST_REPEATS, NO, caption_bytes, decoded_together, is_file, metadata_rows
+from ..data.pictures import read_picture
+from ..data.review_columns import review_columns
+from .inspection import Finding, InspectedPicture
 
 say = speaker(__name__)
 
@@ -31,7 +31,7 @@ _TASKS = {"florence2": "<DETAILED_CAPTION>"}
 
 def describe(
     folder: Path,
-    looks: Sequence[Look],
+    looks: Sequence[InspectedPicture],
     template: str,
     trigger: str,
     captioner: str | None,
@@ -102,7 +102,7 @@ def _earlier(folder: Path) -> tuple[dict[Path, dict[str, str]], list[str]]:
     return rows, bad
 
 
-def _kohya(seen: Look, folder: Path, notes: list[str]) -> None:
+def _kohya(seen: InspectedPicture, folder: Path, notes: list[str]) -> None:
     """Repeats and caption of a folder like ``10_a cat``: with a metadata.csv the loader reads folder names no more."""
     match = KOHYA.match(seen.path.parent.name) if seen.path.parent != folder else None
     if match:
@@ -112,7 +112,7 @@ def _kohya(seen: Look, folder: Path, notes: list[str]) -> None:
         seen.caption = match[2].replace("_", " ").strip()
 
 
-def _beside(looks: Sequence[Look], notes: list[str]) -> dict[Path, str]:
+def _beside(looks: Sequence[InspectedPicture], notes: list[str]) -> dict[Path, str]:
     """The text in the files beside the pictures, by picture; decoded as the loader does it."""
     files = [(seen, next((f for e in (".txt", ".caption") if is_file(f := seen.path.with_suffix(e))), None)) for seen in looks]
     found = [(seen, file) for seen, file in files if file is not None]
@@ -157,19 +157,19 @@ def checked_template(template: str | None, trigger: str) -> str:
     return template
 
 
-def _values(trigger: str, seen: Look) -> dict[str, str]:
+def _values(trigger: str, seen: InspectedPicture) -> dict[str, str]:
     parent = re.sub(r"^\d+_", "", seen.path.parent.name)
     return {"trigger": trigger, "caption": seen.caption, "folder": parent.replace("_", " "), "name": seen.path.stem}
 
 
-def _bare(template: str, trigger: str, seen: Look) -> str:
+def _bare(template: str, trigger: str, seen: InspectedPicture) -> str:
     """What the template makes of a picture without a caption; no comma is left over."""
     values = {**_values(trigger, seen), "caption": ""}
     text = " ".join(_PLACEHOLDER.sub(lambda match: values[match[1]], template).split())
     return re.sub(r"(\s*,)+\s*$|^(\s*,)+\s*", "", re.sub(r",\s*(?=,)", "", text))
 
 
-def _fill(template: str, trigger: str, seen: Look) -> str:
+def _fill(template: str, trigger: str, seen: InspectedPicture) -> str:
     """The caption that the template makes; one that it made before stays as it is, so that calling twice is calling once."""
     if not seen.caption:
         return _bare(template, trigger, seen)

@@ -20,7 +20,7 @@ import click
 from loraforge import DataError, speaker
 
 if TYPE_CHECKING:
-    from .looking import Look
+    from .inspection import InspectedPicture
 
 say = speaker(__name__)
 
@@ -65,7 +65,7 @@ def image(folder: Path, given: str | None, trigger: str, as_json: bool, **option
     home = copy_to or out
     targets = {"metadata": home / "metadata.csv", "sheet": out / _SHEET, "findings": out / "findings.csv"}
     _may_write(targets, folder, copy_to, options["overwrite"])
-    looks, strangers = _look_at(folder, options["min_size"])
+    looks, strangers = _inspect_all(folder, options["min_size"])
     notes = [*strangers, *describe(folder, looks, template, trigger, options["captioner"], _progress)]
     names = _copies(looks) if copy_to else {}
     _write(looks, names, copy_to, targets)
@@ -80,7 +80,7 @@ def _may_write(targets: Mapping[str, Path], folder: Path, copy_to: Path | None, 
     """Raises:
     DataError: with everything that is in the way.
     """
-    from .looking import is_sheet
+    from .contact_sheet import is_sheet
 
     bad = []
     for path in targets.values():
@@ -111,12 +111,12 @@ def _is_ours(metadata: Path) -> bool:
 # --- looking -------------------------------------------------------------------------------------------------------------------
 
 
-def _look_at(folder: Path, min_size: int) -> tuple[list[Look], list[str]]:
+def _inspect_all(folder: Path, min_size: int) -> tuple[list[InspectedPicture], list[str]]:
     """All pictures in the order of their names, with what they show by themselves and as copies of each other; and what to say of picture
     files of kinds that are not read."""
-    from .loaders import is_hidden
-    from .looking import Finding, look, mark_copies
-    from .pictures import SUFFIXES
+    from ..data.picture_loader import is_hidden
+    from ..data.pictures import SUFFIXES
+    from .inspection import Finding, inspect_picture, mark_copies
 
     there = [p for p in sorted(folder.rglob("*")) if p.is_file() and not is_hidden(p.relative_to(folder))]
     files = [p for p in there if p.suffix.lower() in SUFFIXES and p.name != _SHEET]
@@ -127,8 +127,8 @@ def _look_at(folder: Path, min_size: int) -> tuple[list[Look], list[str]]:
         raise DataError([none, *([told] if strange else [])])
     with _progress(say("looking at pictures"), len(files)) as tick:
 
-        def one(path: Path) -> Look:
-            seen = look(path, path.relative_to(folder).as_posix(), min_size)
+        def one(path: Path) -> InspectedPicture:
+            seen = inspect_picture(path, path.relative_to(folder).as_posix(), min_size)
             tick()
             return seen
 
@@ -163,7 +163,7 @@ def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 # --- writing -------------------------------------------------------------------------------------------------------------------
 
 
-def _copies(looks: Sequence[Look]) -> dict[str, str]:
+def _copies(looks: Sequence[InspectedPicture]) -> dict[str, str]:
     """The name of each readable picture's copy, by its own name; ``a.jpg`` beside ``a.png`` becomes ``a-2.png``."""
     names: dict[str, str] = {}
     taken = set()
@@ -179,13 +179,13 @@ def _copies(looks: Sequence[Look]) -> dict[str, str]:
     return names
 
 
-def _write(looks: Sequence[Look], names: Mapping[str, str], copy_to: Path | None, targets: Mapping[str, Path]) -> None:
+def _write(looks: Sequence[InspectedPicture], names: Mapping[str, str], copy_to: Path | None, targets: Mapping[str, Path]) -> None:
     """Writes all files or none."""
     from loraforge import REVIEW_COLUMNS
 
-    from .loaders import quoted
-    from .looking import write_sheet
-    from .pictures import read_picture
+    from ..data.picture_loader import quoted
+    from ..data.pictures import read_picture
+    from .contact_sheet import write_sheet
 
     repeats = any(seen.repeats is not None for seen in looks)
     review = [name for name in REVIEW_COLUMNS if any(seen.review.get(name) for seen in looks)]
@@ -212,7 +212,7 @@ def _write(looks: Sequence[Look], names: Mapping[str, str], copy_to: Path | None
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    from .loaders import quoted
+    from ..data.picture_loader import quoted
 
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([quoted(str(cell)) for cell in row] for row in rows)
@@ -266,7 +266,7 @@ def _tell(
     *,
     folder: Path,
     home: Path,
-    looks: Sequence[Look],
+    looks: Sequence[InspectedPicture],
     notes: Sequence[str],
     written: Sequence[Path],
     copies: int,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..task import Conversation
+from ..records import Conversation
 from .texts import answer, excerpt
 
 say = speaker(__name__)
@@ -54,7 +54,7 @@ class ConclusionFirst(Check[Conversation]):
     help = "Answers that do not begin with the conclusion (先结论后依据), where most of the others do."
     severity = "warning"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
         openings = [opening(row.question, answer(row)) for row in rows]
         counts = Counter(openings)
         if len(rows) < _FEWEST or counts["conclusion"] < _STYLE * len(rows):

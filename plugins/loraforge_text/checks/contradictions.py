@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from loraforge import Check, Finding, KeySet, RunConfig, fold, speaker
 
-from ..citations import citations, number
-from ..task import Conversation
+from ..evaluation.citations import citations, number
+from ..records import Conversation
 from .folding import narrow
 from .similar import near_pairs
 from .texts import answer, asked, excerpt
@@ -51,7 +51,7 @@ class Contradictions(Check[Conversation]):
     help = "One question with answers that cite other articles, give other figures, or say yes here and no there."
     severity = "warning"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
         questions = tuple(asked(row) for row in rows)
         told: set[int] = set()
         for pair in near_pairs(questions):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..task import Conversation
+from ..records import Conversation
 from .texts import everything, excerpt
 
 say = speaker(__name__)
@@ -37,7 +37,7 @@ class ControlTokens(Check[Conversation]):
     help = "Control tokens of any model family inside the data, such as <|im_end|>, [INST] or </s>."
     severity = "error"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
         for index, row in enumerate(rows):
             learned = {row.output, *(said for _, said in row.history)}
             found: list[str] = []

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..task import Conversation
+from ..records import Conversation
 from .similar import jaccard, near_pairs, nearest
 from .texts import answer, asked, excerpt
 
@@ -28,7 +28,7 @@ class Duplicates(Check[Conversation]):
     help = "Rows with the same question and the same answer as an earlier row."
     severity = "warning"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
         first: dict[tuple[str, str], int] = {}
         for index, row in enumerate(rows):
             earlier = first.setdefault((_words(asked(row)), _words(row.output)), index)
@@ -52,7 +52,7 @@ class NearDuplicates(Check[Conversation]):
     help = "Questions that differ from an earlier one only in width, punctuation or a particle."
     severity = "hint"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
         questions = tuple(asked(row) for row in rows)
         pairs = [pair for pair in near_pairs(questions) if not pair.decisive]
         for pair in nearest(pairs).values():

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..citations import citations
-from ..task import Conversation
+from ..evaluation.citations import citations
+from ..records import Conversation
 from .texts import answer, excerpt
 
 say = speaker(__name__)
@@ -27,7 +27,7 @@ class MissingCitation(Check[Conversation]):
     help = "Answers that cite no article (《…》第N条), where most of the others do."
     severity = "warning"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
         cites = [bool(citations(answer(row))) for row in rows]
         if len(rows) < _FEWEST or sum(cites) < _SHARE * len(rows):
             return

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from loraforge import Check, Finding, KeySet, RunConfig, Severity, speaker
 
-from ..task import Conversation
+from ..records import Conversation
 from .folding import narrow
 from .private import Kind, Private, find
 from .texts import everything, excerpt
@@ -29,7 +29,7 @@ class PersonalData(Check[Conversation]):
     help = "Numbers of identity cards, phones, bank cards, patients and cases, and e-mail addresses: a model can repeat them."
     severity = "warning"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
         for index, row in enumerate(rows):
             seen: dict[Kind, tuple[str, Private]] = {}
             count: dict[Kind, int] = {}

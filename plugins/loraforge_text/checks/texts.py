@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..task import Conversation
+from ..records import Conversation
 from .private import masked
 
 _THOUGHT = re.compile(r"^.*?</think>", re.DOTALL)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..task import Conversation
+from ..records import Conversation
 from .texts import answer, excerpt
 
 say = speaker(__name__)
@@ -29,7 +29,7 @@ class Unfinished(Check[Conversation]):
     help = "Answers that end in the middle of a sentence."
     severity = "warning"
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
         texts = [answer(row) for row in rows]
         sentences = [text for text in texts if len(text) >= _SENTENCE]
         stopped = sum(text[-1] in _STOPS for text in sentences)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..task import Conversation
+from ..records import Conversation
 from .folding import narrow
 from .texts import answers, excerpt
 from .wordlists import Hit, WordListKeys, word_list
@@ -22,7 +22,7 @@ class _Wording(Check[Conversation]):
     task = "text"
     keys = WordListKeys
 
-    def look(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
+    def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
         words = word_list(self.name, keys[WordListKeys].word_list)
         for index, row in enumerate(rows):
             hits = [(text, hit) for text in answers(row) for hit in words.find(text) if self.counts(text, hit)]

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from loraforge import ConfigError, DataError, Keys, speaker
 
-from ..tables import decode
+from ..data.tables import decode
 from .folding import narrow
 
 say = speaker(__name__)

@@ -29,13 +29,13 @@ say = speaker(__name__)
 @click.pass_context
 def chat(ctx: click.Context, run: Path, base: bool, adapters: Sequence[Path], max_tokens: int, temperature: float) -> None:
     """Talk with a trained text run; earlier turns are remembered."""
-    from loraforge import open_run
+    from loraforge import load_run
 
-    opened = open_run(ctx.find_root().obj, run)
+    opened = load_run(ctx.find_root().obj, run)
     if opened.task.name != "text":
         raise RunError(say("{run} is no text run; `loraforge sample` makes its pictures.", run=run))
     loaded = opened.adapters(adapters)
-    responder = opened.responder(loaded)
+    inference_model = opened.inference_model(loaded)
     session = Session(opened, list(loaded), base)
     click.echo(session.help())
     while True:
@@ -50,7 +50,7 @@ def chat(ctx: click.Context, run: Path, base: bool, adapters: Sequence[Path], ma
             click.echo(session.command(line))
         elif line:
             settings = {"max_tokens": max_tokens, "temperature": temperature}
-            for name, answer in session.ask(line, responder, settings):
+            for name, answer in session.ask(line, inference_model, settings):
                 click.echo(f"[{name or 'base'}] {answer}")
 
 
@@ -84,12 +84,12 @@ class Session:
             return say("Answers come from {name}.", name=rest if self._current else say("the base model alone"))
         return self.help()
 
-    def ask(self, question: str, responder: Any, settings: dict[str, Any]) -> list[tuple[str | None, str]]:
+    def ask(self, question: str, inference_model: Any, settings: dict[str, Any]) -> list[tuple[str | None, str]]:
         """The answers to one question: the base's if wanted, then the current adapter's, which is remembered."""
-        record = dataclasses.replace(self._opened.task.ask(question), history=tuple(self._history))
+        record = dataclasses.replace(self._opened.task.sampling.ask(question), history=tuple(self._history))
         # The whole conversation up to here is the prompt: the earlier answers stand in it as they were given.
         prompt = "".join(span.text for span in self._opened.template.render(record))
         sides = [*([None] if self._base and self._current is not None else []), self._current]
-        given = [(side, str(responder.respond([prompt], side, **settings)[0])) for side in sides]
+        given = [(side, str(inference_model.generate([prompt], side, **settings)[0])) for side in sides]
         self._history.append((question, given[-1][1]))
         return given

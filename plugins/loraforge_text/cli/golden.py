@@ -11,7 +11,7 @@ import click
 
 from loraforge import RunError, speaker
 
-from .golden import NAME, check_golden
+from ..templates.golden_prompts import NAME, check_golden
 
 say = speaker(__name__)
 
@@ -55,7 +55,7 @@ def _asker(url: str, model: str | None) -> tuple[str, Callable[[Mapping[str, Any
     Raises:
         RunError: if nothing answers, or something else than these two.
     """
-    from .asking import is_address, post
+    from .server_client import is_address, post
 
     if not is_address(url):
         raise RunError(say("{url} is no address of a server; it looks like http://127.0.0.1:8000.", url=url))

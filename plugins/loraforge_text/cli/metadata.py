@@ -14,7 +14,7 @@ import click
 from loraforge import DataError, speaker
 
 if TYPE_CHECKING:
-    from .task import Conversation
+    from ..records import Conversation
 
 say = speaker(__name__)
 
@@ -43,7 +43,7 @@ def metadata(source: Path, out: Path | None, columns: Sequence[str], skip: bool,
     """Make a metadata.csv of a table, or of a folder of tables: CSV, TSV, JSONL, JSON, Excel."""
     from loraforge import KeySet, RunConfig
 
-    from .loaders import TableKeys, TableLoader
+    from ..data.table_loader import TableKeys, TableLoader
 
     target = out or (source if source.is_dir() else source.parent) / "metadata.csv"
     if target.exists():

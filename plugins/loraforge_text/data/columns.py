@@ -8,10 +8,10 @@ from typing import Any
 
 from loraforge import REVIEW_COLUMNS, DataError, match_columns, read_review, speaker
 
-from .formats import FORMATS
+from ..records import Conversation
+from ..templates.builtin import check_inline
+from ..templates.formats import FORMATS
 from .tables import cell_text
-from .task import Conversation
-from .templates import check_inline
 
 say = speaker(__name__)
 

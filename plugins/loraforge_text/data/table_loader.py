@@ -9,9 +9,9 @@ from pydantic import Field
 
 from loraforge import DataError, Keys, KeySet, Loader, RunConfig, decides, speaker
 
+from ..records import Conversation
 from .columns import SYNONYMS, listed, map_columns, to_conversation
 from .tables import SUFFIXES, Row, read_rows
-from .task import Conversation
 
 say = speaker(__name__)
 

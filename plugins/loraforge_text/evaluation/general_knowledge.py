@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from loraforge import Quiz
+from loraforge import ChoiceQuestion
 
-from ..task import Conversation
+from ..records import Conversation
 
-FILE = Path(__file__).parent / "general.tsv"
+FILE = Path(__file__).parent / "general_knowledge.tsv"
 
 
 @functools.cache
-def quizzes() -> tuple[Quiz[Conversation], ...]:
+def choice_questions() -> tuple[ChoiceQuestion[Conversation], ...]:
     """The questions in the order of the file."""
     lines = FILE.read_text(encoding="utf-8").splitlines()
     found = []
@@ -21,5 +21,5 @@ def quizzes() -> tuple[Quiz[Conversation], ...]:
         if line and not line.startswith("#"):
             language, question, *answers = line.split("\t")
             choices = tuple(Conversation(where=f"{FILE.name}:{number}", instruction=question, output=answer) for answer in answers)
-            found.append(Quiz(choices, language))
+            found.append(ChoiceQuestion(choices, language))
     return tuple(found)

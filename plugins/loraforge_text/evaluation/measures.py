@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import loraforge
-from loraforge import Sketch
+from loraforge import Fingerprint
 
 from .citations import citations
 
 if TYPE_CHECKING:
-    from .task import Conversation
+    from ..records import Conversation
 
 # Law firms ask for citations first, but medical answers cite no articles and not every legal one does. The headline is what every row has,
 # and one that is graded: on a few dozen held-out rows a yes-or-no measure could hardly show a difference.
@@ -166,7 +166,7 @@ def _sentences(text: str) -> Iterable[str]:
 _SHORTEST, _LONGEST, _MARGIN = 32, 1024, 32
 
 
-def answering(records: Sequence[Conversation]) -> Mapping[str, int]:
+def generation(records: Sequence[Conversation]) -> Mapping[str, int]:
     """``max_tokens`` for answering records whose longest answer is known, between 32 and 1024.
 
     The bytes of the longest answer in UTF-8: no tokenizer needs more tokens. Ordinary ones need a third of that for 汉字 and a quarter for
@@ -176,7 +176,7 @@ def answering(records: Sequence[Conversation]) -> Mapping[str, int]:
     return {"max_tokens": min(max(longest + _MARGIN, _SHORTEST), _LONGEST)}
 
 
-def sketch(record: Conversation) -> Sketch:
+def fingerprint(record: Conversation) -> Fingerprint:
     """The question without width, case and punctuation, and its character pairs.
 
     The system message and earlier turns belong to the key, since in another context it is another question. They mark the pairs instead of
@@ -186,7 +186,7 @@ def sketch(record: Conversation) -> Sketch:
     parts = [record.system or "", *(part for turn in record.history for part in turn)]
     context = "\n".join(letters(part) for part in parts) if any(parts) else ""
     mark = hashlib.sha256(context.encode("utf-8", "surrogatepass")).hexdigest()[:16] if context else ""
-    return Sketch(f"{context}\n{question}" if context else question, loraforge.character_pairs(question, mark))
+    return Fingerprint(f"{context}\n{question}" if context else question, loraforge.character_pairs(question, mark))
 
 
 def letters(text: str) -> str:

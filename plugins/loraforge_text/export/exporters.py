@@ -10,8 +10,8 @@ from typing import Any
 
 from loraforge import Adapter, Exporter, ExportError, speaker
 
-from .bases import EMBEDDED, locate
-from .templates import export_jinja
+from ..base_files import EMBEDDED, locate
+from ..templates.builtin import export_jinja
 
 say = speaker(__name__)
 
@@ -59,7 +59,7 @@ class PeftExporter(Exporter):
     help = "A folder for PEFT, transformers and vLLM: adapter, tokenizer and the chat template that was trained."
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
-        from loraforge import lora
+        from loraforge.adapters import lora
 
         lora.write_peft(adapter, destination)
         _copy_tokenizer(_base_folder(adapter), destination, adapter)
@@ -87,10 +87,10 @@ class MergedExporter(Exporter):
     def export(self, adapter: Adapter, destination: Path) -> Path:
         import torch
 
-        from loraforge import lora
+        from loraforge.adapters import lora
 
-        from .bases import read_base
-        from .causal_lm import load_model
+        from ..base_files import read_base
+        from ..families.causal_lm import load_model
 
         folder = _base_folder(adapter)
         # Merged in float32 and rounded once: adding to bf16 weights would round away most of a small adapter.

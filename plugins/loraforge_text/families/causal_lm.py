@@ -14,28 +14,28 @@ from loraforge import (
     DataError,
     Examination,
     Example,
-    Footprint,
     KeySet,
+    MemoryEstimate,
     ModelError,
     ModelFamily,
     Record,
     RunConfig,
     Span,
-    Trainee,
+    TrainableModel,
     speaker,
 )
 
-from . import golden
-from .bases import EMBEDDED, USUAL, BaseFiles, locate, read_base
+from ..base_files import EMBEDDED, USUAL, BaseFiles, locate, read_base
+from ..records import TextKeys
+from ..templates import golden_prompts
 from .encoding import examine, pieces, tokenizer_of
-from .footprint import footprint
-from .task import TextKeys
+from .memory import estimate_memory
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from loraforge.lora import Lora
+    from loraforge.adapters.lora import Lora
 
 say = speaker(__name__)
 
@@ -50,7 +50,7 @@ class CausalLM(ModelFamily):
     help = "Language models of transformers: a folder with config.json and safetensors, a hub id, or the embedded tiny-chat."
     peft_task_type = "CAUSAL_LM"
 
-    def recognises(self, base_model: str) -> bool:
+    def matches(self, base_model: str) -> bool:
         folder = Path(base_model).expanduser()
         if base_model in EMBEDDED:
             return True
@@ -60,7 +60,7 @@ class CausalLM(ModelFamily):
         named = read_base(folder.absolute()).config.get("architectures") or ()
         return any(str(n).endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for n in named)
 
-    def usual(self, base_model: str) -> Mapping[str, tuple[float, float]]:
+    def typical_ranges(self, base_model: str) -> Mapping[str, tuple[float, float]]:
         return USUAL.get(base_model, {})
 
     def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
@@ -86,30 +86,30 @@ class CausalLM(ModelFamily):
         folder = locate(config.base_model, config.revision, weights=True)
         return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in (".json", ".jinja", ".safetensors", ".model", ".txt"))
 
-    def footprint(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> Footprint | None:
+    def estimate_memory(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> MemoryEstimate | None:
         folder = locate(config.base_model, config.revision)
-        return footprint(folder, read_base(folder).config, config, keys[TextKeys].max_seq_length, facts, device)
+        return estimate_memory(folder, read_base(folder).config, config, keys[TextKeys].max_seq_length, facts, device)
 
-    def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> CausalTrainee:
-        from loraforge import lora
+    def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableCausalLM:
+        from loraforge.adapters import lora
 
         folder = locate(config.base_model, config.revision, weights=True)
         model = load_model(folder, config.precision, device)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
-        attached = lora.attach(model, config, given)
+        attached = lora.inject(model, config, given)
         mine = keys[TextKeys]
-        return CausalTrainee(attached, _tokenizer(folder), read_base(folder), mine.max_seq_length, mine.system_prompt, lean=True)
+        return TrainableCausalLM(attached, _tokenizer(folder), read_base(folder), mine.max_seq_length, mine.system_prompt, fast=True)
 
-    def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> CausalResponder:
-        from loraforge import lora
+    def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> CausalInferenceModel:
+        from loraforge.adapters import lora
 
         folder = locate(config.base_model, config.revision, weights=True)
         model = load_model(folder, config.precision, device)
-        lora.mount(model, adapters)
+        lora.load_adapters(model, adapters)
         model.eval()
-        return CausalResponder(model, _tokenizer(folder), read_base(folder))
+        return CausalInferenceModel(model, _tokenizer(folder), read_base(folder))
 
 
 def _adapter_folder(path: str) -> Path:
@@ -188,31 +188,31 @@ def _tokenizer(folder: Path) -> Any:
     return backend
 
 
-class CausalTrainee(Trainee):
+class TrainableCausalLM(TrainableModel):
     """A causal language model with a LoRA: next-token cross entropy on the learned tokens.
 
     Args:
-        lean: exchange what a frozen base can do with less (in place): the head on learned positions only, rows end to end without padding,
-            leaner blocks. Each only where it gives the model's own figures.
+        fast: replace what a frozen base can do with less (in place): the head on learned positions only, rows end to end without padding,
+            faster blocks. Each only where it gives the model's own figures.
     """
 
-    def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int, system: str | None = None, lean: bool = False) -> None:
+    def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int, system: str | None = None, fast: bool = False) -> None:
         self.lora = lora
         self._tokenizer, self._base, self._longest, self._system = tokenizer, base, longest, system
         self._head: Any = None
         self._in_line = self._places = False
-        if lean:
-            from loraforge import frozen
+        if fast:
+            from loraforge.kernels import frozen
 
-            from . import lastlayer, leanblocks, learnedhead, rowattention
+            from ..kernels import fast_blocks, last_layer, linear_cross_entropy, packed_attention
 
             frozen.expect_many_sizes()
             lora.model.eval()  # dropout would make two passes differ
-            leanblocks.exchange(lora.model)
-            self._head = learnedhead.take_off(lora.model)
-            self._in_line = rowattention.attend_to_rows(lora.model)
-            self._places = self._in_line and self._head is not None and lastlayer.keep_places(lora.model)
-            frozen.exchange(lora.model)
+            fast_blocks.replace(lora.model)
+            self._head = linear_cross_entropy.take_off(lora.model)
+            self._in_line = packed_attention.attend_to_rows(lora.model)
+            self._places = self._in_line and self._head is not None and last_layer.keep_places(lora.model)
+            frozen.replace(lora.model)
 
     def encode(self, record: Record, text: Sequence[Span]) -> Example:
         """``ids`` and ``learned`` of one row.
@@ -229,13 +229,13 @@ class CausalTrainee(Trainee):
         """The length band; rows that lie end to end may have any length."""
         return 0 if self._in_line else (len(example["ids"]) - 1) // _BAND
 
-    def collate(self, examples: Sequence[Example], draw: int | None = None) -> Batch:
+    def collate(self, examples: Sequence[Example], seed: int | None = None) -> Batch:
         """``input_ids`` (int64): the rows end to end, (1, tokens), or padded on the right, (rows, longest), each with what the model needs
         beside them; ``targets`` (n,): the places, counted through all rows, after which a learned token comes; ``labels`` (n,): these
         tokens; ``tokens``: how many there are without padding."""
         import torch
 
-        from . import rowattention
+        from ..kernels import packed_attention
 
         lengths = [len(example["ids"]) for example in examples]
         longest = max(lengths)
@@ -253,7 +253,7 @@ class CausalTrainee(Trainee):
         }
         rows = [torch.tensor(example["ids"], dtype=torch.long) for example in examples]
         if self._in_line:
-            return {**rowattention.line(rows), **shared}
+            return {**packed_attention.line(rows), **shared}
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return {"input_ids": ids, "attention_mask": (torch.arange(longest) < torch.tensor(lengths)[:, None]).long(), **shared}
 
@@ -269,7 +269,7 @@ class CausalTrainee(Trainee):
         """Mean cross entropy in nats per learned token, in float32."""
         from torch.nn import functional
 
-        from . import learnedhead
+        from ..kernels import linear_cross_entropy
 
         given = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids", "row_lengths") if name in batch}
         if self._places:
@@ -279,15 +279,15 @@ class CausalTrainee(Trainee):
         if not self._places:
             out = out[batch["targets"]]
         if self._head is not None:
-            return learnedhead.cross_entropy(out, self._head, batch["labels"])
+            return linear_cross_entropy.cross_entropy(out, self._head, batch["labels"])
         return functional.cross_entropy(out.float(), batch["labels"])
 
     def golden(self, rows: Sequence[tuple[Any, Sequence[Span]]], template: Mapping[str, Any]) -> Mapping[str, bytes]:
         """Prompts as text and as tokens."""
-        return {golden.NAME: golden.golden_prompts(self._tokenizer, rows, self._system, template)} if rows else {}
+        return {golden_prompts.NAME: golden_prompts.golden_prompts(self._tokenizer, rows, self._system, template)} if rows else {}
 
 
-class CausalResponder:
+class CausalInferenceModel:
     """Answers prompts with the base, or with one of the mounted adapters."""
 
     def __init__(self, model: Any, tokenizer: Any, base: BaseFiles) -> None:
@@ -298,7 +298,7 @@ class CausalResponder:
         # The base's own sampling defaults (temperature, penalties) would answer otherwise than what is asked for here.
         self._model.generation_config = GenerationConfig()
 
-    def respond(self, prompts: Sequence[str], adapter: str | Mapping[str, float] | None, **settings: Any) -> Sequence[Answer]:
+    def generate(self, prompts: Sequence[str], adapter: str | Mapping[str, float] | None, **settings: Any) -> Sequence[Answer]:
         """One answer per prompt; ``stopped`` is False for those that only max_tokens ended.
 
         Args:
@@ -307,9 +307,9 @@ class CausalResponder:
         import torch
         from transformers import GenerationConfig
 
-        from loraforge import lora
+        from loraforge.adapters import lora
 
-        lora.select(self._model, adapter)
+        lora.set_adapter(self._model, adapter)
         temperature = float(settings.get("temperature", 0))
         sampling = {"do_sample": True, "temperature": temperature, "top_p": float(settings.get("top_p", 1.0))} if temperature > 0 else {}
         if temperature > 0:

@@ -16,8 +16,8 @@ from typing import Any
 
 from loraforge import ModelError, Record, Span, speaker
 
-from .bases import BaseFiles
-from .task import Conversation
+from ..base_files import BaseFiles
+from ..records import Conversation
 
 say = speaker(__name__)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import Footprint, RunConfig, match_layers
+from loraforge import MemoryEstimate, RunConfig, match_layers
 
 _TIED = ("gemma", "gemma2", "gemma3_text", "gpt2")  # whose head is the embedding unless the config says otherwise
 _WIDE_HEADS = {"qwen3": 128, "qwen3_moe": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
@@ -203,10 +203,10 @@ def kept(shape: Decoder, config: RunConfig, device: str, length: int) -> float:
     wide, narrow = shape.heads * shape.head, shape.kv * shape.head
     here = {name.split(".", 3)[3]: sizes[0] for name, sizes in chosen(shape, config.lora_target).items()}
     # A plain LoRA on a plain layer keeps what it reads, once for all layers that read the same, and a mask; others keep what dropout made.
-    lean = shape.kind != "gpt2" and config.precision != "4bit" and config.lora_variant != "dora"
-    noise: float = 0 if not config.lora_dropout else 4 if not lean and device == "cpu" else 1 / 8 if device == "cpu" else 1
-    read = {_READS.get(name, name) if lean or not noise else name: width for name, width in here.items()}
-    if lean and config.precision == "fp32" and not shape.kind.startswith("gemma"):
+    fast = shape.kind != "gpt2" and config.precision != "4bit" and config.lora_variant != "dora"
+    noise: float = 0 if not config.lora_dropout else 4 if not fast and device == "cpu" else 1 / 8 if device == "cpu" else 1
+    read = {_READS.get(name, name) if fast or not noise else name: width for name, width in here.items()}
+    if fast and config.precision == "fp32" and not shape.kind.startswith("gemma"):
         read = {name: width for name, width in read.items() if name not in _MADE_AGAIN}
     per_token: float = sum(read.values()) * low + sum(here.values()) * noise + len(here) * config.lora_rank * low
     if config.lora_variant == "dora":
@@ -214,7 +214,7 @@ def kept(shape: Decoder, config: RunConfig, device: str, length: int) -> float:
     norms = _NORMS.get(shape.kind, 2) * shape.hidden + (wide + narrow if shape.kind in _QK_NORMS else 0)
     per_token += norms * (4 if shape.kind.startswith("gemma") else low)
     # Query, key, value; and the result, where it is not the same that the next layer reads.
-    shared = lean and device == "cpu" and config.precision == "fp32"
+    shared = fast and device == "cpu" and config.precision == "fp32"
     per_token += ((1 if shared else 2) * wide + 2 * narrow) * low
     per_token += {"gpt2": 5, "phi3": 3}.get(shape.kind, 3 if shape.kind.startswith("gemma") else 2) * shape.inner * low
     if shape.drops and device == "cpu":
@@ -224,16 +224,16 @@ def kept(shape: Decoder, config: RunConfig, device: str, length: int) -> float:
     return per_token
 
 
-def footprint(
+def estimate_memory(
     folder: Path, raw: Mapping[str, Any], config: RunConfig, longest: int, facts: Mapping[str, Any], device: str
-) -> Footprint | None:
+) -> MemoryEstimate | None:
     """The footprint of a run.
 
     Args:
         folder: where the base's files are; weights need not be among them.
         raw: its config.json.
         longest: ``max_seq_length``, for rows that could not be counted.
-        facts: see ``ModelFamily.footprint``.
+        facts: see ``ModelFamily.estimate_memory``.
     """
     shape = read(raw)
     if shape is None or not agrees(folder, shape):
@@ -260,7 +260,7 @@ def footprint(
     held = weights(shape, config.precision)
     stored = str(raw.get("dtype") or raw.get("torch_dtype") or "float32")
     merged = shape.total * (2 if "16" in stored else 4)
-    return Footprint(
+    return MemoryEstimate(
         parameters={"embeddings": shape.embedding, "layers": shape.total - shape.embedding},
         trainable=trainable(shape, config),
         weights=held,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from loraforge import frozen
+from loraforge.kernels import frozen
 
 
 def _normed(x: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class _FrozenGated(torch.autograd.Function):
 def _norm(module: Any, x: Tensor) -> Tensor:
     epsilon = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
     made, inverse = _Norm.apply(x, module.weight, float(epsilon))  # type: ignore[no-untyped-call]
-    return frozen.remember(made, _normed, x, module.weight, inverse)
+    return frozen.recompute(made, _normed, x, module.weight, inverse)
 
 
 def _gated(module: Any, x: Tensor) -> Tensor:
@@ -94,12 +94,12 @@ def _gated(module: Any, x: Tensor) -> Tensor:
         return whole
     gate, up = module.gate_proj(x), module.up_proj(x)
     made: Tensor = _Gate.apply(gate, up)  # type: ignore[no-untyped-call]
-    out: Tensor = module.down_proj(frozen.remember(made, _gated_by, gate, up))
+    out: Tensor = module.down_proj(frozen.recompute(made, _gated_by, gate, up))
     return out
 
 
-def exchange(model: nn.Module) -> int:
-    """Gives the blocks of ``model`` the leaner forward pass, in place.
+def replace(model: nn.Module) -> int:
+    """Gives the blocks of ``model`` the faster forward pass, in place.
 
     Returns:
         how many it was given to.
@@ -109,7 +109,7 @@ def exchange(model: nn.Module) -> int:
     for module in model.modules():
         kind = type(module)
         if kind not in made:
-            made[kind] = _leaner(module)
+            made[kind] = _faster(module)
         better = made[kind]
         if better is not None:
             module.__class__ = better
@@ -117,8 +117,8 @@ def exchange(model: nn.Module) -> int:
     return count
 
 
-def _leaner(module: nn.Module) -> type | None:
-    """A subclass of the module's class with a leaner forward pass; None where there is none, or it would not do the same."""
+def _faster(module: nn.Module) -> type | None:
+    """A subclass of the module's class with a faster forward pass; None where there is none, or it would not do the same."""
     weight = getattr(module, "weight", None)
     forward: Callable[[Any, Tensor], Tensor]
     width: int
@@ -144,4 +144,4 @@ def _leaner(module: nn.Module) -> type | None:
         return None
     finally:
         module.train(was)
-    return type(f"Lean{type(module).__name__}", (type(module),), {"forward": forward}) if same else None
+    return type(f"Fast{type(module).__name__}", (type(module),), {"forward": forward}) if same else None

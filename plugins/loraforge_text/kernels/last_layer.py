@@ -28,7 +28,7 @@ def keep_places(model: Any) -> bool:
     Returns:
         whether it does; otherwise nothing is changed.
     """
-    from . import rowattention
+    from . import packed_attention
 
     layers = getattr(model.get_decoder(), "layers", None)
     if not layers:
@@ -40,9 +40,9 @@ def keep_places(model: Any) -> bool:
     places = torch.tensor([3, 4, 8, 11], device=device)
     try:
         with torch.no_grad():
-            wanted = model(**rowattention.line(ids), use_cache=False).logits[:, places]
+            wanted = model(**packed_attention.line(ids), use_cache=False).logits[:, places]
             layer.__class__ = type(f"Last{kind.__name__}", (kind,), {"forward": _forward})
-            got = model(**rowattention.line(ids), places=places, use_cache=False).logits
+            got = model(**packed_attention.line(ids), places=places, use_cache=False).logits
         if got.shape == wanted.shape and torch.allclose(got.float(), wanted.float(), rtol=1e-3, atol=1e-3):
             return True
     except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, IndexError):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from loraforge import frozen
+from loraforge.kernels import frozen
 
 _CELLS = 1_000_000  # logits at a time: 4 MB in float32, so that they stay in the processor's cache; on other devices 16 times as many
 _ROWS = 512  # at a time: each group of rows reads the whole head

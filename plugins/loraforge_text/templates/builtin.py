@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 from loraforge import ConfigError, DataError, KeySet, LoraForgeError, ModelError, RunConfig, Span, Template, speaker
 
-from .bases import BaseFiles, locate, read_base
+from ..base_files import BaseFiles, locate, read_base
+from ..records import Conversation, TextKeys
 from .formats import FORMATS, format_for
-from .jinjalimits import LONGEST, SECONDS, TooLong, limited, refuse_powers
-from .task import Conversation, TextKeys
+from .jinja_limits import LONGEST, SECONDS, TooLong, limited, refuse_powers
 
 say = speaker(__name__)
 
@@ -320,7 +320,7 @@ class InlineTemplate(TextTemplate):
     name = "inline"
     help = "An inline string with {instruction}, and if wanted {input} and {system}; the answer and the stop token follow it."
 
-    def recognises(self, value: str) -> bool:
+    def matches(self, value: str) -> bool:
         return "{" in value
 
     def choose(self, base: BaseFiles, config: RunConfig, records: Sequence[Conversation]) -> tuple[Prompting, str]:

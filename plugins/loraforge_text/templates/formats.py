@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from loraforge import speaker
 
-from .bases import BaseFiles
+from ..base_files import BaseFiles
 
 say = speaker(__name__)
 

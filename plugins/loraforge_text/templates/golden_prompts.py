@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from loraforge import RunError, Span, prompt_of, speaker
 
 if TYPE_CHECKING:
-    from .task import Conversation
+    from ..records import Conversation
 
 say = speaker(__name__)
 
@@ -73,7 +73,7 @@ def _chosen(rows: Sequence[tuple[Conversation, Sequence[Span]]], count: int) -> 
     """Rows that a server can render, one each with a system message, earlier turns or an input first: there servers differ most."""
     # A template that only some rows have never reaches a server.
     plain = [row for row in rows if not row[0].prompt_template] or rows
-    different = {row[0].fingerprint(): row for row in plain}
+    different = {row[0].content_hash(): row for row in plain}
     kinds: dict[tuple[bool, ...], str] = {}
     for key in sorted(different):
         record = different[key][0]
@@ -88,7 +88,7 @@ def _prompt(tokenizer: Any, record: Conversation, text: str, default: str | None
     turns = [message for asked, answered in record.history for message in (("user", asked), ("assistant", answered))]
     said = [*([("system", system)] if system else []), *turns, ("user", record.question)]
     return {
-        "row_sha256": record.fingerprint(),
+        "row_sha256": record.content_hash(),
         "question": record.question,
         "messages": [{"role": role, "content": content} for role, content in said],
         "text": text,
@@ -98,7 +98,7 @@ def _prompt(tokenizer: Any, record: Conversation, text: str, default: str | None
 
 
 @dataclass(frozen=True)
-class Parting:
+class Difference:
     """A prompt of which somebody makes something else than training did.
 
     Attributes:
@@ -112,7 +112,7 @@ class Parting:
     message: str
 
 
-def check_golden(document: bytes | str, made: Callable[[Mapping[str, Any]], str | Sequence[int]]) -> tuple[Parting, ...]:
+def check_golden(document: bytes | str, made: Callable[[Mapping[str, Any]], str | Sequence[int]]) -> tuple[Difference, ...]:
     """Compares what somebody else makes of the prompts with the file.
 
     Args:
@@ -138,7 +138,7 @@ def check_golden(document: bytes | str, made: Callable[[Mapping[str, Any]], str 
         got = made(prompt)
         found = _text_parts(text, got, starts) if isinstance(got, str) else _ids_part(text, ids, list(got), starts)
         if found is not None:
-            partings.append(Parting(number, *found))
+            partings.append(Difference(number, *found))
     return tuple(partings)
 
 

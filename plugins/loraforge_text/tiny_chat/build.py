@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from loraforge_text.tiny_chat import corpus, lexicon
+from . import corpus, lexicon
 
 if TYPE_CHECKING:
     import torch

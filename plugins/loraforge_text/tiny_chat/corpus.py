@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
-from loraforge_text.tiny_chat import keywords, lexicon, vague
+from . import keywords, lexicon, vague
 
 Message = dict[str, str]
 Turn = tuple[str, str]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from random import Random
 
-from loraforge_text.tiny_chat import lexicon, vague
+from . import lexicon, vague
 
 # What a statement says of one key word with regard to another; it claims nothing.
 _RELATIONS = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from random import Random
 
-from loraforge_text.tiny_chat import lexicon
+from . import lexicon
 
 
 def _answer(rng: Random, name: str, field: str, source: str, legal: bool) -> str:

@@ -24,7 +24,7 @@ class LinesLoader(Loader):
     keys = EchoKeys
 
     def load(self, config, keys, note):
-        from loraforge_text.task import Conversation
+        from loraforge_text.records import Conversation
 
         path = Path(config.metadata_path or Path(config.train_data_dir) / "lines.txt")
         records, problems = [], []

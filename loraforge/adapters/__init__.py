@@ -1,0 +1,1 @@
+"""A LoRA: which layers it sits on, how it is put on and taken off, and its files in PEFT's layout."""

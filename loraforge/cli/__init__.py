@@ -1,0 +1,1 @@
+"""The command line. Everything that is printed for people is printed here."""

@@ -1,0 +1,1 @@
+"""The YAML file: read with its lines, checked against the keys that each owner declares, explained."""

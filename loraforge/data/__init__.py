@@ -1,0 +1,1 @@
+"""The examples: read, reviewed, compared, checked, split; and the runs that they come from."""

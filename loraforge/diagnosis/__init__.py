@@ -1,0 +1,1 @@
+"""What the losses of a run say, in words and pictures."""

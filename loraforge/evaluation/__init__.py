@@ -1,0 +1,1 @@
+"""Base against adapter on the same held-out examples; intervals; the blind sheet and its grades."""

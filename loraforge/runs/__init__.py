@@ -1,0 +1,1 @@
+"""A run on disk: its folder, checkpoints, log, provenance and seal; and a finished run that is used."""

@@ -1,0 +1,1 @@
+"""Folders of pictures: reading, captions, buckets, perceptual hashes."""

@@ -1,0 +1,1 @@
+"""How far drawn pictures are from the training pictures, and how well they follow their prompts."""

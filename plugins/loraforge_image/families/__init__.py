@@ -1,0 +1,1 @@
+"""The model families sd15, sd2 and sdxl: parts, names, training, drawing, and the memory that they need."""

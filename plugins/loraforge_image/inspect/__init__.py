@@ -1,0 +1,1 @@
+"""``loraforge inspect``: what a LoRA file is, how strong, and which programs take it."""

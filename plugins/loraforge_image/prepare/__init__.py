@@ -1,0 +1,1 @@
+"""``loraforge prepare image``: which pictures of a folder to train on, and with which captions."""

@@ -1,0 +1,101 @@
+"""What an image run reads and which keys it has: pictures with captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from loraforge import Keys, Record
+
+# What a run writes unless its YAML says otherwise.
+EXPORTERS = ("webui",)
+
+
+@dataclass(frozen=True)
+class Picture(Record):
+    """One picture with its caption.
+
+    Attributes:
+        path: the absolute path of the file; empty for a bare prompt.
+        caption: what it shows.
+        sha256: of the file's bytes, so that the row changes with the picture, not with the folder's name.
+        prior: whether it only reminds the model of its class (prior preservation).
+        folder: the name of the folder it came from, for tag statistics.
+    """
+
+    path: str
+    caption: str = ""
+    sha256: str = ""
+    prior: bool = False
+    folder: str = ""
+
+    @property
+    def can_be_held_out(self) -> bool:
+        return not self.prior
+
+    def content(self) -> dict[str, object]:
+        return {"sha256": self.sha256, "caption": self.caption, "prior": self.prior}
+
+
+class ImageKeys(Keys):
+    """The keys of every image run."""
+
+    resolution: int = Field(512, ge=64, le=4096, description="Pictures are trained at about resolution x resolution pixels of area.")
+    bucket_step: int = Field(64, ge=8, le=256, description="The sides of the buckets are multiples of this; a multiple of 8.")
+    bucket_max_ratio: float = Field(2.0, ge=1, le=4, description="The longest shape: width / height, or height / width.")
+    bucket_no_upscale: bool = Field(False, description="Leave out pictures that are smaller than their bucket instead of enlarging them.")
+    crop: Literal["center", "random"] = Field("center", description="Which part is kept where a picture's shape differs from its bucket's.")
+    flip: bool = Field(False, description="Show half of the pictures mirrored; not for lettering or faces that must stay as they are.")
+    trigger_word: str | None = Field(None, description="A word put in front of every caption that lacks it; it calls the style later.")
+    caption_shuffle: bool = Field(False, description="Shuffle the comma-separated parts of captions at every step.")
+    keep_tokens: int = Field(0, ge=0, description="So many parts at the front of a caption stay where they are when it is shuffled.")
+    caption_dropout: float = Field(0.0, ge=0, lt=1, description="The share of steps that see a picture without its caption.")
+    max_caption_tokens: Literal[75, 150, 225] = Field(75, description="The longest caption in tokens: one, two or three of CLIP's windows.")
+    clip_skip: int = Field(1, ge=1, le=4, description="Take the text encoder's output this many layers from its end; SDXL has its own.")
+
+    train_unet: bool = Field(True, description="Put a LoRA on the U-Net.")
+    train_text_encoder: bool = Field(False, description="Put a LoRA on the text encoders too.")
+    text_encoder_lr: float | None = Field(None, gt=0, le=1, description="The text encoders' own learning rate; by default learning_rate.")
+    conv_rank: int = Field(0, ge=0, le=512, description="The rank on 3x3 convolutions (LoCon); 0 leaves them alone.")
+    prediction_type: Literal["auto", "epsilon", "v_prediction"] = Field("auto", description="What the base predicts; auto reads it.")
+    noise_offset: float = Field(0.0, ge=0, le=1, description="Noise that is the same everywhere, for very dark and bright pictures: 0.05.")
+    min_snr_gamma: float = Field(0.0, ge=0, le=100, description="Weigh noise levels by min-SNR with this gamma; 5 is usual, 0 is off.")
+    prior_data_dir: str | None = Field(
+        None, description="Pictures of the same class that must not change (prior preservation).", json_schema_extra={"path": "input"}
+    )
+    prior_loss_weight: float = Field(1.0, ge=0, le=10, description="How much these count against your own pictures.")
+
+    sample_prompts: list[str] | None = Field(
+        None, description="What is drawn at every save; by default captions of the data. [] for nothing."
+    )
+    sample_steps: int = Field(20, ge=1, le=200, description="Denoising steps of these pictures.")
+    sample_cfg: float = Field(7.0, ge=1, le=30, description="How closely they follow the prompt (classifier-free guidance).")
+    sample_seed: int = Field(42, ge=0, lt=2**32, description="Their seed; the same at every save.")
+    cache_dir: str | None = Field(None, description="Where encoded pictures and captions are kept; by default the user's cache folder.")
+    allow_pickle: bool = Field(False, description="Read .ckpt and .bin weights (weights_only, so that they cannot run code).")
+    base_config: str | None = Field(
+        None,
+        description="For a base in a single file: the folder or hub id whose configuration and tokenizer belong to it.",
+        json_schema_extra={"path": "base"},
+    )
+    prompt_scorer: str | None = Field(
+        None,
+        description="A CLIP model (folder or hub id) that scores how well drawn pictures follow their prompts; nothing is scored "
+        "without it.",
+        json_schema_extra={"path": "base"},
+    )
+
+
+class ImageSampling(Keys):
+    """The settings of ``sample`` for pictures."""
+
+    negative: str = Field("", description="What the picture should not show.")
+    steps: int = Field(20, ge=1, le=200, description="Denoising steps.")
+    cfg: float = Field(7.0, ge=1, le=30, description="How closely the picture follows the prompt.")
+    size: str | None = Field(None, description="Width x height, like 512x768; by default the resolution that was trained.")
+    sampler: Literal["ddim", "euler", "euler_a", "dpmpp_2m"] = Field(
+        "ddim", description="Which scheduler draws: ddim, euler, euler_a, dpmpp_2m."
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="What is drawn at random is drawn from here; equal seeds, equal answers.")

@@ -1,0 +1,1 @@
+"""The commands that the text plugin adds: ``chat``, ``golden``, ``metadata``."""

@@ -1,0 +1,1 @@
+"""Tables of questions and answers: files to rows, rows to conversations."""

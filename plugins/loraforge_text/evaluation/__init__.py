@@ -1,0 +1,1 @@
+"""What an answer is worth beside its reference, and what a model knows beside its examples."""

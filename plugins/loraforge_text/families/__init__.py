@@ -1,0 +1,1 @@
+"""The model family ``causal-lm``: loading, encoding, training, answering, and the memory that it needs."""

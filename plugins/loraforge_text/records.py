@@ -1,0 +1,57 @@
+"""What a text run reads and which keys it has: questions and answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from loraforge import Keys, Record
+
+
+@dataclass(frozen=True)
+class Conversation(Record):
+    """One row: a question with its answer, and what came before.
+
+    Attributes:
+        instruction: the question.
+        output: the answer to learn; empty for a bare question.
+        input: material that belongs to the question (Alpaca's ``input``).
+        system: the system message of this row, instead of the config's.
+        prompt_template: the template of this row, instead of the config's: a name or an inline string.
+        history: earlier (question, answer) pairs.
+    """
+
+    instruction: str
+    output: str = ""
+    input: str = ""
+    system: str | None = None
+    prompt_template: str | None = None
+    history: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def question(self) -> str:
+        """Instruction and input as one message."""
+        return f"{self.instruction}\n{self.input}" if self.input else self.instruction
+
+
+class TextKeys(Keys):
+    """The keys of every text run."""
+
+    max_seq_length: int = Field(
+        512,
+        ge=8,
+        le=1_000_000,
+        description="The longest row in tokens, prompt and answer together. Longer rows are never cut: they stop the run or are skipped.",
+        json_schema_extra={"usual": [8, 512], "why": "longer rows need much more memory; answers of a few hundred characters fit into 512"},
+    )
+    system_prompt: str | None = Field(None, description="A system message for every row that has none of its own.")
+
+
+class TextSampling(Keys):
+    """The settings of ``sample`` for text."""
+
+    max_tokens: int = Field(512, ge=1, description="The longest answer, in tokens.")
+    temperature: float = Field(0.0, ge=0, description="0 always takes the likeliest word.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Leave out the least likely words, up to this share.")
+    seed: int = Field(0, ge=0, description="What is drawn at random is drawn from here; equal seeds, equal answers.")
