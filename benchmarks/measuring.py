@@ -97,7 +97,7 @@ class Run:
         gaps = [b - a for a, b in zip(times[skip:], times[skip + 1 :], strict=False)]
         return statistics.median(gaps) if gaps else float("nan")
 
-    def shard(self, operations: float, best: bool = False) -> float:
+    def share(self, operations: float, best: bool = False) -> float:
         """Of the machine's limit, at so many operations for each unit: ideal time over steady time; nan where it was not measured."""
         rate = self.best_rate if best else self.rate
         return self.steady * operations / rate if rate else float("nan")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ.update({"LORAFORGE_LANG": "en", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "TOKENIZERS_PARALLELISM": "false"})
-sys.path.insert(0, str(Path(__file__).parent))
 
-ROOT = Path(__file__).parent.parent
+
+# An example that takes a second on a busy machine is no fault of the code.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,7 +29,7 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def base(tmp_path_factory) -> Path:
     """A tiny random Llama with a ChatML template."""
-    from tiny import make_base
+    from builders.tiny_text import make_base
 
     return make_base(tmp_path_factory.mktemp("base") / "tiny")
 
@@ -42,7 +44,7 @@ def host():
 @pytest.fixture
 def project(tmp_path, base):
     """A folder with 12 rows and a config: ``project(key=value)`` writes it and returns its path."""
-    from tiny import write_config, write_rows
+    from builders.tiny_text import write_config, write_rows
 
     write_rows(tmp_path / "data" / "metadata.csv")
 

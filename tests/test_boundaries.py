@@ -7,12 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from builders import ROOT
 
 import loraforge
 
-ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "loraforge").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
 def imports(file: Path) -> list[tuple[str, list[str], bool]]:
@@ -101,7 +102,24 @@ def test_everything_is_annotated_and_no_function_is_endless():
 def test_no_file_is_endless_and_there_is_no_junk_room():
     for file in [*CORE, *PLUGINS]:
         assert file.stem not in ("utils", "common", "helpers", "misc")
-        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file
+        assert len(file.read_text(encoding="utf-8").splitlines()) < 400, file
+    for file in TESTS:
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 600, file
+
+
+def test_a_floor_is_a_table_of_contents():
+    for folder in {file.parent for file in [*CORE, *PLUGINS]}:
+        assert len([file for file in folder.glob("*.py") if file.name != "__init__.py"]) <= 13, folder
+
+
+def test_the_tests_mirror_the_tree():
+    homes = {"core": ROOT / "loraforge", "text": ROOT / "plugins" / "loraforge_text", "image": ROOT / "plugins" / "loraforge_image"}
+    for file in TESTS:
+        top, *inner = file.relative_to(ROOT / "tests").parts
+        if top in homes and file.name.startswith("test_"):
+            name = file.name.removeprefix("test_")
+            beside = homes[top].joinpath(*inner[:-1], name)
+            assert beside.is_file() or beside.with_suffix("").name == beside.parent.name, f"{file}: what does it test?"
 
 
 def test_every_public_function_and_class_says_what_it_is():

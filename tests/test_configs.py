@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
-from pathlib import Path
 
 import pytest
 import yaml
+from builders import ROOT
 
 from loraforge.data.dataset import load_data
 from loraforge.plan import make_plan
 
-ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 TASKS = {"cyberpunk": "image"}
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from builders import ROOT
 
 import loraforge
 from loraforge.cli.main import cli
 from loraforge.plugin_api import events, hookspecs
 from loraforge.plugin_api.host import PluginHost
 
-ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 HOOKS = {name: spec for name, spec in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("loraforge_")}
 
@@ -194,6 +194,14 @@ def test_no_link_inside_the_project_is_dead():
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
             if not target.startswith(("http", "mailto")):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_every_file_of_ours_in_the_text_is_there(page):
+    spans = re.findall(r"`([^`\n]+)`|^(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    text = " ".join(one or other for one, other in spans)
+    named = re.findall(r"(?<![\w./-])((?:tests|loraforge|plugins|core|text|image|hostile|builders)/[\w/-]+\.py)\b", text)
+    assert not [name for name in named if not any((ROOT / place / name).is_file() for place in ("", "tests"))]
 
 
 def test_the_generated_pages_are_up_to_date():

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
+from builders import ROOT
 
-ROOT = Path(__file__).parent.parent
 PACKAGES = {name: ROOT / place / name for name, place in (("loraforge", ""), ("loraforge_text", "plugins"), ("loraforge_image", "plugins"))}
 # Classes whose help= is shown through say; click's own help texts stay English, like the names of the options.
 SHOWN_HELP = {"Task", "Format"}

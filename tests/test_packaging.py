@@ -11,8 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from builders import ROOT
 
-ROOT = Path(__file__).parent.parent
 THIRD_PARTY = ROOT / "tests" / "thirdparty" / "loraforge-echo"
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
 
@@ -61,11 +61,16 @@ def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wh
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"loraforge", "loraforge_text", "loraforge_image"}
     for file in (
         "loraforge/zh.json",
+        "loraforge/py.typed",
+        "loraforge/data/findings.html",
         "loraforge_text/zh.json",
+        "loraforge_text/py.typed",
+        "loraforge_text/evaluation/general_knowledge.tsv",
         "loraforge_text/tiny_chat/model/model.safetensors",
         "loraforge_text/tiny_chat/model/chat_template.jinja",
         "loraforge_image/zh.json",
-        "loraforge_image/keys/sdxl.json",
+        "loraforge_image/py.typed",
+        "loraforge_image/families/keys/sdxl.json",
         "loraforge_image/tiny_sd/model/unet/diffusion_pytorch_model.safetensors",
     ):
         assert file in names

@@ -21,10 +21,10 @@ from typing import Any
 
 import click
 import pytest
-from hostile.pictures import ODD_LORAS, Bomb, _saved, pickled, place
-from tiny import make_base, write_config, write_rows
+from builders import ROOT
+from builders.odd_pictures import ODD_LORAS, Bomb, _saved, pickled, place
+from builders.tiny_text import make_base, write_config, write_rows
 
-ROOT = Path(__file__).parents[1]
 SOURCES = sorted(p for top in ("loraforge", "plugins") for p in (ROOT / top).rglob("*.py"))
 MODULE = "class {0}:\n    pass\nopen({1!r}, 'w').write('run')\n"
 
@@ -72,7 +72,7 @@ def test_no_source_runs_what_it_reads(path):
             assert _given(call, "weights_only") == "True", call.lineno
         if name == "Image.open" and ast.unparse(call.args[0]) == "path":
             assert _given(call, "formats"), call.lineno
-        if name == "jinja2.Environment" and path.name != "jinjalimits.py":  # which parses, and renders nothing
+        if name == "jinja2.Environment" and path.name != "jinja_limits.py":  # which parses, and renders nothing
             assert _given(call, "autoescape") == "True", call.lineno
         if re.fullmatch(r"Auto[A-Z]\w+\.from_pretrained", name):
             source = path.read_text(encoding="utf-8")
@@ -85,7 +85,7 @@ def test_no_source_runs_what_it_reads(path):
 
 def test_only_golden_speaks_to_a_server_and_only_the_contract_tests_start_a_program():
     network = {"socket", "urllib.request", "http.client", "requests", "httpx", "aiohttp"}
-    assert {p.name for p in SOURCES if _imports(p) & network} == {"asking.py"}
+    assert {p.name for p in SOURCES if _imports(p) & network} == {"server_client.py"}
     assert {p.name for p in SOURCES if "subprocess" in _imports(p)} <= {"testing.py", "sample_data.py", "build.py"}
 
 
@@ -132,7 +132,7 @@ def test_a_run_connects_to_nothing(task, tmp_path, base):
         config = write_config(tmp_path / "c.yaml", train_data_dir=str(tmp_path / "data"), base_model=str(base), **common)
         exports = ["merged"]
     else:
-        from tinysd import draw_pictures
+        from builders.tiny_images import draw_pictures
 
         draw_pictures(tmp_path / "data")
         drawn = {"resolution": 64, "sample_steps": 1, "sample_prompts": ["a ball"]}

@@ -67,6 +67,7 @@ def write_sheet(path: Path, rows: Sequence[Mapping[str, Any]], keys: Path, run: 
     sheets[number] = {"run": run, "adapter": adapter, "headers": headers, "name": name, "rows": entries}
     workbook = _workbook(shown, headers, name, number)
     try:
+        keys.parent.mkdir(parents=True, exist_ok=True)
         write_text(keys, json.dumps({"sheets": sheets}, ensure_ascii=False, indent=1, default=str) + "\n")
         _save(workbook, path)
     except OSError as error:

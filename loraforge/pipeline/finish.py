@@ -192,6 +192,7 @@ def finish_run(
     """
     for exporter in exporters:
         tell(StageStarted("export", exporter.name))
+        folder.adapter.stat()  # if it has vanished, that is what is told
         done.exports[exporter.name] = write_export(exporter, folder, manifest["config"])
         tell(Exported(exporter.name, done.exports[exporter.name].path))
     done.changes["exports"] = {name: export.path.relative_to(folder.path).as_posix() for name, export in done.exports.items()}

@@ -45,7 +45,8 @@ def run_training(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: b
         first = _run_once(plan, host, resume=resume, fresh=fresh, last=plan.config.lr_advice != "apply")
         if plan.config.lr_advice != "apply" or first.advised_rate is None:
             return first
-        return _once_more(plan, host, first)
+        with disk_errors(folder.path):
+            return _once_more(plan, host, first)
 
 
 def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: bool, advice: Mapping[str, Any] | None = None) -> Outcome:
@@ -76,7 +77,8 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
     if fresh and folder.occupied() and start and Path(start).absolute().is_relative_to(folder.path.absolute()):
         raise RunError(say("init_from_adapter lies in output_dir, which --fresh renames. Choose another output_dir."))
     if main and folder.occupied() and fresh and not resume:
-        tell(StageStarted("folder", say("the earlier run is now {path}", path=folder.set_aside())))
+        with disk_errors(folder.path):
+            tell(StageStarted("folder", say("the earlier run is now {path}", path=folder.set_aside())))
     if main and accelerator.device.type == "cpu" and (warning := estimate.warning(plan, data)):
         tell(StageStarted("memory", warning))
     accelerator.wait_for_everyone()

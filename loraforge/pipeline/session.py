@@ -16,19 +16,18 @@ from ..data import findings
 from ..data.dataset import Data
 from ..data.lineage import parent_of
 from ..device import device_name
-from ..diagnosis import curves, diagnose
 from ..errors import DataError, RunError, StoppedOnRequest, TrainingError
 from ..messages import speaker
 from ..plan import Plan
 from ..plugin_api.events import CheckpointSaved, Event, RunFailed, RunFinished, RunStarted, SamplesDrawn, StageStarted
 from ..plugin_api.types import Adapter
-from ..runs.checkpoints import checkpoint_rows
 from ..runs.folder import FAILED, FINISHED, RUNNING, STOPPED, RunFolder, atomic_dir, save_state
 from ..runs.provenance import hash_file
 from ..runs.seal import seal_run
 from ..training.interrupts import Interrupts
 from . import failures, finish
 from .finish import Outcome
+from .losses import read_losses
 from .manifest import RunState, describe
 from .resume import check_start, identity, newest_checkpoint
 
@@ -227,23 +226,34 @@ class Session:
         """What the model makes by now, for people to look at."""
         if not self.accelerator.is_main_process:
             return
-        shown = self.trainable.sample(self.folder.samples, step)
-        if shown is not None:
-            self.samples = shown
-            self.tell(SamplesDrawn(step, shown))
+        with self.folder.unless_vanished():  # the next save makes it again
+            shown = self.trainable.sample(self.folder.samples, step)
+            if shown is not None:
+                self.samples = shown
+                self.tell(SamplesDrawn(step, shown))
 
     def _save(self, step: int) -> None:
-        """A checkpoint, whole or not at all."""
+        """A checkpoint, whole or not at all. If the folder vanishes meanwhile it is written again."""
         if not self.accelerator.is_main_process:
             return
+        self._renew(step)
+        with self.folder.unless_vanished():
+            self._checkpoint(step)
+        if self._renew(step):
+            self._checkpoint(step)
+
+    def _renew(self, step: int) -> bool:
+        """Makes the folder again, and tells so, if it has vanished; whether it had."""
+        if self.folder.begun():
+            return False
+        self._start()
+        gone = say("{path} had vanished; it is there again, without what was in it before step {step}", path=self.folder.path, step=step)
+        self.tell(StageStarted("folder", gone))
+        return True
+
+    def _checkpoint(self, step: int) -> None:
         from ..adapters import lora
 
-        if not self.folder.manifest_file.exists():
-            self._start()
-            gone = say(
-                "{path} had vanished; it is there again, without what was in it before step {step}", path=self.folder.path, step=step
-            )
-            self.tell(StageStarted("folder", gone))
         target = self.folder.checkpoint(step)
         state = {"loop": self.loop.state(), "initial": self.trainable.lora.initial}
         with atomic_dir(target) as partial:
@@ -285,13 +295,14 @@ class Session:
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return None
+        self._renew(loop.done)
         self.state.chosen = finish.choose(self.config, self.folder, self.state.metrics, loop, self.tell)
         if self.folder.checkpoint(self.state.chosen["step"]).is_dir():
             finish.take_checkpoint(self.folder, self.state.chosen["step"])  # of the last step too: it holds all that was known there
         else:
             with atomic_dir(self.folder.adapter) as partial, loop.averaged():
                 lora.write_peft(self._adapter(), partial)
-        rate = self._diagnose(loop) if self._alone else None
+        rate = read_losses(self.plan, self.data, self.folder, self.state, loop.schedule.per_epoch) if self._alone else None
         self._write_manifest(RUNNING)
         return rate
 
@@ -340,31 +351,6 @@ class Session:
             seal=seal,
             **done.fields(),
         )
-
-    def _diagnose(self, loop: Loop) -> float | None:
-        """What the losses say, as sentences and pictures; the learning rate to try next, if another one suits better."""
-        learned = self.data.pick(False)
-        words = self.plan.task.evaluation.compare is None  # pictures have captions, which may well be alike
-        usual = self.plan.family.typical_ranges(self.config.base_model).get("learning_rate")
-        if not self.folder.log_file.is_file():
-            return None  # the observer that writes the log was left out: there is nothing to judge by
-        history = diagnose.history_from_log(
-            self.folder.log_file,
-            per_epoch=loop.schedule.per_epoch,
-            learning_rate=self.config.learning_rate,
-            usual=tuple(usual or RunConfig.typical_range("learning_rate")),
-            rows=len(learned),
-            questions=len({self.data.split.groups[i] for i in learned}) if words else 0,
-            answers=len({self.plan.task.answer(self.data.records[i]) for i in learned}) if words else 0,
-            kept=self.state.chosen["step"],
-            before=self.state.advice["from"] if self.state.advice else None,
-        )
-        self.state.diagnoses = tuple(diagnose.diagnose(history))
-        curves.draw_diagnosis(history, self.state.diagnoses, self.folder.path / "diagnosis.png")
-        curves.draw_checkpoints(
-            checkpoint_rows(self.folder, {"chosen": self.state.chosen}), self.state.chosen["step"], self.folder.path / "checkpoints.png"
-        )
-        return diagnose.advised_rate(self.state.diagnoses, history)
 
     def fail(self, error: BaseException) -> None:
         """Notes in the manifest and the log that the run did not end well; the error goes on its way."""

@@ -45,9 +45,8 @@ _HALF = r"\.(?:%s)(?P<old>\.old)?\.[a-z0-9_]{8}|\.[\w-]+\.partial\.png"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole UTF-8 file, or leaves what was there."""
+    """Writes a whole UTF-8 file, or leaves what was there. Makes no folder: one that has vanished must not come back unnoticed."""
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
@@ -318,6 +317,19 @@ class RunFolder:
         if not isinstance(found, dict):
             raise RunError(say("{path} cannot be read: {error}.", path=self.manifest_file, error="not a JSON object"))
         return found
+
+    def begun(self) -> bool:
+        """Whether all is there that makes it a run. A folder that vanishes may take only a part along, or come back empty."""
+        return self.config_file.exists() and self.manifest_file.exists()
+
+    @contextlib.contextmanager
+    def unless_vanished(self) -> Iterator[None]:
+        """What fails inside because the folder has vanished is passed over."""
+        try:
+            yield
+        except (OSError, RunError):
+            if self.begun():
+                raise
 
     # --- checkpoints -------------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 os.environ.update({"LORAFORGE_LANG": "en", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "TOKENIZERS_PARALLELISM": "false"})
 os.environ.update({"OMP_NUM_THREADS": "1", "LORAFORGE_BLOCK": "tensorboard", "COLUMNS": "200"})
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 FAULTS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGINT twice", "before", "torn")
 STAGES = (
@@ -215,8 +215,8 @@ class Bench:
         return made
 
     def _make(self, task: str) -> None:
-        from tiny import make_base, write_config, write_rows
-        from tinysd import draw_pictures, make_sd
+        from builders.tiny_images import draw_pictures, make_sd
+        from builders.tiny_text import make_base, write_config, write_rows
 
         common = {"lora_rank": 4, "lora_dropout": 0.1, "batch_size": 2, "gradient_accumulation": 2, "learning_rate": 0.01, "save_steps": 2,
                   "save_total_limit": 2, "eval_ratio": 0.3, "eval_answers": False}  # fmt: skip

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import atheris
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 TARGET = sys.argv.pop(1) if len(sys.argv) > 1 else "yaml"
 with atheris.instrument_imports(include=["loraforge", "loraforge_text", "yaml", "openpyxl"]):
-    import loraforge_text.loaders  # noqa: F401 (so that it is instrumented)
+    import loraforge_text.data.table_loader  # noqa: F401 (so that it is instrumented)
     from hostile.test_fuzz import CSV, JSONL, YAML, rows_of, workbook
 
     from loraforge import LoraForgeError, RunConfig

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile.corpus import LINES, PLUGINS, QUESTIONS, TABLES, sheet, text_row, workbook
+from builders.malformed.case import QUESTIONS
+from builders.malformed.plugins import PLUGINS
+from builders.malformed.tables import LINES, TABLES
+from builders.malformed.workbooks import sheet, text_row, workbook
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

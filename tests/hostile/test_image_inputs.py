@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile.pictures import (
+from builders import ROOT
+from builders.odd_pictures import (
     BAD_CONFIGS,
     BAD_FILES,
     BAD_LORAS,
@@ -29,11 +30,11 @@ from hostile.pictures import (
     place,
     safetensors,
 )
+from builders.tiny_text import write_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import write_config
 
-EMBEDDED = Path(__file__).parents[2] / "plugins" / "loraforge_image" / "tiny_sd" / "model"
+EMBEDDED = ROOT / "plugins" / "loraforge_image" / "tiny_sd" / "model"
 FUZZ = settings(derandomize=True, deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
 
 
@@ -49,14 +50,14 @@ def _libraries():
 
 @pytest.fixture(autouse=True)
 def _watchdog(tmp_path, monkeypatch, _libraries):
-    """Nothing takes longer than twenty seconds."""
+    """Nothing hangs. On a busy machine much takes long."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def late(*_):
-        raise TimeoutError("twenty seconds have passed")
+        raise TimeoutError("it hangs")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(20)
+    signal.alarm(300)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
@@ -369,7 +370,7 @@ def test_bombs_stay_below_half_a_gigabyte(tmp_path):
         place(tmp_path / "bombs" / name, name, {**BROKEN, **ODD}[name]())
     for name in ("length-100-mb", "huge-shape", "tags-many", "patterns-many", "thumbnail"):
         place(tmp_path / "loras", f"{name}.safetensors", {**BAD_LORAS, **ODD_LORAS}[name]())
-    signal.alarm(60)
+    signal.alarm(900)
     done = subprocess.run([sys.executable, "-c", _CHILD, str(tmp_path)], capture_output=True, text=True, check=True)
     grown = {name: int(more) for name, more in (line.split() for line in done.stdout.splitlines())}
     assert len(grown) == len(bombs) + 5

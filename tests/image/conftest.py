@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture(scope="session")
 def sd_bases(tmp_path_factory):
     """``sd_bases("sdxl", full=True)``: each made once per process."""
-    from tinysd import make_sd
+    from builders.tiny_images import make_sd
 
     made: dict[tuple, Path] = {}
 
@@ -26,8 +26,8 @@ def sd_bases(tmp_path_factory):
 @pytest.fixture
 def gallery(tmp_path, sd_bases, monkeypatch):
     """A folder with six pictures and a config: ``gallery(key=value)`` writes it and returns its path."""
-    from tiny import write_config
-    from tinysd import draw_pictures
+    from builders.tiny_images import draw_pictures
+    from builders.tiny_text import write_config
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     draw_pictures(tmp_path / "pictures")

@@ -139,8 +139,8 @@ def test_the_adapter_is_float32_on_a_bf16_base(base):
 
 
 def test_gpt2s_transposed_layers(tmp_path):
+    from builders.tiny_text import make_base
     from peft import PeftModel
-    from tiny import make_base
 
     base = make_base(tmp_path / "gpt2", architecture="gpt2")
     attached, wanted = trained(base)

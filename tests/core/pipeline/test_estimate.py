@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import make_base, make_tokenizer, write_config, write_rows
-from tinysd import draw_pictures, make_sd
+from builders.tiny_images import draw_pictures, make_sd
+from builders.tiny_text import make_base, make_tokenizer, write_config, write_rows
 
 from loraforge.config.schema import RunConfig, validate
 from loraforge.config.yaml_reader import read

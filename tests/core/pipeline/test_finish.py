@@ -129,7 +129,7 @@ def test_runs_compares_the_checkpoints_of_one_run(apart, train, command):
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory, base):
     """One run with its comparison, which takes seconds; the tests only look at it."""
-    from tiny import write_config, write_rows
+    from builders.tiny_text import write_config, write_rows
 
     from loraforge.pipeline.run import run_training
     from loraforge.plan import make_plan
@@ -216,7 +216,7 @@ def test_interrupting_the_comparison_keeps_the_run(project, train, monkeypatch):
 
 
 def test_a_continued_run_keeps_sides_records_its_lineage_and_looks_back(project, train, tmp_path, command):
-    from tiny import write_rows
+    from builders.tiny_text import write_rows
 
     write_rows(tmp_path / "data" / "metadata.csv", 30)
     first = train(project("one.yaml", eval_answers=True)).run
@@ -269,7 +269,7 @@ def test_advice_on_the_rate_is_applied_once_and_the_better_run_is_kept(project, 
 
 
 def test_the_earlier_hold_out_is_measured_where_rows_were_appended(project, train, tmp_path):
-    from tiny import write_rows
+    from builders.tiny_text import write_rows
 
     file = write_rows(tmp_path / "data" / "metadata.csv", 20)
     first = train(project("one.yaml")).run
@@ -281,7 +281,7 @@ def test_the_earlier_hold_out_is_measured_where_rows_were_appended(project, trai
 
 
 def test_what_was_learned_stays_learned_through_generations_and_from_an_export(project, train, tmp_path):
-    from tiny import write_rows
+    from builders.tiny_text import write_rows
 
     file = write_rows(tmp_path / "data" / "metadata.csv", 10)
     first = train(project("one.yaml", eval_ratio=0)).run  # everything is learned

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from builders import ROOT
 
 from loraforge import StepFinished, hookimpl
 from loraforge.errors import StoppedOnRequest
@@ -19,7 +20,7 @@ from loraforge.runs.folder import RunFolder, atomic_dir, find_runs
 from loraforge.runs.observers import JsonLog
 from loraforge.training import loop
 
-TESTS = Path(__file__).parent.parent
+TESTS = ROOT / "tests" / "builders"
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
 
@@ -133,7 +134,7 @@ def test_a_run_that_was_asked_to_stop_in_its_last_step_begins_nothing_more(proje
 
 
 def test_sigterm_before_the_first_step_is_told_and_leaves_nothing(project, command, monkeypatch, tmp_path):
-    monkeypatch.setattr(loop.Loop, "probe", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(loop.Loop, "estimate_seconds", lambda self: os.kill(os.getpid(), signal.SIGTERM))
     code, _, err = command("train", "text", project(epochs=100))
     assert code == 1 and "Stopped." in err and RunFolder(tmp_path / "out").manifest()["status"] == "stopped"
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -164,7 +165,7 @@ def test_a_run_that_was_killed_while_it_was_sealed_ends_sealed(moment, project, 
 
 
 def test_a_torn_line_of_the_log_does_not_swallow_the_next(tmp_path):
-    from test_observers import story
+    from builders.story import story
 
     log = JsonLog()
     log_file = tmp_path / "log.jsonl"
@@ -196,7 +197,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 cache = Cache(Path(sys.argv[1]))
 for i in range(40):
-    assert latent_cache.get({"n": i}, lambda: {"x": torch.arange(i * 100.0)})["x"].shape == (i * 100,)
+    assert cache.get({"n": i}, lambda: {"x": torch.arange(i * 100.0)})["x"].shape == (i * 100,)
 """
 
 
@@ -208,8 +209,13 @@ def test_a_cache_that_two_processes_fill_stays_whole_though_one_is_killed(tmp_pa
     both = [start(tmp_path / "shared"), start(tmp_path / "shared", "killed"), start(tmp_path / "alone")]
     for process in both:
         assert process.stdout.readline() == "ready\n"
+    for process in both:  # all of them before any is waited for: they share the cache at once
+        process.stdin.write("go\n")
+        process.stdin.flush()
     for process in both:
-        process.communicate("go\n", timeout=60)
+        process.wait(timeout=900)
+        process.stdin.close()
+        process.stdout.close()
     assert [process.returncode for process in both] in ([0, -signal.SIGKILL, 0], [0, 0, 0])
     found = [{p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.safetensors")} for name in ("shared", "alone")]
     assert found[0] == found[1] and len(found[0]) == 40
@@ -236,15 +242,18 @@ def test_runs_are_listed_while_one_vanishes_and_checkpoints_come_and_go(tmp_path
             shutil.rmtree(self.parent)
         return found
 
-    over = threading.Event()
+    over, wrong = threading.Event(), []
 
     def churn():
         run = RunFolder(tmp_path / "a")
         while not over.is_set():
-            for step in (1, 2, 3):
-                with atomic_dir(run.checkpoint(step)) as partial:
-                    (partial / "state.json").write_text("{}", encoding="utf-8")
-            run.prune(1)
+            try:
+                for step in (1, 2, 3):
+                    with atomic_dir(run.checkpoint(step)) as partial:
+                        (partial / "state.json").write_text("{}", encoding="utf-8")
+                run.prune(1)
+            except Exception as error:
+                wrong.append(error)
 
     thread = threading.Thread(target=churn)
     thread.start()
@@ -257,6 +266,7 @@ def test_runs_are_listed_while_one_vanishes_and_checkpoints_come_and_go(tmp_path
         over.set()
         thread.join()
     monkeypatch.undo()
+    assert not wrong
     assert command("runs", tmp_path)[0] == 0
 
 

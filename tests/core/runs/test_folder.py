@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
 
 from loraforge import RunError
-from loraforge.runs.folder import RunFolder, atomic_dir, find_runs, load_state, os, save_state, write_text
+from loraforge.runs.folder import RunFolder, atomic_dir, find_runs, load_state, save_state, write_text
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / "a" / "x.json"
+    with pytest.raises(FileNotFoundError):
+        write_text(file, "nowhere")
+    file.parent.mkdir()
     write_text(file, "old")
     monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):

@@ -17,7 +17,7 @@ from loraforge.runs.folder import RunFolder
 @pytest.fixture(scope="module")
 def master(tmp_path_factory, base):
     """One finished run for the whole file."""
-    from tiny import write_config, write_rows
+    from builders.tiny_text import write_config, write_rows
 
     from loraforge.pipeline.run import run_training
     from loraforge.plan import make_plan

@@ -53,42 +53,35 @@ def test_outside_of_the_main_thread_it_does_nothing():
     assert seen == [False]
 
 
-def start(config: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "loraforge", "train", "text", str(config)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+def start(config: Path, step: int, action: str) -> subprocess.Popen:
+    """The command in a process of its own, which carries out ``action`` itself when ``step`` is made: no clock decides when."""
+    plugin = config.with_name("at_a_step.py")
+    plugin.write_text(
+        "import os, pathlib, signal, time\nfrom loraforge import StepFinished, hookimpl\n\n\n@hookimpl\ndef loraforge_event(event):\n"
+        f"    if isinstance(event, StepFinished) and event.step == {step}:\n        {action}\n",
+        encoding="utf-8",
     )
-
-
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
-    log = folder / "log.jsonl"
-    until = time.monotonic() + 120
-    while time.monotonic() < until and process.poll() is None:
-        if log.exists() and f'"step": {step},' in log.read_text(encoding="utf-8"):
-            return
-        time.sleep(0.02)
-    raise AssertionError(process.communicate()[0])
+    command = [sys.executable, "-m", "loraforge", "-p", str(plugin), "train", "text", str(config)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_goes_on_to_the_same_bytes(number, project, train, tmp_path):
     settings = {"epochs": 60, "lora_dropout": 0.1, "save_steps": 50}
     config = project(output_dir=str(tmp_path / "stopped"), **settings)
-    process = start(config)
-    wait_for_step(tmp_path / "stopped", 7, process)
-    process.send_signal(number)
-    out = process.communicate(timeout=60)[0]
+    process = start(config, 7, f"os.kill(os.getpid(), {int(number)})")
+    out = process.communicate()[0]
     run = RunFolder(tmp_path / "stopped")
     assert process.returncode == 1 and "--resume goes on from there" in out and "Traceback" not in out, out
     assert run.manifest()["status"] == "stopped"
     (saved,) = run.checkpoints()
-    step = int(saved.name.removeprefix("step-"))
-    assert step >= 7 and step % 50, "the test wants a step that is no regular checkpoint"
+    assert saved.name == "step-000007"
     resumed = train(config, resume=True).run
     whole = train(project("whole.yaml", output_dir=str(tmp_path / "whole"), **settings)).run
     weights = [(r.adapter / "adapter_model.safetensors").read_bytes() for r in (resumed, whole)]
     assert weights[0] == weights[1]
     steps = [json.loads(line) for line in resumed.log_file.read_text(encoding="utf-8").splitlines()]
-    assert [e["first_step"] for e in steps if e["event"] == "RunStarted"] == [0, step]
+    assert [e["first_step"] for e in steps if e["event"] == "RunStarted"] == [0, 7]
 
 
 def test_two_runs_cannot_write_into_one_folder(project, train, tmp_path):
@@ -102,9 +95,11 @@ def test_two_runs_cannot_write_into_one_folder(project, train, tmp_path):
 
 
 def test_the_claim_of_a_killed_run_is_void(project, train, tmp_path):
-    config = project(epochs=200, save_steps=5)
-    process = start(config)
-    wait_for_step(tmp_path / "out", 12, process)
+    config, reached = project(epochs=200, save_steps=5), tmp_path / "reached"
+    process = start(config, 12, f"pathlib.Path({str(reached)!r}).touch(), time.sleep(3600)")
+    while not reached.exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
     with pytest.raises(RunError, match="another run is writing there now"):
         train(config, resume=True)
     process.kill()

@@ -15,8 +15,6 @@ from loraforge.training import loop
 from loraforge.training.batching import epoch_steps, schedule, shard, split_batches
 from loraforge.training.optimizers import make_scheduler
 
-ROOT = Path(__file__).parents[2]
-
 
 def weights(run_folder: Path):
     import safetensors.torch

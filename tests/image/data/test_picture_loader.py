@@ -1,112 +1,16 @@
-"""Pictures and captions as people have them: formats, layouts, buckets, and everything that can be wrong, at once."""
+"""Folders of pictures in every layout."""
 
 from __future__ import annotations
 
-import io
 import json
-import random
-import struct
-import zlib
 from pathlib import Path
 
 import pytest
-from loraforge_image.data.buckets import Bucket, assign, buckets, fit
-from loraforge_image.data.captions import CaptionTemplate, parts, shuffled, tag_counts
-from loraforge_image.data.pictures import read_picture, read_size
-from loraforge_image.records import Picture
-from PIL import Image, ImageDraw
+from builders.halves import halves
 
 from loraforge import DataError
 from loraforge.data.dataset import load_data
 from loraforge.plan import make_plan
-
-
-def halves(size=(40, 20)) -> Image.Image:
-    """Red at the left, blue at the right."""
-    image = Image.new("RGB", size, (255, 0, 0))
-    image.paste((0, 0, 255), (size[0] // 2, 0, size[0], size[1]))
-    return image
-
-
-def near(pixel, colour, by=40) -> bool:
-    return all(abs(a - b) <= by for a, b in zip(pixel, colour, strict=True))
-
-
-# --- formats -----------------------------------------------------------------------------------------------------------------
-
-
-def test_the_camera_was_held_upright(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn right
-    halves().save(tmp_path / "a.jpg", exif=exif)
-    assert read_size(tmp_path / "a.jpg") == (20, 40)
-    image = read_picture(tmp_path / "a.jpg")
-    assert image.size == (20, 40) and near(image.getpixel((10, 5)), (255, 0, 0)) and near(image.getpixel((10, 35)), (0, 0, 255))
-
-
-def test_cmyk_sixteen_bits_transparency_and_palettes(tmp_path):
-    halves().convert("CMYK").save(tmp_path / "c.jpg")
-    assert near(read_picture(tmp_path / "c.jpg").getpixel((5, 5)), (255, 0, 0))
-    Image.frombytes("I;16", (2, 1), struct.pack("<2H", 65535, 32768)).save(tmp_path / "s.png")
-    deep = read_picture(tmp_path / "s.png")
-    assert deep.getpixel((0, 0)) == (255, 255, 255) and near(deep.getpixel((1, 0)), (128, 128, 128), 1)
-    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "t.png")
-    assert read_picture(tmp_path / "t.png").getpixel((1, 1)) == (255, 255, 255)
-    halves().quantize(4).save(tmp_path / "p.gif")
-    assert near(read_picture(tmp_path / "p.gif").getpixel((5, 5)), (255, 0, 0))
-
-
-@pytest.mark.parametrize("ending", ["gif", "webp", "png"])
-def test_the_first_picture_of_an_animation(tmp_path, ending):
-    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
-    frames[0].save(tmp_path / f"a.{ending}", save_all=True, append_images=frames[1:])
-    assert near(read_picture(tmp_path / f"a.{ending}").getpixel((3, 3)), (255, 0, 0))
-
-
-def bomb(path: Path) -> None:
-    """A PNG that says it is 60000 x 60000."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
-
-
-def test_everything_that_is_wrong_is_told_at_once(tmp_path, gallery, command):
-    folder = tmp_path / "bad"
-    folder.mkdir()
-    buffer = io.BytesIO()
-    halves((200, 200)).save(buffer, "PNG")
-    (folder / "cut.png").write_bytes(buffer.getvalue()[:200])
-    (folder / "empty.png").write_bytes(b"")
-    (folder / "text.png").write_text("hello", encoding="utf-8")
-    bomb(folder / "bomb.png")
-    halves((8, 8)).save(folder / "small.png")
-    halves((64, 64)).save(folder / "good.png")
-    halves((64, 64)).save(tmp_path / "outside.png")
-    rows = [("cut.png", "a"), ("empty.png", "b"), ("text.png", "c"), ("bomb.png", "d"), ("small.png", "e"), ("good.png", ""),
-            ("../outside.png", "f"), ("gone.png", "g")]  # fmt: skip
-    (folder / "metadata.csv").write_text("file_name,text\n" + "".join(f"{a},{b}\n" for a, b in rows), encoding="utf-8")
-    before = sorted(tmp_path.rglob("*"))
-    code, _, err = command("train", "image", gallery(train_data_dir=str(folder)))
-    lines = err.splitlines()
-    for row, what in (
-        (2, "is damaged"), (3, "empty (0 bytes)"), (4, "no picture that can be read"), (5, "60000x60000"), (6, "only 8x8"),
-        (7, "good.png has no caption"), (8, "lies outside of the folder"), (9, "there is no file gone.png"),
-    ):  # fmt: skip
-        assert any(line.startswith(f"metadata.csv, row {row}:") and what in line for line in lines), (row, err)
-    assert code == 2 and "Traceback" not in err
-    assert [p for p in sorted(tmp_path.rglob("*")) if p not in before and p.name != "config.yaml"] == []
-
-
-def test_bad_rows_can_be_left_out(tmp_path, gallery, host):
-    (tmp_path / "pictures" / "0.png").write_bytes(b"")
-    data = load_data(make_plan(host, "image", gallery(on_bad_row="skip")))
-    assert len(data.records) == 5 and any("skipped" in note and "0 bytes" in note for note in data.notes)
-
-
-# --- layouts -----------------------------------------------------------------------------------------------------------------
 
 
 def load(host, config):
@@ -217,7 +121,7 @@ def test_a_picture_that_may_not_be_read_is_told(tmp_path, gallery, command, monk
 
 
 def test_a_prior_picture_is_called_after_its_folder(tmp_path, gallery, host):
-    from tinysd import draw_pictures
+    from builders.tiny_images import draw_pictures
 
     prior = draw_pictures(tmp_path / "class pictures", 3)
     records = load(host, gallery(prior_data_dir=str(prior))).records
@@ -232,7 +136,7 @@ def test_a_prior_picture_is_called_after_its_folder(tmp_path, gallery, host):
 
 
 def test_a_prior_folder_named_like_one_of_the_pictures_has_its_whole_path(tmp_path, gallery, host):
-    from tinysd import draw_pictures
+    from builders.tiny_images import draw_pictures
 
     (tmp_path / "pictures" / "metadata.csv").unlink()
     for folder in (tmp_path / "pictures" / "ball", tmp_path / "prior" / "ball"):
@@ -278,58 +182,3 @@ def test_check_prints_the_plan_and_the_buckets(gallery, command):
     assert code == 0, err
     assert "6 pictures, 6 with repeats; x 3 epochs / batch 2 = 9 steps" in out
     assert "buckets: 48x80 (2), 64x64 (2), 80x48 (2)" in out
-
-
-# --- captions ----------------------------------------------------------------------------------------------------------------
-
-
-def test_parts_shuffling_and_tags():
-    assert parts("a, b，c、 d,") == ["a", "b", "c", "d"]
-    rng = random.Random(1)
-    orders = {shuffled("a, b, c, d, e", 2, rng) for _ in range(50)}
-    assert len(orders) == 6 and all(order.startswith("a, b, ") for order in orders)
-    assert tag_counts(["Neon, rain", "neon"]) == {"neon": 2, "rain": 1}
-
-
-def test_the_trigger_word_stands_in_front_once():
-    template = CaptionTemplate("zz style")
-
-    def text(caption, **more):
-        return template.render(Picture(path="a.png", caption=caption, where="x", **more))[0].text
-
-    assert text("a ball") == "zz style, a ball" and text("a ZZ style ball") == "a ZZ style ball"
-    assert text("jazz styles") == "zz style, jazz styles" and text("a ball", prior=True) == "a ball"
-    assert template.render(Picture(path="", caption="a ball", where="x"))[0].text == "a ball"
-    assert CaptionTemplate("霓虹").render(Picture(path="a", caption="霓虹的城市", where="x"))[0].text == "霓虹的城市"
-    inline = CaptionTemplate("zz", "a photo of {caption}")
-    assert CaptionTemplate().recall(inline.describe()) == inline
-    assert inline.render(Picture(path="a", caption="{0.x}", where="x"))[0].text == "zz, a photo of {0.x}"
-
-
-# --- buckets -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("resolution", "step"), [(512, 64), (1024, 64), (128, 32), (768, 64)])
-def test_buckets_hold_at_most_the_area_and_come_in_pairs(resolution, step):
-    found = buckets(resolution, step, 2.0)
-    assert Bucket(resolution, resolution) in found and len(found) == len(set(found)) > 2
-    for bucket in found:
-        assert bucket.width % step == bucket.height % step == 0 and bucket.width * bucket.height <= resolution * resolution
-        assert Bucket(bucket.height, bucket.width) in found and max(bucket.width / bucket.height, bucket.height / bucket.width) <= 2
-
-
-def test_pictures_go_to_the_nearest_shape():
-    found = buckets(512, 64, 2.0)
-    assert assign((1000, 1000), found) == Bucket(512, 512)
-    wide = assign((1600, 900), found)
-    assert abs(wide.width / wide.height - 16 / 9) < 0.25 and assign((900, 1600), found) == Bucket(wide.height, wide.width)
-
-
-def test_fitting_never_distorts_and_crops_where_it_is_told():
-    image = Image.new("RGB", (300, 200), "white")
-    ImageDraw.Draw(image).ellipse((100, 50, 200, 150), fill="black")
-    fitted = fit(image, Bucket(64, 64))
-    box = fitted.convert("L").point(lambda v: 255 if v < 128 else 0).getbbox()
-    assert abs((box[2] - box[0]) - (box[3] - box[1])) <= 1
-    left, right = fit(halves((400, 100)), Bucket(64, 64), (0.0, 0.5)), fit(halves((400, 100)), Bucket(64, 64), (1.0, 0.5))
-    assert near(left.getpixel((32, 32)), (255, 0, 0)) and near(right.getpixel((32, 32)), (0, 0, 255))

@@ -7,11 +7,12 @@ import json
 import struct
 
 import pytest
+from builders.webui_files import make_adapter, read
 from loraforge_image.export.webui import WebuiExporter
 from loraforge_image.export.webui_metadata import serialise
 from loraforge_image.families.kohya_names import known_modules, kohya_name
 
-from loraforge import Adapter, ExportError
+from loraforge import ExportError
 
 GOLDEN = {
     ("sd15", "unet.down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_out.0"): "lora_unet_down_blocks_0_attentions_1_transformer_blocks_0_attn1_to_out_0",
@@ -54,34 +55,6 @@ def test_golden_counts(family, unet, convolutions, text):
         if family == "sdxl" and n in ("lora_unet_middle_block_1_proj_in", "lora_unet_middle_block_1_proj_out") and n not in attention
     ]
     assert (len(attention), len(blocks) - len(attention), len(names) - len(blocks)) == (unet, convolutions, text)
-
-
-def make_adapter(family="sd15", modules=None, rank=4, alpha=2, config=None, **facts) -> Adapter:
-    import torch
-
-    from loraforge.adapters import lora
-
-    torch.manual_seed(0)
-    modules = modules or {
-        "unet.down_blocks.0.attentions.0.proj_in": ((4, 8, 1, 1), (8, 4, 1, 1)),
-        "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": ((4, 8), (8, 4)),
-        "unet.down_blocks.0.resnets.0.conv1": ((2, 8, 3, 3), (8, 2, 1, 1)),
-    }
-    tensors, probes, ranks = {}, {}, {}
-    for name, (down, up) in modules.items():
-        a, b = torch.randn(down), torch.randn(up) * 1e-4
-        tensors |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}
-        probes[name] = lora.probe(name, alpha / rank * b.flatten(1) @ a.flatten(1))
-        if down[0] != rank:
-            ranks[name] = down[0]
-    told = {"name": "neon", "family": family, "config": config or {}, "training": {"steps": 12, "examples": 3}, **facts}
-    return Adapter(tensors, rank, alpha, ("x",), probes, "tiny-sd", ranks=ranks, facts=told)
-
-
-def read(file):
-    data = file.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    return json.loads(data[8 : 8 + length]), data[8 : 8 + length], data[8 + length :]
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
@@ -214,3 +187,45 @@ def test_a_file_that_does_something_else_is_refused(tmp_path):
     wrong = dataclasses.replace(adapter, alpha=4)
     with pytest.raises(ExportError, match="would not do what was trained"):
         WebuiExporter().export(wrong, tmp_path)
+
+
+def test_equal_adapters_give_equal_files_at_any_time(tmp_path, monkeypatch):
+    import time
+
+    from loraforge_image.export.diffusers import DiffusersExporter
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        WebuiExporter().export(make_adapter(), tmp_path / name)
+        DiffusersExporter().export(make_adapter(), tmp_path / name)
+        monkeypatch.setattr(time, "time", lambda: 2e9)
+    names = sorted(file.name for file in (tmp_path / "a").iterdir())
+    assert len(names) == 3
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    values = read(tmp_path / "a" / "neon.safetensors")[0]["__metadata__"]
+    assert not {"ss_training_started_at", "ss_training_finished_at", "modelspec.date"} & set(values)  # nothing knows it
+    file = WebuiExporter().export(make_adapter(started=1700000000), tmp_path)
+    assert read(file)[0]["__metadata__"]["modelspec.date"] == "2023-11-14T22:13:20Z"
+    assert serialise({}, {}) == serialise({}, {})
+
+
+def test_an_unchanged_lora_is_installed_again_without_a_question(tmp_path):
+    place = tmp_path / "ui" / "models" / "Lora"
+    place.mkdir(parents=True)
+    adapter = make_adapter(config={"webui": str(tmp_path / "ui")})
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        file = WebuiExporter().export(adapter, tmp_path / name)
+        assert WebuiExporter().deliver(adapter, file)
+    (place / "neon.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ExportError, match=r"neon\.json is there already, and differs"):
+        WebuiExporter().deliver(adapter, file)
+
+
+def test_an_unchanged_run_is_exported_to_the_same_bytes(gallery, paint, tmp_path, command):
+    outcome = paint(gallery(export=["webui"], max_steps=1, lora_target="attention"))
+    before = {file.name: file.read_bytes() for file in outcome.exports["webui"].parent.iterdir()}
+    code, _, err = command("export", outcome.run.path, "--to", "webui")
+    assert code == 0, err
+    assert before == {file.name: file.read_bytes() for file in outcome.exports["webui"].parent.iterdir()} and len(before) == 3

@@ -1,21 +1,13 @@
-"""What single keys do, in numbers: each test fails if its key is switched off."""
+"""What a step of training sees: noise, weights, captions, learning rates, the running average."""
 
 from __future__ import annotations
 
-import zipfile
-
 import pytest
-from loraforge_image.data.grids import _headings, grid
-from loraforge_image.export.webui import WebuiExporter
-from loraforge_image.export.webui_metadata import serialise
 from loraforge_image.families.stable_diffusion import SD15
 from loraforge_image.records import ImageKeys, Picture
-from test_webui import make_adapter, read
 
-from loraforge import ExportError, RunConfig, Span
+from loraforge import RunConfig, Span
 from loraforge.config.schema import KeySet
-
-# --- the model that is trained ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -38,7 +30,7 @@ def trainable(tmp_path, sd_bases, monkeypatch):
 
 def examples(trainable, tmp_path, count=1, prior=()):
     """Encoded pictures; those whose numbers are in ``prior`` are of the class."""
-    from tinysd import draw_pictures
+    from builders.tiny_images import draw_pictures
 
     folder = draw_pictures(tmp_path / "drawn", count, sizes=((64, 64),))
     rows = [
@@ -119,9 +111,6 @@ def test_caption_dropout_empties_its_share_of_captions(text, trainable, tmp_path
     assert all(row.equal(full) for row in made.collate([example])[name])  # never where it is measured
 
 
-# --- the optimizer and the average -------------------------------------------------------------------------------------------
-
-
 def loop_of(trainable, rows):
     from accelerate import Accelerator
 
@@ -173,159 +162,3 @@ def test_the_saved_adapter_is_the_running_average(gallery, paint, monkeypatch):
         torch.testing.assert_close(found, value, rtol=1e-5, atol=1e-7)
     moved = max(float((average[name] - history[-1][name]).abs().max()) for name in average)
     assert moved > 1e-4  # and not the last weights
-
-
-# --- the WebUI's file --------------------------------------------------------------------------------------------------------
-
-
-def test_equal_adapters_give_equal_files_at_any_time(tmp_path, monkeypatch):
-    import time
-
-    from loraforge_image.export.diffusers import DiffusersExporter
-
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        WebuiExporter().export(make_adapter(), tmp_path / name)
-        DiffusersExporter().export(make_adapter(), tmp_path / name)
-        monkeypatch.setattr(time, "time", lambda: 2e9)
-    names = sorted(file.name for file in (tmp_path / "a").iterdir())
-    assert len(names) == 3
-    for name in names:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
-    values = read(tmp_path / "a" / "neon.safetensors")[0]["__metadata__"]
-    assert not {"ss_training_started_at", "ss_training_finished_at", "modelspec.date"} & set(values)  # nothing knows it
-    file = WebuiExporter().export(make_adapter(started=1700000000), tmp_path)
-    assert read(file)[0]["__metadata__"]["modelspec.date"] == "2023-11-14T22:13:20Z"
-    assert serialise({}, {}) == serialise({}, {})
-
-
-def test_an_unchanged_lora_is_installed_again_without_a_question(tmp_path):
-    place = tmp_path / "ui" / "models" / "Lora"
-    place.mkdir(parents=True)
-    adapter = make_adapter(config={"webui": str(tmp_path / "ui")})
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        file = WebuiExporter().export(adapter, tmp_path / name)
-        assert WebuiExporter().deliver(adapter, file)
-    (place / "neon.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ExportError, match=r"neon\.json is there already, and differs"):
-        WebuiExporter().deliver(adapter, file)
-
-
-def test_an_unchanged_run_is_exported_to_the_same_bytes(gallery, paint, tmp_path, command):
-    outcome = paint(gallery(export=["webui"], max_steps=1, lora_target="attention"))
-    before = {file.name: file.read_bytes() for file in outcome.exports["webui"].parent.iterdir()}
-    code, _, err = command("export", outcome.run.path, "--to", "webui")
-    assert code == 0, err
-    assert before == {file.name: file.read_bytes() for file in outcome.exports["webui"].parent.iterdir()} and len(before) == 3
-
-
-# --- the plan ----------------------------------------------------------------------------------------------------------------
-
-
-def plan_line(gallery, host, **values):
-    from loraforge.data.dataset import load_data
-    from loraforge.plan import make_plan
-
-    return load_data(make_plan(host, "image", gallery(**values))).examination.lines[0]
-
-
-def test_the_plan_says_what_is_held_out(gallery, host):
-    start = "6 pictures, 60 with repeats; x 3 epochs / batch 2 = 90 steps"
-    line = plan_line(gallery, host, epochs=3, repeats=10, eval_ratio=0.2)
-    assert line == f"{start} if all were learned; about 20% are held out (eval_ratio), which leaves about 72"
-    assert plan_line(gallery, host, epochs=3, repeats=10, eval_ratio=0) == start
-
-
-def test_pictures_of_the_class_are_not_held_out(tmp_path):
-    from loraforge_image.data.buckets import examine_pictures
-    from tinysd import draw_pictures
-
-    folder = draw_pictures(tmp_path / "p")
-    rows = [(Picture(where="x", path=str(folder / f"{i}.png"), prior=i > 2, repeats=10), None) for i in range(6)]
-    config = RunConfig(train_data_dir="x", base_model="y", epochs=1, batch_size=1, gradient_accumulation=1, eval_ratio=0.5)
-    assert examine_pictures(config, ImageKeys(resolution=64, bucket_step=16), rows).lines[0].endswith("leaves about 45")
-
-
-# --- grids -------------------------------------------------------------------------------------------------------------------
-
-STYLE = "cyberpunk style, neon lights, highly detailed, cinematic, "
-
-
-def lines(*headings, letters=24):
-    return _headings(headings, lambda text: len(text) <= letters)
-
-
-def test_headings_are_wrapped_between_words():
-    assert lines("cyberpunk style, a street in the rain", "a ball") == [["cyberpunk style, a", "street in the rain"], ["a ball"]]
-    assert lines("A" * 30) == [["A" * 24, "A" * 6]]
-    assert lines() == [] and lines("") == [[]]
-
-
-def test_headings_that_are_too_long_lose_their_common_beginning():
-    assert lines(STYLE + "a street in the rain", STYLE + "a tall tower") == [["… street in the rain"], ["… tall tower"]]
-    assert lines(STYLE + "and a very long street in the rain") == [
-        ["cyberpunk style, neon", "lights, highly detailed,", "cinematic, and a very …"]
-    ]
-
-
-@pytest.mark.parametrize("second", [STYLE * 2 + "b", "赛博朋克风格，一座高塔，下雨了，霓虹灯"])
-def test_headings_that_look_alike_are_numbered(second):
-    first = STYLE * 2 + "a" if second.isascii() else "赛博朋克风格，一条街道，下雨了，霓虹灯"
-    other = STYLE * 2 + "c" if second.isascii() else "另一幅"
-    found = lines(first, second, other, letters=24)
-    assert len({tuple(each) for each in found}) == 3
-    same = lines(STYLE, STYLE)
-    assert [each[0][:2] for each in same] == ["1.", "2."] and all(len(each) <= 3 for each in same)
-
-
-def test_a_grid_keeps_its_headings_inside_of_its_columns():
-    import numpy as np
-    from PIL import Image
-
-    small = Image.new("RGB", (64, 64), (9, 99, 9))
-    prompts = [STYLE + "a street in the rain", STYLE + "a tall tower"]
-    sheet = np.asarray(grid([[small, small]], ["base"], prompts))
-    ink = (sheet.max(axis=2) < 120) & (sheet[:, :, 1] < 90)
-    columns = [ink[:, -2 * 156 : -156], ink[:, -156:]]
-    assert all(column.any() for column in columns) and (columns[0] != columns[1]).any()
-    assert not ink[:, -2 * 156 - 4 : -2 * 156].any() and not ink[:, -6:].any()
-
-
-# --- other files -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "said"),
-    [
-        ("page.safetensors", b"<!DOCTYPE html><html>", "a web page"),
-        ("table.csv", "图片,说明\n".encode() * 99, "a text file"),
-        ("pointer.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        ("old.xls", b"\xd0\xcf\x11\xe0" + bytes(99), "an Office file"),
-        ("p.pdf", b"%PDF-1.7\n", "a PDF"),
-        ("p.png", b"\x89PNG\r\n\x1a\n" + bytes(9), "a picture"),
-        ("model.gguf", b"GGUF" + bytes(99), "a GGUF model"),
-        ("cut.zip", b"PK\x03\x04" + bytes(99), "a zip archive"),
-    ],
-)
-def test_files_of_another_kind_are_named(name, data, said, tmp_path, command):
-    (tmp_path / name).write_bytes(data)
-    code, _, err = command("inspect", tmp_path / name)
-    assert code != 0 and said in err and "not a LoRA file" in err and "any code" not in err
-
-
-@pytest.mark.parametrize(
-    ("member", "said"),
-    [
-        ("[Content_Types].xml", "an Office file"),
-        ("a/neon.safetensors", "must be unpacked"),
-        ("notes.txt", "a zip archive"),
-        ("archive/data.pkl", "any code"),
-    ],
-)
-def test_a_zip_is_judged_by_what_is_in_it(member, said, tmp_path, command):
-    with zipfile.ZipFile(tmp_path / "some.xlsx", "w") as archive:
-        archive.writestr("padding", "x" * 1000)
-        archive.writestr(member, "x")
-    code, _, err = command("inspect", tmp_path / "some.xlsx")
-    assert code != 0 and said in err and ("any code" in err) == (said == "any code")

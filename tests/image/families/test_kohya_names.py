@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import struct
-from pathlib import Path
 
 import pytest
+from builders import ROOT
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = ROOT / "tests" / "image" / "golden"
 # Lines of a file -> kohya's number of modules; a real SD2 base has 23 text layers in diffusers.
 COUNTS = {"sd15": 264, "sd15-conv": 86, "sd2": 192 + 6 * 23, "sd2-conv": 86, "sdxl": 986, "sdxl-conv": 66}
 

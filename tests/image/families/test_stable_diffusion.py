@@ -161,7 +161,7 @@ def test_two_processes_are_the_same_as_one(gallery, paint, tmp_path):
 
 
 def test_kohya_repeats_make_more_steps(tmp_path, gallery, host):
-    from tinysd import draw_pictures
+    from builders.tiny_images import draw_pictures
 
     draw_pictures(tmp_path / "kohya" / "3_ball", 4)
     (tmp_path / "kohya" / "3_ball" / "metadata.csv").unlink()
@@ -224,7 +224,7 @@ def test_held_out_pictures_are_measured_with_the_same_noise_however_they_are_bat
 
 
 def test_prior_pictures_count_as_much_as_they_should(gallery, host, tmp_path):
-    from tinysd import draw_pictures
+    from builders.tiny_images import draw_pictures
 
     prior = draw_pictures(tmp_path / "prior", 3)
     plan = make_plan(host, "image", gallery(prior_data_dir=str(prior), prior_loss_weight=0.25, trigger_word="zzz"))

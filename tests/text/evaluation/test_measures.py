@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+from builders import ROOT
+from builders.tiny_text import make_base
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loraforge_text.evaluation import measures
@@ -19,11 +21,10 @@ from loraforge_text.evaluation.citations import citations, number
 from loraforge_text.records import Conversation
 from loraforge_text.task import TEXT
 from loraforge_text.templates import golden_prompts
-from tiny import make_base
 
 from loraforge import Answer, RunError, Span
 
-DATA = Path(__file__).parents[2] / "configs" / "data"
+DATA = ROOT / "configs" / "data"
 LETTERS = st.text("甲乙丙ab", max_size=24)
 
 
@@ -477,7 +478,7 @@ def test_golden_prompts_hold_what_the_model_was_asked(rows, tokenizer):
         assert tokenizer.decode(prompt["ids"], skip_special_tokens=False) == prompt["text"]
         assert len(prompt["starts"]) == len(prompt["ids"]) and prompt["starts"][0] == 0
     # Rendering the messages as a server does gives the text.
-    from tiny import CHATML
+    from builders.tiny_text import CHATML
     from transformers.utils.chat_template_utils import render_jinja_template
 
     served = [render_jinja_template([p["messages"]], chat_template=CHATML, add_generation_prompt=True)[0][0] for p in document["prompts"]]

@@ -1,70 +1,16 @@
-"""From a spreadsheet to an adapter that every reader loads."""
+"""A trained run of the text task: variants, precisions, rows that are too long, what counts in the loss."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from builders.text_runs import QUESTION
 
 from loraforge import DataError
 from loraforge.evaluation import compare
-from loraforge.pipeline.run import run_training
 from loraforge.plan import make_plan
 from loraforge.runs import opened
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, base):
-    """One trained run that several tests look at."""
-    from tiny import write_config, write_rows
-
-    from loraforge.plugin_api.host import PluginHost
-
-    folder = tmp_path_factory.mktemp("run")
-    write_rows(folder / "data" / "metadata.csv", 16)
-    config = write_config(
-        folder / "c.yaml",
-        train_data_dir=str(folder / "data"),
-        base_model=str(base),
-        output_dir=str(folder / "out"),
-        lora_rank=4,
-        epochs=4,
-        learning_rate=0.05,
-        save_steps=5,
-        export=["peft", "merged"],
-    )
-    host = PluginHost(blocked=())
-    return run_training(make_plan(host, "text", config), host)
-
-
-QUESTION = "第3问：试用期工资怎么算？"
-
-
-def generate(model, tokenizer, count: int = 12) -> list[int]:
-    import torch
-
-    ids = tokenizer.apply_chat_template([{"role": "user", "content": QUESTION}], add_generation_prompt=True, return_tensors="pt")[
-        "input_ids"
-    ]
-    with torch.no_grad():
-        return model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False)[0, ids.shape[1] :].tolist()
-
-
-def test_the_peft_folder_loads_in_transformers_and_peft_and_answers_like_our_own_sample(run, base, host):
-    from peft import AutoPeftModelForCausalLM, PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = run.exports["peft"]
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    there = opened.load_run(host, run.run.path)
-    adapters = there.adapters()
-    ours = there.inference_model(adapters).generate([there.prompt(QUESTION)], "out", max_tokens=12)[0]
-    direct = generate(AutoModelForCausalLM.from_pretrained(folder), tokenizer)
-    wrapped = generate(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder), tokenizer)
-    automatic = generate(AutoPeftModelForCausalLM.from_pretrained(folder), tokenizer)
-    assert direct == wrapped == automatic
-    assert tokenizer.decode(direct, skip_special_tokens=True).strip() == ours
-    assert generate(AutoModelForCausalLM.from_pretrained(base), tokenizer) != direct
 
 
 def test_a_run_is_evaluated_without_the_exporters_it_was_made_with(run, host, tmp_path):
@@ -83,7 +29,6 @@ def test_our_own_contract_checks_on_our_own_parts(run, host, tmp_path):
     from loraforge_text.export.exporters import MergedExporter, PeftExporter
 
     from loraforge.adapters import lora
-    from loraforge.plan import make_plan
     from loraforge.testing import check_exporter, check_loader, check_template
 
     adapter = lora.read_peft(run.run.adapter)
@@ -95,58 +40,6 @@ def test_our_own_contract_checks_on_our_own_parts(run, host, tmp_path):
     config = plan.config.model_copy(update={"train_data_dir": str(source)})
     records = check_loader(plan.loader, config, plan.keys, spoil=lambda: source.write_text("a,b\n1,2\n", encoding="utf-8"))
     check_template(plan.template.prepare(plan.config, plan.keys, records), records)
-
-
-def test_exported_files_can_be_read_by_others(run):
-    """safetensors and temporary folders are private by default; a server often runs as somebody else."""
-    import os
-    import sys
-
-    if sys.platform == "win32":
-        pytest.skip("no such permissions")
-    mask = os.umask(0)
-    os.umask(mask)
-    for path in [run.run.adapter, *run.run.adapter.rglob("*"), run.exports["peft"], *run.exports["peft"].rglob("*")]:
-        assert path.stat().st_mode & 0o044 == 0o044 & ~mask, path
-
-
-def test_what_vllm_wants_is_in_the_folder(run):
-    folder = run.exports["peft"]
-    written = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    assert (
-        isinstance(written["r"], int)
-        and isinstance(written["lora_alpha"], int)
-        and written["target_modules"] == sorted(written["target_modules"])
-    )
-    assert written["bias"] == "none" and not written["modules_to_save"] and not written["use_dora"] and written["task_type"] == "CAUSAL_LM"
-    assert {"adapter_model.safetensors", "chat_template.jinja", "tokenizer.json", "tokenizer_config.json"} <= {
-        p.name for p in folder.iterdir()
-    }
-    line = run.usage["peft"][0]
-    assert line.startswith("vllm serve") and "--max-lora-rank 8" in line and "--chat-template" in line and "--lora-modules out=" in line
-
-
-def test_the_merged_model_is_a_plain_one_that_says_the_same(run):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    merged = run.exports["merged"]
-    assert not (merged / "adapter_config.json").exists()
-    tokenizer = AutoTokenizer.from_pretrained(merged)
-    assert generate(AutoModelForCausalLM.from_pretrained(merged), tokenizer) == generate(
-        AutoModelForCausalLM.from_pretrained(run.exports["peft"]), tokenizer
-    )
-
-
-def test_a_merged_bf16_base_stays_bf16(base, tmp_path, project, train):
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    half = tmp_path / "half"
-    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(half)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (half / name).write_bytes((base / name).read_bytes())
-    outcome = train(project(base_model=str(half), export=["merged"], epochs=1))
-    assert AutoModelForCausalLM.from_pretrained(outcome.exports["merged"]).dtype == torch.bfloat16
 
 
 def test_checkpoints_are_adapters_of_their_own(run, host):
@@ -201,7 +94,7 @@ def test_precisions(project, train, precision):
 def test_four_bit_training(project, train, tmp_path):
     """QLoRA, through the real bitsandbytes on the CPU."""
     pytest.importorskip("bitsandbytes")
-    from tiny import make_base
+    from builders.tiny_text import make_base
 
     # Its kernels for CPUs with bfloat16 units want widths that are multiples of its block of 64.
     wide = str(make_base(tmp_path / "wide", width=128))
@@ -232,7 +125,7 @@ def test_continuing_from_a_run_with_new_data(run, project, train):
 
 
 def test_qwens_biases_and_shapes(tmp_path, project, train):
-    from tiny import make_base
+    from builders.tiny_text import make_base
 
     outcome = train(project(base_model=str(make_base(tmp_path / "qwen", architecture="qwen2")), epochs=1, lora_target="attention"))
     assert outcome.run.manifest()["facts"]["trainable_parameters"] > 0
@@ -292,44 +185,3 @@ def test_only_the_answer_counts_in_the_loss(base):
         trainable.loss(trainable.model, trainable.collate([e])) * trainable.weight(trainable.collate([e])) for e in (example, other)
     )
     assert float(total.detach()) == pytest.approx(float(apart.detach()), rel=1e-5)
-
-
-def test_chat_remembers_switches_and_ends(run, host, monkeypatch, command):
-    lines = iter(["第1问？", "/base", "第2问？", "/adapter none", "第3问？", "/adapter nonsense", "/new", "/exit"])
-    monkeypatch.setattr("builtins.input", lambda prompt="": next(lines))
-    code, out, _ = command("chat", run.run.path, "--max-tokens", "4")
-    assert code == 0
-    assert out.count("[out]") == 2 and out.count("[base]") == 2
-    assert "The base model answers too." in out and "Answers come from the base model alone." in out and "A new conversation." in out
-
-
-def test_chat_gives_the_whole_conversation_to_the_model(run, host):
-    from loraforge_text.cli.chat import Session
-
-    there = opened.load_run(host, run.run.path)
-    seen = []
-
-    class Fake:
-        def generate(self, prompts, adapter, **settings):
-            seen.append(prompts[0])
-            return ["A"]
-
-    session = Session(there, ["out"], False)
-    session.ask("一", Fake(), {})
-    session.ask("二", Fake(), {})
-    assert (
-        seen[1]
-        == "<|im_start|>user\n一<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\n二<|im_end|>\n<|im_start|>assistant\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [("根据《劳动合同法》第46条，应当支付。", {("劳动合同法", 46)}), ("《中华人民共和国劳动合同法》第四十六条规定", {("劳动合同法", 46)}),
-     ("《民法典》第1062条和《民法典》第一千零六十二条", {("民法典", 1062)}), ("《劳动法》第 44 条第三项", {("劳动法", 44)}), ("视情况而定", set()),
-     ("第46条", set()), ("《民法典》第一百八十八条", {("民法典", 188)}), ("《劳动合同法》第十条", {("劳动合同法", 10)})],
-)  # fmt: skip
-def test_citations(text, found):
-    from loraforge_text.evaluation.citations import citations
-
-    assert citations(text) == found

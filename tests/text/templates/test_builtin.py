@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from builders.tiny_text import make_tokenizer
 from loraforge_text.base_files import read_base
 from loraforge_text.families.encoding import encode, examine, pieces, tokenizer_of
 from loraforge_text.records import Conversation, TextKeys
 from loraforge_text.templates.builtin import PINNED_DATE, Prompting, export_jinja, templates
 from loraforge_text.templates.formats import FORMATS
-from tiny import make_tokenizer
 
 from loraforge import ConfigError, DataError, KeySet, RunConfig, Span, prompt_of
 

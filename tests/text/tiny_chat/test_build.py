@@ -3,14 +3,14 @@
 import csv
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from builders import ROOT
 from loraforge_text import tiny_chat
 from loraforge_text.evaluation.citations import citations
 from loraforge_text.tiny_chat import build, corpus
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "data"
+CONFIGS = ROOT / "configs" / "data"
 TINY = build.Settings(steps=6, batch=8, vocab=400, hidden=32, layers=1, heads=2, key_value_heads=1, ffn=48)
 FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 FILES |= {"chat_template.jinja", "README.md"}

@@ -1,0 +1,43 @@
+"""What the losses of a training say when its steps are made: sentences and pictures for the user, and the learning rate to try next."""
+
+from __future__ import annotations
+
+from ..config.schema import RunConfig
+from ..data.dataset import Data
+from ..diagnosis import curves, diagnose
+from ..plan import Plan
+from ..runs.checkpoints import checkpoint_rows
+from ..runs.folder import RunFolder
+from .manifest import RunState
+
+
+def read_losses(plan: Plan, data: Data, folder: RunFolder, state: RunState, per_epoch: int) -> float | None:
+    """Reads the run's log, notes in ``state`` what it says, and draws ``diagnosis.png`` and ``checkpoints.png``.
+
+    Args:
+        per_epoch: steps in one pass over the examples.
+
+    Returns:
+        the learning rate to try next, if another one suits better.
+    """
+    learned = data.pick(False)
+    words = plan.task.evaluation.compare is None  # pictures have captions, which may well be alike
+    usual = plan.family.typical_ranges(plan.config.base_model).get("learning_rate")
+    if not folder.log_file.is_file():
+        return None  # the observer that writes the log was left out: there is nothing to judge by
+    history = diagnose.history_from_log(
+        folder.log_file,
+        per_epoch=per_epoch,
+        learning_rate=plan.config.learning_rate,
+        usual=tuple(usual or RunConfig.typical_range("learning_rate")),
+        rows=len(learned),
+        questions=len({data.split.groups[i] for i in learned}) if words else 0,
+        answers=len({plan.task.answer(data.records[i]) for i in learned}) if words else 0,
+        kept=state.chosen["step"],
+        before=state.advice["from"] if state.advice else None,
+    )
+    state.diagnoses = tuple(diagnose.diagnose(history))
+    curves.draw_diagnosis(history, state.diagnoses, folder.path / "diagnosis.png")
+    rows = checkpoint_rows(folder, {"chosen": state.chosen})
+    curves.draw_checkpoints(rows, state.chosen["step"], folder.path / "checkpoints.png")
+    return diagnose.advised_rate(state.diagnoses, history)

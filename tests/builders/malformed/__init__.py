@@ -1,0 +1,1 @@
+"""Malformed inputs. Each is built into a folder of its own."""

@@ -1,0 +1,5 @@
+""""""
+
+from __future__ import annotations
+
+QUESTION = "第3问：试用期工资怎么算？"

@@ -1,0 +1,173 @@
+"""The seal of a run: what was altered is named, and what was not is left alone."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from builders.sealed_runs import bad, flip
+
+from loraforge import RunError
+from loraforge.audit.verify import verify
+from loraforge.runs import provenance
+from loraforge.runs.seal import kept_seal, require_sound, reseal, seal_run
+
+
+def test_a_run_that_nobody_touched_is_sound(sealed, host):
+    run, seal = sealed
+    found = verify(host, run.path, seal)
+    assert found.sound and found.anchored and not bad(host, run, seal=seal)
+    assert {part.kind for part in found.parts} >= {"manifest", "seal", "file", "data", "base", "template", "code", "version"}
+    states = {part.kind: part.state for part in found.parts}
+    assert states == dict.fromkeys(states, "unchanged")
+    assert [part.sentence for part in found.of("data")] == ["12 of 12 rows say what they said when the run was trained."]
+    assert (run.path / "manifest.sha256").read_text(encoding="utf-8") == f"{seal}  manifest.json\n"
+    assert seal == hashlib.sha256(run.manifest_file.read_bytes()).hexdigest()
+    files = run.manifest()["files"]
+    assert {"config.yaml", "log.jsonl", "loss.png", "adapter/adapter_model.safetensors"} <= set(files)
+    assert {"checkpoints/step-000003/state.safetensors", "checkpoints/step-000003/adapter/adapter_config.json"} <= set(files)
+    assert not [name for name in files if name.startswith(("tensorboard", "answers", "manifest"))]
+
+
+def test_one_flipped_byte_in_any_sealed_file_is_named(sealed, host):
+    run, _ = sealed
+    names = list(run.manifest()["files"])
+    assert len(names) > 15
+    for name in names:
+        file = run.path / name
+        before = file.read_bytes()
+        flip(file, len(before) // 2)
+        assert (name, "altered") in bad(host, run, data=False) and len(bad(host, run, data=False)) == 1
+        file.write_bytes(before)
+    assert not bad(host, run)
+
+
+def test_missing_and_added_files_are_named(sealed, host):
+    run, _ = sealed
+    (run.adapter / "adapter_config.json").unlink()
+    (run.adapter / "extra.safetensors").write_bytes(b"x")
+    (run.checkpoint(3) / "more").mkdir()
+    (run.checkpoint(3) / "more" / "x.json").write_text("{}", encoding="utf-8")
+    assert bad(host, run) == {
+        ("adapter/adapter_config.json", "missing"),
+        ("adapter/extra.safetensors", "added"),
+        ("checkpoints/step-000003/more/x.json", "added"),
+    }
+
+
+def test_what_grows_by_use_is_no_alteration_and_a_note_beside_it_is_told_as_not_vouched_for(sealed, host):
+    run, _ = sealed
+    (run.path / "answers").mkdir()
+    (run.path / "answers" / "q.png").write_bytes(b"x")
+    (run.path / "notes.txt").write_text("mine", encoding="utf-8")
+    (run.path / "adapter" / ".DS_Store").write_bytes(b"x")
+    found = verify(host, run.path)
+    assert found.sound and [(p.name, p.state) for p in found.of("file") if p.state != "unchanged"] == [("notes.txt", "not recorded")]
+
+
+def test_an_edited_manifest_breaks_the_seal_and_both_together_are_caught_by_the_seal_kept_elsewhere(sealed, host):
+    run, seal = sealed
+    manifest = run.manifest()
+    manifest["metrics"]["held_out_loss"] = 0.001
+    run.write_manifest(manifest)
+    assert bad(host, run) == {("manifest.json", "altered")}
+    forged = hashlib.sha256(run.manifest_file.read_bytes()).hexdigest()
+    (run.path / "manifest.sha256").write_text(f"{forged}  manifest.json\n", encoding="utf-8")
+    assert bad(host, run) == set(), "nobody can tell without the seal"
+    assert verify(host, run.path).of("seal")[0].state == "not checked"
+    assert bad(host, run, seal=seal) == {("--seal", "altered")} and verify(host, run.path, seal).anchored is False
+    (run.path / "manifest.sha256").unlink()
+    assert bad(host, run) == {("manifest.json", "missing")}
+
+
+def test_later_commands_take_up_what_they_wrote_and_cover_nothing_else_up(sealed, host):
+    run, seal = sealed
+    assert reseal(run, ["config.yaml"]) == seal, "nothing changed"
+    (run.path / "eval.json").write_text("{}", encoding="utf-8")
+    flip(run.log_file)
+    after = reseal(run, ["eval.json"], evaluation={"examples": 2})
+    assert after != seal and run.manifest()["evaluation"] == {"examples": 2} and "eval.json" in run.manifest()["files"]
+    assert bad(host, run, seal=after) == {("log.jsonl", "altered")}
+    run.manifest_file.write_text(run.manifest_file.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    with pytest.raises(RunError, match="not the file that was sealed"):
+        reseal(run, ["eval.json"])
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_a_crash_while_a_run_is_sealed_anew_leaves_a_manifest_with_its_seal(sealed, host, command, monkeypatch, last):
+    run, seal = sealed
+    before = run.manifest_file.read_bytes()
+    _crash_at(monkeypatch, last)
+    (run.path / "eval.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        reseal(run, ["eval.json"], note="new")
+    monkeypatch.undo()
+    assert (run.manifest_file.read_bytes() == before) == (last < 3)
+    assert not {name for name, _ in bad(host, run)} - {"eval.json"}
+    assert kept_seal(run) == provenance.hash_file(run.manifest_file)
+    assert (kept_seal(run) == seal) == (last < 3)
+    after = reseal(run, ["eval.json"], note="newer")
+    assert run.manifest()["note"] == "newer" and not bad(host, run, seal=after)
+    assert (run.path / "manifest.sha256").read_text(encoding="utf-8") == f"{after}  manifest.json\n"
+    assert command("card", run.path)[0] == 0 and not bad(host, run)
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_a_crash_at_the_first_sealing_is_named_and_the_card_command_seals_what_is_as_it_was(sealed, host, command, monkeypatch, last):
+    run, _ = sealed
+    manifest = {key: value for key, value in run.manifest().items() if key != "files"}
+    (run.path / "manifest.sha256").unlink()
+    run.write_manifest(manifest)
+    _crash_at(monkeypatch, last)
+    with pytest.raises(KeyboardInterrupt):
+        seal_run(run, manifest)
+    monkeypatch.undo()
+    if last == 1:
+        assert not bad(host, run) and verify(host, run.path).of("manifest")[0].state == "not recorded"
+        return
+    assert bad(host, run) == {("manifest.json", "missing")}
+    assert f"loraforge card {run.path}" in verify(host, run.path).of("manifest")[0].sentence
+    flip(run.log_file)
+    require_sound(run, ["adapter"])
+    with pytest.raises(RunError, match=r"cannot be sealed again.*: log.jsonl\.$"):
+        reseal(run, ["model-card.md"], note="x")
+    assert "note" not in run.manifest() and command("card", run.path)[0] == 2 and not (run.path / "manifest.sha256").exists()
+    flip(run.log_file)
+    flip(run.adapter / "adapter_model.safetensors")
+    with pytest.raises(RunError, match="altered since it was sealed"):
+        require_sound(run, ["adapter"])
+    flip(run.adapter / "adapter_model.safetensors")
+    assert command("card", run.path)[0] == 0 and not bad(host, run)
+    assert reseal(run, []) == kept_seal(run)
+
+
+def _crash_at(monkeypatch, number):
+    """The process ends when it wants to write for the ``number``-th time."""
+    from loraforge.runs.seal import write_text
+
+    written = []
+    real = write_text
+
+    def write(path, text):
+        written.append(path)
+        if len(written) == number:
+            raise KeyboardInterrupt
+        real(path, text)
+
+    monkeypatch.setattr("loraforge.runs.seal.write_text", write)
+
+
+def test_a_seal_of_another_form_is_never_written_over(sealed, host):
+    run, _ = sealed
+    seal = run.path / "manifest.sha256"
+    text = seal.read_text(encoding="utf-8")
+    for damage in ("", "\n\n", "x", "0" * 64 + "  manifest.json\n" + "1" * 64 + "  manifest.json\n", f"{'0' * 64}\n{'1' * 64}\n{text}"):
+        seal.write_text(damage, encoding="utf-8")
+        assert {name for name, _ in bad(host, run)} == {"manifest.json"}, damage
+        with pytest.raises(RunError, match="not the file that was sealed"):
+            reseal(run, [], note="x")
+    seal.unlink()
+    seal.mkdir()
+    with pytest.raises(RunError, match="not the file that was sealed"):
+        reseal(run, [], note="x")
+    assert bad(host, run) == {("manifest.json", "missing")}

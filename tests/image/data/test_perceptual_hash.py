@@ -1,0 +1,83 @@
+"""Pictures that look alike stand on one side of the split."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from builders import ROOT
+from builders.image_checks import row, rows, shipped
+from loraforge_image.data import perceptual_hash
+from loraforge_image.records import Picture
+from loraforge_image.task import IMAGE
+from PIL import Image
+
+from loraforge.data import similarity, splitting
+from loraforge.plan import make_plan
+
+
+def variants(image: Image.Image, folder: Path) -> list[Path]:
+    saved = {
+        "q90.jpg": (image, {"quality": 90}),
+        "q30.jpg": (image, {"quality": 30}),
+        "q50.webp": (image, {"quality": 50}),
+        "half.png": (image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS), {}),
+        "third.jpg": (image.resize((image.width // 3, image.height // 3), Image.Resampling.BICUBIC), {"quality": 70}),
+        "double.jpg": (image.resize((image.width * 2, image.height * 2), Image.Resampling.BICUBIC), {"quality": 85}),
+    }
+    for name, (made, options) in saved.items():
+        made.save(folder / name, **options)
+    return [folder / name for name in saved]
+
+
+def test_a_copy_always_lands_on_the_side_of_its_original(tmp_path):
+    """All 24 shipped pictures, each with six copies, in one split: 168 rows, 24 clusters, no leak."""
+    originals = shipped()
+    data = list(originals)
+    for one in originals:
+        folder = tmp_path / Path(one.path).stem
+        folder.mkdir()
+        data += [row(None, path, "another caption") for path in variants(Image.open(one.path).convert("RGB"), folder)]
+    fingerprints = [IMAGE.fingerprint(one) for one in data]
+    parted = splitting.split(fingerprints, 0.3)
+    assert len(set(parted.groups)) == 24 and parted.leaks == ()
+    assert {splitting.LEARNED, splitting.HELD_OUT} == set(parted.sides)
+    for i in range(24):
+        assert {parted.sides[24 + 6 * i + k] for k in range(6)} == {parted.sides[i]}
+
+
+def test_the_shipped_pictures_are_24_of_their_own():
+    seen = [perceptual_hash.picture_info(one.path) for one in shipped()]
+    closest = min(a.distance(b) for a, b in itertools.combinations(seen, 2))
+    assert closest == 12, "NEAR of the split is 7"
+    assert len(set(splitting.split([IMAGE.fingerprint(one) for one in shipped()], 0.15).groups)) == 24
+
+
+def test_seven_bits_stand_together_and_eight_do_not():
+    for bits, near in ((7, True), (8, False)):
+        one, other = perceptual_hash.bits(0), perceptual_hash.bits((1 << bits) - 1)
+        assert (len(one & other) / len(one | other) >= similarity.NEAR) is near and len(one) == 64
+
+
+def test_the_side_is_the_files_and_not_the_captions(tmp_path):
+    data = rows(tmp_path, *(f"scene {i}" for i in range(12)))
+    mended = [row(None, Path(one.path), "something else") for one in data]
+    assert [IMAGE.fingerprint(one) for one in data] == [IMAGE.fingerprint(one) for one in mended]
+    assert data[0].content_hash() != mended[0].content_hash()
+
+
+def test_prior_pictures_and_bare_prompts_have_a_fingerprint(tmp_path):
+    [prior] = rows(tmp_path, "", prior=True)
+    assert IMAGE.fingerprint(prior).key == prior.sha256 and len(IMAGE.fingerprint(prior).features) == 64
+    one, same, other = IMAGE.sampling.ask("a ball"), IMAGE.sampling.ask("a ball"), IMAGE.sampling.ask("a wall")
+    assert IMAGE.fingerprint(one) == IMAGE.fingerprint(same) != IMAGE.fingerprint(other) and IMAGE.fingerprint(one).features
+    assert IMAGE.fingerprint(Picture(str(tmp_path / "gone.png"), "x", "abc", where="x")).features == {"abc"}
+
+
+def test_the_cyberpunk_config_holds_out_a_few(host, monkeypatch):
+    from loraforge.data import dataset
+
+    monkeypatch.chdir(ROOT)
+    data = dataset.load_data(make_plan(host, "image", ROOT / "configs" / "cyberpunk.yaml"))
+    assert 3 <= len(data.pick(True)) <= 8 and len(data.pick(True)) + len(data.pick(False)) == 24
+    assert data.found == ()

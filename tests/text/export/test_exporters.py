@@ -1,0 +1,89 @@
+"""The exported folders in the programs that read them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from builders.text_runs import QUESTION
+
+from loraforge.runs import opened
+
+
+def generate(model, tokenizer, count: int = 12) -> list[int]:
+    import torch
+
+    ids = tokenizer.apply_chat_template([{"role": "user", "content": QUESTION}], add_generation_prompt=True, return_tensors="pt")[
+        "input_ids"
+    ]
+    with torch.no_grad():
+        return model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False)[0, ids.shape[1] :].tolist()
+
+
+def test_the_peft_folder_loads_in_transformers_and_peft_and_answers_like_our_own_sample(run, base, host):
+    from peft import AutoPeftModelForCausalLM, PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = run.exports["peft"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    there = opened.load_run(host, run.run.path)
+    adapters = there.adapters()
+    ours = there.inference_model(adapters).generate([there.prompt(QUESTION)], "out", max_tokens=12)[0]
+    direct = generate(AutoModelForCausalLM.from_pretrained(folder), tokenizer)
+    wrapped = generate(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder), tokenizer)
+    automatic = generate(AutoPeftModelForCausalLM.from_pretrained(folder), tokenizer)
+    assert direct == wrapped == automatic
+    assert tokenizer.decode(direct, skip_special_tokens=True).strip() == ours
+    assert generate(AutoModelForCausalLM.from_pretrained(base), tokenizer) != direct
+
+
+def test_exported_files_can_be_read_by_others(run):
+    """safetensors and temporary folders are private by default; a server often runs as somebody else."""
+    import os
+    import sys
+
+    if sys.platform == "win32":
+        pytest.skip("no such permissions")
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in [run.run.adapter, *run.run.adapter.rglob("*"), run.exports["peft"], *run.exports["peft"].rglob("*")]:
+        assert path.stat().st_mode & 0o044 == 0o044 & ~mask, path
+
+
+def test_what_vllm_wants_is_in_the_folder(run):
+    folder = run.exports["peft"]
+    written = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (
+        isinstance(written["r"], int)
+        and isinstance(written["lora_alpha"], int)
+        and written["target_modules"] == sorted(written["target_modules"])
+    )
+    assert written["bias"] == "none" and not written["modules_to_save"] and not written["use_dora"] and written["task_type"] == "CAUSAL_LM"
+    assert {"adapter_model.safetensors", "chat_template.jinja", "tokenizer.json", "tokenizer_config.json"} <= {
+        p.name for p in folder.iterdir()
+    }
+    line = run.usage["peft"][0]
+    assert line.startswith("vllm serve") and "--max-lora-rank 8" in line and "--chat-template" in line and "--lora-modules out=" in line
+
+
+def test_the_merged_model_is_a_plain_one_that_says_the_same(run):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    merged = run.exports["merged"]
+    assert not (merged / "adapter_config.json").exists()
+    tokenizer = AutoTokenizer.from_pretrained(merged)
+    assert generate(AutoModelForCausalLM.from_pretrained(merged), tokenizer) == generate(
+        AutoModelForCausalLM.from_pretrained(run.exports["peft"]), tokenizer
+    )
+
+
+def test_a_merged_bf16_base_stays_bf16(base, tmp_path, project, train):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    half = tmp_path / "half"
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(half)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (half / name).write_bytes((base / name).read_bytes())
+    outcome = train(project(base_model=str(half), export=["merged"], epochs=1))
+    assert AutoModelForCausalLM.from_pretrained(outcome.exports["merged"]).dtype == torch.bfloat16
