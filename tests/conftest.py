@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import os
 from pathlib import Path
 
@@ -21,9 +23,45 @@ def _one_thread():
     """Two test processes share two cores; more threads than cores are slower by far."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"
+        import accelerate
+        import diffusers
+        import peft
         import torch
+        import transformers
 
         torch.set_num_threads(1)
+        assert accelerate and diffusers and peft and transformers
+        # Every training collects garbage twice, and would look through the million objects of these libraries each time: a third of it.
+        gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blank_plots():
+    """A training draws three plots, which takes half as long as the whole rest of a tiny one. They are drawn up to the last step; what
+    is saved is a blank. Tests that look at plots ask for ``real_plots``."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    save, blank = Figure.savefig, io.BytesIO()
+    Image.new("RGB", (8, 8)).save(blank, "PNG")
+
+    def savefig(self, path, **options):
+        return save(self, path, **options) if _real_plots else Path(path).write_bytes(blank.getvalue())
+
+    Figure.savefig = savefig
+    yield
+    Figure.savefig = save
+
+
+_real_plots: list[bool] = []
+
+
+@pytest.fixture
+def real_plots():
+    """Plots are saved as they are."""
+    _real_plots.append(True)
+    yield
+    _real_plots.clear()
 
 
 @pytest.fixture(scope="session")

@@ -21,43 +21,43 @@ say = speaker(__name__)
 _SKIPPED = "skipped: {line}"  # the note of ``dataset.load_data``
 
 
-def verify_data(look: Verifier, wanted: bool) -> None:
+def verify_data(verifier: Verifier, wanted: bool) -> None:
     """Every row, and the template that makes them into text.
 
     Args:
         wanted: whether the data are read at all.
     """
-    recorded = look.entry("data", "data", "rows", form=list)
+    recorded = verifier.entry("data", "data", "rows", form=list)
     if recorded is None:
         return
     if not all(isinstance(row, dict) and isinstance(row.get("sha256"), str) for row in recorded):
-        look.add("data", "data.rows", ALTERED, say("the manifest's entry is not of the form that LoRAForge writes"))
+        verifier.add("data", "data.rows", ALTERED, say("the manifest's entry is not of the form that LoRAForge writes"))
         return
-    config = [part for part in look.parts if part.kind == "file" and part.name == look.run.config_file.name]
+    config = [part for part in verifier.parts if part.kind == "file" and part.name == verifier.run.config_file.name]
     reason = "" if wanted else say("it was not asked for")
-    if any(part.state != UNCHANGED for part in config) or look.run.config_file.is_symlink():
+    if any(part.state != UNCHANGED for part in config) or verifier.run.config_file.is_symlink():
         reason = say("config.yaml, which says where the data are, is not the one of the run")
     records: list[Record] | None = None
     state = UNCHECKED
     if not reason:
         try:
-            plan = _plan(look)
+            plan = _plan(verifier)
             if _there(plan):
                 state = ALTERED  # from here on, what cannot be read was changed
-                records = _load(look, plan, {row["sha256"] for row in recorded})
+                records = _load(verifier, plan, {row["sha256"] for row in recorded})
         except (LoraForgeError, OSError) as error:
             reason = str(error).split("\n")[0]
     if records is None:
-        look.add("data", "rows", state, reason or say("the data are not on this computer, or no longer where they were"))
-        look.add("template", "template", UNCHECKED, say("this needs the data"))
+        verifier.add("data", "rows", state, reason or say("the data are not on this computer, or no longer where they were"))
+        verifier.add("template", "template", UNCHECKED, say("this needs the data"))
         return
-    _rows(look, recorded, records)
-    _template(look, plan, records)
+    _rows(verifier, recorded, records)
+    _template(verifier, plan, records)
 
 
-def _plan(look: Verifier) -> Plan:
-    overrides = [f"model_family={json.dumps(str(look.manifest.get('family')))}"]  # the base, which tells it, may be gone
-    return make_plan(look.host, str(look.manifest.get("task")), look.run.config_file, overrides, paths=False, exporting=False)
+def _plan(verifier: Verifier) -> Plan:
+    overrides = [f"model_family={json.dumps(str(verifier.manifest.get('family')))}"]  # the base, which tells it, may be gone
+    return make_plan(verifier.host, str(verifier.manifest.get("task")), verifier.run.config_file, overrides, paths=False, exporting=False)
 
 
 def _there(plan: Plan) -> bool:
@@ -66,7 +66,7 @@ def _there(plan: Plan) -> bool:
     return os.path.isfile(place) or (os.path.isdir(place) and any(place.iterdir()))
 
 
-def _load(look: Verifier, plan: Plan, used: Collection[str]) -> list[Record]:
+def _load(verifier: Verifier, plan: Plan, used: Collection[str]) -> list[Record]:
     """The rows that the run would use today, before it looks at each one.
 
     Args:
@@ -76,7 +76,7 @@ def _load(look: Verifier, plan: Plan, used: Collection[str]) -> list[Record]:
     lenient = plan.config.model_copy(update={"on_bad_row": "skip"})
     found: list[Record] = list(plan.loader.load(lenient, plan.keys, lambda text: None))
     # Rows that the run left out, because somebody rejected them or because they were too long, are not among those it used.
-    left = _left_out(look.manifest["data"])
+    left = _left_out(verifier.manifest["data"])
     return [r for r in found if r.review.approved is not False and (r.content_hash() in used or not left(r))]
 
 
@@ -93,20 +93,20 @@ def _left_out(data: Mapping[str, Any]) -> Callable[[Record], bool]:
     return lambda record: any(note.startswith(tuple(f"{head}{record.where}: " for head in heads)) for note in told)
 
 
-def _rows(look: Verifier, recorded: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> None:
+def _rows(verifier: Verifier, recorded: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> None:
     before, after = [row["sha256"] for row in recorded], [record.content_hash() for record in records]
     altered, gone, new, moved = match(before, after)
     for i, j in altered:
         here, there = str(recorded[i].get("where")), records[j].where
         place = "" if here == there else say(" (today it is {where})", where=there)
-        look.add("data", here, ALTERED, say("the row does not say what it said when the run was trained") + place)
+        verifier.add("data", here, ALTERED, say("the row does not say what it said when the run was trained") + place)
     for i in gone:
-        look.add("data", recorded[i].get("where"), MISSING, say("the row is gone from the data, or can no longer be read"))
+        verifier.add("data", recorded[i].get("where"), MISSING, say("the row is gone from the data, or can no longer be read"))
     for j in new:
-        look.add("data", records[j].where, ADDED, say("the row was put into the data afterwards; the run did not see it"))
+        verifier.add("data", records[j].where, ADDED, say("the row was put into the data afterwards; the run did not see it"))
     same, state = len(before) - len(altered) - len(gone), ALTERED if altered or gone or new else DIFFERS if moved else UNCHANGED
     order = say(" The order of the rows is another.") if moved else ""
-    look.add(
+    verifier.add(
         "data",
         "rows",
         state,
@@ -114,31 +114,31 @@ def _rows(look: Verifier, recorded: Sequence[Mapping[str, Any]], records: Sequen
     )
 
 
-def _template(look: Verifier, plan: Plan, records: Sequence[Record]) -> None:
-    recorded = look.entry("template", "template")
+def _template(verifier: Verifier, plan: Plan, records: Sequence[Record]) -> None:
+    recorded = verifier.entry("template", "template")
     if recorded is None:
         return
-    if not look.sound("base") or not look.sound("data"):
-        look.add(
+    if not verifier.sound("base") or not verifier.sound("data"):
+        verifier.add(
             "template",
             recorded.get("name"),
             UNCHECKED,
             say("it is made from base and data, and these are not what they were, or were not checked"),
         )
         return
-    folder = look.manifest["base"]["folder"]
+    folder = verifier.manifest["base"]["folder"]
     # By its folder: a hub would be asked for a name.
     config = plan.config.model_copy(update={"base_model": folder})
     try:
         made = json.loads(json.dumps(dict(plan.template.prepare(config, plan.keys, records).describe()), default=str))
     except LoraForgeError as error:
-        look.add("template", recorded.get("name"), UNCHECKED, str(error))
+        verifier.add("template", recorded.get("name"), UNCHECKED, str(error))
         return
     # Why it was chosen is a sentence in somebody's language.
     if {**made, "reason": None} == {**recorded, "reason": None}:
-        look.add("template", recorded.get("name"), UNCHANGED, say("base and data give the template that the manifest describes"))
+        verifier.add("template", recorded.get("name"), UNCHANGED, say("base and data give the template that the manifest describes"))
     else:
-        look.add("template", recorded.get("name"), DIFFERS, say("this LoRAForge would make another template from base and data"))
+        verifier.add("template", recorded.get("name"), DIFFERS, say("this LoRAForge would make another template from base and data"))
 
 
 def match(before: Sequence[str], after: Sequence[str]) -> tuple[list[tuple[int, int]], list[int], list[int], bool]:

@@ -43,143 +43,143 @@ def verify(host: PluginHost, folder: Path, seal: str | None = None, data: bool =
         raise ConfigError(say("--seal: a seal is 64 digits and letters a to f, as `train` printed it; got '{value}'.", value=seal))
     run = RunFolder(folder)
     manifest, digest = read_manifest(run)
-    look = Verifier(host, run, manifest)
-    _manifest_itself(look, digest, wanted)
-    _files(look)
-    _base(look)
-    verify_data(look, data)
-    _code(look)
-    _lineage(look)
-    return Verification(folder, digest, digest == wanted if wanted else None, tuple(look.parts))
+    verifier = Verifier(host, run, manifest)
+    _manifest_itself(verifier, digest, wanted)
+    _files(verifier)
+    _base(verifier)
+    verify_data(verifier, data)
+    _code(verifier)
+    _lineage(verifier)
+    return Verification(folder, digest, digest == wanted if wanted else None, tuple(verifier.parts))
 
 
-def _manifest_itself(look: Verifier, digest: str, wanted: str) -> None:
+def _manifest_itself(verifier: Verifier, digest: str, wanted: str) -> None:
     """manifest.json against the seal beside it, and the one that was kept elsewhere."""
-    name, kept = look.run.manifest_file.name, kept_seal(look.run)
+    name, kept = verifier.run.manifest_file.name, kept_seal(verifier.run)
     if not kept:
-        there = os.path.lexists(look.run.path / SEAL)
-        if "files" in look.manifest and not there:
+        there = os.path.lexists(verifier.run.path / SEAL)
+        if "files" in verifier.manifest and not there:
             way = say(
                 "there is no seal beside it ({file}): it was deleted, or the run was interrupted while it was sealed. `loraforge card "
                 "{run}` sets it again if all files are as the manifest names them",
                 file=SEAL,
-                run=look.run.path,
+                run=verifier.run.path,
             )
-            look.add("manifest", name, MISSING, way)
+            verifier.add("manifest", name, MISSING, way)
         else:
-            look.add("manifest", name, MISSING if there else UNRECORDED, say("there is no seal beside it ({file})", file=SEAL))
+            verifier.add("manifest", name, MISSING if there else UNRECORDED, say("there is no seal beside it ({file})", file=SEAL))
     elif kept == digest:
-        look.add("manifest", name, UNCHANGED, say("is the file that {file} beside it names", file=SEAL))
+        verifier.add("manifest", name, UNCHANGED, say("is the file that {file} beside it names", file=SEAL))
     else:
-        look.add("manifest", name, ALTERED, say("is not the file that {file} beside it names", file=SEAL))
+        verifier.add("manifest", name, ALTERED, say("is not the file that {file} beside it names", file=SEAL))
     if not wanted:
-        look.add(
+        verifier.add(
             "seal",
             "--seal",
             UNCHECKED,
             say("no seal that was kept elsewhere was given; manifest and seal file could be changed together"),
         )
     elif wanted == digest:
-        look.add("seal", "--seal", UNCHANGED, say("manifest.json is the file whose seal was kept elsewhere"))
-    elif wanted in (look.manifest.get("seals") or ()):
+        verifier.add("seal", "--seal", UNCHANGED, say("manifest.json is the file whose seal was kept elsewhere"))
+    elif wanted in (verifier.manifest.get("seals") or ()):
         # Whether that is so is the manifest's own word: it proves nothing by itself.
         way = say("is one that the run had before a later command wrote into it, says the manifest; compare with the new seal")
-        look.add("seal", "--seal", DIFFERS, way)
+        verifier.add("seal", "--seal", DIFFERS, way)
     else:
-        look.add("seal", "--seal", ALTERED, say("manifest.json is not the file whose seal was kept elsewhere"))
+        verifier.add("seal", "--seal", ALTERED, say("manifest.json is not the file whose seal was kept elsewhere"))
 
 
-def _files(look: Verifier) -> None:
+def _files(verifier: Verifier) -> None:
     """Every file under the seal."""
-    recorded = look.entry("file", "files")
+    recorded = verifier.entry("file", "files")
     if recorded is None:
         return
     for name, value in recorded.items():
-        _compare(look, "file", name, _inside(look.run.path, name), value)
-    for name, path in sealed_files(look.run.path):
+        _compare(verifier, "file", name, _inside(verifier.run.path, name), value)
+    for name, path in sealed_files(verifier.run.path):
         if name in recorded:
             continue
         if name.partition("/")[0] in _CLOSED:
             what = say("is a link that was put there afterwards") if path.is_symlink() else say("was put there afterwards")
-            look.add("file", name, ADDED, what)
+            verifier.add("file", name, ADDED, what)
         else:
-            look.add("file", name, UNRECORDED, say("is not part of what was sealed; nothing vouches for it"))
+            verifier.add("file", name, UNRECORDED, say("is not part of what was sealed; nothing vouches for it"))
 
 
-def _base(look: Verifier) -> None:
+def _base(verifier: Verifier) -> None:
     """The base's files, where they still are."""
-    recorded = look.entry("base", "base", "files")
+    recorded = verifier.entry("base", "base", "files")
     if recorded is None:
         return
     if not recorded:
-        look.add("base", "base", UNRECORDED, say("the model family names no files of the base"))
+        verifier.add("base", "base", UNRECORDED, say("the model family names no files of the base"))
         return
-    folder = look.manifest["base"].get("folder")
+    folder = verifier.manifest["base"].get("folder")
     if not isinstance(folder, str) or not os.path.isdir(folder):
-        look.add("base", folder, UNCHECKED, say("the base model is not on this computer, or no longer where it was"))
+        verifier.add("base", folder, UNCHECKED, say("the base model is not on this computer, or no longer where it was"))
         return
     for name, value in recorded.items():
-        _compare(look, "base", name, _inside(Path(folder), name, blobs=True), value)
+        _compare(verifier, "base", name, _inside(Path(folder), name, blobs=True), value)
 
 
-def _compare(look: Verifier, kind: str, name: str, path: Path | None, value: object) -> None:
+def _compare(verifier: Verifier, kind: str, name: str, path: Path | None, value: object) -> None:
     """One file against its hash."""
     if path is None:
-        look.add(kind, name, ALTERED, say("leads out of its folder, by its name or through a link; it was not read"))
+        verifier.add(kind, name, ALTERED, say("leads out of its folder, by its name or through a link; it was not read"))
     elif not os.path.isfile(path):  # unlike Path.is_file, it takes any name
-        look.add(kind, name, MISSING, say("is gone"))
+        verifier.add(kind, name, MISSING, say("is gone"))
     elif not os.access(path, os.R_OK):
-        look.add(kind, name, MISSING, say("must not be read by this user"))
+        verifier.add(kind, name, MISSING, say("must not be read by this user"))
     elif hash_file(path) != value:
-        look.add(kind, name, ALTERED, say("is not the file that the manifest names: its content is another"))
+        verifier.add(kind, name, ALTERED, say("is not the file that the manifest names: its content is another"))
     else:
-        look.add(kind, name, UNCHANGED, say("is the file that the manifest names"))
+        verifier.add(kind, name, UNCHANGED, say("is the file that the manifest names"))
 
 
-def _code(look: Verifier) -> None:
+def _code(verifier: Verifier) -> None:
     """The programs that made the run, against those that are installed here."""
-    for kind, key, here in (("code", "code", provenance.code(look.host)), ("version", "versions", provenance.versions())):
-        recorded = look.entry(kind, key)
+    for kind, key, here in (("code", "code", provenance.code(verifier.host)), ("version", "versions", provenance.versions())):
+        recorded = verifier.entry(kind, key)
         for name, value in (recorded or {}).items():
             if here.get(name) == value:
-                look.add(kind, name, UNCHANGED, say("is the one that made the run"))
+                verifier.add(kind, name, UNCHANGED, say("is the one that made the run"))
             elif name not in here:
-                look.add(kind, name, DIFFERS, say("is not installed, or not in use, here"))
+                verifier.add(kind, name, DIFFERS, say("is not installed, or not in use, here"))
             else:
                 then, now = (str(value)[:16], str(here[name])[:16])
-                look.add(kind, name, DIFFERS, say("was {then} when the run was made; here it is {now}", then=then, now=now))
+                verifier.add(kind, name, DIFFERS, say("was {then} when the run was made; here it is {now}", then=then, now=now))
 
 
-def _lineage(look: Verifier) -> None:
+def _lineage(verifier: Verifier) -> None:
     """The runs before it, where they still are: their seals, and the adapters that were taken up."""
-    if not look.manifest.get("lineage"):
+    if not verifier.manifest.get("lineage"):
         return
-    for parent in look.entry("lineage", "lineage", form=list) or ():
+    for parent in verifier.entry("lineage", "lineage", form=list) or ():
         if not isinstance(parent, Mapping) or not isinstance(parent.get("run"), str):
-            look.add("lineage", "lineage", ALTERED, say("the manifest's entry is not of the form that LoRAForge writes"))
+            verifier.add("lineage", "lineage", ALTERED, say("the manifest's entry is not of the form that LoRAForge writes"))
             continue
         run = RunFolder(Path(parent["run"]))
         if not os.path.isfile(run.manifest_file) or run.manifest_file.is_symlink():
-            look.add("lineage", run.path, UNCHECKED, say("the earlier run is not on this computer, or no longer where it was"))
+            verifier.add("lineage", run.path, UNCHECKED, say("the earlier run is not on this computer, or no longer where it was"))
             continue
         if ancestor(parent) is None:
-            look.add("lineage", run.path, ALTERED, say("the earlier run no longer holds the adapter that this one continued from"))
+            verifier.add("lineage", run.path, ALTERED, say("the earlier run no longer holds the adapter that this one continued from"))
         elif parent.get("seal") is None:
-            look.add(
+            verifier.add(
                 "lineage",
                 run.path,
                 UNRECORDED,
                 say("the earlier run had no seal; it still holds the adapter that this one continued from"),
             )
         elif parent["seal"] != hash_file(run.manifest_file):
-            look.add(
+            verifier.add(
                 "lineage",
                 run.path,
                 DIFFERS,
                 say("the earlier run was sealed anew since; it still holds the adapter that this one continued from"),
             )
         else:
-            look.add("lineage", run.path, UNCHANGED, say("is the earlier run that this one continued from"))
+            verifier.add("lineage", run.path, UNCHANGED, say("is the earlier run that this one continued from"))
 
 
 def ancestor(parent: Mapping[str, Any]) -> Path | None:

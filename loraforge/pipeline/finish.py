@@ -279,7 +279,7 @@ def promote(host: PluginHost, folder: Path, step: int, tell: Callable[[Any], Non
     """Makes a checkpoint the run's adapter, writes its exports again, compares anew if the run had been compared, and seals.
 
     Returns:
-        what was handed over, and the new seal.
+        what was finished, and the new seal.
 
     Raises:
         RunError: if there is no such checkpoint, it is not what was sealed, or the run is not finished.

@@ -11,7 +11,6 @@ from ..data import findings
 from ..data.dataset import Data
 from ..diagnosis.diagnose import Diagnosis
 from ..plan import Plan
-from ..plugin_api.host import PluginHost
 from ..runs import provenance
 from ..runs.folder import FORMAT
 from .resume import identity
@@ -43,12 +42,12 @@ class RunState:
 
 
 def describe(
-    plan: Plan, data: Data, state: RunState, host: PluginHost, *, processes: int, status: str, error: str | None = None
+    plan: Plan, data: Data, state: RunState, code: Mapping[str, str], *, processes: int, status: str, error: str | None = None
 ) -> dict[str, Any]:
     """The manifest of a run as it stands now.
 
     Args:
-        host: the plugins in use, whose code is hashed.
+        code: see ``provenance.code``.
         processes: how many train together.
         status: see ``runs.folder``.
         error: why it ended, if it did not end well.
@@ -86,5 +85,5 @@ def describe(
         "diagnosis": [{"kind": d.kind, "sentence": d.sentence, "evidence": d.evidence} for d in state.diagnoses],
         "versions": provenance.versions(),
         "machine": {**provenance.machine(), "device": state.facts.get("device"), "processes": processes},
-        "code": provenance.code(host),
+        "code": dict(code),
     }

@@ -21,8 +21,8 @@ from ..messages import speaker
 from ..plan import Plan
 from ..plugin_api.events import CheckpointSaved, Event, RunFailed, RunFinished, RunStarted, SamplesDrawn, StageStarted
 from ..plugin_api.types import Adapter
+from ..runs import provenance
 from ..runs.folder import FAILED, FINISHED, RUNNING, STOPPED, RunFolder, atomic_dir, save_state
-from ..runs.provenance import hash_file
 from ..runs.seal import seal_run
 from ..training.interrupts import Interrupts
 from . import failures, finish
@@ -75,6 +75,7 @@ class Session:
         state.lineage = parent.lineage() if parent else []
         self.samples: Path | None = None
         self.begun = False
+        self.code = provenance.code(self.host)
         self.trainable: TrainableModel  # while it trains
         self.loop: Loop
         self.interrupts = Interrupts(
@@ -176,7 +177,7 @@ class Session:
                 "name": self.config.base_model,
                 "revision": self.config.revision,
                 "folder": str(folder) if folder else None,
-                "files": {file.relative_to(folder).as_posix(): hash_file(file) for file in files} if folder else {},
+                "files": {file.relative_to(folder).as_posix(): provenance.hash_file(file) for file in files} if folder else {},
             }
         self.state.facts = {
             "base_model": self.config.base_model,
@@ -312,15 +313,8 @@ class Session:
 
     def _free(self) -> None:
         """The trained model leaves memory: the exporters and the comparison load a base of their own."""
-        import gc
-
-        import torch
-
         del self.trainable, self.loop
-        self.accelerator.free_memory()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self.accelerator.free_memory()  # collects garbage and empties the device's cache
 
     def _finish(self, rate: float | None) -> Outcome:
         """Exports, comparison, card and seal. Until all of it is there the run does not count as finished, and --resume takes it up."""
@@ -368,7 +362,7 @@ class Session:
 
     def _manifest(self, status: str, error: str | None = None) -> dict[str, Any]:
         processes = self.accelerator.num_processes
-        return describe(self.plan, self.data, self.state, self.host, processes=processes, status=status, error=error)
+        return describe(self.plan, self.data, self.state, self.code, processes=processes, status=status, error=error)
 
     def _write_manifest(self, status: str, error: str | None = None) -> None:
         self.folder.write_manifest(self._manifest(status, error))

@@ -31,13 +31,13 @@ _TASKS = {"florence2": "<DETAILED_CAPTION>"}
 
 def describe(
     folder: Path,
-    looks: Sequence[InspectedPicture],
+    pictures: Sequence[InspectedPicture],
     template: str,
     trigger: str,
     captioner: str | None,
     progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]],
 ) -> list[str]:
-    """Gives every look its caption, of the metadata, of a file beside it, of kohya's folder name, or of the captioner; and its text.
+    """Gives every picture its caption, of the metadata, of a file beside it, of kohya's folder name, or of the captioner; and its text.
 
     Args:
         template: makes the text of the caption. Where an earlier call wrote what it makes of none, there is still none.
@@ -51,8 +51,8 @@ def describe(
         ModelError: if the captioner cannot be used.
     """
     rows, notes = _earlier(folder)
-    beside = _beside(looks, notes)
-    for seen in looks:
+    beside = _beside(pictures, notes)
+    for seen in pictures:
         row = rows.get(seen.path.resolve(), {})
         _kohya(seen, folder, notes)
         seen.caption = " ".join(row.get("text", "").split()) or beside.get(seen.path, "") or seen.caption
@@ -65,12 +65,12 @@ def describe(
         if row.get("keep", "").strip().lower() in NO and not row.get("why", "").strip():
             seen.findings.append(Finding("left_out", say("the earlier metadata leaves it out"), drops=True))
     if captioner:
-        wanted = [seen.path for seen in looks if seen.keep and not seen.caption]
+        wanted = [seen.path for seen in pictures if seen.keep and not seen.caption]
         with progress(say("writing captions"), len(wanted)) as tick:
             captions = write_captions(captioner, wanted, tick)
-        for seen in looks:
+        for seen in pictures:
             seen.caption = captions.get(seen.path, seen.caption)
-    for seen in looks:
+    for seen in pictures:
         seen.text = _fill(template, trigger, seen)
         if not seen.caption and seen.keep and not any(f.kind == "caption_unreadable" for f in seen.findings):
             seen.findings.append(Finding("no_caption", say("no caption")))
@@ -112,9 +112,9 @@ def _kohya(seen: InspectedPicture, folder: Path, notes: list[str]) -> None:
         seen.caption = match[2].replace("_", " ").strip()
 
 
-def _beside(looks: Sequence[InspectedPicture], notes: list[str]) -> dict[Path, str]:
+def _beside(pictures: Sequence[InspectedPicture], notes: list[str]) -> dict[Path, str]:
     """The text in the files beside the pictures, by picture; decoded as the loader does it."""
-    files = [(seen, next((f for e in (".txt", ".caption") if is_file(f := seen.path.with_suffix(e))), None)) for seen in looks]
+    files = [(seen, next((f for e in (".txt", ".caption") if is_file(f := seen.path.with_suffix(e))), None)) for seen in pictures]
     found = [(seen, file) for seen, file in files if file is not None]
     read: dict[Path, bytes] = {}
     problems: dict[Path, str] = {}

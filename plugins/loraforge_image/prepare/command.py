@@ -65,12 +65,12 @@ def image(folder: Path, given: str | None, trigger: str, as_json: bool, **option
     home = copy_to or out
     targets = {"metadata": home / "metadata.csv", "sheet": out / _SHEET, "findings": out / "findings.csv"}
     _may_write(targets, folder, copy_to, options["overwrite"])
-    looks, strangers = _inspect_all(folder, options["min_size"])
-    notes = [*strangers, *describe(folder, looks, template, trigger, options["captioner"], _progress)]
-    names = _copies(looks) if copy_to else {}
-    _write(looks, names, copy_to, targets)
+    pictures, strangers = _inspect_all(folder, options["min_size"])
+    notes = [*strangers, *describe(folder, pictures, template, trigger, options["captioner"], _progress)]
+    names = _copies(pictures) if copy_to else {}
+    _write(pictures, names, copy_to, targets)
     written = [*targets.values(), *((copy_to / name for name in names.values()) if copy_to else ())]
-    _tell(folder=folder, home=home, looks=looks, notes=notes, written=written, copies=len(names), trigger=trigger, as_json=as_json)
+    _tell(folder=folder, home=home, pictures=pictures, notes=notes, written=written, copies=len(names), trigger=trigger, as_json=as_json)
 
 
 # --- before anything is read ---------------------------------------------------------------------------------------------------
@@ -136,13 +136,13 @@ def _inspect_all(folder: Path, min_size: int) -> tuple[list[InspectedPicture], l
 
         # Few: a picture of 100 megapixels takes half a gigabyte while it is open.
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            looks = list(pool.map(one, files))
-    for seen in looks:
+            pictures = list(pool.map(one, files))
+    for seen in pictures:
         if not seen.path.resolve().is_relative_to(folder.resolve()):
             message = say("it is a link to a file outside of the folder; copy the picture into it")
             seen.findings.append(Finding("outside", message, drops=True))
-    mark_copies(looks)
-    return looks, [told] if strange else []
+    mark_copies(pictures)
+    return pictures, [told] if strange else []
 
 
 def _some(names: Sequence[str]) -> str:
@@ -163,11 +163,11 @@ def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 # --- writing -------------------------------------------------------------------------------------------------------------------
 
 
-def _copies(looks: Sequence[InspectedPicture]) -> dict[str, str]:
+def _copies(pictures: Sequence[InspectedPicture]) -> dict[str, str]:
     """The name of each readable picture's copy, by its own name; ``a.jpg`` beside ``a.png`` becomes ``a-2.png``."""
     names: dict[str, str] = {}
     taken = set()
-    for seen in looks:
+    for seen in pictures:
         if not seen.width:
             continue
         stem, number = seen.name.removesuffix(seen.path.suffix), 1
@@ -179,7 +179,7 @@ def _copies(looks: Sequence[InspectedPicture]) -> dict[str, str]:
     return names
 
 
-def _write(looks: Sequence[InspectedPicture], names: Mapping[str, str], copy_to: Path | None, targets: Mapping[str, Path]) -> None:
+def _write(pictures: Sequence[InspectedPicture], names: Mapping[str, str], copy_to: Path | None, targets: Mapping[str, Path]) -> None:
     """Writes all files or none."""
     from loraforge import REVIEW_COLUMNS
 
@@ -187,25 +187,25 @@ def _write(looks: Sequence[InspectedPicture], names: Mapping[str, str], copy_to:
     from ..data.pictures import read_picture
     from .contact_sheet import write_sheet
 
-    repeats = any(seen.repeats is not None for seen in looks)
-    review = [name for name in REVIEW_COLUMNS if any(seen.review.get(name) for seen in looks)]
+    repeats = any(seen.repeats is not None for seen in pictures)
+    review = [name for name in REVIEW_COLUMNS if any(seen.review.get(name) for seen in pictures)]
     rows: list[list[object]] = [[*_HEADER, *(["repeats"] if repeats else []), *review]]
-    for seen in looks:
+    for seen in pictures:
         name = names.get(seen.name, seen.name)
         # A name that looks like a formula keeps its meaning, for other programs too.
         row = [f"./{name}" if name != quoted(name) else name, seen.text, "yes" if seen.keep else "no", seen.why]
         again = [seen.repeats if seen.repeats is not None else ""] if repeats else []
         rows.append([*row, *again, *(seen.review.get(name, "") for name in review)])
     found: list[list[object]] = [["file_name", "finding", "keep", "message"]]
-    found += [[seen.name, f.kind, "no" if f.drops else "yes", f.message] for seen in looks for f in seen.findings]
+    found += [[seen.name, f.kind, "no" if f.drops else "yes", f.message] for seen in pictures for f in seen.findings]
 
     def copier(path: Path) -> Callable[[Path], None]:
         return lambda target: read_picture(path).save(target, format="PNG")
 
     writers: dict[Path, Callable[[Path], None]] = {}
     if copy_to is not None:
-        writers = {copy_to / names[seen.name]: copier(seen.path) for seen in looks if seen.name in names}
-    writers[targets["sheet"]] = lambda path: write_sheet(looks, path)
+        writers = {copy_to / names[seen.name]: copier(seen.path) for seen in pictures if seen.name in names}
+    writers[targets["sheet"]] = lambda path: write_sheet(pictures, path)
     writers[targets["findings"]] = lambda path: _write_csv(path, found)
     writers[targets["metadata"]] = lambda path: _write_csv(path, rows)
     _all_or_none(writers)
@@ -266,25 +266,25 @@ def _tell(
     *,
     folder: Path,
     home: Path,
-    looks: Sequence[InspectedPicture],
+    pictures: Sequence[InspectedPicture],
     notes: Sequence[str],
     written: Sequence[Path],
     copies: int,
     trigger: str,
     as_json: bool,
 ) -> None:
-    kept = sum(seen.keep for seen in looks)
+    kept = sum(seen.keep for seen in pictures)
     data = home if copies else folder
     settings = [f"train_data_dir={data}", *([f"metadata_path={home / 'metadata.csv'}"] if home.resolve() != data.resolve() else [])]
     settings += [f"trigger_word={trigger}"] if trigger else []
     following = "loraforge check image CONFIG.yaml " + " ".join(f"--set {shlex.quote(setting)}" for setting in settings)
-    found = [(seen, finding) for seen in looks for finding in seen.findings]
+    found = [(seen, finding) for seen in pictures for finding in seen.findings]
     if as_json:
         value = {
             "folder": str(folder),
-            "pictures": len(looks),
+            "pictures": len(pictures),
             "keep": kept,
-            "left_out": len(looks) - kept,
+            "left_out": len(pictures) - kept,
             "findings": [{"file": s.name, "kind": f.kind, "keep": not f.drops, "message": f.message} for s, f in found],
             "notes": list(notes),
             "written": [str(path) for path in written],
@@ -302,7 +302,7 @@ def _tell(
         # Names and captions are a stranger's: nothing in them is obeyed by a terminal.
         return Text("".join(sign if sign.isprintable() else " " for sign in text), style=style)
 
-    out.print(line_of(say("{n} pictures: {kept} to train on, {left} to leave out", n=len(looks), kept=kept, left=len(looks) - kept)))
+    out.print(line_of(say("{n} pictures: {kept} to train on, {left} to leave out", n=len(pictures), kept=kept, left=len(pictures) - kept)))
     for note in notes:
         out.print(line_of(f"  {note}"))
     bare = [seen.name for seen, finding in found if finding.kind == "no_caption"]

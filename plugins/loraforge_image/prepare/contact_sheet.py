@@ -25,12 +25,12 @@ def is_sheet(path: Path) -> bool:
     return is_written_by(path, _MARK)
 
 
-def write_sheet(looks: Sequence[InspectedPicture], path: Path) -> None:
+def write_sheet(pictures: Sequence[InspectedPicture], path: Path) -> None:
     """Draws all pictures with name, size, caption and findings as a PNG: red frames are left out, orange ones have findings.
 
     Of more than 2000 pictures those that are left out or have findings come first, and the rest is cut.
     """
-    shown = looks if len(looks) <= _MOST else sorted(looks, key=lambda s: (s.keep, not s.findings))[:_MOST]
+    shown = pictures if len(pictures) <= _MOST else sorted(pictures, key=lambda s: (s.keep, not s.findings))[:_MOST]
     font = _font("".join(f"{seen.name}{seen.text}{seen.why}" for seen in shown))
     columns = max(1, min(16, len(shown), round((len(shown) * 1.6) ** 0.5)))
     rows = -(-len(shown) // columns)

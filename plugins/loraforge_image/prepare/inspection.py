@@ -104,10 +104,10 @@ def inspect_picture(path: Path, name: str, min_size: int) -> InspectedPicture:
     return seen
 
 
-def mark_copies(looks: Sequence[InspectedPicture]) -> None:
+def mark_copies(pictures: Sequence[InspectedPicture]) -> None:
     """Adds the findings ``duplicate`` (equal pixels; the first stays) and ``near_duplicate`` (the largest of a group stays)."""
     first: dict[str, InspectedPicture] = {}
-    for seen in looks:
+    for seen in pictures:
         if seen.digest and seen.keep:
             same = first.setdefault(seen.digest, seen)
             if same is not seen:

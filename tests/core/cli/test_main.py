@@ -36,7 +36,7 @@ def test_importing_the_package_imports_next_to_nothing():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_whole_run_prints_what_it_does_and_what_to_type_next(project, command, tmp_path):
+def test_a_whole_run_prints_what_it_does_and_what_to_type_next(project, command, tmp_path, real_plots):
     code, out, err = command("train", "text", project(save_steps=4))
     assert code == 0, err
     for words in ("template", "base model", "LoRA injection", "training", "held out", "checkpoint", "export"):

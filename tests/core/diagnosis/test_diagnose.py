@@ -15,6 +15,7 @@ import pytest
 from loraforge.diagnosis.curves import draw_checkpoints, draw_diagnosis, draw_loss
 from loraforge.diagnosis.diagnose import Diagnosis, History, advised_rate, diagnose, higher, history_from_log, lower, shown, start
 
+pytestmark = pytest.mark.usefixtures("real_plots")
 SEEDS = 25
 USUAL = (1e-4, 3e-4)
 

@@ -51,7 +51,7 @@ def test_the_loss_curve_goes_on_after_a_resume(tmp_path, monkeypatch):
     assert [step for step, _ in drawn[-1][0]] == [1, 2, 3, 4]
 
 
-def test_the_picture_is_a_picture(tmp_path):
+def test_the_picture_is_a_picture(tmp_path, real_plots):
     from PIL import Image
 
     from loraforge.diagnosis.curves import draw_loss
