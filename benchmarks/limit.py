@@ -264,7 +264,7 @@ def _fastest(call: Callable[[], Any], seconds: float, device: str) -> float:
     return best
 
 
-def perceptual_hash(config: Mapping[str, Any], rank: int, targets: Sequence[str]) -> Shape:
+def shape_of(config: Mapping[str, Any], rank: int, targets: Sequence[str]) -> Shape:
     """The shape that a ``config.json`` describes."""
     return Shape(
         config["hidden_size"],

@@ -52,12 +52,12 @@ def built(work: Workload, targets: Sequence[str], rank: int, dropout: float, bat
         train_data_dir=".", base_model=str(work.base), lora_rank=rank, lora_dropout=dropout, lora_target=list(targets), learning_rate=1e-4
     )
     torch.manual_seed(0)
-    attached = lora.inject(load_model(work.base, "fp32", torch.device("cpu")), config)
-    for name, parameter in attached.model.named_parameters():
+    injected = lora.inject(load_model(work.base, "fp32", torch.device("cpu")), config)
+    for name, parameter in injected.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.01)
-    trainable = TrainableCausalLM(attached, None, None, max(work.lengths), fast=True)  # type: ignore[arg-type]
-    trained = [p for p in attached.model.parameters() if p.requires_grad]
+    trainable = TrainableCausalLM(injected, None, None, max(work.lengths), fast=True)  # type: ignore[arg-type]
+    trained = [p for p in injected.model.parameters() if p.requires_grad]
     batches = [work.train[i : i + batch_size] for i in range(0, len(work.train), batch_size)]
     return Built(trainable, make_optimizer(config, [{"params": trained, "lr": config.learning_rate}]), batches)
 
@@ -131,7 +131,7 @@ def _places(made: Built) -> contextlib.AbstractContextManager[Any]:
     return mock.patch.object(made.trainable, "_places", False)
 
 
-def _again(made: Built) -> contextlib.AbstractContextManager[Any]:
+def _recomputed(made: Built) -> contextlib.AbstractContextManager[Any]:
     from loraforge.kernels import frozen
 
     return mock.patch.object(frozen, "recompute", lambda x, make, *needed: x)
@@ -199,7 +199,7 @@ TECHNIQUES: dict[str, Without] = {
     "rows end to end, without padding": _line,
     "LoRA in one function": _lora,
     "norms and gates in one function": _fast_blocks,
-    "what norms and gates make is made again": _again,
+    "what norms and gates make is made again": _recomputed,
     "of dropout a bit for each number": _bits,
 }
 

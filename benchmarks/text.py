@@ -54,7 +54,7 @@ def spec_of(
     """What every contender is told."""
     targets = TARGETS[target]
     config = json.loads((work.base / "config.json").read_text(encoding="utf-8"))
-    shape = limit.perceptual_hash(config, rank, targets)
+    shape = limit.shape_of(config, rank, targets)
     rows = len(work.train)
     return {
         "rate_seconds": 0.2 if shape.hidden < 128 else 2.0,

@@ -1,4 +1,4 @@
-"""A config and the components that it names: ``plan()``. Nothing is loaded and torch is not imported."""
+"""A config and the components that it names: ``make_plan()``. Nothing is loaded and torch is not imported."""
 
 from __future__ import annotations
 

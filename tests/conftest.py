@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-import io
 import os
 from pathlib import Path
 
 import hypothesis
 import pytest
+from builders.plots import blank_plots
 
 os.environ.update({"LORAFORGE_LANG": "en", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "TOKENIZERS_PARALLELISM": "false"})
 
@@ -39,18 +39,8 @@ def _one_thread():
 def _blank_plots():
     """A training draws three plots, which takes half as long as the whole rest of a tiny one. They are drawn up to the last step; what
     is saved is a blank. Tests that look at plots ask for ``real_plots``."""
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    save, blank = Figure.savefig, io.BytesIO()
-    Image.new("RGB", (8, 8)).save(blank, "PNG")
-
-    def savefig(self, path, **options):
-        return save(self, path, **options) if _real_plots else Path(path).write_bytes(blank.getvalue())
-
-    Figure.savefig = savefig
-    yield
-    Figure.savefig = save
+    with blank_plots(real=lambda: bool(_real_plots)):
+        yield
 
 
 _real_plots: list[bool] = []

@@ -69,7 +69,7 @@ def bench(*arguments: object) -> str:
 
 
 def shape(workload, targets=("q_proj", "k_proj", "v_proj", "o_proj"), rank=4):
-    return limit.perceptual_hash(json.loads((workload.base / "config.json").read_text()), rank, targets)
+    return limit.shape_of(json.loads((workload.base / "config.json").read_text()), rank, targets)
 
 
 # --- the workload ------------------------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""The command line. Everything that is printed for people is printed here."""
+"""The command line. What the core prints when a command ends is printed here; while a run goes on, ``runs.observers`` speaks."""

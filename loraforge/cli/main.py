@@ -5,6 +5,7 @@ torch is imported by ``train``, ``sample``, ``eval`` and ``export`` only.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -164,6 +165,8 @@ def check(
         "fit": fit.as_json() if fit is not None else None,
     }
     for path in reports:
+        with contextlib.suppress(OSError):  # that it cannot be written is said by whoever writes it
+            path.absolute().parent.mkdir(parents=True, exist_ok=True)
         findings.write_report(data.found, path, say("Findings in {path}", path=plan.config.metadata_path or plan.config.train_data_dir))
     stops = findings.stopping(data.found, plan.config.stop_on)
     if as_json:

@@ -103,8 +103,8 @@ def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = ()) -> N
         out.print(f"  {escape(command)}", style="cyan")
 
 
-def check(out: Console, summary: Mapping[str, Any], data: Data, show: int, reports: Sequence[Path] = (), fit: Sequence[str] = ()) -> None:
-    """The report of ``loraforge check``; ``fit``: what ``fitting.lines`` says."""
+def check(out: Console, summary: Mapping[str, Any], data: Data, show: int, reports: Sequence[Path] = (), lines: Sequence[str] = ()) -> None:
+    """The report of ``loraforge check``; ``lines``: what ``estimate.lines`` says."""
     count = findings.counts(data.found)
     if count["error"] or count["warning"]:
         out.print(say("[bold yellow]Can be read[/bold yellow], with findings: {config}", config=escape(str(summary["config"]))))
@@ -122,7 +122,7 @@ def check(out: Console, summary: Mapping[str, Any], data: Data, show: int, repor
                 longest=summary["longest_row"],
             )
         )
-    for sentence in [*(f"  {one}" for one in data.examination.lines), *fit]:
+    for sentence in [*(f"  {one}" for one in data.examination.lines), *lines]:
         out.print(escape(sentence))
     out.print(say("  Template:   {template}", template=escape(str(summary["template"]))))
     for note in data.notes:

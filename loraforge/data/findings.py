@@ -182,7 +182,6 @@ def write_report(found: Sequence[PlacedFinding], path: Path, title: str) -> None
     if kind not in (".csv", ".html", ".htm"):
         raise ConfigError(say("--report {path}: the report is a .csv (to work through) or an .html (to read).", path=path))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         _write(found, path, title)
     except OSError as error:
         raise ConfigError(say("--report {path}: cannot be written: {error}.", path=path, error=error.strerror)) from None

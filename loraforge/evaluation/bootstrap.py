@@ -17,7 +17,7 @@ corrections, each for one failure:
 
 Measured with 1,000 repetitions at 8, 20, 36 and 100 rows: for 0/1 differences the interval covers 92 to 100 %, for scores between 0 and 1
 94 to 96 %, for log-normal differences, a hard case, 87, 90, 93 and 95 %. Where base and adapter are interchangeable, "better" and "worse"
-together are said in 0 to 6 %. ``tests/core/test_bootstrap.py`` repeats this in small.
+together are said in 0 to 6 %. ``tests/core/evaluation/test_bootstrap.py`` repeats this in small.
 """
 
 from __future__ import annotations

@@ -111,8 +111,8 @@ def _losses(opened: LoadedRun, planned: Plan, adapters: Mapping[str, Adapter], r
     questions = opened.task.evaluation.general_knowledge()
     probe = GeneralKnowledge(tuple(tuple(take(one.choices)) for one in questions), tuple(one.group for one in questions))
     parent = parent_of(start_of(opened)) if rows.earlier else None
-    mounted = {**adapters, **({_EARLIER: _read(parent.adapter)} if parent else {})}
-    scorer = Scorer(opened, planned, mounted, records)
+    loaded = {**adapters, **({_EARLIER: _read(parent.adapter)} if parent else {})}
+    scorer = Scorer(opened, planned, loaded, records)
     fitting = [i for i, row in enumerate(before) if scorer.fits(row)]
     before = [before[i] for i in fitting]
     base, adapter = scorer.losses(held, None), scorer.losses(held, name)

@@ -1,6 +1,6 @@
 """Experts judge blind: the sheet that they fill in, and what all of them found, with intervals.
 
-``reviewsheet`` writes the workbook and ``grades`` reads one back; this puts the graders together.
+``review_sheet`` writes the workbook and ``grades`` reads one back; this puts the graders together.
 """
 
 from __future__ import annotations

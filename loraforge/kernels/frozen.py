@@ -214,13 +214,13 @@ def recompute(made: Tensor, make: Callable[..., Tensor], *needed: Tensor) -> Ten
 
 def to_keep(x: Tensor) -> tuple[Recompute | None, tuple[Tensor, ...]]:
     """What to keep instead of ``x``, and what makes ``x`` of it; ``x`` itself and None if nothing is known of it."""
-    again: Recompute | None
+    recompute: Recompute | None
     needed: tuple[Tensor, ...]
-    again, needed, version = getattr(x, "loraforge_recompute", (None, (), -1))
-    if again is None or version != x._version:  # somebody has changed it since
+    recompute, needed, version = getattr(x, "loraforge_recompute", (None, (), -1))
+    if recompute is None or version != x._version:  # somebody has changed it since
         return None, (x,)
-    again.expect()
-    return again, needed
+    recompute.expect()
+    return recompute, needed
 
 
 def replace(model: nn.Module) -> int:

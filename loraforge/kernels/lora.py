@@ -134,7 +134,7 @@ class _LoraLinear(torch.autograd.Function):
             inner = product(flat if mask is None else mask.to(x.dtype).mul_(flat), narrow_a).mul_(scale)
             out = product(flat, weight, bias).addmm_(inner, narrow_b.t())
         context.scale = scale
-        context.again, needed = to_keep(x)
+        context.recompute, needed = to_keep(x)
         context.save_for_backward(weight, a, b, inner, None if mask is None else _packed(mask), *needed)
         return out.view(*x.shape[:-1], -1)
 
@@ -144,7 +144,7 @@ class _LoraLinear(torch.autograd.Function):
         weight, a, b, inner, packed, *needed = context.saved_tensors
         with torch.autocast(grad.device.type, enabled=False):
             given = grad.reshape(-1, grad.shape[-1])
-            flat = (needed[0] if context.again is None else context.again(*needed)).reshape(-1, weight.shape[1])
+            flat = (needed[0] if context.recompute is None else context.recompute(*needed)).reshape(-1, weight.shape[1])
             grad_b = gradient(inner.t(), given).t().to(b.dtype)
             grad_inner = gradient(given, b.to(given.dtype)).mul_(context.scale)
             mask = None if packed is None else _unpacked(packed, flat)
@@ -170,7 +170,7 @@ class _LoraChannels(torch.autograd.Function):
             inner = torch.matmul(a.flatten(1).to(x.dtype), x.flatten(2)).mul_(scale)
             out.flatten(2).baddbmm_(b.flatten(1).to(x.dtype).expand(len(x), -1, -1), inner)
         context.scale = scale
-        context.again, needed = to_keep(x)
+        context.recompute, needed = to_keep(x)
         context.save_for_backward(weight, a, b, inner, *needed)
         return out
 
@@ -179,7 +179,7 @@ class _LoraChannels(torch.autograd.Function):
     def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, a, b, inner, *needed = context.saved_tensors
         with torch.autocast(grad.device.type, enabled=False):
-            x = needed[0] if context.again is None else context.again(*needed)
+            x = needed[0] if context.recompute is None else context.recompute(*needed)
             given = grad.flatten(2)
             grad_b = torch.einsum("nop,nrp->or", given, inner).view(b.shape).to(b.dtype)
             grad_inner = torch.matmul(b.flatten(1).t().to(given.dtype), given).mul_(context.scale)

@@ -89,12 +89,12 @@ def estimate(plan: Plan, data: Data, gpu: int | None = None) -> Estimate | None:
     """
     device = "cpu" if gpu is None else "cuda"
     steps = schedule(plan.config, len(data.learned())).steps
-    print_ = _footprint(plan, data, plan.config, plan.keys, device)
-    if print_ is None:
+    needs = _estimate_memory(plan, data, plan.config, plan.keys, device)
+    if needs is None:
         return None
-    memory = _memory(plan.config, print_, device, [exporter.name for exporter in plan.exporters])
-    disk = _disk(plan, print_, steps)
-    flops = _operations(plan, data, print_, steps)
+    memory = _memory(plan.config, needs, device, [exporter.name for exporter in plan.exporters])
+    disk = _disk(plan, needs, steps)
+    flops = _operations(plan, data, needs, steps)
     rate = cpu_rate() * _CPU_SHARE if gpu is None else 0.0
     rates = (rate / 2, rate) if gpu is None else _GPU_RATES
     batches = steps * min(plan.config.gradient_accumulation, max(1, len(data.learned())))
@@ -106,12 +106,12 @@ def estimate(plan: Plan, data: Data, gpu: int | None = None) -> Estimate | None:
         free_disk(Path(plan.config.output_dir)),
         (flops / rates[1] + batches * _BATCH_SECONDS[device][0], flops / rates[0] + batches * _BATCH_SECONDS[device][1]),
         flops,
-        sum(print_.parameters.values()),
-        print_.trainable,
+        sum(needs.parameters.values()),
+        needs.trainable,
     )
     if made.fits:
         return made
-    changes, needed = _proposal(plan, data, print_, device, made.available or 0)
+    changes, needed = _proposal(plan, data, needs, device, made.available or 0)
     return replace(made, changes=changes, changed=needed)
 
 
@@ -133,7 +133,7 @@ def warning(plan: Plan, data: Data) -> str | None:
 # --- what is needed -----------------------------------------------------------------------------------------------------------
 
 
-def _footprint(plan: Plan, data: Data, config: RunConfig, keys: KeySet, device: str) -> MemoryEstimate | None:
+def _estimate_memory(plan: Plan, data: Data, config: RunConfig, keys: KeySet, device: str) -> MemoryEstimate | None:
     """The family's word for these settings."""
     if config.precision == "auto":
         config = config.model_copy(update={"precision": "fp32" if device == "cpu" else "bf16"})
@@ -194,7 +194,7 @@ def _proposal(plan: Plan, data: Data, needs: MemoryEstimate, device: str, availa
 
     def needed(changes: Mapping[str, Any]) -> float:
         config, keys = with_changes(plan, changes)
-        found = _footprint(plan, data, config, keys, device)
+        found = _estimate_memory(plan, data, config, keys, device)
         return sum(_memory(config, found, device, exports).values()) if found else math.inf
 
     taken: list[dict[str, Any]] = []

@@ -79,7 +79,7 @@ class Outcome:
         result: the comparison of base and adapter, see ``compare.evaluate``; None if none was made.
         diagnoses: what the losses say, the most important first.
         advised_rate: the learning rate to try next, if the losses say that another one suits better.
-        seal: see ``audit.seal``.
+        seal: see ``seal.seal_run``.
     """
 
     run: RunFolder

@@ -1,4 +1,4 @@
-"""The one-way street: plan -> data -> model -> loop -> adapter -> exports. Torch is imported by ``run``, not before."""
+"""The one-way street: plan -> data -> model -> loop -> adapter -> exports. Torch is imported by ``run_training``, not before."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -75,7 +75,7 @@ class Session:
         state.lineage = parent.lineage() if parent else []
         self.samples: Path | None = None
         self.begun = False
-        self.code = provenance.code(self.host)
+        self.code: Mapping[str, str] = {}
         self.trainable: TrainableModel  # while it trains
         self.loop: Loop
         self.interrupts = Interrupts(
@@ -129,6 +129,7 @@ class Session:
         """The folder, with what makes it a run."""
         self.folder.start({**self.plan.keys.flat(), "precision": self.plan.config.precision})
         self.begun = True
+        self.code = self.code or provenance.code(self.host)
         self._write_manifest(RUNNING)
 
     def _note_resume(self, text: str) -> None:
@@ -313,8 +314,15 @@ class Session:
 
     def _free(self) -> None:
         """The trained model leaves memory: the exporters and the comparison load a base of their own."""
+        import gc
+
+        import torch
+
         del self.trainable, self.loop
-        self.accelerator.free_memory()  # collects garbage and empties the device's cache
+        self.accelerator.free_memory()
+        gc.collect()  # accelerate collects before it lets go of the model, which its own wrapper of forward keeps in a circle
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _finish(self, rate: float | None) -> Outcome:
         """Exports, comparison, card and seal. Until all of it is there the run does not count as finished, and --resume takes it up."""

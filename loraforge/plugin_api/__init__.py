@@ -1,1 +1,1 @@
-"""What a plugin author writes against, and the host that finds plugins. All of it is public through ``loraforge`` itself."""
+"""What a plugin author writes against, and the host that finds plugins. ``loraforge.__all__`` says what of it is public."""

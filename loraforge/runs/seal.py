@@ -177,7 +177,7 @@ def _among(name: str, names: Sequence[str]) -> bool:
 
 
 def _write(run: RunFolder, manifest: Mapping[str, Any]) -> str:
-    """Manifest and seal, so that a crash at any moment leaves a manifest with its seal; at the first sealing, one that ``amend`` seals."""
+    """Manifest and seal, so that a crash at any moment leaves a manifest with its seal; at the first sealing, one that ``reseal`` seals."""
     text = manifest_text(manifest)
     digest = hashlib.sha256(text.encode()).hexdigest()
     line = f"{digest}  {run.manifest_file.name}\n"  # `sha256sum -c` reads it

@@ -15,7 +15,7 @@ say = speaker(__name__)
 
 EMBEDDED: Mapping[str, Path] = {"tiny-chat": Path(__file__).parent / "tiny_chat" / "model"}
 # Very small models learn at rates that would break a large one.
-USUAL: Mapping[str, Mapping[str, tuple[float, float]]] = {"tiny-chat": {"learning_rate": (5e-4, 5e-3)}}
+TYPICAL_RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {"tiny-chat": {"learning_rate": (5e-4, 5e-3)}}
 _SMALL = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.txt", "merges.txt")
 _WEIGHTS = ("*.safetensors",)
 # Copies of the weights in other formats that many repositories carry.

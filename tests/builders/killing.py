@@ -1,6 +1,6 @@
 """Kills runs at random instants, resumes them until they are finished, and compares what is left with a run that was never stopped.
 
-    python tests/killing.py --kills 200 --task both --seed 1
+    python tests/builders/killing.py --kills 200 --task both --seed 1
 
 Every run is a fork of one process that has imported everything and computed nothing, so that a trial costs seconds. The instant is either
 a time (SIGKILL, SIGTERM, SIGINT, SIGINT twice) or an operation on the file system: the n-th that changes something in the run's folder or
@@ -13,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import importlib
 import mmap
@@ -30,6 +31,8 @@ from pathlib import Path
 os.environ.update({"LORAFORGE_LANG": "en", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "TOKENIZERS_PARALLELISM": "false"})
 os.environ.update({"OMP_NUM_THREADS": "1", "LORAFORGE_BLOCK": "tensorboard", "COLUMNS": "200"})
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from builders.plots import blank_plots
 
 FAULTS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGINT twice", "before", "torn")
 STAGES = (
@@ -354,8 +357,9 @@ def main() -> int:
     given = parser.parse_args()
     rng = random.Random(given.seed)
     warm()
+    gc.freeze()  # or every fork would look through all that is imported, twice
     tried: dict[tuple[str, str], list[bool]] = collections.defaultdict(list)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, blank_plots():
         bench = Bench(Path(folder).resolve())
         kinds = bench.kinds(given.task, compared=given.kills >= 30)  # a comparison takes long
         print("; ".join(f"{kind.config.stem}: {kind.seconds:.1f} s, {kind.changes} changes" for kind in kinds), flush=True)

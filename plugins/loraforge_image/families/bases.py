@@ -15,7 +15,7 @@ from loraforge import ModelError, fetch_base, speaker
 say = speaker(__name__)
 
 EMBEDDED: Mapping[str, Path] = {"tiny-sd": Path(__file__).parent.parent / "tiny_sd" / "model"}
-USUAL: Mapping[str, Mapping[str, tuple[float, float]]] = {"tiny-sd": {"learning_rate": (5e-4, 1e-2)}}
+TYPICAL_RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {"tiny-sd": {"learning_rate": (5e-4, 1e-2)}}
 TITLES = {"sd15": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
 # Whose configuration and tokenizer belong to a single file that brings none.
 CONFIGS = {

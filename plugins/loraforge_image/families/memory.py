@@ -20,7 +20,7 @@ _CONTEXT = 77  # tokens of one window of CLIP
 _LANES = 16  # as fast_unet widens heads on AMD's processors
 _HOLES = 40_000_000  # measured: what the allocator on a CPU keeps of the encoders between the tensors of a step
 # Layers whose LoRA reads what a norm or a gate makes, which is made once more, or a caption, which is there anyway.
-_MADE_AGAIN = (".to_q", ".to_k", ".to_v", ".ff.net.0.proj", ".ff.net.2")
+_RECOMPUTED = (".to_q", ".to_k", ".to_v", ".ff.net.0.proj", ".ff.net.2")
 
 
 class UNetActivations:
@@ -221,7 +221,7 @@ def configs(config: RunConfig, keys: ImageKeys, family: str) -> dict[str, dict[s
 
 
 def estimate_memory(config: RunConfig, keys: ImageKeys, family: str, facts: Mapping[str, Any], device: str) -> MemoryEstimate | None:
-    """The footprint of a run; None where the base is not built like Stable Diffusion, or is not there.
+    """What a run needs; None where the base is not built like Stable Diffusion, or is not there.
 
     Raises:
         ConfigError: if ``lora_target`` matches nothing.
@@ -231,12 +231,12 @@ def estimate_memory(config: RunConfig, keys: ImageKeys, family: str, facts: Mapp
     except (ConfigError, ModelError):
         return None
     try:
-        return _footprint(parts, config, keys, family, facts, device) if parts else None
+        return _estimate_memory(parts, config, keys, family, facts, device) if parts else None
     except (KeyError, TypeError, ValueError, IndexError, ModelError):
         return None
 
 
-def _footprint(
+def _estimate_memory(
     parts: Mapping[str, dict[str, Any]], config: RunConfig, keys: ImageKeys, family: str, facts: Mapping[str, Any], device: str
 ) -> MemoryEstimate:
     size = 4 if config.precision == "fp32" else 2
@@ -305,7 +305,7 @@ def _activations(unet: UNetActivations, lora: Mapping[str, Any], config: RunConf
             plain = kind == "transformer" and config.lora_variant != "dora"
             fast = plain and not name.endswith(unet.convolutions)
             noise: float = 0 if not config.lora_dropout else 4 if not fast and device == "cpu" else 1 / 8 if device == "cpu" else 1
-            again = name.endswith(_MADE_AGAIN) if fast else name.endswith(unet.convolutions[:1]) and not noise and plain
+            again = name.endswith(_RECOMPUTED) if fast else name.endswith(unet.convolutions[:1]) and not noise and plain
             read[name] = numbers * (noise + (0 if full and again else size))
     if not read:
         return 0.0, batch * size * 4 * unet.work

@@ -71,7 +71,7 @@ def load_parts(
     except Exception as error:  # the libraries raise many kinds for damaged or missing files
         line = str(error).strip().split("\n")[0][:300]
         raise ModelError(say("base_model {base} cannot be loaded: {error}", base=base_model, error=line)) from None
-    _settle_prediction(parts, base, prediction, base_model, bool(base_config))
+    _set_prediction_type(parts, base, prediction, base_model, bool(base_config))
     for part in (parts.unet, parts.vae, *parts.text_encoders):
         part.requires_grad_(False)
         part.eval()
@@ -97,7 +97,7 @@ def check_family(base_model: str, base: Base, wanted: str) -> None:
     raise ModelError([*lines, say("Set model_family: {family}.", family=base.family)] if base.family else lines)
 
 
-def _settle_prediction(parts: Parts, base: Base, wanted: str, base_model: str, configured: bool) -> None:
+def _set_prediction_type(parts: Parts, base: Base, wanted: str, base_model: str, configured: bool) -> None:
     """What the user says counts first, then what the files say, then the folder that the user named as the file's configuration."""
     said = wanted if wanted != "auto" else base.prediction
     if not said and configured:

@@ -25,7 +25,7 @@ from loraforge import (
 )
 
 from ..records import EXPORTERS, ImageKeys
-from .bases import EMBEDDED, TITLES, USUAL, config_folder, identify, is_ours, locate, unet_config
+from .bases import EMBEDDED, TITLES, TYPICAL_RANGES, config_folder, identify, is_ours, locate, unet_config
 from .kohya_names import unmatched
 from .memory import estimate_memory
 from .parts import Parts, check_family, load_parts
@@ -50,7 +50,7 @@ class StableDiffusion(ModelFamily):
         return identify(base_model).what if is_ours(base_model) else ""
 
     def typical_ranges(self, base_model: str) -> Mapping[str, tuple[float, float]]:
-        return {"learning_rate": (5e-5, 5e-4), "lora_rank": (4, 64), **USUAL.get(base_model, {})}
+        return {"learning_rate": (5e-5, 5e-4), "lora_rank": (4, 64), **TYPICAL_RANGES.get(base_model, {})}
 
     def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
         from ..data.buckets import examine_pictures
@@ -154,7 +154,7 @@ class StableDiffusion(ModelFamily):
                 )
             )
         rates = {"text_encoder": mine.text_encoder_lr} if mine.text_encoder_lr is not None else {}
-        attached = lora.inject(network, config, given, modules=modules, rates=rates)
+        injected = lora.inject(network, config, given, modules=modules, rates=rates)
         fast_unet.replace(parts.unet)
         frozen.replace(parts.unet)
         place = locate(config.base_model, config.revision)
@@ -170,7 +170,7 @@ class StableDiffusion(ModelFamily):
                 "base_config": mine.base_config,
             },
         }
-        return TrainableDiffusion(parts, attached, config, mine, device, facts)
+        return TrainableDiffusion(parts, injected, config, mine, device, facts)
 
     def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> DiffusionInferenceModel:
         from loraforge.adapters import lora

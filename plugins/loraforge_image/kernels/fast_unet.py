@@ -87,7 +87,7 @@ class _Silu(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
-        context.again, needed = frozen.to_keep(x)
+        context.recompute, needed = frozen.to_keep(x)
         context.save_for_backward(*needed)
         return nn.functional.silu(x)
 
@@ -95,7 +95,7 @@ class _Silu(torch.autograd.Function):
     @once_differentiable
     def backward(context: Any, grad: Tensor) -> Tensor:
         needed = context.saved_tensors
-        x = needed[0] if context.again is None else context.again(*needed)
+        x = needed[0] if context.recompute is None else context.recompute(*needed)
         made: Tensor = torch.ops.aten.silu_backward(grad, x)
         return made
 

@@ -35,18 +35,18 @@ def golden(ctx: click.Context, folder: Path, url: str, model: str | None, as_jso
     except OSError as error:
         raise RunError(say("{name} cannot be read: {error}.", name=file, error=error.strerror)) from None
     kind, made = _asker(url, model)
-    partings = check_golden(document, made)
+    differences = check_golden(document, made)
     count = len(json.loads(document)["prompts"])
     if as_json:
-        rows = [{"prompt": p.prompt, "token": p.token, "message": p.message} for p in partings]
+        rows = [{"prompt": p.prompt, "token": p.token, "message": p.message} for p in differences]
         click.echo(json.dumps({"server": kind, "prompts": count, "differences": rows}, ensure_ascii=False, indent=1))
-    elif partings:
-        for parting in partings:
-            click.echo(say("prompt {n}: {message}", n=parting.prompt + 1, message=parting.message))
+    elif differences:
+        for difference in differences:
+            click.echo(say("prompt {n}: {message}", n=difference.prompt + 1, message=difference.message))
         click.echo(say("The server does not give the model what was trained. Start it with the run's chat_template.jinja."))
     else:
         click.echo(say("{kind} at {url} makes the same of all {n} prompts, to the last token.", kind=kind, url=url, n=count))
-    ctx.exit(1 if partings else 0)
+    ctx.exit(1 if differences else 0)
 
 
 def _asker(url: str, model: str | None) -> tuple[str, Callable[[Mapping[str, Any]], str | Sequence[int]]]:

@@ -25,7 +25,7 @@ from loraforge import (
     speaker,
 )
 
-from ..base_files import EMBEDDED, USUAL, BaseFiles, locate, read_base
+from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base
 from ..records import TextKeys
 from ..templates import golden_prompts
 from .encoding import examine, pieces, tokenizer_of
@@ -61,7 +61,7 @@ class CausalLM(ModelFamily):
         return any(str(n).endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for n in named)
 
     def typical_ranges(self, base_model: str) -> Mapping[str, tuple[float, float]]:
-        return USUAL.get(base_model, {})
+        return TYPICAL_RANGES.get(base_model, {})
 
     def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
         folder = locate(config.base_model, config.revision)
@@ -98,9 +98,9 @@ class CausalLM(ModelFamily):
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
-        attached = lora.inject(model, config, given)
+        injected = lora.inject(model, config, given)
         mine = keys[TextKeys]
-        return TrainableCausalLM(attached, _tokenizer(folder), read_base(folder), mine.max_seq_length, mine.system_prompt, fast=True)
+        return TrainableCausalLM(injected, _tokenizer(folder), read_base(folder), mine.max_seq_length, mine.system_prompt, fast=True)
 
     def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> CausalInferenceModel:
         from loraforge.adapters import lora

@@ -28,7 +28,7 @@ _READS = {  # which input a layer reads, where several read the same
     **dict.fromkeys(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "attention"),
     **dict.fromkeys(("mlp.gate_proj", "mlp.up_proj"), "feed-forward"),
 }
-_MADE_AGAIN = ("attention", "feed-forward", "mlp.down_proj")  # inputs that are made once more from what a norm or a gate keeps
+_RECOMPUTED = ("attention", "feed-forward", "mlp.down_proj")  # inputs that are made once more from what a norm or a gate keeps
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def kept(shape: Decoder, config: RunConfig, device: str, length: int) -> float:
     noise: float = 0 if not config.lora_dropout else 4 if not fast and device == "cpu" else 1 / 8 if device == "cpu" else 1
     read = {_READS.get(name, name) if fast or not noise else name: width for name, width in here.items()}
     if fast and config.precision == "fp32" and not shape.kind.startswith("gemma"):
-        read = {name: width for name, width in read.items() if name not in _MADE_AGAIN}
+        read = {name: width for name, width in read.items() if name not in _RECOMPUTED}
     per_token: float = sum(read.values()) * low + sum(here.values()) * noise + len(here) * config.lora_rank * low
     if config.lora_variant == "dora":
         per_token += 2 * low * sum(shape.linears[name][1] for name in here)
@@ -227,7 +227,7 @@ def kept(shape: Decoder, config: RunConfig, device: str, length: int) -> float:
 def estimate_memory(
     folder: Path, raw: Mapping[str, Any], config: RunConfig, longest: int, facts: Mapping[str, Any], device: str
 ) -> MemoryEstimate | None:
-    """The footprint of a run.
+    """What a run needs.
 
     Args:
         folder: where the base's files are; weights need not be among them.

@@ -1,1 +1,1 @@
-"""What computes the same as transformers, in less time and memory. Imports torch when it is imported."""
+"""What computes the same as transformers, in less time and memory. Its modules import torch when they are imported."""

@@ -357,7 +357,7 @@ def export_jinja(prompting: Mapping[str, Any]) -> str | None:
         prompting: what ``describe`` returned.
     """
     if prompting.get("jinja"):
-        return _settled(str(prompting["jinja"]), prompting)
+        return _resolved(str(prompting["jinja"]), prompting)
     inline = prompting.get("inline")
     if not inline:
         return None
@@ -375,7 +375,7 @@ def export_jinja(prompting: Mapping[str, Any]) -> str | None:
     )
 
 
-def _settled(jinja: str, prompting: Mapping[str, Any]) -> str:
+def _resolved(jinja: str, prompting: Mapping[str, Any]) -> str:
     """A chat template with all that training decided written into it, so that a server need not be told: thinking, date, system message."""
     first = ""
     for name, value in (prompting.get("kwargs") or {}).items():

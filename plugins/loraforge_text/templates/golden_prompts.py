@@ -133,13 +133,13 @@ def check_golden(document: bytes | str, made: Callable[[Mapping[str, Any]], str 
         raise RunError(say("{name} cannot be read: {error}.", name=NAME, error=repr(error))) from None
     if not readable:
         raise RunError(say("{name} is of a format that this version does not know.", name=NAME))
-    partings = []
+    differences = []
     for number, (prompt, text, ids, starts) in enumerate(prompts):
         got = made(prompt)
         found = _text_parts(text, got, starts) if isinstance(got, str) else _ids_part(text, ids, list(got), starts)
         if found is not None:
-            partings.append(Difference(number, *found))
-    return tuple(partings)
+            differences.append(Difference(number, *found))
+    return tuple(differences)
 
 
 def _text_parts(text: str, got: str, starts: Sequence[int]) -> tuple[int, str] | None:

@@ -1,4 +1,4 @@
-"""Killed at any instant, a run resumes to the bit; ``tests/killing.py`` does it as often as one likes."""
+"""Killed at any instant, a run resumes to the bit; ``tests/builders/killing.py`` does it as often as one likes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The names of all modules in a WebUI file, as text files, against what is written for bases with the real topologies.
 
 ``golden/*.txt`` come from the rules of the facts document (../shared/facts/webui-lora-format.md, 2.1), which ``spelled`` says once more and
-without the code under test; ``python tests/image/test_goldens.py`` writes them.
+without the code under test; ``python tests/image/families/test_kohya_names.py`` writes them.
 """
 
 from __future__ import annotations

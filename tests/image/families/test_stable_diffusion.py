@@ -495,7 +495,7 @@ def loraforge_model_families():
 """
 
 
-def test_two_families_that_recognise_a_base_have_to_be_told_apart(gallery, command, tmp_path):
+def test_two_families_that_match_a_base_have_to_be_told_apart(gallery, command, tmp_path):
     (tmp_path / "other.py").write_text(PLUGIN, encoding="utf-8")
     plugin = ["-p", tmp_path / "other.py"]
     code, out, err = command(*plugin, "check", "image", gallery())

@@ -6,7 +6,7 @@ import pytest
 from builders.fast_text import model_of, torch
 
 
-def test_blocks_are_exchanged_only_where_they_do_the_same(base):
+def test_blocks_are_replaced_only_where_they_do_the_same(base):
     from loraforge_text.kernels import fast_blocks
 
     model = model_of(base)
