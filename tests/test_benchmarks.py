@@ -373,7 +373,7 @@ def test_image_end_to_end(work, pictures, tmp_path, inside):
 
 
 @pytest.mark.slow
-def test_lengths_end_to_end(work, tmp_path, inside, monkeypatch):
+def test_lengths_end_to_end(work, tmp_path, inside, monkeypatch, real_plots):
     from benchmarks import lengths
 
     inside()
