@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .plugin_api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from .adapters.targets import match_layers
+    from .adapters.targets import match_layers, scanned_layers
     from .config.schema import Keys, KeySet, NoKeys, RunConfig
     from .data.review import REVIEW_COLUMNS, decides, match_columns, read_review
     from .data.similarity import character_pairs, fold, near_pairs
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "adapters.targets": ("match_layers",),
+    "adapters.targets": ("match_layers", "scanned_layers"),
     "config.schema": ("Keys", "KeySet", "NoKeys", "RunConfig"),
     "data.review": ("REVIEW_COLUMNS", "decides", "match_columns", "read_review"),
     "data.similarity": ("character_pairs", "fold", "near_pairs"),
@@ -158,6 +158,7 @@ __all__ = [
     "near_pairs",
     "prompt_of",
     "read_review",
+    "scanned_layers",
     "speaker",
     "write_text",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from ..kernels import lora as lora_kernels
 from ..messages import speaker
 from ..plugin_api.types import Adapter
 from .peft_format import differs, probe, read_peft, refuse, verify, write_peft
-from .targets import match_layers
+from .targets import match_layers, scanned_layers
 
 __all__ = [
     "Lora",
@@ -48,10 +48,26 @@ say = speaker(__name__)
 
 
 def linear_names(model: nn.Module) -> list[str]:
-    """The full names of the modules that a LoRA can sit on, without the output head."""
+    """The full names of the modules that a LoRA can sit on, without the output head.
+
+    A layer that computes something of its own is none (a router that also returns its choice), nor one whose weights are read past its
+    forward pass (Mamba's projection out, which peft refuses).
+    """
     head = getattr(model, "get_output_embeddings", lambda: None)()
-    kinds: tuple[type[nn.Module], ...] = (nn.Linear, *_conv1d())
-    return [name for name, module in model.named_modules() if isinstance(module, kinds) and module is not head]
+    scanned = scanned_layers(getattr(getattr(model, "config", None), "model_type", None))
+    return [
+        name
+        for name, module in model.named_modules()
+        if _is_linear(module) and module is not head and name.rpartition(".")[2] not in scanned
+    ]
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether a module multiplies by its weights and does nothing else."""
+    kind = type(module)
+    if kind in _conv1d():
+        return True
+    return isinstance(module, nn.Linear) and (kind.forward is nn.Linear.forward or kind.__module__.startswith("bitsandbytes."))
 
 
 def _conv1d() -> tuple[type[nn.Module], ...]:
@@ -85,6 +101,7 @@ class Lora:
         initial: PiSSA's starting A and B, which the base's weights are reduced by; otherwise empty.
         ranks: see ``Adapter.ranks``.
         rates: learning rates of their own, by the beginning of the modules' names; others have ``learning_rate``.
+        replaced: how many layers compute in another way than peft's, see ``kernels.lora``.
     """
 
     model: nn.Module
@@ -93,6 +110,7 @@ class Lora:
     initial: dict[str, Tensor]
     ranks: Mapping[str, int] = dataclasses.field(default_factory=dict)
     rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    replaced: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def layers(self) -> Iterator[tuple[str, LoraLayer]]:
         """The adapted modules by full name."""
@@ -211,8 +229,8 @@ def inject(
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    lora_kernels.replace(model)
-    lora = Lora(model, config, targets, {}, ranks, rates or {})
+    replaced = {say("LoRA layers"): lora_kernels.replace(model)} if config.kernels == "auto" else {}
+    lora = Lora(model, config, targets, {}, ranks, rates or {}, replaced)
     if variant == "pissa":
         for name, layer in lora.layers():
             lora.initial[f"{name}.lora_A.weight"], lora.initial[f"{name}.lora_B.weight"] = _pair(layer)

@@ -10,6 +10,16 @@ from ..messages import speaker
 
 say = speaker(__name__)
 
+# Model types whose scan reads some layers' weights past their forward pass, so that an adapter there would do nothing; peft refuses.
+_SCANNED = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
+_READ_BY_THE_SCAN = ("out_proj", "conv1d")
+
+
+def scanned_layers(model_type: str | None) -> tuple[str, ...]:
+    """The last parts of the names of the linear layers that cannot be adapted in a model of this ``model_type``: Mamba's scan reads their
+    weights itself."""
+    return _READ_BY_THE_SCAN if model_type in _SCANNED else ()
+
 
 def match_layers(wanted: str | Sequence[str], names: Sequence[str]) -> list[str]:
     """Those of ``names`` that ``lora_target`` means, in their order.

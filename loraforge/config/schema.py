@@ -107,6 +107,9 @@ class RunConfig(Keys):
         0.0, ge=0, lt=1, description="Keep a running average of the adapter instead of its last weights: 0.99 or more; 0 turns it off."
     )
     gradient_checkpointing: bool = Field(False, description="Compute activations twice to save memory.")
+    kernels: Literal["auto", "off"] = Field(
+        "auto", description="auto computes in less time and memory where the library's own code is known to do the same; off uses that."
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16", "4bit"] = Field(
         "auto", description="Of the base model: auto is bf16 where the hardware has it, otherwise fp32; 4bit is QLoRA."
     )

@@ -86,10 +86,13 @@ def gradient(grad: Tensor, weight: Tensor) -> Tensor:
 
 
 class _Product(torch.autograd.Function):
+    """x W' + bias as rows, (n, out); keeps the weights only."""
+
     @staticmethod
     def forward(context: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         context.save_for_backward(weight)
-        return product(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], -1)
+        context.shape = x.shape
+        return product(x.reshape(-1, x.shape[-1]), weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -97,7 +100,7 @@ class _Product(torch.autograd.Function):
         (weight,) = context.saved_tensors
         if not context.needs_input_grad[0]:
             return None, None, None
-        return gradient(grad.reshape(-1, grad.shape[-1]), weight).view(*grad.shape[:-1], -1), None, None
+        return gradient(grad, weight).view(context.shape), None, None
 
 
 class _Convolution(torch.autograd.Function):
@@ -126,14 +129,14 @@ class _Convolution(torch.autograd.Function):
 
 
 class _Pointwise(torch.autograd.Function):
-    """A 1x1 convolution as the product of matrices that it is; keeps its weights only."""
+    """A 1x1 convolution as the product of matrices that it is, (rows, out, pixels); keeps its weights only."""
 
     @staticmethod
     def forward(context: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         context.save_for_backward(weight)
         matrix, pixels = weight.flatten(1).expand(len(x), -1, -1), x.flatten(2)
-        made = torch.bmm(matrix, pixels) if bias is None else torch.baddbmm(bias[:, None], matrix, pixels)
-        return made.view(len(x), len(weight), *x.shape[2:])
+        context.size = x.shape[2:]
+        return torch.bmm(matrix, pixels) if bias is None else torch.baddbmm(bias[:, None], matrix, pixels)
 
     @staticmethod
     @once_differentiable
@@ -142,7 +145,7 @@ class _Pointwise(torch.autograd.Function):
         if not context.needs_input_grad[0]:
             return None, None, None
         matrix = weight.flatten(1).t().expand(len(grad), -1, -1)
-        return torch.bmm(matrix, grad.flatten(2)).view(len(grad), weight.shape[1], *grad.shape[2:]), None, None
+        return torch.bmm(matrix, grad).view(len(grad), weight.shape[1], *context.size), None, None
 
 
 class FrozenConv2d(nn.Conv2d):
@@ -157,7 +160,7 @@ class FrozenConv2d(nn.Conv2d):
         if input.device.type == "cpu" and self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0) and self.groups == 1:
             # As a convolution, oneDNN would bring input and weights into an order of its own first, which takes longer than the product.
             made = _Pointwise.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
-            return made
+            return made.view(len(input), -1, *input.shape[2:])
         settings = (self.stride, self.padding, self.dilation, self.groups)
         made = _Convolution.apply(input, self.weight, self.bias, settings)  # type: ignore[no-untyped-call]
         return made
@@ -170,8 +173,8 @@ class FrozenLinear(nn.Linear):
         """(..., in) -> (..., out)."""
         if not is_plain(self) or input.dtype != self.weight.dtype or torch.is_autocast_enabled(input.device.type):
             return super().forward(input)
-        made: Tensor = _Product.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
-        return made
+        flat: Tensor = _Product.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return flat.view(*input.shape[:-1], -1)  # out here, so that it may be changed in place
 
 
 def is_plain(layer: nn.Module) -> bool:

@@ -159,6 +159,9 @@ class Session:
                 ),
             )
         )
+        done = ", ".join(f"{count} {kind}" for kind, count in trainable.replaced.items() if count)
+        if done:
+            self.tell(StageStarted("kernels", say("computed in less time and memory: {done}", done=done)))
         encoded = self._encode(trainable)
         trainable.on_encoded()
         train, heldout = self.data.pick(False), self.data.pick(True)

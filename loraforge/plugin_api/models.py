@@ -64,9 +64,11 @@ class TrainableModel(ABC):
 
     Attributes:
         lora: what ``loraforge.adapters.lora.inject`` returned.
+        replaced: how many modules compute in another way than the library's own, by kind; for the log.
     """
 
     lora: TrainableLora
+    replaced: Mapping[str, int] = {}
 
     @property
     def model(self) -> torch.nn.Module:

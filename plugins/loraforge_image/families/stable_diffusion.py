@@ -127,9 +127,8 @@ class StableDiffusion(ModelFamily):
 
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableDiffusion:
         from loraforge.adapters import lora
-        from loraforge.kernels import frozen
 
-        from ..kernels import fast_unet
+        from ..kernels import replace
         from .diffusion import TrainableDiffusion, make_network
         from .targets import lora_modules, readable
 
@@ -155,8 +154,7 @@ class StableDiffusion(ModelFamily):
             )
         rates = {"text_encoder": mine.text_encoder_lr} if mine.text_encoder_lr is not None else {}
         injected = lora.inject(network, config, given, modules=modules, rates=rates)
-        fast_unet.replace(parts.unet)
-        frozen.replace(parts.unet)
+        replaced = replace(parts.unet) if config.kernels == "auto" else {}
         place = locate(config.base_model, config.revision)
         facts = {
             "prediction_type": parts.scheduler.config.prediction_type,
@@ -170,7 +168,9 @@ class StableDiffusion(ModelFamily):
                 "base_config": mine.base_config,
             },
         }
-        return TrainableDiffusion(parts, injected, config, mine, device, facts)
+        trainable = TrainableDiffusion(parts, injected, config, mine, device, facts)
+        trainable.replaced = {**injected.replaced, **replaced}
+        return trainable
 
     def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> DiffusionInferenceModel:
         from loraforge.adapters import lora

@@ -13,9 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from loraforge.kernels import frozen
+from loraforge.kernels import frozen, program
 
 from . import blockwise_attention
+
+# diffusers' attention (``AttnProcessor2_0.__call__``) and gate (``GEGLU.forward``, ``.gelu``) that ours stand for: ``program.digest``,
+# the same from 0.36 to 0.42.
+_ATTENTION = frozenset({"c93d8cdc6095b8a2"})
+_GATE = frozenset({"1b45d69ee95e76d0"}), frozenset({"af43e22c89e0b9e6"})
 
 _LANES = 16  # float32 numbers that a CPU works on at once
 
@@ -126,9 +131,12 @@ def replace(unet: nn.Module) -> int:
         kind: type(f"Fast{kind.__name__}", (kind,), {"forward": forward})
         for kind, forward in ((GEGLU, _gated), (nn.SiLU, _silu), (nn.GroupNorm, _normed), (nn.LayerNorm, _normed))
     }
+    if program.digest(GEGLU.forward) not in _GATE[0] or program.digest(GEGLU.gelu) not in _GATE[1]:
+        del faster[GEGLU]
+    known = program.digest(AttnProcessor2_0.__call__) in _ATTENTION
     count = 0
     for module in unet.modules():
-        if isinstance(module, Attention) and type(module.processor) is AttnProcessor2_0 and _plain(module):
+        if known and isinstance(module, Attention) and type(module.processor) is AttnProcessor2_0 and _plain(module):
             module.set_processor(FastAttention())
             count += 1
         elif type(module) in faster and _usual(module):

@@ -22,6 +22,7 @@ from loraforge import (
     RunConfig,
     Span,
     TrainableModel,
+    scanned_layers,
     speaker,
 )
 
@@ -66,6 +67,7 @@ class CausalLM(ModelFamily):
     def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
         folder = locate(config.base_model, config.revision)
         tokenizer, base = tokenizer_of(folder), read_base(folder)
+        _refuse_scanned(config.lora_target, base.config.get("model_type"))
         if tokenizer is None:
             return Examination(facts={"tokens": say("counted when the model is loaded (the base has no tokenizer.json)")})
         problems: dict[int, str] = {}
@@ -100,7 +102,9 @@ class CausalLM(ModelFamily):
         given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
         injected = lora.inject(model, config, given)
         mine = keys[TextKeys]
-        return TrainableCausalLM(injected, _tokenizer(folder), read_base(folder), mine.max_seq_length, mine.system_prompt, fast=True)
+        return TrainableCausalLM(
+            injected, _tokenizer(folder), read_base(folder), mine.max_seq_length, mine.system_prompt, config.kernels == "auto"
+        )
 
     def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> CausalInferenceModel:
         from loraforge.adapters import lora
@@ -154,6 +158,19 @@ def load_model(folder: Path, precision: str, device: torch.device) -> Any:
     return model if precision == "4bit" else model.to(device)
 
 
+def _refuse_scanned(target: str | Sequence[str], model_type: str | None) -> None:
+    wanted = {part.strip().rpartition(".")[2] for part in (target.split(",") if isinstance(target, str) else target)}
+    if never := [name for name in scanned_layers(model_type) if name in wanted]:
+        raise ConfigError(
+            say(
+                "lora_target: '{names}' of a {kind} model cannot be adapted: its scan reads the weights itself, past any adapter. Leave it "
+                "out; all-linear does so.",
+                names="', '".join(never),
+                kind=model_type,
+            )
+        )
+
+
 def _four_bit() -> Any:
     import importlib.util
 
@@ -192,8 +209,7 @@ class TrainableCausalLM(TrainableModel):
     """A causal language model with a LoRA: next-token cross entropy on the learned tokens.
 
     Args:
-        fast: replace what a frozen base can do with less (in place): the head on learned positions only, rows end to end without padding,
-            faster blocks. Each only where it gives the model's own figures.
+        fast: see ``kernels.replace``.
     """
 
     def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int, system: str | None = None, fast: bool = False) -> None:
@@ -202,17 +218,11 @@ class TrainableCausalLM(TrainableModel):
         self._head: Any = None
         self._in_line = self._places = False
         if fast:
-            from loraforge.kernels import frozen
+            from ..kernels import replace
 
-            from ..kernels import fast_blocks, last_layer, linear_cross_entropy, packed_attention
-
-            frozen.expect_many_sizes()
-            lora.model.eval()  # dropout would make two passes differ
-            fast_blocks.replace(lora.model)
-            self._head = linear_cross_entropy.take_off(lora.model)
-            self._in_line = packed_attention.attend_to_rows(lora.model)
-            self._places = self._in_line and self._head is not None and last_layer.keep_places(lora.model)
-            frozen.replace(lora.model)
+            done = replace(lora.model)
+            self._head, self._in_line, self._places = done.head, done.in_line, done.places
+            self.replaced = {**lora.replaced, **done.counts}
 
     def encode(self, record: Record, text: Sequence[Span]) -> Example:
         """``ids`` and ``learned`` of one row.

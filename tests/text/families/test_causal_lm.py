@@ -185,3 +185,34 @@ def test_only_the_answer_counts_in_the_loss(base):
         trainable.loss(trainable.model, trainable.collate([e])) * trainable.weight(trainable.collate([e])) for e in (example, other)
     )
     assert float(total.detach()) == pytest.approx(float(apart.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "refused"),
+    [
+        ("mamba", "in_proj,out_proj", "out_proj"),
+        ("mamba2", ["conv1d", "x_proj"], "conv1d"),
+        ("falcon_h1", "mamba.out_proj", "out_proj"),
+        ("mamba", "all-linear", None),
+        ("llama", "out_proj", None),
+    ],
+)
+def test_a_layer_that_no_adapter_can_change_is_refused_before_anything_is_loaded(base, tmp_path, kind, target, refused):
+    import shutil
+
+    from loraforge_text.families.causal_lm import CausalLM
+
+    from loraforge import ConfigError, KeySet, RunConfig
+
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**described, "model_type": kind}), encoding="utf-8")
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    config = RunConfig(train_data_dir=".", base_model=str(folder), lora_target=target)
+    if refused is None:
+        CausalLM().examine(config, KeySet({}), [])
+        return
+    with pytest.raises(ConfigError, match=rf"lora_target: '{refused}' of a {kind} model cannot be adapted"):
+        CausalLM().examine(config, KeySet({}), [])

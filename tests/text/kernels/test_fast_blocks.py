@@ -10,7 +10,7 @@ def test_blocks_are_replaced_only_where_they_do_the_same(base):
     from loraforge_text.kernels import fast_blocks
 
     model = model_of(base)
-    assert fast_blocks.replace(model) == 2 * 2 + 1 + 2  # two norms and a feed-forward block in each layer, and the last norm
+    assert fast_blocks.replace(model) == {"norms": 2 * 2 + 1, "gated blocks": 2}  # of two layers; and the last norm
 
     class OtherRMSNorm(torch.nn.Module):
         def __init__(self):
@@ -20,7 +20,7 @@ def test_blocks_are_replaced_only_where_they_do_the_same(base):
         def forward(self, x):
             return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * (1 + self.weight)  # Gemma's
 
-    assert fast_blocks.replace(torch.nn.Sequential(OtherRMSNorm())) == 0
+    assert fast_blocks.replace(torch.nn.Sequential(OtherRMSNorm())) == {"norms": 0, "gated blocks": 0}
 
 
 def test_fast_blocks_have_the_right_gradients():
