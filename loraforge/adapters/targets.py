@@ -10,8 +10,8 @@ from ..messages import speaker
 
 say = speaker(__name__)
 
-# Model types whose scan reads some layers' weights past their forward pass, so that an adapter there would do nothing; peft refuses.
-_SCANNED = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
+# Model types whose scan, where it has a kernel of its own, reads weights past the layers' forward pass: an adapter there learns nothing.
+_SCANNED = frozenset({"bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "mamba", "mamba2", "nemotron_h", "zamba2"})
 _READ_BY_THE_SCAN = ("out_proj", "conv1d")
 
 

@@ -161,7 +161,9 @@ class Session:
         )
         done = ", ".join(f"{count} {kind}" for kind, count in trainable.replaced.items() if count)
         if done:
-            self.tell(StageStarted("kernels", say("computed in less time and memory: {done}", done=done)))
+            self.tell(
+                StageStarted("kernels", say("faster calculation with the same result, for {done}; kernels: off turns it off", done=done))
+            )
         encoded = self._encode(trainable)
         trainable.on_encoded()
         train, heldout = self.data.pick(False), self.data.pick(True)

@@ -163,8 +163,8 @@ def _refuse_scanned(target: str | Sequence[str], model_type: str | None) -> None
     if never := [name for name in scanned_layers(model_type) if name in wanted]:
         raise ConfigError(
             say(
-                "lora_target: '{names}' of a {kind} model cannot be adapted: its scan reads the weights itself, past any adapter. Leave it "
-                "out; all-linear does so.",
+                "lora_target: '{names}' cannot learn in a {kind} model, which reads these weights past any adapter. Leave it out; "
+                "all-linear does so.",
                 names="', '".join(never),
                 kind=model_type,
             )

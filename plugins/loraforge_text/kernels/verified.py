@@ -13,6 +13,7 @@ prints the digests and statements of a model type's classes, and whether they ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -131,8 +132,8 @@ _TORCH = (
 
 
 def is_one_of(module: nn.Module, programs: frozenset[str]) -> bool:
-    """Whether the forward pass of ``module`` is one of these programs, statement for statement."""
-    return program.digest(type(module).forward) in programs
+    """Whether the forward pass of ``module`` is one of these programs, statement for statement, and nobody has put another around it."""
+    return "forward" not in vars(module) and program.digest(type(module).forward) in programs
 
 
 def keeps_rows_apart(model: Any) -> bool:
@@ -141,7 +142,7 @@ def keeps_rows_apart(model: Any) -> bool:
 
     Modules that are ours, or that peft has put around a verified one, count as what they are put around.
     """
-    windows = unwindowed = False
+    windows = windowed = unwindowed = False
     for module in model.modules():
         kind = type(module)
         if kind in _TORCH or kind.__module__.startswith(("peft.", "loraforge", "bitsandbytes.")):
@@ -151,14 +152,31 @@ def keeps_rows_apart(model: Any) -> bool:
             windows = True
         elif digest in _UNWINDOWED:
             unwindowed = True
-        elif digest not in _PER_TOKEN | _CAUSAL_MODELS | _WINDOWED:
+        elif digest in _WINDOWED:
+            windowed = True
+        elif digest not in _PER_TOKEN | _CAUSAL_MODELS:
             return False
-        if getattr(module, "is_causal", True) is not True:
+        if getattr(module, "is_causal", True) is not True or "forward" in vars(module):
             return False
     config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None) is not None
+    if window and windowed and not windows:
+        return False  # the attention would be told of a window that the model's own mask does not have
+    if getattr(config, "use_sliding_window", True) is False and "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        return False  # and here the other way round
+    if _follows_length(getattr(config, "rope_parameters", None)):
+        return False
     if getattr(config, "use_bidirectional_attention", None) or getattr(config, "is_encoder_decoder", False):
         return False
     return not (windows and unwindowed)
+
+
+def _follows_length(rope: Any) -> bool:
+    """Whether these settings of rotary positions choose frequencies by the longest row: a short one beside it would have them too."""
+    if not isinstance(rope, Mapping):
+        return False
+    kind = str(rope.get("rope_type", ""))
+    return "dynamic" in kind or kind == "longrope" or any(_follows_length(part) for part in rope.values())
 
 
 def head_stands_last(model: Any, bias: bool) -> bool:

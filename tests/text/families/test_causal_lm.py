@@ -214,5 +214,5 @@ def test_a_layer_that_no_adapter_can_change_is_refused_before_anything_is_loaded
     if refused is None:
         CausalLM().examine(config, KeySet({}), [])
         return
-    with pytest.raises(ConfigError, match=rf"lora_target: '{refused}' of a {kind} model cannot be adapted"):
+    with pytest.raises(ConfigError, match=rf"lora_target: '{refused}' cannot learn in a {kind} model"):
         CausalLM().examine(config, KeySet({}), [])

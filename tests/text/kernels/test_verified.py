@@ -119,3 +119,37 @@ def test_a_block_with_a_clamp_keeps_it():
     before = block(x)
     fast_blocks.replace(torch.nn.Sequential(block))
     assert block(x).equal(before)
+
+
+def test_a_forward_pass_that_somebody_put_on_one_module_is_kept():
+    from loraforge_text.kernels import fast_blocks, verified
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    plain, wrapped = LlamaRMSNorm(8).requires_grad_(False), LlamaRMSNorm(8).requires_grad_(False)
+    wrapped.forward = lambda x: x
+    assert verified.is_one_of(plain, verified.RMS_NORM) and not verified.is_one_of(wrapped, verified.RMS_NORM)
+    assert fast_blocks.replace(torch.nn.ModuleList([plain, wrapped]))["norms"] == 1
+    model = small(KINDS["llama"])
+    assert verified.keeps_rows_apart(model)
+    model.model.layers[0].self_attn.forward = lambda *given, **named: None
+    assert not verified.keeps_rows_apart(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}}),
+        ("phi3", {"rope_parameters": {"rope_type": "longrope", "rope_theta": 10000.0}}),  # a long row would change a short one's positions
+        ("olmoe", {"sliding_window": 8}),  # its mask has no window
+        ("smollm3", {"use_sliding_window": False, "layer_types": ["sliding_attention", "full_attention"]}),
+        ("gemma3_text", {"use_bidirectional_attention": True}),
+    ],
+)
+def test_rows_do_not_lie_end_to_end_where_one_would_change_another(kind, settings):
+    from loraforge_text.kernels import verified
+
+    model = small(KINDS[kind])
+    assert verified.keeps_rows_apart(model)
+    for name, value in settings.items():
+        setattr(model.config, name, value)
+    assert not verified.keeps_rows_apart(model)
