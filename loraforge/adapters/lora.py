@@ -335,7 +335,8 @@ def set_adapter(model: nn.Module, adapter: str | Mapping[str, float] | None) -> 
     Args:
         adapter: its name; or several names, each with the strength that multiplies what it does; None: the base alone.
     """
-    wanted = {adapter: 1.0} if isinstance(adapter, str) else dict(adapter or {})
+    # DoRA's magnitudes have no strength that peft could set: with 0 the layer would still not be the base's.
+    wanted = {adapter: 1.0} if isinstance(adapter, str) else {name: strength for name, strength in (adapter or {}).items() if strength}
     for module in model.modules():
         if not isinstance(module, LoraLayer):
             continue

@@ -130,6 +130,17 @@ def test_several_adapters_on_one_base_can_be_switched(base, tmp_path):
         torch.testing.assert_close(logits(model), wanted, atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("variant", ["lora", "dora"])
+def test_an_adapter_of_strength_0_does_nothing(base, variant):
+    one, wanted = trained(base, lora_variant=variant)
+    model = fresh(base)
+    plain = logits(model)
+    lora.load_adapters(model, {"law": one.adapter(), "medicine": one.adapter()})
+    for strengths, expected in (({"law": 0.0}, plain), ({"law": 0.0, "medicine": 1.0}, wanted), ({"law": 0.0, "medicine": 0.0}, plain)):
+        lora.set_adapter(model, strengths)
+        torch.testing.assert_close(logits(model), expected, atol=2e-5, rtol=1e-4)
+
+
 def test_the_adapter_is_float32_on_a_bf16_base(base):
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
     attached = lora.inject(model, config())
