@@ -58,11 +58,14 @@ def metadata(source: Path, out: Path | None, columns: Sequence[str], skip: bool,
     writer = csv.DictWriter(buffer, used, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.partial")
-    # With a byte order mark Excel opens Chinese text rightly by a double click.
-    aside.write_text(buffer.getvalue(), encoding="utf-8-sig", newline="")
-    aside.replace(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # With a byte order mark Excel opens Chinese text rightly by a double click.
+        aside.write_text(buffer.getvalue(), encoding="utf-8-sig", newline="")
+        aside.replace(target)
+    except OSError as error:
+        raise DataError(say("{path} cannot be written: {error}. Choose another --out.", path=target, error=error.strerror)) from None
     if as_json:
         click.echo(json.dumps({"path": str(target), "rows": len(rows), "columns": used, "notes": notes}, ensure_ascii=False))
         return
