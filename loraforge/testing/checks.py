@@ -178,7 +178,10 @@ def check_check(
     given = list(rows)
     with without_torch("a check of the data", "transformers"), without_output("a check"):
         found, again = (list(check.run(config, keys, given)) for _ in range(2))
-        none = list(check.run(config, keys, []))
+        try:
+            none = list(check.run(config, keys, []))
+        except Exception as error:
+            raise AssertionError(f"a check must find nothing where there are no rows; it raises {error!r}") from error
     assert [record.content_hash() for record in given] == before, "a check must leave the rows as they are"
     for finding in found:
         _check_finding(finding, len(rows), severities)

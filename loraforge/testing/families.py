@@ -101,8 +101,12 @@ def _check_examination(family: ModelFamily, config: RunConfig, keys: KeySet, row
     """Rows are examined before anything is loaded."""
     before = [record.content_hash() for record, _ in rows]
     with without_torch("examine"), without_output("examine"):
-        found, again, empty = (family.examine(config, keys, given) for given in (list(rows), list(rows), []))
-    for one in (found, again, empty):
+        found, again = (family.examine(config, keys, list(rows)) for _ in range(2))
+        try:
+            bare = family.examine(config, keys, [*rows, (rows[0][0], ())])
+        except Exception as error:
+            raise AssertionError(f"examine must bear a row without text, which its template could not render: {error!r}") from error
+    for one in (found, again, bare):
         assert isinstance(one, Examination), f"examine must return a loraforge.Examination, not {type(one).__name__}"
     outside = [index for index in found.problems if not (isinstance(index, int) and 0 <= index < len(rows))]
     assert not outside, f"the problems of an examination must be numbered as the rows are, 0 to {len(rows) - 1}; found {outside[:3]}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -190,7 +189,7 @@ def test_bad_input_that_is_accepted_is_told(tmp_path):
     with pytest.raises(AssertionError, match="`loraforge mine none` must be refused with a LoraForgeError or a click.UsageError"):
         check_command(command(lambda file: click.echo("fine")), [tmp_path], refused=[["none"]])
     with pytest.raises(AssertionError, match="is refused without a word"):
-        check_command(command(lambda file: explains_badly(file)), [tmp_path], refused=[["none"]])
+        check_command(command(explains_badly), [tmp_path], refused=[["none"]])
 
 
 def explains_badly(file):
@@ -217,10 +216,9 @@ def test_a_command_finds_the_host_with_the_plugins_that_it_needs(run):
     def tell(ctx, folder):
         """Tell a run's task."""
         host = ctx.find_root().obj
-        click.echo(
-            f"{load_run(host, folder).task.name} {sorted(host.commands(())) == sorted([*set(host.commands(()))])} {len(host.plugins())}"
-        )
+        click.echo(f"{load_run(host, folder).task.name} {'more' in host.commands(())}")
 
-    plugin = SimpleNamespace(loraforge_commands=hookimpl(lambda: [tell], specname="loraforge_commands"))
-    assert check_command(tell, [run.path]).split()[:2] == check_command(tell, [run.path], plugins=[plugin]).split()[:2] == ["text", "True"]
-    assert "pytest" in sys.modules
+    more = click.Command("more", callback=lambda: None, help="More.")
+    plugin = SimpleNamespace(loraforge_commands=hookimpl(lambda: [tell, more], specname="loraforge_commands"))
+    assert check_command(tell, [run.path]) == "text False\n"
+    assert check_command(tell, [run.path], plugins=[plugin]) == "text True\n"

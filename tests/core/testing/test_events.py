@@ -19,10 +19,10 @@ def test_no_kind_of_event_is_missing(tmp_path):
     assert {type(event) for event in event_stream(tmp_path / "run")} == known
 
 
-def test_the_events_are_those_of_a_run(tmp_path, train, project):
+def test_the_events_are_those_of_a_run(tmp_path, project, host):
     """In the order of a real one, which they are compared with, and with files that are there."""
     heard = []
-    train_events = kinds_of(event_stream(tmp_path / "made"))
+    stream = kinds_of(event_stream(tmp_path / "made"))
 
     class Listener:
         @hookimpl
@@ -31,13 +31,11 @@ def test_the_events_are_those_of_a_run(tmp_path, train, project):
 
     from loraforge.pipeline.run import run_training
     from loraforge.plan import make_plan
-    from loraforge.plugin_api.host import PluginHost
 
-    host = PluginHost(blocked=())
     host.register(Listener(), "listener")
     run_training(make_plan(host, "text", project(epochs=2, save_steps=2, eval_answers=True)), host)
     told = kinds_of(heard)
-    made = [name for name in train_events[: train_events.index("RunFinished") + 1] if name in told]
+    made = [name for name in stream[: stream.index("RunFinished") + 1] if name in told]
     assert order(made) == order(told)
     real = next(event for event in heard if isinstance(event, RunStarted))
     ours = next(event for event in event_stream(tmp_path / "again") if isinstance(event, RunStarted))
@@ -73,11 +71,9 @@ def test_the_progress_bar_keeps_the_contract(terminal, tmp_path):
     assert "stopped early" in shown.getvalue()
 
 
-def test_the_observers_of_the_plugins_are_none():
+def test_the_observers_of_the_plugins_are_none(host):
     """Only the core's four observe; a fifth would have to be checked here."""
-    from loraforge.plugin_api.host import PluginHost
-
-    observing = {info.name for info in PluginHost(blocked=()).plugins() if "loraforge_event" in info.hooks}
+    observing = {info.name for info in host.plugins() if "loraforge_event" in info.hooks}
     assert {"log", "loss_curve", "tensorboard"} <= observing and not observing & {"text", "image"}
 
 

@@ -26,11 +26,6 @@ def climbs(self, model, batch):
     return loss if not model.training else -loss
 
 
-def stays(self, model, batch):
-    loss = TrainableToy.loss(self, model, batch)
-    return loss if not model.training else loss * 0 + 1e-30 * loss
-
-
 def shows_elsewhere(self, folder, step):
     return Path(__file__)
 
