@@ -70,7 +70,7 @@ def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wh
         "loraforge_text/tiny_chat/model/chat_template.jinja",
         "loraforge_image/zh.json",
         "loraforge_image/py.typed",
-        "loraforge_image/families/keys/sdxl.json",
+        "loraforge_image/families/stable_diffusion/keys/sdxl.json",
         "loraforge_image/tiny_sd/model/unet/diffusion_pytorch_model.safetensors",
     ):
         assert file in names

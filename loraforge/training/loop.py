@@ -131,7 +131,10 @@ class Loop:
         return [(self.trainable.collate([self.examples[i] for i in part], seed), counts) for part, counts in parts]
 
     def _to_device(self, batch: Batch) -> Batch:
-        return {k: v.to(self.accelerator.device, non_blocking=True) if hasattr(v, "to") else v for k, v in batch.items()}
+        from accelerate.utils import send_to_device
+
+        moved: Batch = send_to_device(batch, self.accelerator.device, non_blocking=True)
+        return moved
 
     def _everywhere(self, value: float) -> float:
         """The sum over the processes."""

@@ -53,9 +53,9 @@ class ImageKeys(Keys):
     keep_tokens: int = Field(0, ge=0, description="So many parts at the front of a caption stay where they are when it is shuffled.")
     caption_dropout: float = Field(0.0, ge=0, lt=1, description="The share of steps that see a picture without its caption.")
     max_caption_tokens: Literal[75, 150, 225] = Field(75, description="The longest caption in tokens: one, two or three of CLIP's windows.")
-    clip_skip: int = Field(1, ge=1, le=4, description="Take the text encoder's output this many layers from its end; SDXL has its own.")
+    clip_skip: int = Field(1, ge=1, le=4, description="Take the text encoder's output this many layers from its end; not for SDXL.")
 
-    train_unet: bool = Field(True, description="Put a LoRA on the U-Net.")
+    train_unet: bool = Field(True, description="Put a LoRA on the U-Net, or the transformer.")
     train_text_encoder: bool = Field(False, description="Put a LoRA on the text encoders too.")
     text_encoder_lr: float | None = Field(None, gt=0, le=1, description="The text encoders' own learning rate; by default learning_rate.")
     conv_rank: int = Field(0, ge=0, le=512, description="The rank on 3x3 convolutions (LoCon); 0 leaves them alone.")
@@ -95,7 +95,7 @@ class ImageSampling(Keys):
     steps: int = Field(20, ge=1, le=200, description="Denoising steps.")
     cfg: float = Field(7.0, ge=1, le=30, description="How closely the picture follows the prompt.")
     size: str | None = Field(None, description="Width x height, like 512x768; by default the resolution that was trained.")
-    sampler: Literal["ddim", "euler", "euler_a", "dpmpp_2m"] = Field(
-        "ddim", description="Which scheduler draws: ddim, euler, euler_a, dpmpp_2m."
+    sampler: Literal["auto", "ddim", "euler", "euler_a", "dpmpp_2m"] = Field(
+        "auto", description="Which scheduler draws: ddim, euler, euler_a, dpmpp_2m; auto takes ddim, or euler for flow matching."
     )
     seed: int = Field(0, ge=0, lt=2**32, description="What is drawn at random is drawn from here; equal seeds, equal answers.")

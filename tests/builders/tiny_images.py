@@ -75,6 +75,63 @@ def make_sd(folder: Path, family: str = "sd15", *, full: bool = False, predictio
     return folder
 
 
+def make_sd3(folder: Path, *, layers: int = 2, t5: bool = True, seed: int = 0) -> Path:
+    """A random Stable Diffusion 3.5 in a diffusers folder, built from diffusers' configuration."""
+    import torch
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
+
+    torch.manual_seed(seed)
+    sizes = [make_tokenizer(folder / name) for name in ("tokenizer", "tokenizer_2")]
+    clips = [
+        CLIPTextModelWithProjection(CLIPTextConfig(
+            vocab_size=size, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, projection_dim=16,
+            hidden_act=act, bos_token_id=size - 2, eos_token_id=size - 1, pad_token_id=size - 1,
+        ))
+        for size, act in zip(sizes, ("quick_gelu", "gelu"), strict=True)
+    ]  # fmt: skip
+    words = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *((chr(code), -4.0) for code in range(33, 127))]
+    third = T5Tokenizer(vocab=words) if t5 else None
+    transformer = SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=layers, attention_head_dim=8, num_attention_heads=4,
+        joint_attention_dim=32, caption_projection_dim=32, pooled_projection_dim=32, pos_embed_max_size=16, dual_attention_layers=(0,),
+        qk_norm="rms_norm",
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(4, 4, 8, 8),
+        layers_per_block=1, latent_channels=4, norm_num_groups=2, sample_size=64, use_quant_conv=False, use_post_quant_conv=False,
+        shift_factor=0.0609, scaling_factor=1.5305,
+    )  # fmt: skip
+    encoder = T5EncoderModel(T5Config(vocab_size=len(words), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)) if t5 else None
+    pipe = StableDiffusion3Pipeline(
+        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=vae, text_encoder=clips[0],
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"), text_encoder_2=clips[1],
+        tokenizer_2=CLIPTokenizer.from_pretrained(folder / "tokenizer_2"), text_encoder_3=encoder, tokenizer_3=third,
+    )  # fmt: skip
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def load_sd(place: Path | str, family: str, precision: str = "fp32", **options):
+    """The loaded base, as diffusers' pipeline."""
+    from loraforge_image.families.loading import type_of
+    from loraforge_image.families.stable_diffusion.loading import load_base
+
+    return load_base(str(place), None, type_of(precision), family, **options)
+
+
+def encoders_of(pipe) -> dict:
+    """The text encoders of a pipeline by name."""
+    return {name: part for name, part in pipe.components.items() if name.startswith("text_encoder") and part is not None}
+
+
+def network_of(pipe, text: bool):
+    """What is trained of it: the U-Net, with the text encoders if they are trained too."""
+    import torch
+
+    return torch.nn.ModuleDict({"unet": pipe.unet, **(encoders_of(pipe) if text else {})})
+
+
 def draw_pictures(folder: Path, count: int = 6, sizes=((64, 64), (96, 64), (64, 96))) -> Path:
     """Coloured pictures with captions in metadata.csv."""
     from PIL import Image, ImageDraw

@@ -10,14 +10,15 @@ import pytest
 @pytest.fixture(scope="session")
 def sd_bases(tmp_path_factory):
     """``sd_bases("sdxl", full=True)``: each made once per process."""
-    from builders.tiny_images import make_sd
+    from builders.tiny_images import make_sd, make_sd3
 
     made: dict[tuple, Path] = {}
 
     def get(family: str = "sd15", **options) -> Path:
         key = (family, *sorted(options.items()))
         if key not in made:
-            made[key] = make_sd(tmp_path_factory.mktemp("sd") / family, family, **options)
+            place = tmp_path_factory.mktemp("sd") / family
+            made[key] = make_sd3(place, **options) if family == "sd3" else make_sd(place, family, **options)
         return made[key]
 
     return get

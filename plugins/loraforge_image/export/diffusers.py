@@ -8,7 +8,9 @@ from typing import Any
 
 from loraforge import Adapter, Exporter, ExportError, KeySet, RunConfig, speaker
 
-from ..families.parts import load_parts
+from ..families.loading import load_pipeline
+from ..families.stable_diffusion.loading import load_base
+from ..families.stable_diffusion.published import PUBLISHED
 
 say = speaker(__name__)
 
@@ -26,8 +28,8 @@ class DiffusersExporter(Exporter):
         return ""
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
+        import diffusers
         import torch
-        from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
         from loraforge.adapters import lora
 
@@ -40,7 +42,7 @@ class DiffusersExporter(Exporter):
             # diffusers takes the scale for 1 where no alpha is given: it goes into B.
             value = tensor * (adapter.alpha / adapter.rank) if name.endswith("lora_B.weight") else tensor
             layers.setdefault(part, {})[inner] = value.to(torch.float32).contiguous()
-        kind: Any = StableDiffusionXLPipeline if adapter.facts.get("family") == "sdxl" else StableDiffusionPipeline
+        kind = getattr(diffusers, _pipeline_name(adapter))
         parts = {f"{part}_lora_layers": tensors for part, tensors in layers.items()}
         kind.save_lora_weights(destination, safe_serialization=True, **parts)
         return destination / "pytorch_lora_weights.safetensors"
@@ -57,33 +59,41 @@ class MergedExporter(Exporter):
     help = "A whole model in a diffusers folder, with the adapter merged into the weights."
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
-        from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+        import torch
 
         from loraforge.adapters import lora
 
-        from ..families.diffusion import make_network
-        from ..families.drawing import scheduler_of
+        from ..families.objectives import Diffusion
 
-        settings = dict(adapter.facts.get("image", {}))
-        parts = load_parts(
-            adapter.base_model,
-            adapter.facts.get("revision"),
-            "fp32",
-            str(adapter.facts.get("family")),
-            prediction=settings.get("prediction_type", "auto"),
-            allow_pickle=bool(settings.get("allow_pickle")),
-            base_config=settings.get("base_config"),
-        )
-        lora.merge(make_network(parts, True), adapter)
-        scheduler = scheduler_of(parts, "ddim")
-        if parts.family == "sdxl":
-            pipe: Any = StableDiffusionXLPipeline(parts.vae, *parts.text_encoders, *parts.tokenizers, unet=parts.unet, scheduler=scheduler)
-        else:
-            pipe = StableDiffusionPipeline(
-                parts.vae, parts.text_encoders[0], parts.tokenizers[0], parts.unet, scheduler, None, None, requires_safety_checker=False
-            )
+        pipe = _load(adapter, torch.float32)
+        parts = {module.partition(".")[0] for module in adapter.modules}
+        lora.merge(torch.nn.ModuleDict({part: getattr(pipe, part) for part in sorted(parts)}), adapter)
+        if not type(pipe.scheduler).__name__.startswith("FlowMatch"):
+            pipe.scheduler = Diffusion(pipe.scheduler).scheduler("ddim", 20, 0, "cpu")
         pipe.save_pretrained(destination, safe_serialization=True)
         return destination
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         return (f'DiffusionPipeline.from_pretrained("{path}")   # diffusers',)
+
+
+def _pipeline_name(adapter: Adapter) -> str:
+    """The class in diffusers that draws with such an adapter; what was trained before it was kept has a U-Net."""
+    return str(adapter.facts.get("image", {}).get("pipeline") or PUBLISHED[str(adapter.facts.get("family"))].pipeline)
+
+
+def _load(adapter: Adapter, dtype: Any) -> Any:
+    """The base of an adapter, as diffusers' pipeline."""
+    family, revision = str(adapter.facts.get("family")), adapter.facts.get("revision")
+    if family not in PUBLISHED:
+        return load_pipeline(adapter.base_model, revision, _pipeline_name(adapter), dtype)
+    settings = dict(adapter.facts.get("image", {}))
+    return load_base(
+        adapter.base_model,
+        revision,
+        dtype,
+        family,
+        prediction=settings.get("prediction_type", "auto"),
+        allow_pickle=bool(settings.get("allow_pickle")),
+        base_config=settings.get("base_config"),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shlex
 import shutil
 import tempfile
@@ -16,10 +17,12 @@ from pydantic import Field
 
 from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, RunConfig, speaker
 
-from ..families.kohya_names import kohya_name, unmatched
-from ..families.targets import splits_text_attention
+from ..families.stable_diffusion.kohya_names import KohyaFormat
+from ..families.stable_diffusion.published import PUBLISHED
+from ..families.stable_diffusion.targets import splits_text_attention
+from ..families.webui_format import WebuiFormat, WebuiTable
 from ..records import ImageKeys
-from .webui_metadata import SD_VERSIONS, metadata, serialise
+from .webui_metadata import metadata, serialise
 
 say = speaker(__name__)
 
@@ -72,25 +75,22 @@ class WebuiExporter(Exporter):
 
         if adapter.dora:
             raise ExportError(_no_dora())
-        config = adapter.facts.get("config", {})
-        family = str(adapter.facts.get("family"))
-        precision = str(config.get("save_precision", "fp16"))
-        names = _names(adapter, family)
+        webui = _format(adapter)
+        layers = _layers(adapter, webui)
+        precision = str(adapter.facts.get("config", {}).get("save_precision", "fp16"))
         kind = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
         tensors: dict[str, Any] = {}
-        for module, name in names.items():
-            down, up = adapter.tensors[f"{module}.lora_A.weight"], adapter.tensors[f"{module}.lora_B.weight"]
-            tensors[f"{name}.alpha"] = torch.tensor(adapter.alpha / adapter.rank * down.shape[0]).to(kind)
-            if kind == torch.float16:
-                down, up = _balanced(down, up)
+        for name, parts in layers.items():
+            down, up, alpha = _factors(adapter, parts, webui.rows, kind == torch.float16)
+            tensors[f"{name}.alpha"] = torch.tensor(alpha).to(kind)
             tensors[f"{name}.lora_down.weight"] = down.to(kind).contiguous()
             tensors[f"{name}.lora_up.weight"] = up.to(kind).contiguous()
         stem = _stem(adapter)
         file = destination / f"{stem}.safetensors"
-        file.write_bytes(serialise(tensors, metadata(adapter, stem)))
-        _compare(adapter, names, file, _TOLERANCE[precision])
+        file.write_bytes(serialise(tensors, metadata(adapter, stem, webui)))
+        _compare(adapter, layers, webui.rows, file, _TOLERANCE[precision])
         (destination / f"{stem}.json").write_text(
-            json.dumps(_card(adapter, family), ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n"
+            json.dumps(_card(adapter, webui), ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n"
         )
         preview = adapter.files.get("preview.png")
         if preview:
@@ -127,11 +127,38 @@ class WebuiExporter(Exporter):
         return [*lines, f"<lora:{path.stem}:{float(config.get('preferred_weight', 0.8)):g}> {words}".rstrip()]
 
 
+def _factors(adapter: Adapter, parts: Sequence[str], rows: Mapping[str, int], balanced: bool) -> tuple[Any, Any, float]:
+    """(down, up, alpha) of one layer of the file. A layer that holds several of the adapter's has their ranks one after the other, each
+    with its own rows, and the scale in ``up``; rows without a LoRA are zero.
+
+    Args:
+        rows: how many rows the parts have that carry no LoRA.
+    """
+    import torch
+
+    scale, pairs = adapter.alpha / adapter.rank, {}
+    for module in parts:
+        if f"{module}.lora_A.weight" in adapter.tensors:
+            down, up = adapter.tensors[f"{module}.lora_A.weight"], adapter.tensors[f"{module}.lora_B.weight"]
+            pairs[module] = _balanced(down, up) if balanced else (down, up)
+    if len(parts) == 1:
+        ((down, up),) = pairs.values()
+        return down, up, scale * down.shape[0]
+    rank = sum(down.shape[0] for down, _ in pairs.values())
+    blocks, before = [], 0
+    for module in parts:
+        if module not in pairs:
+            blocks.append(torch.zeros(rows[module], rank))
+            continue
+        up = scale * pairs[module][1]
+        blocks.append(torch.nn.functional.pad(up, (before, rank - before - up.shape[1])))
+        before += up.shape[1]
+    return torch.cat([down for down, _ in pairs.values()]), torch.cat(blocks), float(rank)
+
+
 def _balanced(down: Any, up: Any) -> tuple[Any, Any]:
     """Both factors times and over one power of two, which changes no digit of their product: float16 loses digits below 2^-14, where a
     factor that was hardly trained lies."""
-    import math
-
     large, small = float(down.abs().max()), float(up.abs().max())
     if not large or not small or small >= 2**-7:
         return down, up
@@ -152,20 +179,30 @@ def _stem(adapter: Adapter) -> str:
     return "".join("_" if sign in _FORBIDDEN else sign for sign in name).strip(". ") or "lora"
 
 
-def _names(adapter: Adapter, family: str) -> dict[str, str]:
-    """The file's name of every module.
+def _format(adapter: Adapter) -> WebuiFormat:
+    """Raises:
+    ExportError: if the WebUIs have none for the adapter's family.
+    """
+    family = str(adapter.facts.get("family"))
+    if family in PUBLISHED:
+        return KohyaFormat(family)
+    described = adapter.facts.get("image", {}).get("webui")
+    if not described:
+        raise ExportError(say("the family '{family}' has no WebUI format.", family=family))
+    return WebuiTable.recall(described)
+
+
+def _layers(adapter: Adapter, webui: WebuiFormat) -> dict[str, tuple[str, ...]]:
+    """The modules in every layer of the file, by its name.
 
     Raises:
         ExportError: naming every module that a reader would not match.
     """
-    if family not in SD_VERSIONS:
-        raise ExportError(say("the family '{family}' has no WebUI format.", family=family))
-    strange = unmatched(adapter.modules, family)
-    names = {module: kohya_name(module, family) for module in adapter.modules if module not in strange}
+    strange = webui.strange(adapter.modules)
     # A1111 puts q, k, v and out of one text attention together, and takes none of them if one is missing.
     attention: dict[str, set[str]] = {}
-    for module in names:
-        if module.startswith("text_encoder") and ".self_attn." in module:
+    for module in adapter.modules:
+        if module.startswith("text_encoder") and ".self_attn." in module and module not in strange:
             attention.setdefault(module.rpartition(".")[0], set()).add(module.rpartition(".")[2])
     partial = [place for place, found in attention.items() if len(found) < 4]
     if strange or partial:
@@ -174,10 +211,10 @@ def _names(adapter: Adapter, family: str) -> dict[str, str]:
             say("the WebUIs would not read these modules, so nothing was written: {names}", names=", ".join(shown[:8])
                 + (f" ... ({len(shown)})" if len(shown) > 8 else ""))
         )  # fmt: skip
-    return names
+    return webui.layers(adapter.modules)
 
 
-def _compare(adapter: Adapter, names: Mapping[str, str], file: Path, tolerance: float) -> None:
+def _compare(adapter: Adapter, layers: Mapping[str, Sequence[str]], rows: Mapping[str, int], file: Path, tolerance: float) -> None:
     """Reads the file back and compares what it does with what was trained.
 
     Raises:
@@ -190,14 +227,20 @@ def _compare(adapter: Adapter, names: Mapping[str, str], file: Path, tolerance: 
     lora.verify(adapter)
     read = safetensors.torch.load_file(file)
     wrong = []
-    for module, name in names.items():
+    for name, parts in layers.items():
         down, up = read[f"{name}.lora_down.weight"].float(), read[f"{name}.lora_up.weight"].float()
         delta = float(read[f"{name}.alpha"]) / down.shape[0] * up.flatten(1) @ down.flatten(1)
-        a, b = adapter.tensors[f"{module}.lora_A.weight"], adapter.tensors[f"{module}.lora_B.weight"]
-        wanted = adapter.alpha / adapter.rank * b.flatten(1) @ a.flatten(1)
-        error = float((delta - wanted).norm() / wanted.norm().clamp_min(1e-12))
-        if not error <= tolerance:
-            wrong.append(f"{module} ({error:.1%})")
+        for module in parts:
+            if module in rows:
+                here, delta = delta[: rows[module]], delta[rows[module] :]
+                error = float(here.abs().max())
+            else:
+                a, b = adapter.tensors[f"{module}.lora_A.weight"], adapter.tensors[f"{module}.lora_B.weight"]
+                wanted = adapter.alpha / adapter.rank * b.flatten(1) @ a.flatten(1)
+                here, delta = delta[: len(wanted)], delta[len(wanted) :]
+                error = float((here - wanted).norm() / wanted.norm().clamp_min(1e-12)) if here.shape == wanted.shape else math.inf
+            if not error <= tolerance:
+                wrong.append(f"{module} ({error:.1%})")
     if wrong:
         raise ExportError(
             say("rounded to this precision the file would not do what was trained; nothing was written. Set save_precision: fp32. {names}",
@@ -205,7 +248,7 @@ def _compare(adapter: Adapter, names: Mapping[str, str], file: Path, tolerance: 
         )  # fmt: skip
 
 
-def _card(adapter: Adapter, family: str) -> dict[str, Any]:
+def _card(adapter: Adapter, webui: WebuiFormat) -> dict[str, Any]:
     """What A1111 and Forge show and insert."""
     config = adapter.facts.get("config", {})
     training = adapter.facts.get("training", {})
@@ -213,7 +256,7 @@ def _card(adapter: Adapter, family: str) -> dict[str, Any]:
                steps=training.get("steps", "?"), base=adapter.facts.get("base_title", adapter.base_model))  # fmt: skip
     return {
         "description": made,
-        "sd version": SD_VERSIONS[family],
+        "sd version": webui.card,
         "activation text": ", ".join(adapter.facts.get("trigger_words", [])),
         "preferred weight": float(config.get("preferred_weight", 0.8)),
         "negative text": "",

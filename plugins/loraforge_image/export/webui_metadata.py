@@ -12,23 +12,16 @@ from typing import Any
 
 from loraforge import Adapter, __version__
 
-SD_VERSIONS = {"sd15": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
+from ..families.webui_format import WebuiFormat
+
 _REPEATS = re.compile(r"^\d+_")
-_SGM = "https://github.com/Stability-AI/generative-models"
 
 
-def metadata(adapter: Adapter, stem: str) -> dict[str, str]:
+def metadata(adapter: Adapter, stem: str, webui: WebuiFormat) -> dict[str, str]:
     """All values but the hashes, as text; JSON where readers expect JSON. No clock is read: equal adapters give equal files."""
     facts = adapter.facts
     config, training = facts.get("config", {}), facts.get("training", {})
-    family, velocity = str(facts.get("family")), facts.get("prediction_type") == "v_prediction"
-    base_version = {"sd15": "sd_v1_v" if velocity else "sd_v1", "sd2": "sd_v2_v" if velocity else "sd_v2", "sdxl": "sdxl_base_v1-0"}[family]
-    architecture = {
-        "sd15": "stable-diffusion-v1/lora",
-        "sd2": "stable-diffusion-v2-768-v/lora" if velocity else "stable-diffusion-v2-512/lora",
-        "sdxl": "stable-diffusion-xl-v1-base/lora",
-    }[family]
-    side = int(config.get("resolution", 1024 if family == "sdxl" else 512))
+    side = int(config.get("resolution", 512))
     folders = facts.get("captions", {})
     named = {f"{f['repeats']}_{re.sub(_REPEATS, '', name)}": f for name, f in folders.items()}  # SD.Next wants number_word
     if len(named) < len(folders):  # 3_cat and 5_cat shown equally often
@@ -39,8 +32,6 @@ def metadata(adapter: Adapter, stem: str) -> dict[str, str]:
     rate = config.get("learning_rate", "")
     values: dict[str, Any] = {
         "ss_output_name": stem,
-        "ss_base_model_version": base_version,
-        "ss_v2": str(family == "sd2"),
         "ss_sd_model_name": facts.get("base_title", adapter.base_model),
         "ss_sd_model_hash": facts.get("base_sha256") or "",
         "ss_new_sd_model_hash": facts.get("base_sha256") or "",
@@ -81,27 +72,24 @@ def metadata(adapter: Adapter, stem: str) -> dict[str, str]:
         "ss_prior_loss_weight": config.get("prior_loss_weight", 1.0),
         "ss_training_comment": f"LoRAForge {__version__}",
     }
-    values |= _specification(adapter, stem, architecture, side)
+    values |= _specification(adapter, stem, side)
+    values |= webui.header(str(facts.get("prediction_type")))
     if facts.get("started"):  # readers take a missing date, but not one that is no number
         values["ss_training_started_at"] = float(facts["started"])
     texts = {k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else str(v) for k, v in values.items()}
     return {k: v for k, v in texts.items() if v != "" or k.startswith("ss_")}
 
 
-def _specification(adapter: Adapter, stem: str, architecture: str, side: int) -> dict[str, Any]:
+def _specification(adapter: Adapter, stem: str, side: int) -> dict[str, Any]:
     """Stability's model specification, version 1.0.1."""
-    config, family = adapter.facts.get("config", {}), adapter.facts.get("family")
-    velocity = adapter.facts.get("prediction_type") == "v_prediction"
+    config = adapter.facts.get("config", {})
     words = ", ".join(adapter.facts.get("trigger_words", []))
     started = adapter.facts.get("started")
     return {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": architecture,
-        "modelspec.implementation": _SGM if family == "sdxl" else "diffusers",
         "modelspec.title": stem,
         "modelspec.resolution": f"{side}x{side}",
         "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(float(started))) if started else "",
-        "modelspec.prediction_type": "v" if velocity else "epsilon",
         "modelspec.trigger_phrase": words,
         "modelspec.tags": words,
         "modelspec.author": config.get("author", ""),

@@ -1,1 +1,36 @@
-"""The model families sd15, sd2 and sdxl: parts, names, training, drawing, and the memory that they need."""
+"""Image models: the seam behind which every family stands, and what is trained, drawn and kept on this side of it.
+
+A family is an ``ImageFamily`` (what it is, found without torch) with an ``ImageBase`` (a loaded base: latents, conditioning, denoiser,
+objective). Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .image_base import Conditioning, Framing, ImageBase
+    from .image_family import ImageFamily
+    from .objectives import Diffusion, FlowMatching, Objective
+    from .webui_format import WebuiFormat, WebuiTable
+
+_HOME = {
+    "Conditioning": "image_base",
+    "Diffusion": "objectives",
+    "FlowMatching": "objectives",
+    "Framing": "image_base",
+    "ImageBase": "image_base",
+    "ImageFamily": "image_family",
+    "Objective": "objectives",
+    "WebuiFormat": "webui_format",
+    "WebuiTable": "webui_format",
+}
+
+__all__ = ["Conditioning", "Diffusion", "FlowMatching", "Framing", "ImageBase", "ImageFamily", "Objective", "WebuiFormat", "WebuiTable"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module '{__name__}' has no attribute {name!r}")

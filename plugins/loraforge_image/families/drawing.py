@@ -1,105 +1,98 @@
-"""Draws pictures with a loaded U-Net: diffusers' pipelines, given captions that are already encoded."""
+"""Draws pictures with a loaded base: the same loop for every family, and the same latents as diffusers' own pipelines."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .parts import Parts
+from .image_base import Conditioning, Framing, ImageBase
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-# What A1111 calls the schedulers.
-SAMPLERS = {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M"}
-
-
-def scheduler_of(parts: Parts, sampler: str) -> Any:
-    """The scheduler called ``sampler``, with the base's own noise schedule and prediction."""
-    import diffusers
-
-    config = parts.scheduler.config
-    # Given apart: what a base's file does not say is a default, and defaults in a config are replaced by those of the new scheduler.
-    own: dict[str, Any] = {"prediction_type": config.prediction_type}
-    if sampler == "ddim":
-        own["clip_sample"] = False
-    if config.get("rescale_betas_zero_snr"):
-        own["timestep_spacing"] = "trailing"
-    kinds = {
-        "ddim": diffusers.DDIMScheduler,
-        "euler": diffusers.EulerDiscreteScheduler,
-        "euler_a": diffusers.EulerAncestralDiscreteScheduler,
-        "dpmpp_2m": diffusers.DPMSolverMultistepScheduler,
-    }
-    return kinds[sampler].from_config(config, **own)
+    from torch import Tensor
 
 
 def draw(
-    parts: Parts,
+    base: ImageBase,
     device: Any,
-    wanted: tuple[Any, Any],
-    unwanted: tuple[Any, Any],
+    texts: Conditioning,
     seeds: Sequence[int],
     size: tuple[int, int],
     *,
     steps: int,
     cfg: float,
-    sampler: str = "ddim",
+    sampler: str = "auto",
 ) -> list[Image]:
     """One picture for each seed.
 
     Args:
-        wanted, unwanted: what ``parts.embed`` returned for the prompts and the negative prompts, (len(seeds), tokens, width) each.
-        size: (width, height) in pixels, multiples of 8.
+        texts: what ``ImageBase.join`` or ``condition`` made of the prompts; if ``guides(base, cfg)``, of the negative prompts first.
+        size: (width, height) in pixels, multiples of the family's.
+        cfg: strength of the guidance; 1: none.
     """
     import torch
-    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+    from accelerate.utils import send_to_device
 
-    common: dict[str, Any] = {"vae": parts.vae, "unet": parts.unet, "scheduler": scheduler_of(parts, sampler)}
-    pooled: dict[str, Any] = {}
-    pipe: Any
-    if parts.family == "sdxl":
-        pipe = StableDiffusionXLPipeline(text_encoder=None, text_encoder_2=None, tokenizer=None, tokenizer_2=None, **common)
-        pooled = {"pooled_prompt_embeds": wanted[1].to(device), "negative_pooled_prompt_embeds": unwanted[1].to(device)}
-    else:
-        pipe = StableDiffusionPipeline(
-            text_encoder=None, tokenizer=None, safety_checker=None, feature_extractor=None, requires_safety_checker=False, **common
-        )
-    pipe.set_progress_bar_config(disable=True)
-    was_training = parts.unet.training
-    parts.unet.eval()
-    parts.vae.to(device)
-    mixed = torch.autocast(device.type, dtype=parts.dtype) if parts.dtype != torch.float32 else contextlib.nullcontext()
+    denoiser, vae = base.denoiser, base.pipe.vae
+    was_training, base.cfg = denoiser.training, cfg
+    denoiser.eval()
+    vae.to(device)
+    mixed = torch.autocast(device.type, dtype=base.dtype) if base.dtype != torch.float32 else contextlib.nullcontext()
     try:
         with torch.no_grad(), mixed:
-            latents = pipe(
-                prompt_embeds=wanted[0].to(device, parts.dtype),
-                negative_prompt_embeds=unwanted[0].to(device, parts.dtype),
-                **pooled,
-                num_inference_steps=steps,
-                guidance_scale=cfg,
-                width=size[0],
-                height=size[1],
-                # On the CPU, so that a seed means the same picture on every machine.
-                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-                output_type="latent",
-            ).images
-        return decode(parts, latents)
+            latents = _denoised(base, device, base.resolve(send_to_device(texts, device)), seeds, size, steps, cfg, sampler)
+        with torch.no_grad():
+            return [_picture(base.decode(one)) for one in torch.split(latents.float(), 1)]  # a batch of large ones would need much memory
     finally:
-        parts.unet.train(was_training)
-        parts.vae.to("cpu")
+        base.cfg = None
+        denoiser.train(was_training)
+        vae.to("cpu")
 
 
-def decode(parts: Parts, latents: Any) -> list[Image]:
-    """Pictures of (count, 4, height / 8, width / 8), one by one: a batch of large ones would need much memory."""
+def guides(base: ImageBase, cfg: float) -> bool:
+    """Whether negative prompts are drawn beside the prompts."""
+    return base.guided and cfg > 1
+
+
+def _denoised(
+    base: ImageBase,
+    device: Any,
+    texts: Conditioning,
+    seeds: Sequence[int],
+    size: tuple[int, int],
+    steps: int,
+    cfg: float,
+    sampler: str,
+) -> Tensor:
+    """(seeds, channels, ...)."""
     import torch
+
+    objective, shape = base.objective, base.latent_shape(*size)
+    scheduler = objective.scheduler(objective.chosen(sampler), steps, base.tokens(shape), device)
+    # On the CPU, so that a seed means the same picture on every machine.
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    latents = torch.stack([torch.randn(shape, generator=generator, dtype=base.dtype) for generator in generators]).to(device)
+    latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
+    rounds = 2 if guides(base, cfg) else 1
+    rows = rounds * len(seeds)
+    extras = {name: value.to(device).expand(rows, *value.shape) for name, value in base.extras(Framing(size, (0, 0), size)).items()}
+    random = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    for time in scheduler.timesteps:
+        given = torch.cat([latents] * rounds)
+        given = scheduler.scale_model_input(given, time) if hasattr(scheduler, "scale_model_input") else given
+        guess = base.predict(given, objective.level_of(time).expand(rows), texts, extras)
+        if rounds == 2:
+            without, guess = guess.chunk(2)
+            guess = base.guide(without, guess, cfg)
+        latents = scheduler.step(guess, time, latents, **random, return_dict=False)[0]
+    return latents
+
+
+def _picture(pixels: Tensor) -> Image:
+    """(1, 3, height, width) of -1 to 1."""
     from PIL import Image as Pillow
 
-    pictures = []
-    with torch.no_grad():
-        for one in latents.float().split(1):
-            values = parts.vae.decode(one.to(parts.vae.device) / parts.vae.config.scaling_factor).sample[0]
-            pixels = (values.clamp(-1, 1) + 1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-            pictures.append(Pillow.fromarray(pixels))
-    return pictures
+    values = (pixels[0].clamp(-1, 1) + 1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    return Pillow.fromarray(values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from loraforge import TrainableLora, atomic_dir, speaker
 from ..data.grids import grid, png
 from ..data.pictures import read_picture
 from ..records import ImageKeys
-from .drawing import draw
-from .parts import Parts, embed
+from .drawing import draw, guides
+from .image_base import Conditioning, ImageBase
 
 say = speaker(__name__)
 
@@ -31,14 +31,14 @@ class Samples:
 
     def __init__(
         self,
-        parts: Parts,
+        base: ImageBase,
         keys: ImageKeys,
         prompts: Sequence[str],
         size: tuple[int, int],
-        text: Callable[[str], Mapping[str, Any]],
+        text: Callable[[str], Conditioning],
         device: Any,
     ) -> None:
-        self._parts, self._keys, self._prompts, self._size, self._device = parts, keys, list(prompts), size, device
+        self._base, self._keys, self._prompts, self._size, self._device = base, keys, list(prompts), size, device
         self._texts = [text(prompt) for prompt in prompts]
         self._empty = text("")
         self._last: list[Image.Image] = []
@@ -53,7 +53,7 @@ class Samples:
             for layer in layers:
                 layer.enable_adapters(False)
         try:
-            pictures = self._pictures(lora)
+            pictures = self._pictures()
         finally:
             lora.model.train()
             if step == 0:
@@ -66,35 +66,23 @@ class Samples:
             self._last = pictures
         return self._grid(folder)
 
-    def _pictures(self, lora: TrainableLora) -> list[Image.Image]:
+    def _pictures(self) -> list[Image.Image]:
         """All prompts, each with its own seed, in one batch of a few at a time."""
         found: list[Image.Image] = []
         seeds = [self._keys.sample_seed + number for number in range(len(self._prompts))]
         for start in range(0, len(self._prompts), 4):
-            wanted = [self._states(text, lora) for text in self._texts[start : start + 4]]
-            empty = [self._states(self._empty, lora)] * len(wanted)
+            texts = self._texts[start : start + 4]
+            negative = [self._empty] * len(texts) if guides(self._base, self._keys.sample_cfg) else []
             found += draw(
-                self._parts,
+                self._base,
                 self._device,
-                _stacked(wanted),
-                _stacked(empty),
+                self._base.join([*negative, *texts]),
                 seeds[start : start + 4],
                 self._size,
                 steps=self._keys.sample_steps,
                 cfg=self._keys.sample_cfg,
             )
         return found
-
-    def _states(self, text: Mapping[str, Any], lora: TrainableLora) -> tuple[Any, Any]:
-        """(tokens, width) and SDXL's pooled text; computed now where the text encoders are trained."""
-        import torch
-
-        if "ids" not in text:
-            return text["context"], text.get("pooled")
-        encoders = [module for name, module in lora.model.named_children() if name != "unet"]
-        with torch.no_grad():
-            context, pooled = embed(self._parts.family, encoders, text["ids"][None].to(self._device), self._keys.clip_skip)
-        return context[0], None if pooled is None else pooled[0]
 
     def _grid(self, folder: Path) -> Path:
         rows, labels = [], []
@@ -124,10 +112,3 @@ class Samples:
         buffer = io.BytesIO()
         nearest.save(buffer, "PNG")
         return buffer.getvalue()
-
-
-def _stacked(states: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-    import torch
-
-    pooled = [p for _, p in states if p is not None]
-    return torch.stack([context for context, _ in states]), torch.stack(pooled) if pooled else None

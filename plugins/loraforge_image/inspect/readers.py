@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from loraforge import speaker
 
-from ..families.kohya_names import known_modules
+from ..families.stable_diffusion.kohya_names import known_modules
 from .lora_file import LoraFile, printable
 from .modules import Module
 

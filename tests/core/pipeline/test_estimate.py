@@ -135,29 +135,28 @@ def test_a_decoders_parameters_and_its_loras_are_those_that_torch_counts(kind):
 @pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
 @pytest.mark.parametrize("values", [{}, {"conv_rank": 2}, {"train_text_encoder": True}], ids=str)
 def test_stable_diffusions_parameters_and_its_loras_are_those_that_torch_counts(tmp_path, family, values):
-    from loraforge_image.families import memory
-    from loraforge_image.families.diffusion import make_network
-    from loraforge_image.families.parts import load_parts
-    from loraforge_image.families.targets import lora_modules, readable
+    from builders.tiny_images import encoders_of, load_sd, network_of
+    from loraforge_image.families.stable_diffusion import memory
+    from loraforge_image.families.stable_diffusion.targets import lora_modules, readable
     from loraforge_image.records import ImageKeys
 
     from loraforge.adapters import lora
 
     base, keys = make_sd(tmp_path / "base", family), ImageKeys(**values)
-    parts = load_parts(str(base), None, "fp32", family)
+    parts = load_sd(str(base), family)
     for target in ("all-linear", "attention", "q,v"):
         config = RunConfig(train_data_dir="x", base_model=str(base), lora_rank=4, precision="fp32", lora_target=target)
         found = memory.estimate_memory(config, keys, family, {}, "cpu")
-        network = make_network(load_parts(str(base), None, "fp32", family), keys.train_text_encoder)
+        network = network_of(load_sd(str(base), family), keys.train_text_encoder)
         attached = lora.inject(network, config, modules=readable(lora_modules(network, config, keys), family))
         assert attached.count()[0] == found.trainable, target
         modules = {"unet": parts.unet, "vae": parts.vae}
-        modules |= {"text_encoder" if i == 0 else "text_encoder_2": encoder for i, encoder in enumerate(parts.text_encoders)}
+        modules |= encoders_of(parts)
         assert found.parameters == {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
 
 
 def test_the_published_sizes():
-    from loraforge_image.families import memory as image
+    from loraforge_image.families.stable_diffusion import memory as image
     from loraforge_text.families import memory as text
 
     assert round(text.read(QWEN7B).total / 1e9, 2) == 7.62

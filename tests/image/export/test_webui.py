@@ -10,7 +10,7 @@ import pytest
 from builders.webui_files import make_adapter, read
 from loraforge_image.export.webui import WebuiExporter
 from loraforge_image.export.webui_metadata import serialise
-from loraforge_image.families.kohya_names import known_modules, kohya_name
+from loraforge_image.families.stable_diffusion.kohya_names import known_modules, kohya_name
 
 from loraforge import ExportError
 

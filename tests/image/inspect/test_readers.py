@@ -11,7 +11,7 @@ import struct
 import pytest
 import torch
 from click.testing import CliRunner
-from loraforge_image.families.kohya_names import known_modules
+from loraforge_image.families.stable_diffusion.kohya_names import known_modules
 from loraforge_image.inspect.command import inspect
 from safetensors.torch import save_file
 

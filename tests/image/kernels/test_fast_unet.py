@@ -10,7 +10,7 @@ def unet_with_lora(family, tmp_path, fast, dora=False, convolutions=2):
     import peft
     from builders.tiny_images import make_sd
     from diffusers import UNet2DConditionModel
-    from loraforge_image.families.targets import _unet_modules
+    from loraforge_image.families.stable_diffusion.targets import _unet_modules
     from loraforge_image.kernels import fast_unet
 
     from loraforge.kernels import frozen

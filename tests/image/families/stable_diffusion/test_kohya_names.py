@@ -132,7 +132,7 @@ def test_the_lists_hold_what_is_spelled_by_hand_and_not_what_nobody_reads():
 
 @pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
 def test_the_readers_tables_are_these_lists(family):
-    from loraforge_image.families.kohya_names import known_modules
+    from loraforge_image.families.stable_diffusion.kohya_names import known_modules
 
     extra = set(text("lora_te", 24)[-6:]) if family == "sd2" else set()  # OpenCLIP's last layer, which SD2 does not use
     assert known_modules(family) == set(golden(family)) | set(golden(f"{family}-conv")) | extra
@@ -142,10 +142,9 @@ def test_the_readers_tables_are_these_lists(family):
 @pytest.mark.parametrize("conv_rank", [0, 2])
 def test_the_written_file_holds_exactly_these_modules(family, conv_rank, sd_bases, tmp_path):
     import torch
+    from builders.tiny_images import load_sd, network_of
     from loraforge_image.export.webui import WebuiExporter
-    from loraforge_image.families.diffusion import make_network
-    from loraforge_image.families.parts import load_parts
-    from loraforge_image.families.targets import lora_modules, readable
+    from loraforge_image.families.stable_diffusion.targets import lora_modules, readable
     from loraforge_image.records import ImageKeys
 
     from loraforge import Adapter, RunConfig
@@ -153,7 +152,7 @@ def test_the_written_file_holds_exactly_these_modules(family, conv_rank, sd_base
 
     base = sd_bases(family, full=True)
     config = RunConfig(train_data_dir="x", base_model=str(base), lora_rank=1, lora_dropout=0.0)
-    network = make_network(load_parts(str(base), None, "fp32", family), True)
+    network = network_of(load_sd(str(base), family), True)
     modules = readable(lora_modules(network, config, ImageKeys(train_text_encoder=True, conv_rank=conv_rank)), family)
     torch.manual_seed(0)
     tensors, probes = {}, {}

@@ -67,17 +67,16 @@ def test_every_family_trains_and_the_webui_file_is_written(family, options, modu
 
 
 def test_the_real_topologies_have_kohyas_numbers_of_modules(sd_bases):
-    from loraforge_image.families.diffusion import make_network
-    from loraforge_image.families.kohya_names import known_modules, kohya_name
-    from loraforge_image.families.parts import load_parts
-    from loraforge_image.families.targets import lora_modules
+    from builders.tiny_images import load_sd, network_of
+    from loraforge_image.families.stable_diffusion.kohya_names import known_modules, kohya_name
+    from loraforge_image.families.stable_diffusion.targets import lora_modules
     from loraforge_image.records import ImageKeys
 
     from loraforge import RunConfig
 
     config = RunConfig(train_data_dir="x", base_model="y")
     for family, plain, convolutions in (("sd15", 264, 86), ("sdxl", 986, 66)):
-        network = make_network(load_parts(str(sd_bases(family, full=True)), None, "fp32", family), True)
+        network = network_of(load_sd(sd_bases(family, full=True), family), True)
         chosen = lora_modules(network, config, ImageKeys(train_text_encoder=True))
         assert len(chosen) == plain
         everything = lora_modules(network, config, ImageKeys(train_text_encoder=True, conv_rank=4))
@@ -178,17 +177,17 @@ def test_kohya_repeats_make_more_steps(tmp_path, gallery, host):
 def test_pictures_are_encoded_once_and_the_encoders_leave_memory(gallery, host, sd_bases, monkeypatch):
     import torch
     from accelerate.utils import set_seed
-    from loraforge_image.families.parts import load_parts as real
+    from loraforge_image.families.stable_diffusion.loading import load_base as real
 
     config = gallery(flip=True)
     kept = []
 
     def remember(*given, **options):
         parts = real(*given, **options)
-        kept[:] = [weakref.ref(parts.text_encoders[0]), weakref.ref(parts.vae.encoder)]
+        kept[:] = [weakref.ref(parts.text_encoder), weakref.ref(parts.vae.encoder)]
         return parts
 
-    monkeypatch.setattr("loraforge_image.families.stable_diffusion.load_parts", remember)
+    monkeypatch.setattr("loraforge_image.families.stable_diffusion.loading.load_base", remember)
     counts = []
     for _ in range(2):
         plan = make_plan(host, "image", config)
@@ -252,8 +251,8 @@ def test_the_loss_is_the_diffusion_loss(gallery, host, sd_bases):
     with torch.no_grad():
         ours = trainable.loss(trainable.model, batch)
         states = CLIPTextModel.from_pretrained(base / "text_encoder")(ids).last_hidden_state
-        noisy = DDPMScheduler.from_pretrained(base / "scheduler").add_noise(batch["clean"], batch["noise"], batch["times"])
-        guess = UNet2DConditionModel.from_pretrained(base / "unet")(noisy, batch["times"], states).sample
+        noisy = DDPMScheduler.from_pretrained(base / "scheduler").add_noise(batch["clean"], batch["noise"], batch["levels"])
+        guess = UNet2DConditionModel.from_pretrained(base / "unet")(noisy, batch["levels"], states).sample
     torch.testing.assert_close(ours, (guess - batch["noise"]).square().mean(), rtol=1e-4, atol=1e-5)
 
 
@@ -381,16 +380,15 @@ def test_convolutions_that_no_webui_knows_get_no_lora_and_it_is_said(gallery, pa
 
 
 def test_what_is_said_to_be_left_out_is_what_is_left_out(sd_bases):
-    from loraforge_image.families.bases import unet_config
-    from loraforge_image.families.diffusion import make_network
-    from loraforge_image.families.parts import load_parts
-    from loraforge_image.families.targets import lora_modules, readable, strange_convolutions
+    from builders.tiny_images import load_sd, network_of
+    from loraforge_image.families.stable_diffusion.identify import unet_config
+    from loraforge_image.families.stable_diffusion.targets import lora_modules, readable, strange_convolutions
     from loraforge_image.records import ImageKeys
 
     from loraforge import RunConfig
 
     for base, family in (("tiny-sd", "sd15"), *((str(sd_bases(f)), f) for f in ("sd15", "sd2", "sdxl"))):
-        network = make_network(load_parts(base, None, "fp32", family), False)
+        network = network_of(load_sd(base, family), False)
         chosen = lora_modules(network, RunConfig(train_data_dir="x", base_model="y"), ImageKeys(conv_rank=2))
         gone = chosen.keys() - readable(chosen, family).keys()
         assert gone == {f"unet.{name}" for name in strange_convolutions(unet_config(base, None, family, None), family)}, base
@@ -478,7 +476,7 @@ def test_a_base_that_is_nothing_of_ours_is_told_on_the_command_line(gallery, com
 
 PLUGIN = """
 from loraforge import hookimpl
-from loraforge_image.families.stable_diffusion import SD15
+from loraforge_image.families.stable_diffusion.sd15 import SD15
 
 
 class Other(SD15):

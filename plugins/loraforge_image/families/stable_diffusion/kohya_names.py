@@ -9,8 +9,11 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
+
+from ..webui_format import WebuiFormat
+from .published import PUBLISHED
 
 _TEXT = re.compile(r"(?:text_model\.)?encoder\.layers\.(\d+)\.(self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])$")
 # Inside a residual block: diffusers' name -> the original one.
@@ -33,12 +36,14 @@ def kohya_name(module: str, family: str) -> str:
         ValueError: if there is no such name.
     """
     part, _, path = module.partition(".")
+    published = PUBLISHED[family]
     if part == "unet":
-        return "lora_unet_" + (_original(path) if family == "sdxl" else path.replace(".", "_"))
+        return "lora_unet_" + (_original(path) if published.original_names else path.replace(".", "_"))
     text = _TEXT.match(path)
-    if part not in ("text_encoder", "text_encoder_2") or text is None:
+    if part not in published.encoders or text is None:
         raise ValueError(module)
-    prefix = {"text_encoder": "lora_te1_" if family == "sdxl" else "lora_te_", "text_encoder_2": "lora_te2_"}[part]
+    number = str(published.encoders.index(part) + 1) if len(published.encoders) > 1 else ""
+    prefix = f"lora_te{number}_"
     # transformers 5.6 took the level text_model away from one of CLIP's classes; no WebUI knows names without it.
     return f"{prefix}text_model_encoder_layers_{text[1]}_{text[2].replace('.', '_')}"
 
@@ -94,3 +99,30 @@ def known_modules(family: str) -> frozenset[str]:
     """Every module name that A1111, Forge, SD.Next, ComfyUI, kohya and diffusers all match in a file of this family."""
     text = resources.files(__package__).joinpath("keys", f"{family}.json").read_text(encoding="utf-8")
     return frozenset(name for names in json.loads(text).values() for name in names)
+
+
+class KohyaFormat(WebuiFormat):
+    """The WebUI's file of sd15, sd2 or sdxl: names by the rules of this module."""
+
+    rows: Mapping[str, int] = {}
+
+    def __init__(self, family: str) -> None:
+        self._family, self._published = family, PUBLISHED[family]
+        self.card = self._published.card
+
+    def layers(self, modules: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        known = list(modules)
+        wrong = unmatched(known, self._family)
+        if wrong:
+            raise ValueError(*wrong)
+        return {kohya_name(module, self._family): (module,) for module in known}
+
+    def header(self, prediction: str) -> Mapping[str, str]:
+        velocity = prediction == "v_prediction"
+        return {
+            "ss_base_model_version": self._published.versions[velocity],
+            "ss_v2": str(self._published.v2),
+            "modelspec.architecture": self._published.architectures[velocity],
+            "modelspec.implementation": self._published.implementation,
+            "modelspec.prediction_type": "v" if velocity else "epsilon",
+        }

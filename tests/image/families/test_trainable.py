@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from loraforge_image.families.stable_diffusion import SD15
+from loraforge_image.families.stable_diffusion.sd15 import SD15
 from loraforge_image.records import ImageKeys, Picture
 
 from loraforge import RunConfig, Span
@@ -43,12 +43,13 @@ def squared_errors(trainable, batch):
     """Per picture, without any weight: computed here from the noise, the times and the network."""
     import torch
 
-    alphas = trainable._parts.scheduler.alphas_cumprod[batch["times"]].view(-1, 1, 1, 1)
+    scheduler = trainable._base.pipe.scheduler
+    alphas = scheduler.alphas_cumprod[batch["levels"]].view(-1, 1, 1, 1)
     noisy = alphas.sqrt() * batch["clean"] + (1 - alphas).sqrt() * batch["noise"]
     velocity = alphas.sqrt() * batch["noise"] - (1 - alphas).sqrt() * batch["clean"]
-    wanted = velocity if trainable._parts.scheduler.config.prediction_type == "v_prediction" else batch["noise"]
+    wanted = velocity if scheduler.config.prediction_type == "v_prediction" else batch["noise"]
     with torch.no_grad():
-        guess = trainable.lora.model(noisy, batch["times"], batch, trainable._keys.clip_skip)
+        guess = trainable.lora.model(noisy, batch["levels"], batch["conditioning"], batch["extras"])
     return (guess - wanted).square().mean(dim=(1, 2, 3)), (alphas / (1 - alphas)).flatten()
 
 
@@ -57,7 +58,7 @@ def test_min_snr_weighs_every_noise_level(prediction, trainable, sd_bases, tmp_p
     import torch
 
     made = trainable(sd_bases("sd15", prediction=prediction), min_snr_gamma=5.0, prior_loss_weight=0.5)
-    batch = {**made.collate(examples(made, tmp_path, 2, prior={1}), seed=1), "times": torch.tensor([30, 700])}
+    batch = {**made.collate(examples(made, tmp_path, 2, prior={1}), seed=1), "levels": torch.tensor([30, 700])}
     errors, snr = squared_errors(made, batch)
     assert snr[0] > 5 > snr[1]  # one is held down, the other is not
     weights = torch.clamp(snr, max=5.0) / (snr + 1 if prediction == "v_prediction" else snr)
@@ -105,10 +106,10 @@ def test_caption_dropout_empties_its_share_of_captions(text, trainable, tmp_path
     name = "ids" if text else "context"
     empty, full = made._text("")[name], example["texts"][0][name]
     assert not empty.equal(full)
-    seen = [made.collate([example], draw)[name][0] for draw in range(600)]
+    seen = [made.collate([example], draw)["conditioning"][name][0] for draw in range(600)]
     without = sum(each.equal(empty) for each in seen)
     assert 0.24 < without / 600 < 0.36 and without + sum(each.equal(full) for each in seen) == 600
-    assert all(row.equal(full) for row in made.collate([example])[name])  # never where it is measured
+    assert all(row.equal(full) for row in made.collate([example])["conditioning"][name])  # never where it is measured
 
 
 def loop_of(trainable, rows):

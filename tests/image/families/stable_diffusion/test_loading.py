@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -11,8 +12,9 @@ import struct
 from pathlib import Path
 
 import pytest
-from loraforge_image.families import bases
-from loraforge_image.families.parts import load_parts
+from builders.tiny_images import encoders_of, load_sd
+from loraforge_image.families.stable_diffusion.identify import identify
+from loraforge_image.families.stable_diffusion.published import PUBLISHED
 
 from loraforge import ConfigError, ModelError, load_run
 from loraforge.data.dataset import load_data
@@ -152,7 +154,7 @@ def checkpoints(sd_bases, tmp_path_factory):
 
 
 def tensors_of(parts):
-    named = [("unet", parts.unet), ("vae", parts.vae), *((f"text{i}", e) for i, e in enumerate(parts.text_encoders))]
+    named = [("unet", parts.unet), ("vae", parts.vae), *encoders_of(parts).items()]
     return {f"{part}.{name}": value for part, module in named for name, value in module.state_dict().items()}
 
 
@@ -169,19 +171,19 @@ def equal(one, two) -> None:
 @pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
 def test_a_single_file_is_the_model_of_the_folder(family, checkpoints):
     folder, file = checkpoints(family)
-    found = bases.identify(str(file))
-    assert (found.family, found.what) == (family, bases.TITLES[family])
-    one, two = (load_parts(str(place), None, "fp32", family, base_config=str(folder)) for place in (folder, file))
+    found = identify(str(file))
+    assert (found.family, found.what) == (family, PUBLISHED[family].title)
+    one, two = (load_sd(str(place), family, base_config=str(folder)) for place in (folder, file))
     equal(one, two)
     assert one.scheduler.config.prediction_type == two.scheduler.config.prediction_type == "epsilon"
-    assert [t.get_vocab() for t in one.tokenizers] == [t.get_vocab() for t in two.tokenizers]
+    assert one.tokenizer.get_vocab() == two.tokenizer.get_vocab()
 
 
 def test_half_precision_leaves_the_autoencoder_exact(checkpoints):
     import torch
 
     folder, file = checkpoints("sd15")
-    one, two = (load_parts(str(place), None, "fp16", "sd15", base_config=str(folder)) for place in (folder, file))
+    one, two = (load_sd(str(place), "sd15", "fp16", base_config=str(folder)) for place in (folder, file))
     equal(one, two)
     assert {t.dtype for t in two.vae.parameters()} == {torch.float32} and {t.dtype for t in two.unet.parameters()} == {torch.float16}
 
@@ -227,15 +229,16 @@ def test_what_a_file_predicts(checkpoints, sd_bases, tmp_path, monkeypatch):
     folder, file = checkpoints("sdxl")
     marked = tmp_path / "noob.safetensors"
     safetensors.torch.save_file({**safetensors.torch.load_file(file), "v_pred": torch.zeros(0)}, marked)
-    assert load_parts(str(marked), None, "fp32", "sdxl", base_config=str(folder)).scheduler.config.prediction_type == "v_prediction"
+    assert load_sd(str(marked), "sdxl", base_config=str(folder)).scheduler.config.prediction_type == "v_prediction"
 
     _, file = checkpoints("sd2")
     velocity = sd_bases("sd2", prediction="v_prediction")
-    assert load_parts(str(file), None, "fp32", "sd2", base_config=str(velocity)).scheduler.config.prediction_type == "v_prediction"
-    monkeypatch.setattr(bases, "CONFIGS", {"sd2": str(velocity)})  # the usual one says nothing of this file
+    assert load_sd(str(file), "sd2", base_config=str(velocity)).scheduler.config.prediction_type == "v_prediction"
+    own = dataclasses.replace(PUBLISHED["sd2"], config=str(velocity))  # the usual one says nothing of this file
+    monkeypatch.setitem(PUBLISHED, "sd2", own)
     with pytest.raises(ConfigError, match="the file does not say what it predicts. Set prediction_type"):
-        load_parts(str(file), None, "fp32", "sd2")
-    assert load_parts(str(file), None, "fp32", "sd2", prediction="epsilon").scheduler.config.prediction_type == "epsilon"
+        load_sd(str(file), "sd2")
+    assert load_sd(str(file), "sd2", prediction="epsilon").scheduler.config.prediction_type == "epsilon"
 
 
 # --- pickles -----------------------------------------------------------------------------------------------------------------
@@ -253,9 +256,9 @@ def test_a_ckpt_is_refused_and_read_when_it_is_allowed(checkpoints, gallery, pai
         code, out, err = command(verb, "image", gallery(base_model=str(tmp_path / "new.ckpt"), base_config=str(folder)))
         assert code == 2 and "new.ckpt is a pickle, which may run code when it is read" in err and "allow_pickle: true" in err
         assert "Traceback" not in out + err and not (tmp_path / "out").exists()
-    one = load_parts(str(folder), None, "fp32", "sd15")
+    one = load_sd(str(folder), "sd15")
     for name in ("new", "old"):
-        equal(one, load_parts(str(tmp_path / f"{name}.ckpt"), None, "fp32", "sd15", base_config=str(folder), allow_pickle=True))
+        equal(one, load_sd(str(tmp_path / f"{name}.ckpt"), "sd15", base_config=str(folder), allow_pickle=True))
     outcome = paint(
         gallery(base_model=str(tmp_path / "new.ckpt"), base_config=str(folder), allow_pickle=True, max_steps=1, learning_rate=0.3)
     )
@@ -276,7 +279,7 @@ def test_a_pickles_family_shows_when_it_is_read(checkpoints, gallery, paint, tmp
         "learning_rate": 0.3,
     }
     with pytest.raises(ModelError, match=r"model_family is sd15, but this is Stable Diffusion 2.x.\nSet model_family: sd2"):
-        load_parts(str(tmp_path / "two.ckpt"), None, "fp32", "sd15", base_config=str(folder), allow_pickle=True)
+        load_sd(str(tmp_path / "two.ckpt"), "sd15", base_config=str(folder), allow_pickle=True)
     assert paint(gallery(**options, model_family="sd2")).run.manifest()["family"] == "sd2"
 
 
@@ -385,7 +388,7 @@ def test_a_stripped_file_is_refused(start, part, checkpoints, tmp_path):
     left = {k: v for k, v in safetensors.torch.load_file(file).items() if not k.startswith(start)}
     safetensors.torch.save_file(left, tmp_path / "stripped.safetensors")
     with pytest.raises(ModelError, match=rf"tensors of its {part} are missing"):
-        load_parts(str(tmp_path / "stripped.safetensors"), None, "fp32", "sd15", base_config=str(folder))
+        load_sd(str(tmp_path / "stripped.safetensors"), "sd15", base_config=str(folder))
 
 
 def test_base_config_is_asked_for_where_it_is_missing(checkpoints, sd_bases, gallery, command, tmp_path):
@@ -411,5 +414,5 @@ def test_base_config_is_asked_for_where_it_is_missing(checkpoints, sd_bases, gal
     assert "half lacks vae, tokenizer." in told(base_config=str(tmp_path / "half"))
     # The right family, another width.
     with pytest.raises(ModelError, match=r"cannot be loaded[\s\S]*base_config names another folder"):
-        load_parts(str(file), None, "fp32", "sd15", base_config="tiny-sd")
+        load_sd(str(file), "sd15", base_config="tiny-sd")
     assert safetensors.torch.load_file(file)  # still whole

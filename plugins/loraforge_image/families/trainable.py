@@ -1,10 +1,11 @@
-"""What all Stable Diffusion families share: the model that is trained. Pictures and captions are encoded once; a step sees latents only."""
+"""An image model with a LoRA, as the loop sees it. Pictures and captions are encoded once; a step sees latents only."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from ..data.buckets import Bucket, assign, buckets, fit
 from ..data.captions import shuffled, tag_counts
 from ..data.pictures import content_hash, read_picture
 from ..records import ImageKeys, Picture
+from .image_base import Conditioning, Framing, ImageBase
 from .latent_cache import Cache, default_folder, weights_hash
-from .parts import Parts, embed, token_ids
 from .samples import Samples
 
 if TYPE_CHECKING:
@@ -25,56 +26,37 @@ if TYPE_CHECKING:
 
 _CROPS = 4  # places that a random crop is drawn from; each is encoded once
 _SHUFFLES = 8  # orders that a shuffled caption is drawn from
-# The held-out loss is measured at these shares of the noise schedule, each with noise of its own that never changes.
+# The held-out loss is measured at these quantiles of the levels, each with noise of its own that never changes.
 _LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
-def make_network(parts: Parts, text: bool) -> torch.nn.Module:
-    """The module that is trained: the U-Net, with the text encoders if they are trained too."""
-    import torch
+@dataclass(frozen=True)
+class _Row:
+    """One picture of a batch."""
 
-    class Network(torch.nn.Module):
-        """U-Net and text encoders as one module, so that one LoRA, one optimizer and one checkpoint hold both."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.unet = parts.unet
-            if text:
-                for index, encoder in enumerate(parts.text_encoders):
-                    self.add_module("text_encoder" if index == 0 else "text_encoder_2", encoder)
-
-        def forward(self, noisy: Tensor, times: Tensor, batch: Mapping[str, Any], clip_skip: int) -> Tensor:
-            """The prediction, (pictures, 4, height / 8, width / 8)."""
-            context, pooled = batch.get("context"), batch.get("pooled")
-            if "ids" in batch:
-                encoders = [module for name, module in self.named_children() if name != "unet"]
-                context, pooled = embed(parts.family, encoders, batch["ids"], clip_skip)
-            extra = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": batch["time_ids"]}} if parts.family == "sdxl" else {}
-            assert context is not None
-            guess: Tensor = self.unet(noisy.to(parts.dtype), times, context.to(parts.dtype), **extra).sample
-            return guess
-
-    return Network()
+    clean: Tensor
+    noise: Tensor
+    level: float
+    weight: float
+    text: Conditioning
+    extras: Conditioning
 
 
-class TrainableDiffusion(TrainableModel):
-    """Stable Diffusion with a LoRA: noise (or velocity) prediction on cached latents."""
+class TrainableImages(TrainableModel):
+    """A base behind the seam with a LoRA, on cached latents."""
 
     def __init__(
-        self, parts: Parts, lora: TrainableLora, config: RunConfig, keys: ImageKeys, device: torch.device, facts: Mapping[str, Any]
+        self, base: ImageBase, lora: TrainableLora, config: RunConfig, keys: ImageKeys, device: torch.device, facts: Mapping[str, Any]
     ) -> None:
         self.lora = lora
-        self._parts, self._config, self._keys, self._device, self._facts = parts, config, keys, device, dict(facts)
-        self._trains_text = keys.train_text_encoder
+        self._base, self._config, self._keys, self._device, self._facts = base, config, keys, device, dict(facts)
         self._buckets = buckets(keys.resolution, keys.bucket_step, keys.bucket_max_ratio)
         self._cache = Cache(Path(keys.cache_dir).expanduser() if keys.cache_dir else default_folder())
-        self._vae_hash = weights_hash(parts.vae)
-        self._text_hash = "" if self._trains_text else "/".join(weights_hash(encoder) for encoder in parts.text_encoders)
-        self._windows = keys.max_caption_tokens // 75
-        self._empty: Mapping[str, Any] = self._text("")
+        self._vae_hash = weights_hash(base.pipe.vae)
+        self._text_hash = "" if base.trains_text else "/".join(weights_hash(encoder) for encoder in base.text_encoders.values())
+        self._empty = self._text("")
         self._seen: list[tuple[Picture, str, Bucket]] = []
         self._samples: Samples | None = None
-        self._alphas = parts.scheduler.alphas_cumprod
 
     # --- once per record ---------------------------------------------------------------------------------------------------
 
@@ -91,7 +73,13 @@ class TrainableDiffusion(TrainableModel):
         views = self._views(record)
         latents = [
             self._cache.get(
-                {"picture": content, "size": [bucket.width, bucket.height], "view": list(view), "encoder": self._vae_hash, "version": 1},
+                {
+                    "picture": content,
+                    "size": [bucket.width, bucket.height],
+                    "view": list(view),
+                    "encoder": self._vae_hash,
+                    "version": self._base.version,
+                },
                 lambda view=view: {"latents": self._latents(image, bucket, view)},  # type: ignore[misc]
             )["latents"]
             for view in views
@@ -102,7 +90,7 @@ class TrainableDiffusion(TrainableModel):
             "latents": latents,
             "texts": [self._text(order) for order in self._orders(caption)],
             "bucket": (bucket.width, bucket.height),
-            "times": [self._time_ids(image.size, bucket, view) for view in views],
+            "extras": [self._base.extras(_framing(image.size, bucket, view)) for view in views],
             "prior": bool(record.prior),
         }
 
@@ -120,43 +108,32 @@ class TrainableDiffusion(TrainableModel):
         rng = random.Random(caption)
         return list(dict.fromkeys([caption, *(shuffled(caption, self._keys.keep_tokens, rng) for _ in range(_SHUFFLES - 1))]))
 
-    def _latents(self, image: Any, bucket: Bucket, view: tuple[float, float, bool]) -> Any:
-        """float32 (2, 4, height / 8, width / 8): mean and standard deviation, scaled as the U-Net expects them."""
+    def _latents(self, image: Any, bucket: Bucket, view: tuple[float, float, bool]) -> Tensor:
+        """float32 (2, channels, ...): mean and standard deviation, scaled as the denoiser expects them."""
         import numpy as np
         import torch
 
-        vae = self._parts.vae.to(self._device)
+        self._base.pipe.vae.to(self._device)
         fitted = fit(image, bucket, view[:2])
         pixels = torch.from_numpy(np.asarray(fitted).copy()).permute(2, 0, 1)[None].float().div(127.5).sub(1)
         pixels = pixels.flip(3) if view[2] else pixels
         with torch.no_grad():
-            posterior = vae.encode(pixels.to(self._device)).latent_dist
-        factor = vae.config.scaling_factor
-        return torch.cat([posterior.mean * factor, posterior.std * factor]).float().cpu()
+            return self._base.encode(pixels)
 
-    def _time_ids(self, size: tuple[int, int], bucket: Bucket, view: tuple[float, float, bool]) -> list[int]:
-        """SDXL's (original height, width, crop top, left, target height, width)."""
-        factor = max(bucket.width / size[0], bucket.height / size[1])
-        left, top = (round(size[i] * factor - side) * view[i] for i, side in enumerate((bucket.width, bucket.height)))
-        return [size[1], size[0], round(top), round(left), bucket.height, bucket.width]
-
-    def _text(self, caption: str) -> Mapping[str, Any]:
-        """``ids``, or ``context`` and SDXL's ``pooled`` where the text encoders are not trained."""
+    def _text(self, caption: str) -> Conditioning:
+        """What the denoiser reads of a caption, or what is kept of it for text encoders that learn; on the CPU."""
         import torch
 
-        ids = token_ids(self._parts, caption, self._windows)
-        if self._trains_text:
-            return {"ids": ids}
+        if self._base.trains_text:
+            return self._base.embed(caption)
 
-        def make() -> dict[str, Any]:
-            encoders = [encoder.to(self._device) for encoder in self._parts.text_encoders]
+        def make() -> dict[str, Tensor]:
+            for encoder in self._base.text_encoders.values():
+                encoder.to(self._device)
             with torch.no_grad():
-                context, pooled = embed(self._parts.family, encoders, ids[None].to(self._device), self._keys.clip_skip)
-            made = {"context": context[0].to(self._parts.dtype).cpu()}
-            return made if pooled is None else {**made, "pooled": pooled[0].to(self._parts.dtype).cpu()}
+                return {name: value.cpu() for name, value in self._base.embed(caption).items()}
 
-        key = {"ids": ids.tolist(), "encoder": self._text_hash, "clip_skip": self._keys.clip_skip, "version": 1}
-        return self._cache.get(key, make)
+        return self._cache.get({**self._base.embed_key(caption), "encoder": self._text_hash}, make)
 
     def on_encoded(self) -> None:
         """Prepares the sample pictures; then the encoders leave memory, and of the autoencoder what only encoding needs."""
@@ -167,15 +144,11 @@ class TrainableDiffusion(TrainableModel):
         texts = [caption for picture, caption, _ in self._seen if not picture.prior]
         wanted = self._keys.sample_prompts
         prompts = list(wanted) if wanted is not None else list(dict.fromkeys(texts))[:4]
-        vae = self._parts.vae.to("cpu")
+        self._base.pipe.vae.to("cpu")
         side = self._keys.resolution // self._keys.bucket_step * self._keys.bucket_step
         if prompts:
-            self._samples = Samples(self._parts, self._keys, prompts, (side, side), self._text, self._device)
-        for name in ("encoder", "quant_conv"):
-            if getattr(vae, name, None) is not None:
-                setattr(vae, name, None)
-        if not self._trains_text:
-            self._parts.text_encoders.clear()
+            self._samples = Samples(self._base, self._keys, prompts, (side, side), self._text, self._device)
+        self._base.forget_encoders()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -188,29 +161,33 @@ class TrainableDiffusion(TrainableModel):
         return bucket
 
     def collate(self, examples: Sequence[Example], seed: int | None = None) -> Batch:
-        """``clean``, ``noise`` (rows, 4, h, w), ``times`` (rows,), ``weights`` (rows,) and the captions; several rows for each picture
-        when held-out pictures are measured."""
+        """``clean``, ``noise`` (rows, channels, ...), ``levels`` (rows,), ``weights`` (rows,), ``conditioning`` and ``extras``; several
+        rows for each picture when held-out pictures are measured."""
         import torch
 
         rows = [row for example in examples for row in self._rows(example, seed)]
-        batch: dict[str, Any] = {"count": len(examples)}
-        for name in rows[0]:
-            values = [row[name] for row in rows]
-            batch[name] = torch.stack(values) if hasattr(values[0], "shape") else torch.tensor(values)
-        return batch
+        return {
+            "count": len(examples),
+            "clean": torch.stack([row.clean for row in rows]),
+            "noise": torch.stack([row.noise for row in rows]),
+            "levels": torch.tensor([row.level for row in rows]),
+            "weights": torch.tensor([row.weight for row in rows]),
+            "conditioning": self._base.join([row.text for row in rows]),
+            "extras": {name: torch.stack([row.extras[name] for row in rows]) for name in rows[0].extras},
+        }
 
-    def _rows(self, example: Example, seed: int | None) -> list[dict[str, Any]]:
-        steps = int(self._parts.scheduler.config.num_train_timesteps)
+    def _rows(self, example: Example, seed: int | None) -> list[_Row]:
         if seed is None:
-            return [self._row(example, 0, example["texts"][0], int(level * steps), f"{example['key']}/{level}") for level in _LEVELS]
+            return [self._row(example, 0, example["texts"][0], share, f"{example['key']}/{share}") for share in _LEVELS]
         # The repetition belongs to it: the same picture twice in one step has two noises.
         noise = f"{seed}/{example['key']}/{example.get('repeat', 0)}"
-        rng = random.Random(noise)
-        view, order, time = rng.randrange(len(example["latents"])), rng.randrange(len(example["texts"])), rng.randrange(steps)
+        rng, grain = random.Random(noise), self._base.objective.grain
+        view, order, drawn = rng.randrange(len(example["latents"])), rng.randrange(len(example["texts"])), rng.randrange(grain)
         text = self._empty if rng.random() < self._keys.caption_dropout else example["texts"][order]
-        return [self._row(example, view, text, time, noise)]
+        return [self._row(example, view, text, (drawn + 0.5) / grain, noise)]
 
-    def _row(self, example: Example, view: int, text: Mapping[str, Any], time: int, seed: str) -> dict[str, Any]:
+    def _row(self, example: Example, view: int, text: Conditioning, share: float, seed: str) -> _Row:
+        """One picture in one view, with noise of its own at the level that ``share`` of the levels lie below."""
         import torch
 
         generator = torch.Generator().manual_seed(int(hashlib.sha256(seed.encode()).hexdigest()[:15], 16))
@@ -218,9 +195,10 @@ class TrainableDiffusion(TrainableModel):
         clean = mean + deviation * torch.randn(mean.shape, generator=generator)
         noise = torch.randn(mean.shape, generator=generator)
         if self._keys.noise_offset:
-            noise = noise + self._keys.noise_offset * torch.randn((mean.shape[0], 1, 1), generator=generator)
+            noise = noise + self._keys.noise_offset * torch.randn((mean.shape[0], *[1] * (mean.ndim - 1)), generator=generator)
         weight = self._keys.prior_loss_weight if example["prior"] else 1.0
-        return {"clean": clean, "noise": noise, "times": time, "weights": weight, "time_ids": example["times"][view], **text}
+        level = self._base.objective.level(share, self._base.tokens(mean.shape))
+        return _Row(clean, noise, level, weight, text, example["extras"][view])
 
     def weight(self, batch: Batch) -> float:
         """Pictures."""
@@ -231,22 +209,14 @@ class TrainableDiffusion(TrainableModel):
         return float(batch["count"])
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Tensor:
-        """Mean squared error of the predicted noise (or velocity) per picture, weighed by min-SNR if that is set."""
-        import torch
-        from diffusers.training_utils import compute_snr
-
-        scheduler, times, noise = self._parts.scheduler, batch["times"], batch["noise"]
-        noisy = scheduler.add_noise(batch["clean"], noise, times)
-        batch = {**batch, "time_ids": batch["time_ids"].to(noisy.dtype)}
-        guess = model(noisy, times, batch, self._keys.clip_skip)
-        velocity = scheduler.config.prediction_type == "v_prediction"
-        target = scheduler.get_velocity(batch["clean"], noise, times) if velocity else noise
-        per_picture = (guess.float() - target.float()).square().mean(dim=(1, 2, 3)) * batch["weights"]
-        gamma = self._keys.min_snr_gamma
-        if gamma and model.training:
-            snr = compute_snr(scheduler, times).clamp_min(1e-8)  # a schedule that ends in pure noise has an SNR of zero there
-            per_picture = per_picture * torch.clamp(snr, max=gamma) / (snr + 1 if velocity else snr)
-        mean: Tensor = per_picture.mean()
+        """Mean squared error of what is predicted per picture, weighed as the objective and the prior weight say."""
+        objective, levels = self._base.objective, batch["levels"]
+        noisy = objective.add_noise(batch["clean"], batch["noise"], levels)
+        guess = model(noisy, levels, batch["conditioning"], batch["extras"])
+        target = objective.target(batch["clean"], batch["noise"], levels)
+        each = (guess.float() - target.float()).square().mean(dim=tuple(range(1, guess.ndim))) * batch["weights"]
+        # What is measured on held-out pictures stays comparable between runs.
+        mean: Tensor = (objective.weigh(each, levels) if model.training else each).mean()
         return mean
 
     # --- to look at, and for readers ---------------------------------------------------------------------------------------
@@ -279,3 +249,10 @@ class TrainableDiffusion(TrainableModel):
             "buckets": [[*shape, shapes.count(shape)] for shape in sorted(set(shapes))],
             "trigger_words": [self._keys.trigger_word] if self._keys.trigger_word else [],
         }
+
+
+def _framing(size: tuple[int, int], bucket: Bucket, view: tuple[float, float, bool]) -> Framing:
+    """How a picture of ``size`` comes to its bucket in a view."""
+    factor = max(bucket.width / size[0], bucket.height / size[1])
+    left, top = (round(size[i] * factor - side) * view[i] for i, side in enumerate((bucket.width, bucket.height)))
+    return Framing(size, (round(left), round(top)), (bucket.width, bucket.height))

@@ -1,0 +1,159 @@
+"""Where the files of a base are, and what their headers and configurations say: embedded, a diffusers folder, a hub id, a single file."""
+
+from __future__ import annotations
+
+import functools
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loraforge import ModelError, fetch_base, speaker
+
+say = speaker(__name__)
+
+EMBEDDED: Mapping[str, Path] = {"tiny-sd": Path(__file__).parent.parent / "tiny_sd" / "model"}
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+SMALL = ("model_index.json", "*/config.json", "scheduler/*.json", "tokenizer*/*")
+WEIGHTS = ("*/*.safetensors*",)
+OTHERS = ("*onnx*", "*openvino*", "*flax*", "*non_ema*", "safety_checker/*", "*.fp16.*")
+_CONFIG, _HEADER = 20_000_000, 25_000_000  # bytes; published ones stay below a tenth of it
+# Numbers in configurations by which memory and time grow: sizes, and how many layers there are of something.
+_LARGEST, _LAYERS = 1_000_000, 512
+
+
+def is_ours(base_model: str) -> bool:
+    """Whether ``base_model`` is something that can be looked into: embedded, a folder, a file, a hub id."""
+    path = Path(base_model).expanduser()
+    return base_model in EMBEDDED or path.exists() or base_model.startswith("modelscope:") or is_hub_id(base_model)
+
+
+def is_hub_id(base_model: str) -> bool:
+    """Whether it looks like ``org/name``."""
+    return base_model.count("/") == 1 and not base_model.startswith((".", "/", "~"))
+
+
+@functools.cache
+def locate(base_model: str, revision: str | None = None, weights: tuple[str, ...] = ()) -> Path:
+    """The folder or file of a base model.
+
+    Args:
+        weights: patterns of the weights that are fetched of a hub id, beside its configuration.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    if base_model in EMBEDDED:
+        return EMBEDDED[base_model]
+    path = Path(base_model).expanduser()
+    if path.exists():
+        return path.absolute()
+    if base_model.startswith("modelscope:") or is_hub_id(base_model):
+        return fetch_base(base_model, revision, [*SMALL, *weights], OTHERS)
+    raise ModelError(
+        say(
+            "base_model '{base}' is neither a folder, nor a file, nor an embedded model ({embedded}), nor a hub id of the form org/name.",
+            base=base_model,
+            embedded=", ".join(EMBEDDED),
+        )
+    )
+
+
+def title(base_model: str) -> str:
+    """What the base is called in files and beside pictures."""
+    if base_model in EMBEDDED:
+        return base_model
+    path = Path(base_model).expanduser()
+    if not path.exists():
+        return base_model.rpartition("/")[2]  # of a hub id; the cache's folder is named after the revision
+    return path.stem if path.is_file() else path.absolute().name
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON object of a base; empty if there is no such file.
+
+    Raises:
+        ModelError: if it cannot be read.
+    """
+    try:
+        if path.stat().st_size > _CONFIG:
+            raise ValueError(say("it is too large for a configuration"))
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(say("it is no JSON object"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=error)) from None
+    return value
+
+
+def part_config(path: Path) -> dict[str, Any]:
+    """The configuration of one part of a base; a stranger's numbers fill no memory and build no endless model.
+
+    Raises:
+        ModelError: if it cannot be read, or asks for more than any model has.
+    """
+    config = read_config(path)
+    left: list[tuple[str, Any]] = list(config.items())
+    while left:
+        key, value = left.pop()
+        bound = _LAYERS if "layers" in key else _LARGEST
+        if (isinstance(value, int) and abs(value) > bound) or (isinstance(value, list) and len(value) > _LAYERS):
+            raise ModelError(impossible(path, key, value))
+        if isinstance(value, list):
+            left += [(key, one) for one in value]
+        elif isinstance(value, dict):
+            left += value.items()
+    return config
+
+
+def impossible(path: Path, key: str, value: object) -> str:
+    """The sentence about a value that no model has."""
+    return say("{path} of the base model: {key} cannot be {value}.", path=path, key=key, value=str(value)[:60])
+
+
+def check_shards(folder: Path) -> None:
+    """Raises:
+    ModelError: if a list of weights names files of another folder.
+    """
+    for index in folder.glob("*.index.json"):
+        named = read_config(index).get("weight_map")
+        if not isinstance(named, dict) or any(not isinstance(n, str) or Path(n).name != n or "\\" in n for n in named.values()):
+            raise ModelError(say("{path} of the base model names files outside of its folder.", path=index))
+
+
+def header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file.
+
+    Raises:
+        ModelError: if it is none.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            if len(start) < 8:
+                raise ValueError(say("the file is empty or cut off"))
+            (length,) = struct.unpack("<Q", start)
+            if length > _HEADER or length > path.stat().st_size:
+                raise ValueError(say("it has no safetensors header"))
+            value = json.loads(file.read(length))
+            if not isinstance(value, dict):
+                raise ValueError(say("it is no JSON object"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(say("{path} cannot be read as safetensors: {error}.", path=path, error=error)) from None
+    return value
+
+
+def pipeline_name(base_model: str, revision: str | None = None) -> str:
+    """The class in diffusers that a folder says it is of; nothing for a file, or a folder that says nothing."""
+    place = locate(base_model, revision)
+    found = read_config(place / "model_index.json").get("_class_name") if place.is_dir() else None
+    return found if isinstance(found, str) else ""
+
+
+def pipeline_files(place: Path) -> list[Path]:
+    """All that a pipeline is loaded from, sorted."""
+    inside = (p for p in place.glob("*/*") if p.is_file() and p.suffix in (".json", ".txt", ".safetensors", ".model"))
+    return sorted([*inside, *place.glob("model_index.json")])

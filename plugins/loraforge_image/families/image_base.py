@@ -1,0 +1,232 @@
+"""The seam for image models: a loaded base, as the loop, the cache, the sample pictures, the evaluation and the exporters know it.
+
+Four roles beside the objective: latents (``encode``, ``decode``), conditioning (``embed``, ``join``), the denoiser (``predict``), and
+which layers learn (``targets``). What a family does in its own way is behind one of them: packing, position ids, scales of time, signs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loraforge import RunConfig
+
+from .objectives import Diffusion, FlowMatching, Objective
+from .targets import linear_layers, narrowed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ..records import ImageKeys
+
+# What a caption was made into, by name: tensors without a batch axis for one caption, and with one for a batch.
+Conditioning = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a picture came to its size.
+
+    Attributes:
+        original: (width, height) of the file.
+        crop: (left, top) of what was cut off, in pixels after resizing.
+        target: (width, height) as it is trained.
+    """
+
+    original: tuple[int, int]
+    crop: tuple[int, int]
+    target: tuple[int, int]
+
+
+class ImageBase(ABC):
+    """A loaded base of one family.
+
+    Args:
+        pipe: the diffusers pipeline that holds its parts; nothing of it is called unless the family does.
+        settings: what was asked for, by the names of ``ImageKeys``.
+
+    Attributes:
+        denoiser_name: what the pipeline calls the part that learns.
+        vae_scale: pixels of one latent, each way.
+        layers: which linear layers of the denoiser a LoRA may be put on: a regular expression that finds their paths.
+        guided: whether drawing follows the prompt by classifier-free guidance; a distilled base does not.
+        device, dtype: where it is, and in which type its weights are.
+        cfg: the strength of the guidance while a picture is drawn, for denoisers that are told; None in training and in evaluation.
+        version: of what ``encode`` and ``embed`` make; raise it when that changes, so that cached results are made again.
+    """
+
+    denoiser_name: ClassVar[str] = "transformer"
+    vae_scale: ClassVar[int] = 8
+    layers: ClassVar[str] = ""
+    guided: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __init__(self, pipe: Any, dtype: torch.dtype, settings: Mapping[str, Any]) -> None:
+        self.pipe, self.dtype, self.settings = pipe, dtype, dict(settings)
+        self.device: Any = pipe.vae.device
+        self.cfg: float | None = None
+        self.trains_text = bool(settings.get("train_text_encoder"))
+        self.objective = self.make_objective()
+        self._network: torch.nn.Module | None = None
+        for part in (self.denoiser, pipe.vae, *self.text_encoders.values()):
+            part.requires_grad_(False)
+            part.eval()
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The part that learns."""
+        part: torch.nn.Module = getattr(self.pipe, self.denoiser_name)
+        return part
+
+    @property
+    def text_encoders(self) -> dict[str, Any]:
+        """The text encoders that are in memory, by the pipeline's names."""
+        names = sorted(name for name in self.pipe.components if name.startswith("text_encoder"))
+        return {name: part for name in names if (part := getattr(self.pipe, name, None)) is not None}
+
+    def make_objective(self) -> Objective:
+        """What the base predicts, as its scheduler says."""
+        schedule = self.pipe.scheduler
+        if type(schedule).__name__.startswith("FlowMatch"):
+            return FlowMatching(schedule)
+        return Diffusion(schedule, float(self.settings.get("min_snr_gamma") or 0))
+
+    # --- latents -----------------------------------------------------------------------------------------------------------------
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """One picture, float32 (1, 3, height, width) of -1 to 1, as the denoiser reads it: float32 (2, channels, ...), mean and standard
+        deviation. Not packed."""
+        import torch
+
+        vae = self.pipe.vae
+        posterior = vae.encode(pixels.to(vae.device)).latent_dist
+        factor, shift = vae.config.scaling_factor, vae.config.get("shift_factor") or 0.0
+        mean = posterior.mean - shift if shift else posterior.mean
+        return torch.cat([mean * factor, posterior.std * factor]).float().cpu()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """One picture, (1, channels, ...) -> (1, 3, height, width) of about -1 to 1."""
+        vae = self.pipe.vae
+        shift = vae.config.get("shift_factor") or 0.0
+        scaled = latents.to(vae.device) / vae.config.scaling_factor
+        pixels: Tensor = vae.decode(scaled + shift if shift else scaled).sample
+        return pixels
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
+        """The shape of one picture's latents, (channels, ...), for its size in pixels."""
+        return (int(self.pipe.vae.config.latent_channels), height // self.vae_scale, width // self.vae_scale)
+
+    def extras(self, framing: Framing) -> Conditioning:
+        """What else the denoiser is told of a picture, without a batch axis: SDXL's sizes."""
+        return {}
+
+    @property
+    def side(self) -> int:
+        """The side in pixels that the base is made for."""
+        return int(getattr(self.denoiser.config, "sample_size", None) or 1024 // self.vae_scale) * self.vae_scale
+
+    # --- conditioning ------------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def embed(self, caption: str) -> Conditioning:
+        """What the denoiser reads of a caption, without a batch axis, on any device; called without gradients, and kept on disk."""
+
+    def embed_key(self, caption: str) -> Mapping[str, Any]:
+        """All that decides ``embed``'s result besides the text encoders' weights, as plain JSON values."""
+        return {"caption": caption, "family": f"{type(self).__module__}.{type(self).__qualname__}", "version": self.version}
+
+    def join(self, rows: Sequence[Conditioning]) -> Conditioning:
+        """Rows to a batch: stacked. A family whose captions differ in length pads them with a mask, or makes lists of them."""
+        import torch
+
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def condition(self, captions: Sequence[str]) -> Conditioning:
+        """A batch of captions that are to be drawn."""
+        return self.join([self.embed(caption) for caption in captions])
+
+    def resolve(self, conditioning: Conditioning) -> Conditioning:
+        """What ``embed`` left to the step, because text encoders that learn give another result each time."""
+        return conditioning
+
+    # --- denoiser ----------------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def predict(self, noisy: Tensor, levels: Tensor, conditioning: Conditioning, extras: Conditioning) -> Tensor:
+        """What the denoiser says of (rows, channels, ...) at (rows,) levels: the objective's target, in the same shape."""
+
+    def guide(self, without: Tensor, guess: Tensor, cfg: float) -> Tensor:
+        """Classifier-free guidance (Ho and Salimans 2022): of the guesses without and with the prompt."""
+        return without + cfg * (guess - without)
+
+    def tokens(self, shape: Sequence[int]) -> int:
+        """How many tokens the denoiser makes of latents of ``shape``, for levels that depend on it: one of 2 x 2."""
+        return int(shape[-1] * shape[-2] // 4)
+
+    # --- layers ------------------------------------------------------------------------------------------------------------------
+
+    def targets(self, config: RunConfig, keys: ImageKeys, network: torch.nn.Module) -> dict[str, int]:
+        """The layers that get a LoRA, by their names in ``network`` (the pipeline's part, then the path), each with its rank.
+
+        Raises:
+            ConfigError: if ``lora_target`` means none.
+        """
+        return narrowed(linear_layers(network, self.denoiser_name, self.layers, config.lora_rank), config.lora_target)
+
+    def replace(self) -> Mapping[str, int]:
+        """Exchanges what computes the same in less, in place; how many modules, by kind."""
+        return {}
+
+    def facts(self) -> Mapping[str, Any]:
+        """What exporters should know of the base, as plain JSON values."""
+        return {}
+
+    # --- memory ------------------------------------------------------------------------------------------------------------------
+
+    def to(self, device: Any) -> None:
+        """Moves what learns; encoders and autoencoder follow when they are used."""
+        self.device = device
+        self.network.to(device)
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The module that is trained: the denoiser, with the text encoders if they are trained too."""
+        if self._network is None:
+            self._network = make_network(self, self.text_encoders if self.trains_text else {})
+        return self._network
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Of everything that learns."""
+        denoiser: Any = self.denoiser
+        denoiser.enable_gradient_checkpointing()
+        for encoder in self.text_encoders.values() if self.trains_text else ():
+            encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def forget_encoders(self) -> None:
+        """Lets go of what only encoding needed: the autoencoder keeps its decoder, for drawing."""
+        for name in ("encoder", "quant_conv"):
+            if getattr(self.pipe.vae, name, None) is not None:
+                setattr(self.pipe.vae, name, None)
+        for name in () if self.trains_text else tuple(self.text_encoders):
+            setattr(self.pipe, name, None)
+
+
+def make_network(base: ImageBase, encoders: Mapping[str, torch.nn.Module]) -> torch.nn.Module:
+    """Denoiser and text encoders as one module, so that one LoRA, one optimizer and one checkpoint hold both."""
+    import torch
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_module(base.denoiser_name, base.denoiser)
+            for name, encoder in encoders.items():
+                self.add_module(name, encoder)
+
+        def forward(self, noisy: Tensor, levels: Tensor, conditioning: Conditioning, extras: Conditioning) -> Tensor:
+            """``ImageBase.predict``."""
+            return base.predict(noisy, levels, base.resolve(conditioning), extras)
+
+    return Network()

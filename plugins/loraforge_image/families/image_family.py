@@ -1,0 +1,194 @@
+"""What every family of image models shares: what is checked before anything is loaded, loading with a LoRA, opening for drawing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loraforge import Adapter, ConfigError, Examination, KeySet, ModelFamily, Record, RunConfig, Span, hash_file, speaker
+
+from ..records import EXPORTERS, ImageKeys
+from .base_files import WEIGHTS, is_ours, locate, pipeline_files, pipeline_name, title
+from .image_base import ImageBase
+from .webui_format import WebuiFormat
+
+if TYPE_CHECKING:
+    import torch
+
+    from .inference import ImageInferenceModel
+    from .trainable import TrainableImages
+
+say = speaker(__name__)
+
+
+class ImageFamily(ModelFamily):
+    """One kind of image model. A family of its own sets ``name``, ``help``, ``pipeline`` and ``base``; the rest has defaults.
+
+    Attributes:
+        pipeline: the class in diffusers that the folders of its bases name in ``model_index.json``.
+        base: the loaded base, behind the seam.
+        multiple: the sides of pictures are multiples of so many pixels.
+        webui: how the WebUIs call its layers; None: they have no format for it.
+    """
+
+    task = "image"
+    pipeline: ClassVar[str] = ""
+    base: ClassVar[type[ImageBase]]
+    multiple: ClassVar[int] = 16
+    webui: ClassVar[WebuiFormat | None] = None
+
+    def meaningless(self) -> Mapping[str, str]:
+        """The keys that change nothing for such bases, each with the reason; a config that sets one is refused. By default those of U-Nets
+        with CLIP: a family whose objective is ``Diffusion`` gives fewer."""
+        unet, clip = say("it belongs to U-Nets"), say("it belongs to bases whose only text encoder is CLIP")
+        flow, files = say("it belongs to bases that predict noise or velocity"), say("such bases are folders of safetensors")
+        return {
+            "conv_rank": unet,
+            **dict.fromkeys(("train_text_encoder", "text_encoder_lr", "clip_skip", "max_caption_tokens"), clip),
+            **dict.fromkeys(("prediction_type", "noise_offset", "min_snr_gamma"), flow),
+            **dict.fromkeys(("allow_pickle", "base_config"), files),
+        }
+
+    def settings(self, keys: ImageKeys) -> dict[str, Any]:
+        """What is kept of the keys with an adapter, because drawing and exporting load the base with the same: plain JSON values."""
+        return {"resolution": keys.resolution}
+
+    def load_base(self, config: RunConfig, settings: Mapping[str, Any]) -> ImageBase:
+        """The base on the CPU.
+
+        Args:
+            settings: ``ImageKeys`` by name in training; what ``settings`` kept when an adapter is opened.
+
+        Raises:
+            ModelError: if it cannot be loaded.
+        """
+        from .loading import load_pipeline, type_of
+
+        dtype = type_of(config.precision)
+        return self.base(load_pipeline(config.base_model, config.revision, self.pipeline, dtype), dtype, settings)
+
+    # --- before anything is loaded -----------------------------------------------------------------------------------------------
+
+    def matches(self, base_model: str) -> bool:
+        return is_ours(base_model) and pipeline_name(base_model) == self.pipeline
+
+    def typical_ranges(self, base_model: str) -> Mapping[str, tuple[float, float]]:
+        return {"learning_rate": (5e-5, 5e-4), "lora_rank": (4, 64)}
+
+    def base_files(self, config: RunConfig) -> Sequence[Path]:
+        return pipeline_files(locate(config.base_model, config.revision, WEIGHTS))
+
+    def problems(self, config: RunConfig, keys: ImageKeys) -> list[str]:
+        """What is wrong with a config, besides what holds for every family."""
+        return []
+
+    def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
+        from ..data.buckets import examine_pictures
+
+        mine = keys[ImageKeys]
+        problems = self.problems(config, mine)
+        for key, reason in self.meaningless().items():
+            if getattr(mine, key) != ImageKeys.model_fields[key].default:
+                problems.append(say("{key} means nothing for {family}: {reason}. Leave it out.", key=key, family=self.name, reason=reason))
+        if config.lora_variant == "pissa":
+            problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora or dora for pictures."))
+        if not mine.train_unet and not mine.train_text_encoder:
+            problems.append(say("train_unet and train_text_encoder are both off; nothing would be trained."))
+        if mine.bucket_step % self.multiple:
+            problems.append(say("bucket_step: must be a multiple of {unit}; got {n}.", unit=self.multiple, n=mine.bucket_step))
+        if mine.resolution < mine.bucket_step:
+            problems.append(say("resolution: must not be smaller than bucket_step ({n}).", n=mine.bucket_step))
+        if self.webui is None and "webui" in _exports(config):
+            problems.append(
+                say("export: the family '{family}' has no WebUI format. Use export: [diffusers] or [merged].", family=self.name)
+            )
+        if problems:
+            raise ConfigError(problems)
+        examination = examine_pictures(config, mine, rows)
+        more = self.remarks(config, mine) if rows else ()
+        return dataclasses.replace(examination, lines=[*examination.lines, *more]) if more else examination
+
+    def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
+        """What somebody should know of this run on this base, for ``check``."""
+        return ()
+
+    # --- loaded ------------------------------------------------------------------------------------------------------------------
+
+    def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableImages:
+        from loraforge.adapters import lora
+
+        from .trainable import TrainableImages
+
+        mine = keys[ImageKeys]
+        base = self.load_base(config, mine.model_dump())
+        if config.gradient_checkpointing:
+            base.enable_gradient_checkpointing()
+        base.to(device)
+        given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
+        modules = base.targets(config, mine, base.network)
+        self._check_exports(config, base, modules)
+        rates = {"text_encoder": mine.text_encoder_lr} if mine.text_encoder_lr is not None else {}
+        injected = lora.inject(base.network, config, given, modules=modules, rates=rates)
+        replaced = base.replace() if config.kernels == "auto" else {}
+        trainable = TrainableImages(base, injected, config, mine, device, self._facts(config, mine, base, modules))
+        trainable.replaced = {**injected.replaced, **replaced}
+        return trainable
+
+    def _check_exports(self, config: RunConfig, base: ImageBase, modules: Mapping[str, int]) -> None:
+        """Raises:
+        ConfigError: if an export would be refused when all is trained.
+        """
+        kind = type(base.pipe)
+        if "diffusers" in _exports(config) and not hasattr(kind, "save_lora_weights"):
+            raise ConfigError(say("export: diffusers reads no LoRA files for a {kind}. Use export: [merged].", kind=kind.__name__))
+        strange = self.webui.strange(modules) if self.webui is not None and "webui" in _exports(config) else []
+        if strange:
+            raise ConfigError(
+                say(
+                    "export: webui would be refused when all is trained: {base} has {n} modules that no WebUI knows ({names} ...). "
+                    "Use export: [diffusers] or [merged].",
+                    base=config.base_model,
+                    n=len(strange),
+                    names=", ".join(strange[:3]),
+                )
+            )
+
+    def _facts(self, config: RunConfig, keys: ImageKeys, base: ImageBase, modules: Mapping[str, int]) -> dict[str, Any]:
+        """What exporters need of the base."""
+        place = locate(config.base_model, config.revision)
+        image = {**self.settings(keys), "pipeline": type(base.pipe).__name__}
+        if self.webui is not None:
+            image["webui"] = self.webui.describe(base.network, modules)
+        if "prediction_type" in image:
+            image["prediction_type"] = base.objective.prediction  # what auto turned out to be
+        return {
+            "prediction_type": base.objective.prediction,
+            "base_title": title(config.base_model),
+            "base_sha256": hash_file(place) if place.is_file() else None,
+            "image": image,
+        }
+
+    def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> ImageInferenceModel:
+        from loraforge.adapters import lora
+
+        from .image_base import make_network
+        from .inference import ImageInferenceModel
+
+        known: Mapping[str, Any] = next((adapter.facts["image"] for adapter in adapters.values() if "image" in adapter.facts), {})
+        base = self.load_base(config, {**ImageKeys().model_dump(), "resolution": None, **known})
+        base.device = device
+        network = make_network(base, base.text_encoders).to(device)
+        lora.load_adapters(network, adapters)
+        network.eval()
+        return ImageInferenceModel(base, network, title(config.base_model), self.multiple)
+
+
+def _exports(config: RunConfig) -> Sequence[str]:
+    return config.export if config.export is not None else EXPORTERS
+
+
+def _adapter_folder(path: str) -> Path:
+    folder = Path(path)
+    return folder / "adapter" if (folder / "adapter" / "adapter_config.json").is_file() else folder

@@ -1,0 +1,144 @@
+"""Loads a diffusers folder: every part by its own library, whole or not at all. Only tensors are read, and no code of the folder is run."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraforge import ConfigError, ModelError, speaker
+
+from .base_files import PICKLES, WEIGHTS, check_shards, locate, part_config, read_config
+
+if TYPE_CHECKING:
+    import torch
+
+say = speaker(__name__)
+
+_LIBRARIES = ("diffusers", "transformers")
+
+
+def load_pipeline(base_model: str, revision: str | None, kind: str, dtype: torch.dtype) -> Any:
+    """A diffusers folder as the pipeline that it says it is, on the CPU.
+
+    Args:
+        kind: the pipeline's class.
+        dtype: of everything but the autoencoder, which stays in float32: half precision overflows in some.
+
+    Raises:
+        ModelError: if it cannot be loaded, or lacks tensors.
+    """
+    import diffusers
+    import torch
+
+    place = locate(base_model, revision, WEIGHTS)
+    parts = _listed(base_model, place, kind)
+    quiet_diffusers()
+    try:
+        loaded: dict[str, Any] = {}
+        for name, (library, class_name) in parts.items():
+            home = getattr(diffusers.pipelines, library, None) if library not in _LIBRARIES else importlib.import_module(library)
+            found = getattr(home, class_name, None)
+            if inspect.isclass(found) and issubclass(found, torch.nn.Module):
+                part_config(place / name / "config.json")
+                loaded[name] = load_part(found, place, name, torch.float32 if name.startswith("vae") else dtype)
+        return getattr(diffusers, kind).from_pretrained(place, local_files_only=True, **loaded)
+    except ModelError:
+        raise
+    except Exception as error:  # the libraries raise many kinds for damaged or missing files
+        line = str(error).strip().split("\n")[0][:300]
+        raise ModelError(say("base_model {base} cannot be loaded: {error}", base=base_model, error=line)) from None
+
+
+def _listed(base_model: str, place: Path, kind: str) -> dict[str, tuple[str, str]]:
+    """(library, class) of every part that ``model_index.json`` names.
+
+    Raises:
+        ModelError: if it is another pipeline, or one of its parts is of neither diffusers nor transformers.
+    """
+    index = read_config(place / "model_index.json")
+    if index.get("_class_name") != kind:
+        found = index.get("_class_name") or say("nothing")
+        text = say("base_model {base}: a {kind} is wanted, but its model_index.json says {found}.", base=base_model, kind=kind, found=found)
+        raise ModelError(text)
+    parts = {
+        name: tuple(map(str, part)) for name, part in index.items() if isinstance(part, list) and len(part) == 2 and part[0] is not None
+    }
+    import diffusers
+
+    strange = [name for name, part in parts.items() if part[0] not in _LIBRARIES and not hasattr(diffusers.pipelines, part[0])]
+    if strange:
+        names = ", ".join(strange)
+        raise ModelError(
+            say(
+                "base_model {base}: {names} would run code that the model brings, which LoRAForge never does.", base=base_model, names=names
+            )
+        )
+    return {name: (part[0], part[1]) for name, part in parts.items()}
+
+
+def load_part(kind: Any, place: Path, name: str, dtype: torch.dtype, *, allow_pickle: bool = False) -> Any:
+    """One model of a diffusers folder.
+
+    Args:
+        kind: its class, of diffusers or of transformers.
+        name: its folder.
+
+    Raises:
+        ModelError: if tensors are missing, or it is a pickle that is not allowed.
+    """
+    there = place / name
+    check_shards(there)
+    plain = [p for p in there.glob("*.safetensors*") if ".fp16." not in p.name]
+    half = list(there.glob("*.fp16.safetensors*"))
+    chosen: dict[str, Any] = {"local_files_only": True, "use_safetensors": bool(plain or half), "low_cpu_mem_usage": True}
+    if not plain and not half:
+        check_pickle(there, sorted(p for p in there.iterdir() if p.suffix in PICKLES), allow_pickle)
+    if half and not plain:
+        chosen["variant"] = "fp16"
+    if kind.__module__.startswith("diffusers."):
+        part, told = kind.from_pretrained(place, subfolder=name, torch_dtype=dtype, output_loading_info=True, **chosen)
+    else:
+        part, told = kind.from_pretrained(there, dtype=dtype, output_loading_info=True, **chosen)
+    if told["missing_keys"]:  # the libraries would fill them with chance
+        count = len(told["missing_keys"])
+        raise ModelError(say("base_model {folder}: {n} tensors of its {part} are missing.", folder=place, n=count, part=name))
+    return part
+
+
+def check_pickle(place: Path, files: Sequence[Path], allow: bool) -> None:
+    """Raises:
+    ModelError: if there are ``files``, which are pickles, and these are not allowed.
+    """
+    if files and not allow:
+        raise ModelError(
+            say(
+                "base_model {place}: {files} may run code when it is read. Convert it to safetensors, or set allow_pickle: true, which "
+                "reads numbers only (weights_only).",
+                place=place,
+                files=", ".join(file.name for file in files),
+            )
+        )
+
+
+def type_of(precision: str) -> torch.dtype:
+    """What ``precision`` means for a model of images.
+
+    Raises:
+        ConfigError: if such models are not trained in it.
+    """
+    import torch
+
+    if precision == "4bit":
+        raise ConfigError(say("precision: 4bit is for language models; use bf16 or fp16 for pictures."))
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def quiet_diffusers() -> None:
+    """What diffusers warns of, we say ourselves."""
+    import diffusers
+
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()

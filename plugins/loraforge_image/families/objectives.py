@@ -1,0 +1,189 @@
+"""What a denoiser learns to predict, and the schedulers that draw with it: noise or velocity (diffusion), or a flow to noise.
+
+A level is what the denoiser is told about the noise in a picture: an integer time in diffusion, 0 (none) to 1 (noise alone) in a flow.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loraforge import ConfigError, speaker
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+say = speaker(__name__)
+
+
+class Objective(ABC):
+    """How noise is added, what is predicted, and what draws.
+
+    Attributes:
+        samplers: the values of ``--sampler`` that work, with what A1111 calls them; the first is the usual one.
+        prediction: what is predicted: epsilon, v_prediction or flow.
+        grain: how many levels training tells apart.
+    """
+
+    samplers: ClassVar[Mapping[str, str]]
+    prediction: str
+    grain: int
+
+    @abstractmethod
+    def level(self, share: float, tokens: int) -> float:
+        """The level below which ``share`` of the training's levels lie: a quantile, so that a random number between 0 and 1 draws from
+        the distribution, and fixed ones cover it.
+
+        Args:
+            tokens: of the picture, where levels depend on its size.
+        """
+
+    @abstractmethod
+    def add_noise(self, clean: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+        """(rows, ...) of each and (rows,) levels -> (rows, ...)."""
+
+    @abstractmethod
+    def target(self, clean: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+        """What the denoiser should say of it, (rows, ...)."""
+
+    def weigh(self, errors: Tensor, levels: Tensor) -> Tensor:
+        """The squared errors of a training step, (rows,), each as much as its level counts."""
+        return errors
+
+    @abstractmethod
+    def scheduler(self, sampler: str, steps: int, tokens: int, device: Any) -> Any:
+        """diffusers' scheduler with its times set; ``sampler`` is one of ``samplers``."""
+
+    def level_of(self, time: Tensor) -> Tensor:
+        """The level that a scheduler's time stands for."""
+        return time
+
+    def chosen(self, sampler: str) -> str:
+        """``sampler``, or the usual one for "auto".
+
+        Raises:
+            ConfigError: if this does not work here.
+        """
+        if sampler == "auto":
+            return next(iter(self.samplers))
+        if sampler not in self.samplers:
+            names = ", ".join(self.samplers)
+            raise ConfigError(say("--sampler: {value} does not draw with this base; use {names}.", value=sampler, names=names))
+        return sampler
+
+
+class Diffusion(Objective):
+    """Noise (Ho et al. 2020) or velocity (Salimans and Ho 2022) prediction on the base's own schedule, all times equally often.
+
+    Args:
+        schedule: the base's scheduler; its config decides.
+        min_snr_gamma: weigh noise levels by min-SNR (Hang et al. 2023); 0: all alike.
+    """
+
+    samplers: ClassVar[Mapping[str, str]] = {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M"}
+
+    def __init__(self, schedule: Any, min_snr_gamma: float = 0.0) -> None:
+        self._schedule, self._gamma = schedule, min_snr_gamma
+        self.prediction = str(schedule.config.prediction_type)
+        self.grain = int(schedule.config.num_train_timesteps)
+
+    def level(self, share: float, tokens: int) -> int:
+        return int(share * self.grain)
+
+    def add_noise(self, clean: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+        noisy: Tensor = self._schedule.add_noise(clean, noise, levels)
+        return noisy
+
+    def target(self, clean: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+        if self.prediction != "v_prediction":
+            return noise
+        velocity: Tensor = self._schedule.get_velocity(clean, noise, levels)
+        return velocity
+
+    def weigh(self, errors: Tensor, levels: Tensor) -> Tensor:
+        if not self._gamma:
+            return errors
+        import torch
+        from diffusers.training_utils import compute_snr
+
+        snr = compute_snr(self._schedule, levels).clamp_min(1e-8)  # a schedule that ends in pure noise has an SNR of zero there
+        weighed: Tensor = errors * torch.clamp(snr, max=self._gamma) / (snr + 1 if self.prediction == "v_prediction" else snr)
+        return weighed
+
+    def scheduler(self, sampler: str, steps: int, tokens: int, device: Any) -> Any:
+        import diffusers
+
+        config = self._schedule.config
+        # Given apart: what a base's file does not say is a default, and defaults in a config are replaced by the new scheduler's.
+        own: dict[str, Any] = {"prediction_type": self.prediction}
+        if sampler == "ddim":
+            own["clip_sample"] = False
+        if config.get("rescale_betas_zero_snr"):
+            own["timestep_spacing"] = "trailing"
+        kinds = {
+            "ddim": diffusers.DDIMScheduler,
+            "euler": diffusers.EulerDiscreteScheduler,
+            "euler_a": diffusers.EulerAncestralDiscreteScheduler,
+            "dpmpp_2m": diffusers.DPMSolverMultistepScheduler,
+        }
+        made = kinds[sampler].from_config(config, **own)
+        made.set_timesteps(steps, device=device)
+        return made
+
+
+class FlowMatching(Objective):
+    """The flow from a picture to noise (Lipman et al. 2022; Esser et al. 2024): of the mixture (1 - level) x picture + level x noise the
+    denoiser says noise - picture.
+
+    Levels are drawn as the sigmoid of a normal number, then shifted towards noise: k s / (1 + (k - 1) s).
+
+    Args:
+        schedule: the base's FlowMatchEulerDiscreteScheduler; its config decides how it draws.
+        shift: k of the training, which differs from the scheduler's in most published recipes.
+        mu: for bases whose shift depends on the size: the logarithm of k for so many tokens, in training and in drawing.
+        sigmas: the levels that are drawn through, by the number of steps; by default the scheduler's own.
+    """
+
+    samplers: ClassVar[Mapping[str, str]] = {"euler": "Euler"}
+    prediction = "flow"
+    grain = 2**20
+
+    def __init__(
+        self,
+        schedule: Any,
+        shift: float = 1.0,
+        mu: Callable[[int], float] | None = None,
+        sigmas: Callable[[int], Sequence[float]] | None = None,
+    ) -> None:
+        self._schedule, self._shift, self._mu, self._sigmas = schedule, shift, mu, sigmas
+        self._times = int(schedule.config.num_train_timesteps)
+
+    def level(self, share: float, tokens: int) -> float:
+        import math
+
+        shift = self._shift if self._mu is None else math.exp(self._mu(tokens))
+        plain = 1 / (1 + math.exp(-NormalDist().inv_cdf(share)))
+        return shift * plain / (1 + (shift - 1) * plain)
+
+    def add_noise(self, clean: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+        share = levels.view(-1, *[1] * (clean.ndim - 1))
+        return (1 - share) * clean + share * noise
+
+    def target(self, clean: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+        return noise - clean
+
+    def scheduler(self, sampler: str, steps: int, tokens: int, device: Any) -> Any:
+        from diffusers import FlowMatchEulerDiscreteScheduler
+
+        made = FlowMatchEulerDiscreteScheduler.from_config(self._schedule.config)
+        shifted = {} if self._mu is None else {"mu": self._mu(tokens)}
+        if self._sigmas is None:
+            made.set_timesteps(steps, device=device, **shifted)
+        else:
+            made.set_timesteps(sigmas=list(self._sigmas(steps)), device=device, **shifted)
+        return made
+
+    def level_of(self, time: Tensor) -> Tensor:
+        return time / self._times

@@ -1,0 +1,106 @@
+"""What the families sd15, sd2 and sdxl share before a base is loaded: which bases are theirs, what a config may ask, what a run needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loraforge import KeySet, MemoryEstimate, ModelError, RunConfig, speaker
+
+from ...records import ImageKeys
+from ..base_files import is_ours, locate, pipeline_files
+from ..image_base import ImageBase
+from ..image_family import ImageFamily
+from .identify import WEIGHTS, check_family, config_folder, identify, unet_config
+from .memory import estimate_memory
+from .published import PUBLISHED
+
+say = speaker(__name__)
+
+_TYPICAL_RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {"tiny-sd": {"learning_rate": (5e-4, 1e-2)}}
+
+
+class StableDiffusion(ImageFamily):
+    """One of the three; they differ in text encoders, names and sizes."""
+
+    multiple = 8
+
+    def meaningless(self) -> Mapping[str, str]:
+        return {}
+
+    def matches(self, base_model: str) -> bool:
+        return is_ours(base_model) and identify(base_model).family == self.name
+
+    def describe_base(self, base_model: str) -> str:
+        return identify(base_model).what if is_ours(base_model) else ""
+
+    def typical_ranges(self, base_model: str) -> Mapping[str, tuple[float, float]]:
+        return {**super().typical_ranges(base_model), **_TYPICAL_RANGES.get(base_model, {})}
+
+    def problems(self, config: RunConfig, keys: ImageKeys) -> list[str]:
+        base = identify(config.base_model, config.revision)
+        check_family(config.base_model, base, self.name)
+        problems = []
+        if not base.read and not keys.allow_pickle:
+            problems.append(
+                say(
+                    "base_model {file} is a pickle, which may run code when it is read. Convert it to safetensors, or set "
+                    "allow_pickle: true, which reads numbers only (weights_only).",
+                    file=base.place,
+                )
+            )
+        if base.place.is_file():
+            try:
+                config_folder(base.place, self.name, keys.base_config)
+            except ModelError as error:
+                problems += error.problems
+        return problems
+
+    def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
+        """A line for the convolutions that get no LoRA although ``conv_rank`` asks for one."""
+        from .targets import strange_convolutions
+
+        if not keys.conv_rank or not keys.train_unet:
+            return ()
+        names = strange_convolutions(unet_config(config.base_model, config.revision, self.name, keys.base_config), self.name)
+        if not names:
+            return ()
+        return [
+            say(
+                "conv_rank leaves out {names}: {title} has no such layer, so no WebUI would read a LoRA on it",
+                names=", ".join(names),
+                title=PUBLISHED[self.name].title,
+            )
+        ]
+
+    def estimate_memory(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> MemoryEstimate | None:
+        return estimate_memory(config, keys[ImageKeys], self.name, facts, device)
+
+    def base_files(self, config: RunConfig) -> Sequence[Path]:
+        place = locate(config.base_model, config.revision, WEIGHTS)
+        if place.is_file():
+            return [place]
+        published = PUBLISHED[self.name]
+        used = {"unet", "vae", "scheduler", *published.encoders, *published.tokenizers}
+        return [file for file in pipeline_files(place) if file.parent == place or file.parent.name in used]
+
+    def settings(self, keys: ImageKeys) -> dict[str, Any]:
+        kept = ("clip_skip", "prediction_type", "allow_pickle", "base_config")
+        return {**super().settings(keys), **{name: getattr(keys, name) for name in kept}}
+
+    def load_base(self, config: RunConfig, settings: Mapping[str, Any]) -> ImageBase:
+        from ..loading import type_of
+        from .loading import load_base
+
+        dtype = type_of(config.precision)
+        pipe = load_base(
+            config.base_model,
+            config.revision,
+            dtype,
+            self.name,
+            prediction=settings["prediction_type"],
+            allow_pickle=settings["allow_pickle"],
+            base_config=settings["base_config"],
+        )
+        return self.base(pipe, dtype, settings)

@@ -1,0 +1,113 @@
+"""How the WebUIs call the layers of a family, and what they want to read about it in a file's header. Without torch."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+
+class WebuiFormat(ABC):
+    """The WebUI's file of one family.
+
+    Attributes:
+        card: what A1111's card calls the base.
+        rows: how many rows a layer has that gets no LoRA but is part of one that does, by module.
+    """
+
+    card: str = "Unknown"
+    rows: Mapping[str, int]
+
+    @abstractmethod
+    def layers(self, modules: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """The file's name of every layer that one of ``modules`` belongs to, with all modules that are in it, adapted or not, in the order
+        of their rows.
+
+        Raises:
+            ValueError: whose arguments are the modules that have no name.
+        """
+
+    @abstractmethod
+    def header(self, prediction: str) -> Mapping[str, str]:
+        """What the file's header says of a base that predicts epsilon, v_prediction or a flow."""
+
+    def describe(self, network: Any, modules: Iterable[str]) -> Mapping[str, Any] | None:
+        """All that makes this format again, as plain JSON values; None if its family's name is enough."""
+        return None
+
+    def strange(self, modules: Iterable[str]) -> list[str]:
+        """Those of the modules that some reader would not match."""
+        try:
+            self.layers(modules)
+        except ValueError as error:
+            return list(error.args)
+        return []
+
+
+@dataclass(frozen=True)
+class WebuiTable(WebuiFormat):
+    """A table from the original model's layers to diffusers'; kohya's naming.
+
+    Attributes:
+        architecture, implementation: ``modelspec.architecture`` and ``modelspec.implementation`` of the header.
+        base_version: ``ss_base_model_version``.
+        plain: original name -> diffusers' name of the denoiser's layer, ``{i}`` for the number of a block.
+        fused: original name -> the layers of diffusers that it holds, in the order of their rows.
+        part: what the pipeline calls the denoiser.
+    """
+
+    architecture: str
+    base_version: str
+    plain: Mapping[str, str] = field(default_factory=dict)
+    fused: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    part: str = "transformer"
+    implementation: str = "diffusers"
+    card: str = "Unknown"
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+    def layers(self, modules: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        table = {**{original: (one,) for original, one in self.plain.items()}, **self.fused}
+        found: dict[str, tuple[str, ...]] = {}
+        strange = []
+        for module in modules:
+            part, _, path = module.partition(".")
+            for original, parts in table.items():
+                number = part == self.part and next((n for p in parts if (n := _number(p, path)) is not None), None)
+                if isinstance(number, str):
+                    called = "lora_unet_" + original.replace("{i}", number).replace(".", "_")
+                    found[called] = tuple(f"{self.part}.{p.replace('{i}', number)}" for p in parts)
+                    break
+            else:
+                strange.append(module)
+        if strange:
+            raise ValueError(*strange)
+        return found
+
+    def header(self, prediction: str) -> Mapping[str, str]:
+        return {
+            "ss_base_model_version": self.base_version,
+            "ss_v2": "False",
+            "modelspec.architecture": self.architecture,
+            "modelspec.implementation": self.implementation,
+            "modelspec.prediction_type": {"v_prediction": "v", "epsilon": "epsilon"}.get(prediction, ""),
+        }
+
+    def describe(self, network: Any, modules: Iterable[str]) -> Mapping[str, Any] | None:
+        chosen = list(modules)
+        if self.strange(chosen):
+            return None  # such a file cannot be written
+        absent = {name for parts in self.layers(chosen).values() for name in parts}.difference(chosen)
+        return {**asdict(self), "rows": {name: network.get_submodule(name).out_features for name in sorted(absent)}}
+
+    @classmethod
+    def recall(cls, description: Mapping[str, Any]) -> WebuiTable:
+        """The format that ``describe`` described."""
+        return cls(**{one.name: description[one.name] for one in fields(cls)})
+
+
+def _number(pattern: str, path: str) -> str | None:
+    """What stands for ``{i}`` in ``path``; empty if ``pattern`` has none; None if it is another layer."""
+    found = re.fullmatch(re.escape(pattern).replace(r"\{i\}", r"(\d+)"), path)
+    return None if found is None else found[1] if found.groups() else ""

@@ -1,0 +1,82 @@
+"""THE test of a family: from the same noise and the same embeddings our drawing and diffusers' own pipeline make the same latents."""
+
+from __future__ import annotations
+
+import pytest
+from builders.strangers import sd3
+from loraforge_image.testing import check_drawing
+
+from loraforge import RunConfig
+
+CASES = [
+    ("sd15", {}, "ddim"),
+    ("sd15", {}, "euler"),
+    ("sd15", {}, "euler_a"),
+    ("sd15", {}, "dpmpp_2m"),
+    ("sd2", {"prediction": "v_prediction"}, "ddim"),
+    ("sdxl", {}, "euler_a"),
+    ("sdxl", {"prediction": "v_prediction"}, "ddim"),
+    ("sd3", {}, "euler"),
+]
+
+
+def loaded(family: str, base):
+    from loraforge_image.families.stable_diffusion.sd2 import SD2
+    from loraforge_image.families.stable_diffusion.sd15 import SD15
+    from loraforge_image.families.stable_diffusion.sdxl import SDXL
+    from loraforge_image.records import ImageKeys
+
+    families = {"sd15": SD15(), "sd2": SD2(), "sdxl": SDXL(), "sd3": sd3().StableDiffusion3()}
+    config = RunConfig(train_data_dir="x", base_model=str(base), precision="fp32")
+    return families[family].load_base(config, ImageKeys().model_dump())
+
+
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
+@pytest.mark.parametrize(("family", "options", "sampler"), CASES)
+def test_it_draws_what_diffusers_pipeline_draws(family, options, sampler, cfg, sd_bases):
+    check_drawing(loaded(family, sd_bases(family, **options)), cfg=cfg, sampler=sampler)
+
+
+WRONG = {
+    "sign": lambda base, real: lambda noisy, levels, *rest: -real(noisy, levels, *rest),
+    "time": lambda base, real: lambda noisy, levels, *rest: real(noisy, levels * 0.5, *rest),
+    "prompts": lambda base, real: (
+        lambda noisy, levels, texts, extras: real(noisy, levels, {k: v.flip(0) for k, v in texts.items()}, extras)
+    ),
+}
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3"])
+@pytest.mark.parametrize("fault", [*WRONG, "guidance", "latents", "sizes"])
+def test_what_is_wrong_is_found(fault, family, sd_bases):
+    base = loaded(family, sd_bases(family))
+    if fault in WRONG:
+        base.predict = WRONG[fault](base, base.predict)
+    elif fault == "guidance":
+        base.guide = lambda without, guess, cfg: guess + cfg * (guess - without)
+    elif fault == "latents":
+        base.latent_shape = lambda width, height: (4, width // 8, height // 8)
+    elif family != "sdxl":
+        return  # only SDXL is told the sizes
+    else:
+        real = base.extras
+        base.extras = lambda framing: {"time_ids": real(framing)["time_ids"].flip(0)}
+    with pytest.raises(AssertionError, match=r"drawn latents differ by|our latents are"):
+        check_drawing(base)
+
+
+def test_the_strength_of_the_guidance_is_told_while_a_picture_is_drawn(sd_bases):
+    import torch
+    from loraforge_image.families import drawing
+
+    base = loaded("sd3", sd_bases("sd3"))
+    seen, real = [], base.predict
+
+    def predict(*given):
+        seen.append(base.cfg)
+        return real(*given)
+
+    base.predict = predict
+    with torch.no_grad():
+        drawing.draw(base, torch.device("cpu"), base.condition(["", "x"]), [1], (64, 64), steps=2, cfg=3.5)
+    assert seen == [3.5, 3.5] and base.cfg is None

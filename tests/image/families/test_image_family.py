@@ -1,0 +1,268 @@
+"""The seam is general: a stranger's flow-matching family, in one short file, does all that the built-in ones do."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from builders import ROOT
+from builders.strangers import sd3
+from loraforge_image.families import ImageFamily
+from loraforge_image.families.stable_diffusion import families
+from loraforge_image.records import ImageKeys
+
+from loraforge import CheckpointSaved, ConfigError, KeySet, LoraForgeError, ModelError, RunConfig, hookimpl, load_run
+from loraforge.pipeline.run import run_training
+from loraforge.plan import make_plan
+from loraforge.plugin_api.host import PluginHost
+from loraforge.testing import check_plugin
+
+SOURCE = ROOT / "tests" / "thirdparty" / "loraforge-sd3" / "src" / "loraforge_sd3" / "__init__.py"
+
+
+@pytest.fixture
+def host():
+    made = PluginHost(blocked=())
+    made.register(sd3(), "sd3")
+    return made
+
+
+@pytest.fixture
+def go(host):
+    return lambda config, *overrides, **options: run_training(make_plan(host, "image", config, overrides), host, **options)
+
+
+def tensors(run: Path) -> dict:
+    import safetensors.torch
+
+    found = safetensors.torch.load_file(run / "adapter" / "adapter_model.safetensors")
+    return {name.removeprefix("base_model.model."): value for name, value in found.items()}
+
+
+def test_the_family_is_one_short_file_that_keeps_the_contracts(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE.parent.parent))
+    assert len(SOURCE.read_text(encoding="utf-8").splitlines()) < 120
+    check_plugin(sd3())
+
+
+@pytest.mark.slow
+def test_it_trains_draws_and_evaluates(gallery, go, host, command):
+    outcome = go(gallery(family="sd3", epochs=12, eval_ratio=0.2, save_steps=8, export=["webui"]))
+    assert outcome.run.manifest()["family"] == "sd3"
+    assert outcome.metrics["held_out_loss"] < outcome.metrics["held_out_loss_base"] - 0.1
+    assert outcome.samples.is_file() and outcome.exports["webui"].with_suffix(".png").is_file()
+    found = {name.rpartition(".lora_")[0] for name in tensors(outcome.run.path)}
+    blocks = {"attn": 4, "attn2": 4, "ff": 2}
+    context = 3 + 3 + 1 + 2 - 3  # the last block reads the text but changes it no more: no to_add_out and no ff_context
+    assert len(found) == 2 * (blocks["attn"] + blocks["ff"]) + blocks["attn2"] + context + 3
+    opened = load_run(host, outcome.run.path)
+    model = opened.inference_model(opened.adapters())
+    base, adapted, half = (model.generate(["a ball"], one, steps=2, seed=1)[0].data for one in (None, "out", {"out": 0.5}))
+    assert base.startswith(b"\x89PNG") and len({base, adapted, half}) == 3
+    assert b"Sampler: Euler," in base and b"Size: 64x64" in base
+    code, out, err = command("-p", SOURCE, "eval", outcome.run.path, "--limit", "2", "--json")
+    assert code == 0, err
+    figures = json.loads(out)["figures"]["style distance"]
+    assert float(figures["base"].split()[0]) >= 0 and figures["adapter"]
+
+
+def test_a_run_that_was_interrupted_goes_on_to_the_bit(gallery, go, tmp_path):
+    options = {"family": "sd3", "epochs": 4, "save_steps": 3, "caption_dropout": 0.2, "crop": "random", "lora_dropout": 0.1}
+    whole = go(gallery("a.yaml", output_dir=str(tmp_path / "a"), **options)).run.path
+    config = gallery("b.yaml", output_dir=str(tmp_path / "b"), **options)
+
+    class Stop:
+        @hookimpl
+        def loraforge_event(self, event):
+            if isinstance(event, CheckpointSaved):
+                raise KeyboardInterrupt
+
+    cut = PluginHost(blocked=())
+    cut.register(sd3(), "sd3")
+    cut.register(Stop(), "stop")
+    with pytest.raises((KeyboardInterrupt, LoraForgeError)):
+        run_training(make_plan(cut, "image", config, ()), cut)
+    assert [place.name for place in (tmp_path / "b" / "checkpoints").glob("step-*")] == ["step-000003"]
+    go(config, resume=True)
+    one, two = tensors(whole), tensors(tmp_path / "b")
+    assert one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)
+
+
+def test_no_way_of_cutting_a_step_changes_it(gallery, go, tmp_path):
+    import torch
+
+    runs = [
+        tensors(
+            go(gallery(f"{b}.yaml", family="sd3", output_dir=str(tmp_path / str(b)), batch_size=b, gradient_accumulation=4 // b)).run.path
+        )
+        for b in (4, 1)
+    ]
+    apart = torch.cat([(runs[0][name] - runs[1][name]).flatten() for name in runs[0]]).norm()
+    assert float(apart / torch.cat([value.flatten() for value in runs[0].values()]).norm()) < 2e-3
+
+
+# --- what is written ---------------------------------------------------------------------------------------------------------
+
+
+def original(weights: dict, table) -> dict:
+    """A transformer's weights under the names of the original model, by the family's own table."""
+    import torch
+
+    numbers = sorted({re.findall(r"blocks\.(\d+)\.", name)[0] for name in weights if "blocks." in name})
+    made = {}
+    for end in ("weight", "bias"):
+        for number in numbers:
+            for theirs, parts in {**{k: [v] for k, v in table.plain.items()}, **table.fused}.items():
+                names = [f"{p.replace('{i}', number)}.{end}" for p in parts]
+                if all(name in weights for name in names):
+                    made[f"{theirs.replace('{i}', number)}.{end}"] = torch.cat([weights[name] for name in names])
+    return made
+
+
+@pytest.mark.parametrize("target", ["all-linear", "attention", "q,v", ["to_k", "to_add_out", "ff.net.2"]], ids=str)
+def test_every_export_does_what_was_trained(target, gallery, go, sd_bases, tmp_path):
+    """The WebUI's file is put onto the original layout, which diffusers' own converter turns into its own: the merged export."""
+    import safetensors.torch
+    import torch
+    from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+    from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoint_to_diffusers
+
+    options = {"export": ["webui", "diffusers", "merged"], "max_steps": 4, "learning_rate": 0.05, "lora_target": target}
+    outcome = go(gallery(family="sd3", save_precision="fp32", lora_variant="rslora", **options))
+    base = SD3Transformer2DModel.from_pretrained(sd_bases("sd3"), subfolder="transformer").state_dict()
+    merged = StableDiffusion3Pipeline.from_pretrained(outcome.exports["merged"]).transformer.state_dict()
+    changed = {name for name in base if not torch.equal(base[name], merged[name])}
+    adapted = {f"{name.removeprefix('transformer.').rpartition('.lora_')[0]}.weight" for name in tensors(outcome.run.path)}
+    # The last block reads the text but changes it no more, so nothing asks for its text's queries.
+    assert changed == adapted - {"transformer_blocks.1.attn.add_q_proj.weight"}
+    # diffusers' own file in diffusers
+    pipe = StableDiffusion3Pipeline.from_pretrained(sd_bases("sd3"))
+    pipe.load_lora_weights(outcome.exports["diffusers"].parent, weight_name=outcome.exports["diffusers"].name)
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    theirs = pipe.transformer.state_dict()
+    for name in base:
+        torch.testing.assert_close(theirs[name], merged[name], rtol=1e-4, atol=1e-5)
+    # the WebUI's
+    table = sd3().StableDiffusion3.webui
+    layout = original(base, table)
+    file = safetensors.torch.load_file(outcome.exports["webui"])
+    names = {name.removesuffix(".alpha") for name in file if name.endswith(".alpha")}
+    for name in list(layout):
+        called = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
+        if name.endswith(".weight") and called in names:
+            names.remove(called)
+            down, up = file[f"{called}.lora_down.weight"], file[f"{called}.lora_up.weight"]
+            layout[name] = layout[name] + file[f"{called}.alpha"] / down.shape[0] * up @ down
+    assert not names  # every layer of the file is one of the original model's
+    rest = {"joint_blocks.1.context_block.adaLN_modulation.1": "transformer_blocks.1.norm1_context.linear"}
+    back = converted(layout, merged, convert_sd3_transformer_checkpoint_to_diffusers, rest)
+    assert changed <= back.keys()
+    for name in changed:
+        torch.testing.assert_close(back[name], merged[name], rtol=1e-4, atol=1e-5)
+
+
+def converted(layout: dict, like: dict, convert, rest: dict) -> dict:
+    """What diffusers' converter makes of ``layout``; what it wants besides that is filled with zeros."""
+    import torch
+
+    class Filled(dict):
+        def pop(self, name, *default):
+            return super().pop(name) if name in self else torch.zeros(64, 32) if "adaLN" in name else torch.zeros(32)
+
+    return convert(Filled({**layout, "context_embedder.weight": torch.zeros(32, 32)}))
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------------------
+
+SET = {
+    "conv_rank": 2, "train_text_encoder": True, "text_encoder_lr": 1e-4, "clip_skip": 2, "max_caption_tokens": 150,
+    "prediction_type": "epsilon", "noise_offset": 0.1, "min_snr_gamma": 5, "allow_pickle": True, "base_config": "tiny-sd",
+}  # fmt: skip
+
+
+def test_every_key_that_means_nothing_is_tried_here():
+    stranger = sd3().StableDiffusion3()
+    assert SET.keys() == stranger.meaningless().keys() <= ImageKeys.model_fields.keys()
+    for family in families():
+        assert isinstance(family, ImageFamily) and family.meaningless().keys() <= SET.keys()
+
+
+@pytest.mark.parametrize("key", [*SET, "sdxl: clip_skip"])
+def test_a_key_that_means_nothing_is_refused(key, gallery, host):
+    from loraforge.data.dataset import load_data
+
+    family, _, name = key.rpartition(": ")
+    with pytest.raises(ConfigError, match=f"{name} means nothing for {family or 'sd3'}: .*Leave it out"):
+        load_data(make_plan(host, "image", gallery(family=family or "sd3", **{name: SET[name]}), ()))
+
+
+def test_sides_that_the_transformer_cannot_divide_are_refused(gallery, host, go):
+    from loraforge.data.dataset import load_data
+
+    with pytest.raises(ConfigError, match="bucket_step: must be a multiple of 16; got 8"):
+        load_data(make_plan(host, "image", gallery(family="sd3", bucket_step=8), ()))
+    run = go(gallery(family="sd3", max_steps=1)).run.path
+    opened = load_run(host, run)
+    model = opened.inference_model(opened.adapters())
+    with pytest.raises(ConfigError, match="--size: write width x height in multiples of 16, like 512x768; got '72x64'"):
+        model.generate(["x"], None, size="72x64")
+    with pytest.raises(ConfigError, match="--sampler: ddim does not draw with this base; use euler"):
+        model.generate(["x"], None, sampler="ddim")
+
+
+def broken(kind: str, folder: Path) -> str:
+    """Damages a base; what is said of it."""
+    import safetensors.torch
+
+    index = folder / "model_index.json"
+    listed = json.loads(index.read_text(encoding="utf-8"))
+    if kind == "tensors":
+        file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+        kept = safetensors.torch.load_file(file)
+        del kept["transformer_blocks.0.attn.to_q.weight"]
+        safetensors.torch.save_file(kept, file)
+        return "1 tensors of its transformer are missing"
+    if kind == "text":
+        file = folder / "text_encoder_3" / "model.safetensors"
+        kept = safetensors.torch.load_file(file)
+        kept.pop("encoder.block.0.layer.0.SelfAttention.q.weight")
+        safetensors.torch.save_file(kept, file, metadata={"format": "pt"})
+        return "1 tensors of its text_encoder_3 are missing"
+    if kind == "code":
+        index.write_text(json.dumps({**listed, "vae": ["evil", "Vae"]}), encoding="utf-8")
+        (folder / "evil.py").write_text("raise SystemExit", encoding="utf-8")
+        return "vae would run code that the model brings"
+    if kind == "config":
+        path = folder / "transformer" / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**config, "num_layers": 10**6}), encoding="utf-8")
+        return "num_layers cannot be 1000000"
+    if kind == "gone":
+        shutil.rmtree(folder / "vae")
+        return "cannot be loaded"
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").write_bytes(b"no")
+    return "cannot be loaded"
+
+
+@pytest.mark.parametrize("kind", ["tensors", "text", "code", "config", "gone", "bytes"])
+def test_a_base_that_is_damaged_or_brings_code_is_refused(kind, gallery, host, sd_bases, tmp_path):
+    import torch
+
+    folder = Path(shutil.copytree(sd_bases("sd3"), tmp_path / "base"))
+    said = broken(kind, folder)
+    config = RunConfig(train_data_dir="x", base_model=str(folder), precision="fp32")
+    keys = KeySet({RunConfig: config, ImageKeys: ImageKeys()})
+    with pytest.raises(ModelError, match=re.escape(said)):
+        sd3().StableDiffusion3().load(config, keys, torch.device("cpu"))
+
+
+def test_a_family_without_a_webui_format_says_so_before_anything_is_loaded(gallery, monkeypatch, host):
+    from loraforge.data.dataset import load_data
+
+    monkeypatch.setattr(sd3().StableDiffusion3, "webui", None)
+    with pytest.raises(ConfigError, match=r"the family 'sd3' has no WebUI format. Use export: \[diffusers\] or \[merged\]"):
+        load_data(make_plan(host, "image", gallery(family="sd3", export=["webui"]), ()))

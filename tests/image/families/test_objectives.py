@@ -1,0 +1,95 @@
+"""What is learned at which level of noise: against scipy's distributions and diffusers' own schedulers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from loraforge_image.families import Diffusion, FlowMatching
+
+from loraforge import ConfigError
+
+SHARES = (0.001, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999)
+
+
+def flow(dynamic: bool = False, **options):
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatching(FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=dynamic), **options)
+
+
+def noise_schedule(prediction: str = "epsilon", **options):
+    from diffusers import DDPMScheduler
+
+    return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction, **options)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_levels_of_a_flow_are_quantiles_of_the_logit_normal_distribution(share):
+    from scipy import special, stats
+
+    plain = special.expit(stats.norm.ppf(share))
+    assert flow().level(share, 1024) == pytest.approx(plain, rel=1e-9)
+    assert flow(shift=3.0).level(share, 1024) == pytest.approx(3 * plain / (1 + 2 * plain), rel=1e-9)
+    by_size = flow(mu=lambda tokens: tokens / 1024)  # exp(mu) is the shift
+    assert by_size.level(share, 2048) == pytest.approx(math.exp(2) * plain / (1 + (math.exp(2) - 1) * plain), rel=1e-9)
+
+
+def test_a_flow_goes_from_the_picture_to_the_noise():
+    import torch
+
+    clean, noise = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
+    made = flow()
+    levels = torch.tensor([0.0, 0.25, 1.0])
+    noisy = made.add_noise(clean, noise, levels)
+    torch.testing.assert_close(noisy[0], clean[0])
+    torch.testing.assert_close(noisy[1], 0.75 * clean[1] + 0.25 * noise[1])
+    torch.testing.assert_close(noisy[2], noise[2])
+    # One step of diffusers' scheduler along what should be predicted ends at the picture.
+    scheduler = made.scheduler("euler", 1, 4, "cpu")
+    scheduler.set_timesteps(sigmas=[1.0], device="cpu")
+    done = scheduler.step(made.target(clean, noise, levels)[2], scheduler.timesteps[0], noise[2], return_dict=False)[0]
+    torch.testing.assert_close(done, clean[2])
+    assert made.weigh(levels, levels) is levels
+
+
+def test_the_times_of_a_flows_scheduler_are_its_levels():
+    import torch
+
+    made = flow()
+    scheduler = made.scheduler("euler", 7, 4, "cpu")
+    torch.testing.assert_close(made.level_of(scheduler.timesteps), scheduler.sigmas[:-1])
+    own = flow(dynamic=True, mu=lambda tokens: math.log(2), sigmas=lambda steps: [1.0, 0.5])
+    torch.testing.assert_close(own.level_of(own.scheduler("euler", 99, 4, "cpu").timesteps), torch.tensor([1.0, 2 / 3]))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_diffusion_is_that_of_the_bases_schedule(prediction):
+    import torch
+
+    schedule = noise_schedule(prediction)
+    made, times = Diffusion(schedule), torch.tensor([0, 400, 999])
+    clean, noise = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
+    alphas = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)[times].view(-1, 1, 1, 1)
+    torch.testing.assert_close(made.add_noise(clean, noise, times), alphas.sqrt() * clean + (1 - alphas).sqrt() * noise)
+    velocity = alphas.sqrt() * noise - (1 - alphas).sqrt() * clean
+    torch.testing.assert_close(made.target(clean, noise, times), velocity if prediction == "v_prediction" else noise)
+    assert [made.level(share, 0) for share in (0.0005, 0.1, 0.5, 0.9995)] == [0, 100, 500, 999]
+    # Every time is drawn, and equally often.
+    assert {made.level((drawn + 0.5) / made.grain, 0) for drawn in range(made.grain)} == set(range(1000))
+    assert made.level_of(times) is times
+
+
+def test_min_snr_never_divides_by_nothing():
+    import torch
+
+    ends_in_noise = Diffusion(noise_schedule("v_prediction", rescale_betas_zero_snr=True), 5.0)
+    assert torch.isfinite(ends_in_noise.weigh(torch.ones(2), torch.tensor([0, 999]))).all()
+
+
+def test_a_sampler_that_does_not_draw_with_the_base_is_named():
+    made = flow()
+    assert made.chosen("auto") == made.chosen("euler") == "euler"
+    assert Diffusion(noise_schedule()).chosen("auto") == "ddim"
+    with pytest.raises(ConfigError, match="--sampler: dpmpp_2m does not draw with this base; use euler"):
+        made.chosen("dpmpp_2m")
