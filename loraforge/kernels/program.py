@@ -10,6 +10,7 @@ import ast
 import functools
 import hashlib
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +44,13 @@ def statements(function: Callable[..., Any]) -> str:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError, IndentationError):
         return ""
-    return ast.unparse(ast.fix_missing_locations(_Bare().visit(tree)))
+    return same_in_every_python(ast.unparse(ast.fix_missing_locations(_Bare().visit(tree))))
+
+
+def same_in_every_python(text: str) -> str:
+    """``text`` as Python 3.11 and later write it: 3.10 puts parentheses around the names that a tuple is taken apart into."""
+    text = re.sub(r"^(\s*)\(([^()]*,[^()]*)\) = ", r"\1\2 = ", text, flags=re.MULTILINE)
+    return re.sub(r"\bfor \(([^()]*,[^()]*)\) in ", r"for \1 in ", text)
 
 
 @functools.cache

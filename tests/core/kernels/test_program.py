@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 
 import pytest
@@ -102,3 +103,21 @@ def test_without_a_source_there_is_no_digest():
     made = {}
     exec("def forward(x):\n    return x\n", made)
     assert program.digest(made["forward"]) == program.digest(len) == ""
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("    (a, b) = g(x[1, 2], *c)", "    a, b = g(x[1, 2], *c)"),
+        ("    for (i, j) in z:", "    for i, j in z:"),
+        ("    y = [i for (i, j) in z if (i, j) in w]", "    y = [i for i, j in z if (i, j) in w]"),
+        ("    return (a, b)", "    return (a, b)"),
+        ("    f(x)[(1, 2)] = (a, b)", "    f(x)[(1, 2)] = (a, b)"),
+        ("    if (a, b) == c:", "    if (a, b) == c:"),
+    ],
+)
+def test_python_3_10_writes_a_program_as_later_ones_do(older, newer):
+    """The left side is what ``ast.unparse`` of Python 3.10 makes of the right one."""
+    assert program.same_in_every_python(older) == newer == program.same_in_every_python(newer)
+    one, two = (ast.dump(ast.parse(f"def f():\n{text} pass" if text.endswith(":") else f"def f():\n{text}")) for text in (older, newer))
+    assert one == two  # it is the same program
