@@ -62,7 +62,8 @@ def make_plan(
     template = pick(lambda: _template(host, task, _raw(source, "prompt_template")))
     family = pick(lambda: _family(host, task, source))
     wanted = source.values["export"].value if "export" in source.values else None
-    names = wanted if isinstance(wanted, list) else task.exporters
+    usual = (family.exporters if family is not None else ()) or task.exporters
+    names = wanted if isinstance(wanted, list) else usual
     if not exporting:
         names = [name for name in names if str(name) in host.components("loraforge_exporters", task.name)]
     exporters = [pick(lambda n=name: host.component("loraforge_exporters", task.name, str(n))) for name in names]  # type: ignore[misc]

@@ -87,9 +87,11 @@ class ModelFamily(Component):
 
     Attributes:
         peft_task_type: what PEFT calls such models (``CAUSAL_LM``), for readers of the adapter's config.
+        exporters: what a run of such a base writes unless the YAML says otherwise; empty: what the task says.
     """
 
     peft_task_type: ClassVar[str | None] = None
+    exporters: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def matches(self, base_model: str) -> bool:

@@ -28,8 +28,8 @@ def check_drawing(
     Args:
         base: in float32 on the CPU; a tiny random one will do. Its pipeline's scheduler may be exchanged.
         size: (width, height); not square, so that exchanged sides are found.
-        options: what the pipeline's ``__call__`` is given besides prompts, steps, size and seeds; by default ``guidance_scale`` and
-            negative prompts where the base is guided.
+        options: what the pipeline's ``__call__`` is given besides prompts, steps, size, seeds, ``guidance_scale``, and
+            ``negative_prompt`` where the base is guided; or in their place.
         unpack: makes (rows, channels, ...) of what the pipeline returns as latents, where it returns them packed.
 
     Raises:
@@ -58,7 +58,7 @@ def check_drawing(
         if isinstance(base.objective, Diffusion):
             base.pipe.scheduler = base.objective.scheduler(chosen, steps, 0, "cpu")
         base.pipe.set_progress_bar_config(disable=True)
-        given = {"guidance_scale": cfg, **({"negative_prompt": negative} if negative else {})} if options is None else options
+        given = {"guidance_scale": cfg, **({"negative_prompt": negative} if negative else {}), **(options or {})}
         theirs = base.pipe(
             list(prompts),
             num_inference_steps=steps,

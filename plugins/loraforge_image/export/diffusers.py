@@ -43,6 +43,8 @@ class DiffusersExporter(Exporter):
             value = tensor * (adapter.alpha / adapter.rank) if name.endswith("lora_B.weight") else tensor
             layers.setdefault(part, {})[inner] = value.to(torch.float32).contiguous()
         kind = getattr(diffusers, _pipeline_name(adapter))
+        if not hasattr(kind, "save_lora_weights"):
+            raise ExportError(say("export: diffusers reads no LoRA files for a {kind}. Use export: [merged].", kind=kind.__name__))
         parts = {f"{part}_lora_layers": tensors for part, tensors in layers.items()}
         kind.save_lora_weights(destination, safe_serialization=True, **parts)
         return destination / "pytorch_lora_weights.safetensors"
@@ -68,7 +70,7 @@ class MergedExporter(Exporter):
         pipe = _load(adapter, torch.float32)
         parts = {module.partition(".")[0] for module in adapter.modules}
         lora.merge(torch.nn.ModuleDict({part: getattr(pipe, part) for part in sorted(parts)}), adapter)
-        if not type(pipe.scheduler).__name__.startswith("FlowMatch"):
+        if str(adapter.facts.get("family")) in PUBLISHED:  # these were loaded with the scheduler of the training
             pipe.scheduler = Diffusion(pipe.scheduler).scheduler("ddim", 20, 0, "cpu")
         pipe.save_pretrained(destination, safe_serialization=True)
         return destination
@@ -85,9 +87,12 @@ def _pipeline_name(adapter: Adapter) -> str:
 def _load(adapter: Adapter, dtype: Any) -> Any:
     """The base of an adapter, as diffusers' pipeline."""
     family, revision = str(adapter.facts.get("family")), adapter.facts.get("revision")
-    if family not in PUBLISHED:
-        return load_pipeline(adapter.base_model, revision, _pipeline_name(adapter), dtype)
     settings = dict(adapter.facts.get("image", {}))
+    if family not in PUBLISHED:
+        pipe = load_pipeline(adapter.base_model, revision, _pipeline_name(adapter), dtype)
+        if settings.get("prediction_type", "auto") != "auto":
+            pipe.scheduler.register_to_config(prediction_type=settings["prediction_type"])
+        return pipe
     return load_base(
         adapter.base_model,
         revision,

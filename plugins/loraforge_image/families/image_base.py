@@ -6,12 +6,14 @@ which layers learn (``targets``). What a family does in its own way is behind on
 
 from __future__ import annotations
 
+import difflib
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from loraforge import RunConfig
+from loraforge import PluginError, RunConfig
 
 from .objectives import Diffusion, FlowMatching, Objective
 from .targets import linear_layers, narrowed
@@ -64,13 +66,30 @@ class ImageBase(ABC):
     guided: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
+    def __init_subclass__(cls) -> None:
+        """Raises:
+        TypeError: if a method is spelt almost as one of these: it would never be called.
+        """
+        known = [name for name in dir(ImageBase) if not name.startswith("_")]
+        for name, method in vars(cls).items():
+            strange = callable(method) and not name.startswith("_") and name not in known
+            meant = difflib.get_close_matches(name, known, 1, 0.9) if strange else []
+            if meant:
+                raise TypeError(f"{cls.__name__}.{name} is never called; did you mean {meant[0]}?")
+
     def __init__(self, pipe: Any, dtype: torch.dtype, settings: Mapping[str, Any]) -> None:
         self.pipe, self.dtype, self.settings = pipe, dtype, dict(settings)
         self.device: Any = pipe.vae.device
         self.cfg: float | None = None
         self.trains_text = bool(settings.get("train_text_encoder"))
+        predicted = settings.get("prediction_type") or "auto"
+        if predicted != "auto":
+            pipe.scheduler.register_to_config(prediction_type=predicted)
         self.objective = self.make_objective()
+        if isinstance(self.objective, Diffusion):
+            self.objective.min_snr_gamma = float(settings.get("min_snr_gamma") or 0)
         self._network: torch.nn.Module | None = None
+        self._tokenizers_read = ""
         for part in (self.denoiser, pipe.vae, *self.text_encoders.values()):
             part.requires_grad_(False)
             part.eval()
@@ -78,7 +97,10 @@ class ImageBase(ABC):
     @property
     def denoiser(self) -> torch.nn.Module:
         """The part that learns."""
-        part: torch.nn.Module = getattr(self.pipe, self.denoiser_name)
+        part: torch.nn.Module | None = getattr(self.pipe, self.denoiser_name, None)
+        if part is None:
+            names = ", ".join(sorted(self.pipe.components))
+            raise PluginError(f"{type(self).__name__}: denoiser_name is '{self.denoiser_name}', but the pipeline has {names}.")
         return part
 
     @property
@@ -92,7 +114,7 @@ class ImageBase(ABC):
         schedule = self.pipe.scheduler
         if type(schedule).__name__.startswith("FlowMatch"):
             return FlowMatching(schedule)
-        return Diffusion(schedule, float(self.settings.get("min_snr_gamma") or 0))
+        return Diffusion(schedule)
 
     # --- latents -----------------------------------------------------------------------------------------------------------------
 
@@ -134,14 +156,33 @@ class ImageBase(ABC):
     def embed(self, caption: str) -> Conditioning:
         """What the denoiser reads of a caption, without a batch axis, on any device; called without gradients, and kept on disk."""
 
+    def latent_key(self) -> Mapping[str, Any]:
+        """All that decides ``encode``'s result besides the pixels and the autoencoder's weights, as plain JSON values."""
+        config = self.pipe.vae.config
+        factors = {name: config.get(name) for name in ("scaling_factor", "shift_factor")}
+        return {"encode": _home(type(self).encode), "version": self.version, **factors}
+
     def embed_key(self, caption: str) -> Mapping[str, Any]:
         """All that decides ``embed``'s result besides the text encoders' weights, as plain JSON values."""
-        return {"caption": caption, "family": f"{type(self).__module__}.{type(self).__qualname__}", "version": self.version}
+        return {"caption": caption, "embed": _home(type(self).embed), "tokenizers": self._tokenizer_hash(), "version": self.version}
+
+    def _tokenizer_hash(self) -> str:
+        if not self._tokenizers_read:
+            for name, part in sorted(self.pipe.components.items()):
+                if name.startswith("tokenizer") and part is not None:
+                    words = part.backend_tokenizer.to_str() if hasattr(part, "backend_tokenizer") else sorted(part.get_vocab().items())
+                    self._tokenizers_read += hashlib.sha256(f"{words} {getattr(part, 'chat_template', '')}".encode()).hexdigest()
+        return self._tokenizers_read
 
     def join(self, rows: Sequence[Conditioning]) -> Conditioning:
         """Rows to a batch: stacked. A family whose captions differ in length pads them with a mask, or makes lists of them."""
         import torch
 
+        for name in rows[0]:
+            shapes = {tuple(row[name].shape) for row in rows}
+            if len(shapes) > 1:
+                kind, found = type(self).__name__, ", ".join(map(str, sorted(shapes)))
+                raise PluginError(f"{kind}: '{name}' of several captions has the shapes {found}; write join, to pad or list them.")
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
     def condition(self, captions: Sequence[str]) -> Conditioning:
@@ -174,7 +215,12 @@ class ImageBase(ABC):
         Raises:
             ConfigError: if ``lora_target`` means none.
         """
-        return narrowed(linear_layers(network, self.denoiser_name, self.layers, config.lora_rank), config.lora_target)
+        found = linear_layers(network, self.denoiser_name, self.layers, config.lora_rank)
+        if not found:
+            some = list(linear_layers(network, self.denoiser_name, "", 1))[:6]
+            names = ", ".join(name.partition(".")[2] for name in some)
+            raise PluginError(f"{type(self).__name__}: layers finds no linear layer of the denoiser. There are: {names} ...")
+        return narrowed(found, config.lora_target)
 
     def replace(self) -> Mapping[str, int]:
         """Exchanges what computes the same in less, in place; how many modules, by kind."""
@@ -212,6 +258,11 @@ class ImageBase(ABC):
                 setattr(self.pipe.vae, name, None)
         for name in () if self.trains_text else tuple(self.text_encoders):
             setattr(self.pipe, name, None)
+
+
+def _home(function: Any) -> str:
+    """Where a function was written."""
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def make_network(base: ImageBase, encoders: Mapping[str, torch.nn.Module]) -> torch.nn.Module:

@@ -12,6 +12,7 @@ from loraforge import Adapter, ConfigError, Examination, KeySet, ModelFamily, Re
 from ..records import EXPORTERS, ImageKeys
 from .base_files import WEIGHTS, is_ours, locate, pipeline_files, pipeline_name, title
 from .image_base import ImageBase
+from .objectives import FlowMatching, Objective
 from .webui_format import WebuiFormat
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class ImageFamily(ModelFamily):
     Attributes:
         pipeline: the class in diffusers that the folders of its bases name in ``model_index.json``.
         base: the loaded base, behind the seam.
+        objective: what its bases predict: ``FlowMatching``, or noise or velocity with ``Diffusion``.
         multiple: the sides of pictures are multiples of so many pixels.
         webui: how the WebUIs call its layers; None: they have no format for it.
     """
@@ -36,24 +38,38 @@ class ImageFamily(ModelFamily):
     task = "image"
     pipeline: ClassVar[str] = ""
     base: ClassVar[type[ImageBase]]
+    objective: ClassVar[type[Objective]] = FlowMatching
     multiple: ClassVar[int] = 16
     webui: ClassVar[WebuiFormat | None] = None
 
+    def __init_subclass__(cls) -> None:
+        if "exporters" not in vars(cls):
+            cls.exporters = () if cls.webui is not None else ("diffusers",)
+
+    def __init__(self) -> None:
+        missing = [name for name in ("name", "help", "pipeline", "base") if not getattr(self, name, None)]
+        if missing:
+            raise TypeError(f"{type(self).__name__} needs {', '.join(missing)}")
+
+    @property
+    def _flow(self) -> bool:
+        return issubclass(self.objective, FlowMatching)
+
     def meaningless(self) -> Mapping[str, str]:
         """The keys that change nothing for such bases, each with the reason; a config that sets one is refused. By default those of U-Nets
-        with CLIP: a family whose objective is ``Diffusion`` gives fewer."""
+        with CLIP, and for a flow those of noise and velocity."""
         unet, clip = say("it belongs to U-Nets"), say("it belongs to bases whose only text encoder is CLIP")
         flow, files = say("it belongs to bases that predict noise or velocity"), say("such bases are folders of safetensors")
         return {
             "conv_rank": unet,
             **dict.fromkeys(("train_text_encoder", "text_encoder_lr", "clip_skip", "max_caption_tokens"), clip),
-            **dict.fromkeys(("prediction_type", "noise_offset", "min_snr_gamma"), flow),
+            **dict.fromkeys(("prediction_type", "noise_offset", "min_snr_gamma") if self._flow else (), flow),
             **dict.fromkeys(("allow_pickle", "base_config"), files),
         }
 
     def settings(self, keys: ImageKeys) -> dict[str, Any]:
         """What is kept of the keys with an adapter, because drawing and exporting load the base with the same: plain JSON values."""
-        return {"resolution": keys.resolution}
+        return {"resolution": keys.resolution, "prediction_type": keys.prediction_type}
 
     def load_base(self, config: RunConfig, settings: Mapping[str, Any]) -> ImageBase:
         """The base on the CPU.
@@ -73,6 +89,12 @@ class ImageFamily(ModelFamily):
 
     def matches(self, base_model: str) -> bool:
         return is_ours(base_model) and pipeline_name(base_model) == self.pipeline
+
+    def describe_base(self, base_model: str) -> str:
+        found = pipeline_name(base_model) if is_ours(base_model) else ""
+        if not found:
+            return ""
+        return say("{family} takes folders of a {wanted}; this is one of a {found}", family=self.name, wanted=self.pipeline, found=found)
 
     def typical_ranges(self, base_model: str) -> Mapping[str, tuple[float, float]]:
         return {"learning_rate": (5e-5, 5e-4), "lora_rank": (4, 64)}
@@ -100,7 +122,7 @@ class ImageFamily(ModelFamily):
             problems.append(say("bucket_step: must be a multiple of {unit}; got {n}.", unit=self.multiple, n=mine.bucket_step))
         if mine.resolution < mine.bucket_step:
             problems.append(say("resolution: must not be smaller than bucket_step ({n}).", n=mine.bucket_step))
-        if self.webui is None and "webui" in _exports(config):
+        if self.webui is None and "webui" in (config.export or ()):
             problems.append(
                 say("export: the family '{family}' has no WebUI format. Use export: [diffusers] or [merged].", family=self.name)
             )
@@ -141,9 +163,9 @@ class ImageFamily(ModelFamily):
         ConfigError: if an export would be refused when all is trained.
         """
         kind = type(base.pipe)
-        if "diffusers" in _exports(config) and not hasattr(kind, "save_lora_weights"):
+        if "diffusers" in self._exports(config) and not hasattr(kind, "save_lora_weights"):
             raise ConfigError(say("export: diffusers reads no LoRA files for a {kind}. Use export: [merged].", kind=kind.__name__))
-        strange = self.webui.strange(modules) if self.webui is not None and "webui" in _exports(config) else []
+        strange = self.webui.strange(modules) if self.webui is not None and "webui" in self._exports(config) else []
         if strange:
             raise ConfigError(
                 say(
@@ -155,14 +177,16 @@ class ImageFamily(ModelFamily):
                 )
             )
 
+    def _exports(self, config: RunConfig) -> Sequence[str]:
+        return config.export if config.export is not None else self.exporters or EXPORTERS
+
     def _facts(self, config: RunConfig, keys: ImageKeys, base: ImageBase, modules: Mapping[str, int]) -> dict[str, Any]:
         """What exporters need of the base."""
         place = locate(config.base_model, config.revision)
         image = {**self.settings(keys), "pipeline": type(base.pipe).__name__}
         if self.webui is not None:
             image["webui"] = self.webui.describe(base.network, modules)
-        if "prediction_type" in image:
-            image["prediction_type"] = base.objective.prediction  # what auto turned out to be
+        image["prediction_type"] = "auto" if self._flow else base.objective.prediction  # what auto turned out to be
         return {
             "prediction_type": base.objective.prediction,
             "base_title": title(config.base_model),
@@ -183,10 +207,6 @@ class ImageFamily(ModelFamily):
         lora.load_adapters(network, adapters)
         network.eval()
         return ImageInferenceModel(base, network, title(config.base_model), self.multiple)
-
-
-def _exports(config: RunConfig) -> Sequence[str]:
-    return config.export if config.export is not None else EXPORTERS
 
 
 def _adapter_folder(path: str) -> Path:

@@ -79,15 +79,23 @@ class Diffusion(Objective):
 
     Args:
         schedule: the base's scheduler; its config decides.
-        min_snr_gamma: weigh noise levels by min-SNR (Hang et al. 2023); 0: all alike.
+
+    Attributes:
+        min_snr_gamma: noise levels are weighed by min-SNR (Hang et al. 2023) with it; 0: all alike.
     """
 
     samplers: ClassVar[Mapping[str, str]] = {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M"}
 
-    def __init__(self, schedule: Any, min_snr_gamma: float = 0.0) -> None:
-        self._schedule, self._gamma = schedule, min_snr_gamma
+    def __init__(self, schedule: Any) -> None:
+        from diffusers import DDPMScheduler
+
+        self.min_snr_gamma = 0.0
         self.prediction = str(schedule.config.prediction_type)
         self.grain = int(schedule.config.num_train_timesteps)
+        # A scheduler that is made for drawing counts its times from the end when it adds noise.
+        self._schedule = (
+            schedule if isinstance(schedule, DDPMScheduler) else DDPMScheduler.from_config(schedule.config, prediction_type=self.prediction)
+        )
 
     def level(self, share: float, tokens: int) -> int:
         return int(share * self.grain)
@@ -103,13 +111,13 @@ class Diffusion(Objective):
         return velocity
 
     def weigh(self, errors: Tensor, levels: Tensor) -> Tensor:
-        if not self._gamma:
+        if not self.min_snr_gamma:
             return errors
         import torch
         from diffusers.training_utils import compute_snr
 
         snr = compute_snr(self._schedule, levels).clamp_min(1e-8)  # a schedule that ends in pure noise has an SNR of zero there
-        weighed: Tensor = errors * torch.clamp(snr, max=self._gamma) / (snr + 1 if self.prediction == "v_prediction" else snr)
+        weighed: Tensor = errors * torch.clamp(snr, max=self.min_snr_gamma) / (snr + 1 if self.prediction == "v_prediction" else snr)
         return weighed
 
     def scheduler(self, sampler: str, steps: int, tokens: int, device: Any) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import Batch, Example, RunConfig, Span, TrainableLora, TrainableModel
+from loraforge import Batch, Example, PluginError, RunConfig, Span, TrainableLora, TrainableModel
 
 from ..data.buckets import Bucket, assign, buckets, fit
 from ..data.captions import shuffled, tag_counts
@@ -78,7 +78,7 @@ class TrainableImages(TrainableModel):
                     "size": [bucket.width, bucket.height],
                     "view": list(view),
                     "encoder": self._vae_hash,
-                    "version": self._base.version,
+                    **self._base.latent_key(),
                 },
                 lambda view=view: {"latents": self._latents(image, bucket, view)},  # type: ignore[misc]
             )["latents"]
@@ -131,7 +131,12 @@ class TrainableImages(TrainableModel):
             for encoder in self._base.text_encoders.values():
                 encoder.to(self._device)
             with torch.no_grad():
-                return {name: value.cpu() for name, value in self._base.embed(caption).items()}
+                found: Any = self._base.embed(caption)
+            if not isinstance(found, Mapping) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+                raise PluginError(
+                    f"{type(self._base).__name__}.embed must return a mapping of names to tensors; got {type(found).__name__}."
+                )
+            return {name: value.cpu() for name, value in found.items()}
 
         return self._cache.get({**self._base.embed_key(caption), "encoder": self._text_hash}, make)
 
@@ -214,6 +219,9 @@ class TrainableImages(TrainableModel):
         noisy = objective.add_noise(batch["clean"], batch["noise"], levels)
         guess = model(noisy, levels, batch["conditioning"], batch["extras"])
         target = objective.target(batch["clean"], batch["noise"], levels)
+        if guess.shape != target.shape:
+            shapes = f"returned {tuple(guess.shape)}, but the latents are {tuple(target.shape)}"
+            raise PluginError(f"{type(self._base).__name__}.predict {shapes}: it must answer in the same shape.")
         each = (guess.float() - target.float()).square().mean(dim=tuple(range(1, guess.ndim))) * batch["weights"]
         # What is measured on held-out pictures stays comparable between runs.
         mean: Tensor = (objective.weigh(each, levels) if model.training else each).mean()

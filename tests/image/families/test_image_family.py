@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from builders import ROOT
 from builders.strangers import sd3
-from loraforge_image.families import ImageFamily
+from loraforge_image.families import Diffusion, ImageBase, ImageFamily
 from loraforge_image.families.stable_diffusion import families
-from loraforge_image.records import ImageKeys
+from loraforge_image.records import ImageKeys, Picture
 
-from loraforge import CheckpointSaved, ConfigError, KeySet, LoraForgeError, ModelError, RunConfig, hookimpl, load_run
+from loraforge import CheckpointSaved, ConfigError, KeySet, LoraForgeError, ModelError, PluginError, RunConfig, Span, hookimpl, load_run
 from loraforge.pipeline.run import run_training
 from loraforge.plan import make_plan
 from loraforge.plugin_api.host import PluginHost
@@ -260,9 +260,159 @@ def test_a_base_that_is_damaged_or_brings_code_is_refused(kind, gallery, host, s
         sd3().StableDiffusion3().load(config, keys, torch.device("cpu"))
 
 
+def test_what_a_family_cannot_write_is_not_what_it_writes_by_default(gallery, host, monkeypatch):
+    plan = make_plan(host, "image", gallery(family="sd3", export=...), ())
+    assert [exporter.name for exporter in plan.exporters] == ["webui"]
+    plain = type("Plain", (ImageFamily,), {"name": "p", "help": "p", "pipeline": "P", "base": sd3().StableDiffusion3Base})
+    assert plain.exporters == ("diffusers",) and all(family.exporters == () for family in families())
+    monkeypatch.setattr(sd3().StableDiffusion3, "exporters", plain.exporters)
+    assert [exporter.name for exporter in make_plan(host, "image", gallery(family="sd3", export=...), ()).exporters] == ["diffusers"]
+
+
 def test_a_family_without_a_webui_format_says_so_before_anything_is_loaded(gallery, monkeypatch, host):
     from loraforge.data.dataset import load_data
 
     monkeypatch.setattr(sd3().StableDiffusion3, "webui", None)
     with pytest.raises(ConfigError, match=r"the family 'sd3' has no WebUI format. Use export: \[diffusers\] or \[merged\]"):
         load_data(make_plan(host, "image", gallery(family="sd3", export=["webui"]), ()))
+
+
+# --- mistakes of an author -----------------------------------------------------------------------------------------------------
+
+
+def variant(**changes):
+    """The stranger's family with something else in its base."""
+    stranger = sd3()
+    base = type("Odd", (stranger.StableDiffusion3Base,), changes)
+    return type("OddFamily", (stranger.StableDiffusion3,), {"base": base})()
+
+
+def trainable(family, base, tmp_path, **keys):
+    import torch
+
+    config = RunConfig(train_data_dir="x", base_model=str(base), precision="fp32", lora_rank=2, lora_dropout=0.0)
+    values = {"resolution": 64, "bucket_step": 16, "sample_prompts": [], "cache_dir": str(tmp_path / "cache"), **keys}
+    torch.manual_seed(0)
+    return family.load(config, KeySet({RunConfig: config, ImageKeys: ImageKeys(**values)}), torch.device("cpu"))
+
+
+def loss_of(made, tmp_path, captions=("a", "b c d")) -> float:
+    import torch
+    from builders.tiny_images import draw_pictures
+
+    folder = draw_pictures(tmp_path / "drawn", 2, sizes=((64, 64),))
+    rows = [Picture(where=str(i), path=str(folder / f"{i}.png"), caption=c, sha256=str(i)) for i, c in enumerate(captions)]
+    batch = made.collate([made.encode(row, [Span(row.caption, True)]) for row in rows], 1)
+    with torch.no_grad():
+        return float(made.loss(made.model, batch))
+
+
+def words(self, caption):
+    import torch
+
+    return {"context": torch.zeros(len(caption) + 1, 32), "pooled": torch.zeros(32)}
+
+
+MISTAKES = {
+    "shape": ({"predict": lambda self, noisy, *rest: noisy[:, :2]}, r"Odd.predict returned \(2, 2, 8, 8\), but the latents are \(2, 4, 8, 8\)"),
+    "tensor": ({"embed": lambda self, caption: words(self, caption)["context"]}, "Odd.embed must return a mapping of names to tensors; got Tensor"),
+    "values": ({"embed": lambda self, caption: {"context": [1]}}, "Odd.embed must return a mapping of names to tensors; got dict"),
+    "lengths": ({"embed": words}, r"'context' of several captions has the shapes \(2, 32\), \(6, 32\); write join"),
+    "layers": ({"layers": "blocks_of_another_model"}, "layers finds no linear layer of the denoiser. There are: .*linear"),
+    "denoiser": ({"denoiser_name": "unet"}, "denoiser_name is 'unet', but the pipeline has .*transformer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_base_is_named(mistake, sd_bases, tmp_path):
+    changes, said = MISTAKES[mistake]
+    with pytest.raises(PluginError, match=said):
+        loss_of(trainable(variant(**changes), sd_bases("sd3"), tmp_path), tmp_path)
+
+
+def test_a_method_that_would_never_be_called_is_named():
+    with pytest.raises(TypeError, match=r"Odd\.make_objectiv is never called; did you mean make_objective\?"):
+        variant(make_objectiv=lambda self: None)
+    assert variant(helper=lambda self: None)
+
+
+@pytest.mark.parametrize("missing", ["name", "help", "pipeline", "base"])
+def test_a_family_that_lacks_something_says_what(missing):
+    parts = {"name": "p", "help": "p", "pipeline": "P", "base": sd3().StableDiffusion3Base}
+    del parts[missing]
+    with pytest.raises(TypeError, match=f"Plain needs {missing}$"):
+        type("Plain", (ImageFamily,), parts)()
+
+
+def test_what_one_family_encoded_is_not_what_another_gets(sd_bases, tmp_path):
+    """Both have the same base and the same cache folder."""
+
+    def encode(self, pixels):
+        return 3 * sd3().StableDiffusion3Base.encode(self, pixels)
+
+    def embed(self, caption):
+        return {name: 2 * value for name, value in sd3().StableDiffusion3Base.embed(self, caption).items()}
+
+    base = sd_bases("sd3")
+    plain = loss_of(trainable(sd3().StableDiffusion3(), base, tmp_path), tmp_path)
+    for change in ({"encode": encode}, {"embed": embed}):
+        changed = loss_of(trainable(variant(**change), base, tmp_path), tmp_path)
+        fresh = loss_of(trainable(variant(**change), base, tmp_path, cache_dir=str(tmp_path / "fresh")), tmp_path)
+        assert changed == fresh != plain
+    assert loss_of(trainable(sd3().StableDiffusion3(), base, tmp_path), tmp_path) == plain
+
+
+# --- a family that predicts noise, with all defaults ---------------------------------------------------------------------------
+
+
+class PlainBase(ImageBase):
+    """Stable Diffusion 1.x behind the seam's defaults alone."""
+
+    denoiser_name = "unet"
+    layers = r"\.transformer_blocks\."
+
+    def embed(self, caption):
+        return {"context": self.pipe.encode_prompt(caption, self.device, 1, False)[0][0]}
+
+    def predict(self, noisy, levels, conditioning, extras):
+        return self.denoiser(noisy, levels, conditioning["context"]).sample
+
+
+class Plain(ImageFamily):
+    name, help, pipeline, base, objective = "plain", "Plain.", "StableDiffusionPipeline", PlainBase, Diffusion
+
+
+KEYS = [{}, {"min_snr_gamma": 5.0}, {"prediction_type": "v_prediction"}, {"noise_offset": 0.3}]
+
+
+@pytest.mark.parametrize("keys", [*KEYS, {**KEYS[1], **KEYS[2]}], ids=str)
+def test_noise_and_velocity_are_learned_behind_the_defaults_as_in_the_built_in_family(keys, sd_bases, tmp_path):
+    from loraforge_image.families.stable_diffusion.sd15 import SD15
+
+    assert not keys.keys() & Plain().meaningless().keys()
+    ours, theirs = (loss_of(trainable(family, sd_bases("sd15"), tmp_path, **keys), tmp_path) for family in (Plain(), SD15()))
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    if keys:
+        assert ours != pytest.approx(loss_of(trainable(Plain(), sd_bases("sd15"), tmp_path), tmp_path), rel=1e-3)
+
+
+def test_the_merged_model_draws_with_the_scheduler_that_the_base_came_with(sd_bases, tmp_path):
+    import torch
+    from builders.tiny_images import load_sd
+    from diffusers import DPMSolverMultistepScheduler
+    from loraforge_image.export.diffusers import MergedExporter
+
+    from loraforge import Adapter
+    from loraforge.adapters import lora
+
+    pipe = load_sd(sd_bases("sd15"), "sd15")
+    pipe.scheduler = DPMSolverMultistepScheduler()
+    pipe.save_pretrained(tmp_path / "base")
+    facts = {"family": "plain", "image": {"pipeline": "StableDiffusionPipeline", "prediction_type": "v_prediction"}}
+    name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    tensors = {f"{name}.lora_A.weight": torch.zeros(1, 24), f"{name}.lora_B.weight": torch.zeros(24, 1)}
+    adapter = Adapter(tensors, 1, 1, ("x",), {name: lora.probe(name, torch.zeros(24, 24))}, str(tmp_path / "base"), facts=facts)
+    (tmp_path / "out").mkdir()
+    MergedExporter().export(adapter, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    assert written["_class_name"] == "DPMSolverMultistepScheduler" and written["prediction_type"] == "v_prediction"

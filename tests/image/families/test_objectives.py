@@ -83,7 +83,8 @@ def test_diffusion_is_that_of_the_bases_schedule(prediction):
 def test_min_snr_never_divides_by_nothing():
     import torch
 
-    ends_in_noise = Diffusion(noise_schedule("v_prediction", rescale_betas_zero_snr=True), 5.0)
+    ends_in_noise = Diffusion(noise_schedule("v_prediction", rescale_betas_zero_snr=True))
+    ends_in_noise.min_snr_gamma = 5.0
     assert torch.isfinite(ends_in_noise.weigh(torch.ones(2), torch.tensor([0, 999]))).all()
 
 
@@ -93,3 +94,16 @@ def test_a_sampler_that_does_not_draw_with_the_base_is_named():
     assert Diffusion(noise_schedule()).chosen("auto") == "ddim"
     with pytest.raises(ConfigError, match="--sampler: dpmpp_2m does not draw with this base; use euler"):
         made.chosen("dpmpp_2m")
+
+
+@pytest.mark.parametrize("kind", ["DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "DDIMScheduler", "PNDMScheduler"])
+def test_noise_is_added_alike_whatever_scheduler_the_base_draws_with(kind):
+    """A scheduler for drawing counts its times from the end when it adds noise, or has no velocity at all."""
+    import diffusers
+    import torch
+
+    options = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
+    made = Diffusion(getattr(diffusers, kind)(**options))
+    clean, noise, times = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2), torch.tensor([10, 400, 900])
+    alphas = torch.cumprod(1 - torch.linspace(0.0001, 0.02, 1000), 0)[times].view(-1, 1, 1, 1)
+    torch.testing.assert_close(made.add_noise(clean, noise, times), alphas.sqrt() * clean + (1 - alphas).sqrt() * noise)

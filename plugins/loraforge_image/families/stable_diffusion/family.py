@@ -12,6 +12,7 @@ from ...records import ImageKeys
 from ..base_files import is_ours, locate, pipeline_files
 from ..image_base import ImageBase
 from ..image_family import ImageFamily
+from ..objectives import Diffusion
 from .identify import WEIGHTS, check_family, config_folder, identify, unet_config
 from .memory import estimate_memory
 from .published import PUBLISHED
@@ -25,6 +26,7 @@ class StableDiffusion(ImageFamily):
     """One of the three; they differ in text encoders, names and sizes."""
 
     multiple = 8
+    objective = Diffusion
 
     def meaningless(self) -> Mapping[str, str]:
         return {}
@@ -86,7 +88,7 @@ class StableDiffusion(ImageFamily):
         return [file for file in pipeline_files(place) if file.parent == place or file.parent.name in used]
 
     def settings(self, keys: ImageKeys) -> dict[str, Any]:
-        kept = ("clip_skip", "prediction_type", "allow_pickle", "base_config")
+        kept = ("clip_skip", "allow_pickle", "base_config")
         return {**super().settings(keys), **{name: getattr(keys, name) for name in kept}}
 
     def load_base(self, config: RunConfig, settings: Mapping[str, Any]) -> ImageBase:

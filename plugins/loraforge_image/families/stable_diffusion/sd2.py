@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import StableDiffusionBase
 from .family import StableDiffusion
 from .kohya_names import KohyaFormat
+from .published import PUBLISHED
 
 
 class SD2Base(StableDiffusionBase):
@@ -19,4 +20,5 @@ class SD2(StableDiffusion):
     name = "sd2"
     help = "Stable Diffusion 2.x, epsilon or v-prediction."
     base = SD2Base
+    pipeline = PUBLISHED["sd2"].pipeline
     webui = KohyaFormat("sd2")

@@ -11,6 +11,7 @@ from ..image_base import Conditioning, Framing
 from .base import StableDiffusionBase
 from .family import StableDiffusion
 from .kohya_names import KohyaFormat
+from .published import PUBLISHED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,6 +60,7 @@ class SDXL(StableDiffusion):
     name = "sdxl"
     help = "Stable Diffusion XL, without its refiner."
     base = SDXLBase
+    pipeline = PUBLISHED["sdxl"].pipeline
     webui = KohyaFormat("sdxl")
 
     def meaningless(self) -> Mapping[str, str]:
