@@ -102,6 +102,8 @@ def test_what_is_written_is_what_peft_reads(tmp_path):
     files = {file.name: file.read_bytes() for file in folder.iterdir()}
     write_peft(made, folder)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == files, "equal adapters are equal files"
+    write_peft(dataclasses.replace(made, base_folder="/模型"), tmp_path / "b")
+    assert "/模型" in (tmp_path / "b" / "adapter_config.json").read_text(encoding="utf-8")
     write_peft(dataclasses.replace(made, base_folder="/where/it/is"), tmp_path / "b")
     assert peft.PeftConfig.from_pretrained(str(tmp_path / "b")).base_model_name_or_path == "/where/it/is"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -156,6 +157,9 @@ def test_the_page_shows_text_as_text(project, host, tmp_path):
     evil = findings.PlacedFinding("sevens", "warning", ("<b>row</b>", "b & c"), "<script>alert(1)</script>", "<i>", "1" * 16)
     findings.write_report([*data.found, evil], tmp_path / "f.html", "<title>")
     page = (tmp_path / "f.html").read_text(encoding="utf-8")
+    assert [int(n) for n in re.findall(r"\d+", re.sub(r"<style.*?</style>|<[^>]*>", " ", page, flags=re.S))[:4]] == list(
+        findings.counts([*data.found, evil]).values()
+    )
     assert "<script>" not in page and "&lt;script&gt;" in page and "&lt;b&gt;row&lt;/b&gt;<br>b &amp; c" in page and "http" not in page
     with pytest.raises(ConfigError, match=r"\.csv"):
         findings.write_report([], tmp_path / "f.docx", "")

@@ -94,6 +94,10 @@ def test_what_the_key_says(tmp_path):
     assert first["id"][:16] == second["id"][:16] != third["id"][:16] and [row["id"][16:] for row in key["rows"]] == ["-1", "-2", "-1"]
     for row, given in zip(key["rows"], rows, strict=True):
         assert row["sha256"] == {"question": digest(given["question"]), "a": digest(given[row["a"]]), "b": digest(given[row["b"]])}
+    write_sheet(tmp_path / "g.xlsx", [{**ROW, "group": tmp_path}], keys, "模型")
+    assert "模型" in keys.read_text(encoding="utf-8") and [sheet["rows"][0]["group"] for sheet in known_sheets(keys).values()][1] == str(
+        tmp_path
+    )
     assert "问" not in json.dumps(key["rows"], ensure_ascii=False), "texts are hashed"
 
 

@@ -14,7 +14,7 @@ RECORDS = [[1.0, 0.0, 2.0], None, [0.5, 4.0, -1.0], [3.0, 1.0, 1.0]]
 
 
 @pytest.fixture
-def made():
+def made(monkeypatch):
     """A scorer over one linear layer, two adapters on it, and what was asked of the family."""
     import torch
 
@@ -29,6 +29,7 @@ def made():
         return model
 
     calls: list = []
+    monkeypatch.setattr("loraforge.evaluation.scoring.quiet_libraries", lambda: calls.append(("quiet",)))
 
     class Trainable:
         def __init__(self, given):
@@ -86,7 +87,8 @@ def test_losses_of_the_base_and_of_each_adapter(made):
 
 def test_the_base_is_loaded_as_it_is_and_everything_is_encoded_before_memory_is_freed(made):
     scorer, _, calls = made
-    (_, given, keys, device), *rest = calls
+    quiet, (_, given, keys, device), *rest = calls
+    assert quiet == ("quiet",), "before anything is loaded"
     assert (given.lora_variant, given.init_from_adapter, given.seed, keys, device) == ("lora", None, 5, "the keys", "cpu")
     assert rest == [*(("encode", f"text of {record}") for record in RECORDS), ("encoded",)]
     assert [scorer.fits(row) for row in range(4)] == [True, False, True, True]

@@ -366,3 +366,38 @@ def test_what_counts_as_a_lack_of_memory(error, is_memory):
 
     assert loop.ran_out_of_memory(error) is is_memory
     assert loop.ran_out_of_memory(torch.OutOfMemoryError("")) is True
+
+
+def test_every_pass_begins_from_the_random_state_of_its_place(monkeypatch):
+    """(seed, step, process): 0 for the estimate and for held-out losses, which are drawn alike at every step."""
+    places = []
+    monkeypatch.setattr(loop, "seed_step", lambda *place: places.append(place))
+    made, _ = toy_loop.make(toy_loop.Toy(), toy_loop.rows(4), toy_loop.rows(2), batch_size=4, epochs=2, save_steps=1, seed=9)
+    made.run()
+    assert places == [(9, 0, 0), (9, 1, 0), (9, 0, 0), (9, 2, 0), (9, 0, 0)]
+    del places[:]
+    made.estimate_seconds()
+    assert places == [(9, 0, 0)] * 2
+    two, _ = toy_loop.make(toy_loop.Toy(), toy_loop.rows(2), accelerator=TwoProcesses(1, {2.0: 3.0, 10.0: 20.0}), batch_size=1, seed=9)
+    del places[:]
+    two.backward([0, 1], 5)
+    assert places == [(9, 5, 1)]
+
+
+def test_the_estimate_too_halves_a_pass_that_does_not_fit(monkeypatch):
+    toy = toy_loop.Toy()
+    made, heard = toy_loop.make(toy, toy_loop.rows(8, groups="a"), batch_size=4)
+    real = toy.loss
+
+    def loss(model, batch):
+        if batch["rows"] > 1:
+            raise MemoryError
+        return real(model, batch)
+
+    monkeypatch.setattr(toy, "loss", loss)
+    made.estimate_seconds()
+    assert heard == [MemoryRanOut(0, 2, 2), MemoryRanOut(0, 1, 4)]
+    monkeypatch.setattr(toy, "loss", lambda model, batch: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(loop.OutOfMemory) as error:
+        made.estimate_seconds()
+    assert error.value.step == 0
