@@ -401,3 +401,13 @@ def test_the_estimate_too_halves_a_pass_that_does_not_fit(monkeypatch):
     with pytest.raises(loop.OutOfMemory) as error:
         made.estimate_seconds()
     assert error.value.step == 0
+
+
+@pytest.mark.parametrize("done", [0, 2])
+def test_a_run_learns_in_training_mode_wherever_it_begins(done):
+    toy = toy_loop.Toy()
+    made, _ = toy_loop.make(toy, toy_loop.rows(4), toy_loop.rows(2, groups="a") if not done else (), batch_size=1, epochs=1)
+    toy.lora.model.eval()
+    made.run(done)
+    held = [False] * (0 if done else 2)
+    assert toy.modes == [*held, *[True] * (4 - done), *held]
