@@ -308,3 +308,21 @@ def test_a_frozen_layer_takes_any_number_of_dimensions_and_its_result_may_be_cha
     torch.testing.assert_close(out, torch.nn.functional.linear(x, layer.weight, layer.bias))
     out.clamp_(-1, 1).sum().backward()
     assert x.grad.shape == x.shape
+
+
+def test_a_weight_of_two_pieces_is_never_multiplied_whole(monkeypatch):
+    from loraforge.kernels import frozen
+
+    seen = []
+    monkeypatch.setattr(frozen, "_faster", lambda *given: True)
+    monkeypatch.setattr(frozen, "_PIECE", 60)
+    monkeypatch.setattr(
+        frozen, "_by_onednn", lambda x, weight, bias: seen.append(weight.numel()) or torch.nn.functional.linear(x, weight, bias)
+    )
+    x, weight, bias = torch.randn(3, 20), torch.randn(6, 20), torch.randn(6)
+    torch.testing.assert_close(frozen.product(x, weight, bias), x @ weight.T + bias)
+    torch.testing.assert_close(frozen.gradient(x[:, :6], weight), x[:, :6] @ weight)
+    assert seen == [60] * 4
+    del seen[:]
+    frozen.product(x, weight[:3])
+    assert seen == [60]

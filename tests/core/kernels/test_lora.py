@@ -216,6 +216,8 @@ def test_the_mask_keeps_the_share_that_it_says(share):
     assert not again.equal(mask), "each call draws anew"
     torch.manual_seed(0)
     assert _mask(torch.zeros(400, 1001), share)[0].equal(mask), "and follows torch's seed"
+    elsewhere, kept = _mask(torch.zeros(2, 3, device="meta"), share)  # another device draws for itself
+    assert kept == 1 - share and elsewhere.shape == (2, 3) and elsewhere.dtype == torch.uint8
     # Neighbours and rows are independent of each other: four decisions come out of one number.
     centred = mask.double() - mask.double().mean()
     for apart in (1, 2, 3, 4, 1001):

@@ -51,6 +51,11 @@ def test_both_signals_ask_and_everything_is_as_before_afterwards(handled, ignore
                 os.kill(os.getpid(), number)
                 assert interrupts.requested and heard == [signal.default_int_handler], "the second acts, already while the user is told"
             assert signal.getsignal(signal.SIGTERM) is (signal.SIG_IGN if ignored else signal.SIG_DFL)
+        with Interrupts():
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "what somebody set since stays"
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with Interrupts() as silent:
             pass
         assert not silent.requested and signal.getsignal(signal.SIGINT) is signal.default_int_handler
