@@ -288,3 +288,46 @@ def test_further_cases_that_go_pefts_way(reason):
         names = ["__base__", "default", "__base__"]
         torch.testing.assert_close(one.eval()(x, adapter_names=names), two.eval()(x, adapter_names=names))
     torch.testing.assert_close(one(x), two(x))
+
+
+@pytest.mark.parametrize("make_layers", [layers, channels])
+def test_autocast_brings_the_input_into_its_type_first(monkeypatch, make_layers):
+    from loraforge.kernels import lora
+
+    applied = []
+    for name in ("_LoraLinear", "_LoraChannels"):
+        real = getattr(lora, name).apply
+        monkeypatch.setattr(getattr(lora, name), "apply", lambda x, *more, real=real: applied.append(x.dtype) or real(x, *more))
+    one, two = (layer.to(torch.bfloat16) for layer in make_layers())
+    x = torch.randn(3, 12) if make_layers is layers else torch.randn(2, 6, 3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(two(x), one(x), rtol=0.05, atol=0.1)
+    assert applied == [torch.bfloat16]
+    two(x.bfloat16())
+    assert applied == [torch.bfloat16] * 2
+    two.enable_adapters(False)
+    with torch.autocast("cpu", torch.bfloat16):
+        two(x)
+    assert len(applied) == 2
+
+
+@pytest.mark.parametrize(("numbers", "drawn"), [(1, 1), (4, 1), (5, 2), (8, 2), (1000, 250)])
+def test_one_number_is_drawn_for_four_decisions(monkeypatch, numbers, drawn):
+    import numpy
+
+    from loraforge.kernels.lora import _mask
+
+    sizes = []
+    real = numpy.random.Generator
+
+    class Spy:
+        def __init__(self, bits):
+            self.real = real(bits)
+
+        def integers(self, low, high, size, **more):
+            sizes.append((low, high, size, more))
+            return self.real.integers(low, high, size, **more)
+
+    monkeypatch.setattr(numpy.random, "Generator", Spy)
+    assert _mask(torch.zeros(numbers), 0.5)[0].shape == (numbers,)
+    assert sizes == [(-(2**63), 2**63 - 1, drawn, {"endpoint": True})]
