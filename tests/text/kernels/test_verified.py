@@ -87,11 +87,15 @@ def test_what_most_people_train_is_known(kind):
     """If this fails after an update of transformers, read what changed and add its digest: the docstring of ``verified`` says how."""
     from loraforge_text import kernels
 
+    from loraforge.kernels import frozen
+
     model = small(KINDS[kind]).requires_grad_(False)
     done = kernels.replace(model)
     assert done.head is not None and done.in_line
     assert done.places == (kind != "phi3")  # its layers have dropout
-    assert done.counts["norms"] >= 5 and done.counts["frozen layers"] > 0
+    assert done.counts["norms"] >= 5
+    # Frozen linear layers have a way of their own on some processors only.
+    assert (done.counts["frozen layers"] > 0) == frozen.onednn_is_faster()
 
 
 def test_a_module_is_looked_at_and_not_its_class():
