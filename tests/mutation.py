@@ -134,12 +134,14 @@ class Mutant:
     def code(self) -> str:
         return mutate_code(self.path.read_text(encoding="utf-8"), operators()[self.operator], self.occurrence)
 
-    def compiles(self) -> bool:
+    def is_one(self) -> bool:
+        """Whether this is a program, and another one: two equal things can be exchanged."""
+        code = self.code()
         try:
-            ast.parse(self.code())
+            ast.parse(code)
         except SyntaxError:
             return False
-        return True
+        return code != self.path.read_text(encoding="utf-8")
 
 
 def silent(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -311,7 +313,7 @@ def measure(package: str, sample: int, seed: int) -> tuple[int, int]:
     rng = random.Random(seed)
     # cosmic-ray takes the stars of **unpacked for an operator; what is no program any more is none of the changes.
     shuffled = (rng.choice(places[key]) for key in rng.sample(sorted(places), len(places)))
-    drawn = list(itertools.islice((mutant for mutant in shuffled if mutant.compiles()), sample))
+    drawn = list(itertools.islice((mutant for mutant in shuffled if mutant.is_one()), sample))
     lines, seconds = reached(folder, [str(where)])
     count = 0
     for mutant in drawn:

@@ -221,3 +221,13 @@ def test_only_torchs_own_attention_is_replaced(base, implementation, taken):
     before = model.config._attn_implementation
     assert packed_attention.attend_to_rows(model) is taken
     assert model.config._attn_implementation == (packed_attention.NAME if taken else before)
+
+
+def test_attention_and_its_mask_are_registered_under_one_name(base):
+    from builders.fast_text import model_of
+    from loraforge_text.kernels import packed_attention
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    assert packed_attention.attend_to_rows(model_of(base))
+    assert AttentionInterface()[packed_attention.NAME] is packed_attention._attention
+    assert AttentionMaskInterface()[packed_attention.NAME] is packed_attention._no_mask and packed_attention._no_mask(1, x=2) is None

@@ -157,3 +157,15 @@ def test_rows_do_not_lie_end_to_end_where_one_would_change_another(kind, setting
     for name, value in settings.items():
         setattr(model.config, name, value)
     assert not verified.keeps_rows_apart(model)
+
+
+def test_what_the_classes_of_a_model_type_do_is_printed(capsys):
+    from loraforge_text.kernels import verified
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    from loraforge.kernels import program
+
+    verified.main(["llama", "mamba"])
+    out = capsys.readouterr().out
+    assert f"{program.digest(LlamaRMSNorm.forward)} known LlamaRMSNorm\n{program.statements(LlamaRMSNorm.forward)}" in out
+    assert "UNKNOWN MambaMixer" in out and "Linear\n" not in out and out.count("LlamaDecoderLayer\n") == 1
