@@ -189,7 +189,7 @@ def _unreadable(folder: Path, error: object) -> RunError:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(min(value, 2**63)) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 2**31
 
 
 def _texts(value: Any) -> bool:
@@ -213,8 +213,8 @@ def _probes(value: Any) -> bool:
 # What an entry must look like, by file.
 _FORMS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "adapter_config.json": {
-        "r": lambda value: _number(value) and isinstance(value, int) and value < 2**31,
-        "lora_alpha": lambda value: _number(value) and value < 2**31,
+        "r": lambda value: _number(value) and isinstance(value, int),
+        "lora_alpha": _number,
         "alpha_pattern": _patterns,
         "rank_pattern": _patterns,
         "target_modules": lambda value: value is None or isinstance(value, str) or _texts(value),
@@ -280,9 +280,6 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
 
 
 def _for_module(patterns: Mapping[str, Any] | None, module: str, usual: Any) -> Any:
-    """The value of the pattern that fits the end of a module's name, or the usual one."""
-    found = usual
-    for pattern, value in (patterns or {}).items():
-        if module and re.match(rf"(.*\.)?({pattern})$", module):
-            found = value
-    return found
+    """The value of the first pattern that fits the end of a module's name, as peft chooses it; or the usual one."""
+    fits = (value for pattern, value in (patterns or {}).items() if module and re.match(rf"(.*\.)?({pattern})$", module))
+    return next(fits, usual)

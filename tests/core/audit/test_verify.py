@@ -9,11 +9,14 @@ import shutil
 import pytest
 from builders.sealed_runs import bad, flip, rewrite
 
-from loraforge import RunError
+from loraforge import ConfigError, RunError
+from loraforge.audit import verify as verify_module
 from loraforge.audit.card import write_card
+from loraforge.audit.verdicts import Verifier
 from loraforge.audit.verify import verify
 from loraforge.pipeline.reproduce import reproduce
 from loraforge.runs import provenance
+from loraforge.runs.folder import RunFolder
 from loraforge.runs.seal import reseal, seal_run
 
 
@@ -247,3 +250,149 @@ def test_names_cannot_command_a_terminal(sealed, command):
     (run.adapter / "a\x1b[31mred").write_bytes(b"x")
     code, out, _ = command("verify", run.path)
     assert code == 1 and "a?[31mred" in out and "\x1b" not in out
+
+
+# --- each look by itself ---------------------------------------------------------------------------------------------------------
+
+
+def looks(tmp_path, **manifest) -> Verifier:
+    return Verifier(None, RunFolder(tmp_path), manifest)
+
+
+def found(verifier: Verifier) -> list[tuple[str, str]]:
+    return [(part.name, part.state) for part in verifier.parts]
+
+
+@pytest.mark.parametrize(
+    ("seal", "manifest", "state"),
+    [
+        ("d", {}, "unchanged"),
+        ("other", {}, "altered"),
+        (None, {}, "not recorded"),
+        (None, {"files": {}}, "missing"),
+        ("", {}, "missing"),
+        ("", {"files": {}}, "missing"),
+    ],
+)
+def test_the_manifest_against_the_seal_beside_it(tmp_path, seal, manifest, state):
+    if seal is not None:
+        (tmp_path / "manifest.sha256").write_text(f"{seal}  manifest.json\n" if seal else "", encoding="utf-8")
+    looked = looks(tmp_path, **manifest)
+    verify_module._manifest_itself(looked, "d", "")
+    assert found(looked) == [("manifest.json", state), ("--seal", "not checked")]
+    hint = "deleted, or the run was interrupted" in looked.parts[0].sentence
+    assert hint is (seal is None and "files" in manifest)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seals", "state"),
+    [("d", None, "unchanged"), ("e", None, "altered"), ("e", ["e", "f"], "differs"), ("e", ["f"], "altered"), ("", ["e"], "not checked")],
+)
+def test_the_manifest_against_the_seal_that_was_kept_elsewhere(tmp_path, wanted, seals, state):
+    looked = looks(tmp_path, seals=seals)
+    verify_module._manifest_itself(looked, "d", wanted)
+    assert found(looked)[1] == ("--seal", state)
+
+
+@pytest.mark.parametrize("form", ["{}", " SHA256:{} ", "sha256:{}\n"])
+def test_a_seal_is_taken_as_people_copy_it(sealed, host, form):
+    run, seal = sealed
+    assert verify(host, run.path, form.format(seal.upper() if "SHA" in form else seal)).anchored is True
+    other = "0" * 64
+    assert verify(host, run.path, other).anchored is False and verify(host, run.path).anchored is None
+    for bad_seal in (seal[:-1], seal + "0", "g" * 64, ""):
+        with pytest.raises(ConfigError, match="a seal is 64 digits"):
+            verify(host, run.path, bad_seal)
+
+
+def test_files_that_are_there_gone_altered_and_added(tmp_path):
+    for name in ("adapter/a", "export/new", "samples/s", "checkpoints/c", "notes.txt", "ok"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    os.symlink(tmp_path / "ok", tmp_path / "adapter" / "link")
+    good = provenance.hash_file(tmp_path / "ok")
+    looked = looks(tmp_path, files={"ok": good, "adapter/a": "0", "gone": good, "../x": good})
+    verify_module._files(looked)
+    assert sorted(found(looked)) == sorted([
+        ("ok", "unchanged"), ("adapter/a", "altered"), ("gone", "missing"), ("../x", "altered"), ("adapter/link", "added"), ("export/new", "added"),
+        ("samples/s", "added"), ("checkpoints/c", "added"), ("notes.txt", "not recorded"),
+    ])  # fmt: skip
+    said = {part.name: part.sentence for part in looked.parts}
+    assert "is a link that was put there" in said["adapter/link"] and said["export/new"] == "was put there afterwards"
+
+
+@pytest.mark.parametrize(
+    ("base", "parts"),
+    [({"files": {}}, [("base", "not recorded")]), ({"files": {"f": "0"}}, [("None", "not checked")]), ({"files": {"f": "0"}, "folder": "/gone"}, [("/gone", "not checked")]),
+     ({}, [("base.files", "not recorded")])],
+)  # fmt: skip
+def test_a_base_that_cannot_be_looked_at(tmp_path, base, parts):
+    looked = looks(tmp_path, base=base)
+    verify_module._base(looked)
+    assert found(looked) == parts
+
+
+def test_the_programs_that_made_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "code", lambda host: {"same": "a" * 40, "other": "b" * 40})
+    monkeypatch.setattr(provenance, "versions", lambda: {"torch": "2"})
+    looked = looks(tmp_path, code={"same": "a" * 40, "other": "c" * 40, "gone": "d"}, versions={"torch": "1"})
+    verify_module._code(looked)
+    assert found(looked) == [("same", "unchanged"), ("other", "differs"), ("gone", "differs"), ("torch", "differs")]
+    assert [part.kind for part in looked.parts] == ["code", "code", "code", "version"]
+    assert (
+        looked.parts[1].sentence == f"was {'c' * 16} when the run was made; here it is {'b' * 16}"
+        and "is not installed" in looked.parts[2].sentence
+    )
+
+
+def test_the_runs_before_it(tmp_path):
+    parent = tmp_path / "parent"
+    for name, content in (("adapter", b"one"), ("checkpoints/step-000002/adapter", b"two")):
+        (parent / name).mkdir(parents=True)
+        (parent / name / "adapter_model.safetensors").write_bytes(content)
+    (parent / "checkpoints" / "step-000002" / "state.json").write_text("{}", encoding="utf-8")
+    (parent / "manifest.json").write_text("{}", encoding="utf-8")
+    seal = provenance.hash_file(parent / "manifest.json")
+    one, two = (
+        provenance.hash_file(parent / name / "adapter_model.safetensors") for name in ("adapter", "checkpoints/step-000002/adapter")
+    )
+    assert verify_module.ancestor({"run": str(parent), "adapter": one}) == parent / "adapter"
+    assert verify_module.ancestor({"run": str(parent), "adapter": two}) == parent / "checkpoints" / "step-000002" / "adapter"
+    assert verify_module.ancestor({"run": str(parent), "adapter": "0"}) is None
+    run = str(parent)
+    entries = [
+        {"run": run, "adapter": one, "seal": seal}, {"run": run, "adapter": one, "seal": "0"}, {"run": run, "adapter": two, "seal": None},
+        {"run": run, "adapter": "0", "seal": seal}, {"run": str(tmp_path / "gone"), "adapter": one}, {"run": 3}, "x",
+    ]  # fmt: skip
+    looked = looks(tmp_path, lineage=entries)
+    verify_module._lineage(looked)
+    assert [part.state for part in looked.parts] == ["unchanged", "differs", "not recorded", "altered", "not checked", "altered", "altered"]
+    nothing = looks(tmp_path, lineage=[])
+    verify_module._lineage(nothing)
+    assert nothing.parts == []
+    os.rename(parent / "manifest.json", parent / "m.json")
+    os.symlink(parent / "m.json", parent / "manifest.json")
+    linked = looks(tmp_path, lineage=entries[:1])
+    verify_module._lineage(linked)
+    assert [part.state for part in linked.parts] == ["not checked"]
+
+
+def test_what_lies_inside_of_a_folder(tmp_path):
+    root, outside = tmp_path / "hub" / "snapshots" / "main", tmp_path / "outside"
+    root.mkdir(parents=True)
+    outside.mkdir()
+    blobs = tmp_path / "hub" / "blobs"
+    blobs.mkdir()
+    for place in (blobs / "b", outside / "o", root / "own"):
+        place.write_text("x", encoding="utf-8")
+    os.symlink(blobs / "b", root / "to_blob")
+    os.symlink(outside / "o", root / "to_outside")
+    os.symlink(root / "own", root / "to_own")
+    os.symlink(outside, root / "folder")
+    inside = verify_module._inside
+    assert inside(root, "own") == root / "own" == inside(root, "own", blobs=True) and inside(root, "a/b.txt") == root / "a" / "b.txt"
+    for name in ("to_blob", "to_outside", "to_own", "folder/o"):
+        assert inside(root, name) is None, "links are not followed in a run"
+    assert inside(root, "to_blob", blobs=True) == root / "to_blob" and inside(root, "to_own", blobs=True) == root / "to_own"
+    for name in ("to_outside", "folder/o", "..", "../x", "a\\..\\x", "/x", "C:x", "\\x", "", "a\0", "\ud800"):
+        assert inside(root, name, blobs=True) is None, name

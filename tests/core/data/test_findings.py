@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -156,9 +157,157 @@ def test_the_page_shows_text_as_text(project, host, tmp_path):
     evil = findings.PlacedFinding("sevens", "warning", ("<b>row</b>", "b & c"), "<script>alert(1)</script>", "<i>", "1" * 16)
     findings.write_report([*data.found, evil], tmp_path / "f.html", "<title>")
     page = (tmp_path / "f.html").read_text(encoding="utf-8")
+    assert [int(n) for n in re.findall(r"\d+", re.sub(r"<style.*?</style>|<[^>]*>", " ", page, flags=re.S))[:4]] == list(
+        findings.counts([*data.found, evil]).values()
+    )
     assert "<script>" not in page and "&lt;script&gt;" in page and "&lt;b&gt;row&lt;/b&gt;<br>b &amp; c" in page and "http" not in page
     with pytest.raises(ConfigError, match=r"\.csv"):
         findings.write_report([], tmp_path / "f.docx", "")
+
+
+def placed(check="c", severity="hint", rows=("row 1",), excerpt="", waived="", id="w1", message="says so.") -> findings.PlacedFinding:
+    return findings.PlacedFinding(check, severity, rows, message, excerpt, id, waived)
+
+
+@pytest.mark.parametrize(
+    ("rows", "excerpt", "line"),
+    [
+        (("a",), "", "a: c: says so."),
+        (("a",), "x", "a: c: says so. «x»"),
+        (("a", "b"), "x", "a: c: says so. «x» (also b)"),
+        (("a", "b", "c", "d"), "", "a: c: says so. (also b; c; d)"),
+        (("a", "b", "c", "d", "e"), "", "a: c: says so. (also b; c; d)"),
+    ],
+)
+def test_a_finding_in_one_line_names_at_most_four_rows(rows, excerpt, line):
+    assert placed(rows=rows, excerpt=excerpt).line() == line
+    assert placed().private is False
+
+
+MANY = [placed("b", "error", id="1"), placed("a", "warning", id="2", waived="seen"), placed("a", "warning", id="3"), placed("a", "hint", id="4"),
+        placed("b", "error", id="5"), placed("b", "error", id="6", waived="seen")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stop_on", "ids"), [("error", "15"), ("warning", "135"), ("never", "")])
+def test_what_stops_a_run(stop_on, ids):
+    stops = findings.stopping(MANY, stop_on)
+    assert "".join(one.id for one in stops) == ids
+    said = findings.explain(stops)
+    assert len(said) == (len(ids) + 1 if ids else 0) and (not ids or said[-1].startswith(f"{len(ids)} findings stop the run"))
+
+
+def test_findings_are_counted_open_and_waived():
+    assert findings.counts(MANY) == {"error": 2, "warning": 1, "hint": 1, "waived": 2}
+    assert list(findings.counts([])) == ["error", "warning", "hint", "waived"]
+    assert findings.by_check(MANY) == [("b", "error", 2, MANY[0]), ("a", "warning", 1, MANY[2]), ("a", "hint", 1, MANY[3])]
+    assert findings.waived(MANY) == [
+        {"check": "a", "severity": "warning", "where": ["row 1"], "reason": "seen"},
+        {"check": "b", "severity": "error", "where": ["row 1"], "reason": "seen"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("usual", "own", "wanted", "level"),
+    [("warning", None, None, "warning"), ("warning", "hint", None, "hint"), ("warning", "error", None, "error"), ("warning", None, "error", "error"),
+     ("warning", "hint", "error", "hint"), ("error", "hint", "warning", "hint"), ("warning", "error", "hint", "hint"), ("error", "error", "warning", "warning")],
+)  # fmt: skip
+def test_the_milder_of_the_users_word_and_the_findings_own_counts(usual, own, wanted, level):
+    assert findings._severity(usual, own, wanted) == level
+
+
+class Sorted(Check):
+    name, task, help = "a_check", "text", "Finds the last rows first."
+
+    def run(self, config, keys, rows):
+        yield Finding((3,), "third")
+        yield Finding((1, 2), "both", excerpt="x")
+        yield Finding((1,), "first")
+
+
+def test_findings_come_by_severity_check_and_row_with_names_that_follow_the_rows(project, host):
+    host.register(SimpleNamespace(loraforge_checks=hookimpl(lambda: [Sorted()], specname="loraforge_checks")), "sorted")
+    found = look(host, project(stop_on="never", checks={"sevens": "hint"})).found
+    both = [one for one in found if one.check in ("sevens", "a_check")]
+    order = [(findings.SEVERITIES.index(one.severity), one.check, one.where) for one in both]
+    assert order == sorted(order) and len(both) == 5
+    assert [one.message for one in both if one.check == "a_check"] == ["first", "both", "third"]
+    assert len({one.id for one in found}) == len(found) and all(len(one.id) == 17 and one.id[0] == "w" for one in found)
+    one = next(one for one in both if one.message == "both")
+    assert (one.where, one.excerpt, one.waived) == (("metadata.csv, row 3", "metadata.csv, row 4"), "x", "")
+
+
+@pytest.mark.parametrize("row", [-1, 12])
+@pytest.mark.parametrize("kind", ["rows", "nothing", "severity"])
+def test_a_check_that_points_nowhere_is_broken(project, host, row, kind):
+    made = {"rows": Finding((0, row), "m"), "nothing": Finding((), "m"), "severity": Finding((0,), "m", severity="fatal")}[kind]
+    broken = type("Points", (Check,), {"name": "points", "task": "text", "help": "h", "run": lambda self, config, keys, rows: [made]})
+    host.register(SimpleNamespace(loraforge_checks=hookimpl(lambda: [broken()], specname="loraforge_checks")), "points")
+    with pytest.raises(PluginError, match="the check 'points' failed"):
+        look(host, project(checks={"sevens": "off"}))
+
+
+def test_the_last_row_can_be_found(project, host):
+    last = type(
+        "Last", (Check,), {"name": "last", "task": "text", "help": "h", "run": lambda self, config, keys, rows: [Finding((11, 0), "m")]}
+    )
+    host.register(SimpleNamespace(loraforge_checks=hookimpl(lambda: [last()], specname="loraforge_checks")), "last")
+    found = look(host, project(checks={"sevens": "off"})).found
+    assert [one.where[0] for one in found if one.check == "last"] == ["metadata.csv, row 13"]
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1])
+def test_the_largest_report(monkeypatch, tmp_path, size):
+    report = tmp_path / "r.csv"
+    report.write_text("waive,id\nyes,w1\n, w2\n  ,w3\n so , w4 \n", encoding="utf-8")
+    assert findings._LARGEST == 100_000_000
+    monkeypatch.setattr(findings, "_LARGEST", report.stat().st_size + size)
+    if size < 0:
+        with pytest.raises(DataError, match="larger than any report"):
+            findings.read_waivers(report)
+    else:
+        assert findings.read_waivers(report) == {"w1": "yes", "w4": "so"}
+
+
+@pytest.mark.parametrize(("head", "delimiter"), [("a,b;c,d", ","), ("a;b;c,d", ";"), ("a\tb\tc;d", "\t"), ("a;b\n,,,,", ";"), ("a", ",")])
+def test_the_separator_of_a_report_is_that_of_its_first_line(head, delimiter):
+    assert findings._delimiter(head) == delimiter
+
+
+@pytest.mark.parametrize("name", ["r.xlsx", "r.XLS", "r.et"])
+def test_a_workbook_is_no_report(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match="is a workbook"):
+        findings.read_waivers(tmp_path / name)
+
+
+def test_a_report_without_one_of_its_columns(tmp_path):
+    for head, missing in (("waive,x", "id"), ("id,x", "waive"), ("", "waive")):
+        (tmp_path / "r.csv").write_text(head, encoding="utf-8")
+        with pytest.raises(DataError, match=f"no column '{missing}'"):
+            findings.read_waivers(tmp_path / "r.csv")
+
+
+@pytest.mark.parametrize(
+    ("cell", "harmless"),
+    [("=1+1", "'=1+1"), ("  -2", "'  -2"), ("a;=b", "a;'=b"), ("a\n+b", "a\n'+b"), ("\tx", "'\tx"), ("＝1", "'＝1"), ("a=b", "a=b"), ("1-2", "1-2"), ("", "")],
+)  # fmt: skip
+def test_no_cell_is_a_formula(cell, harmless):
+    assert findings.harmless(cell) == harmless
+
+
+def test_an_earlier_report_with_reasons_that_fit_nothing_is_kept_under_a_free_name(tmp_path):
+    report = tmp_path / "r.csv"
+    (tmp_path / "r.before-1.csv").write_text("older", encoding="utf-8")
+    report.write_text("waive,id\nmine,w1\nlost,w9\n", encoding="utf-8")
+    before = report.read_bytes()
+    findings.write_report([placed(id="w1"), placed(id="w2", waived="in the data")], report, "t")
+    rows = list(csv.DictReader(io.StringIO(report.read_text(encoding="utf-8-sig"))))
+    assert [row["waive"] for row in rows] == ["mine", "in the data"] and report.read_bytes().startswith(b"\xef\xbb\xbfseverity,check,")
+    assert (tmp_path / "r.before-2.csv").read_bytes() == before and (tmp_path / "r.before-1.csv").read_text(encoding="utf-8") == "older"
+    findings.write_report([placed(id="w1")], report, "t")
+    assert (tmp_path / "r.before-3.csv").exists(), "'in the data' fits nothing now"
+    findings.write_report([placed(id="w1")], report, "t")
+    assert not (tmp_path / "r.before-4.csv").exists()
 
 
 # --- review ------------------------------------------------------------------------------------------------------------------

@@ -149,3 +149,91 @@ def test_the_overlap_is_jaccards():
     (pair,) = similarity.near_pairs([one.features, other.features])
     assert pair == (1, 0, pytest.approx(9 / 10))
     assert len(similarity.character_pairs("aaa")) == 2  # a pair that stands there twice counts twice
+
+
+def test_a_key_decides_by_its_place_between_0_and_1():
+    """The first 16 hexadecimal digits as a fraction; below the ratio it is held out, at the ratio it is learned."""
+    assert splitting.point("8" + "0" * 63) == 0.5 and splitting.point("0" * 16 + "f" * 48) == 0.0
+    assert splitting.point("c" + "0" * 15 + "f" * 48) == 0.75
+    texts = questions(40)
+    places = [splitting.point(splitting.key_of(fingerprint(text))) for text in texts]
+    border = sorted(places)[12]
+    assert [side == HELD_OUT for side in split(texts, border).sides] == [place < border for place in places]
+
+
+def test_the_key_is_the_hash_of_what_is_asked():
+    import hashlib
+
+    assert splitting.key_of(Fingerprint("工伤", frozenset())) == hashlib.sha256("工伤".encode()).hexdigest()
+    assert splitting.key_of(Fingerprint("\ud800", frozenset()))  # half a character, as a damaged file has it
+
+
+def test_a_task_without_a_fingerprint_is_split_by_its_question():
+    from types import SimpleNamespace
+
+    task = SimpleNamespace(fingerprint=None, question=lambda record: record)
+    assert (
+        splitting.fingerprinter(task)("工伤，A？") == fingerprint("工伤，A？") == Fingerprint("工伤a", similarity.character_pairs("工伤a"))
+    )
+    assert splitting.fingerprinter(task)("？！").key == "？！", "what has no letters is its own key"
+    own = SimpleNamespace(fingerprint=fingerprint, question=None)
+    assert splitting.fingerprinter(own) is fingerprint
+
+
+def test_equal_keys_stand_together_whatever_their_features_say():
+    rows = [Fingerprint("same", frozenset({i})) for i in range(12)]
+    parted = splitting.split([*rows, *map(fingerprint, questions(30))], 0.5)
+    assert len(set(parted.sides[:12])) == 1 and set(parted.groups[:12]) == {0}
+    # One is near as well: it is named once, and the nearest first.
+    mixed = [Fingerprint("a", frozenset(range(10))), Fingerprint("b", frozenset(range(10))), Fingerprint("a", frozenset(range(10)))]
+    assert [near.tolist() for _, near in splitting._earlier(mixed)] == [[], [0], [0, 1]]
+    far = [Fingerprint("a", frozenset({1})), Fingerprint("b", frozenset(range(10))), Fingerprint("a", frozenset(range(10)))]
+    assert [near.tolist() for _, near in splitting._earlier(far)] == [[], [], [0, 1]]
+
+
+def test_the_nearest_row_of_each_side_is_named_and_rows_set_aside_draw_nobody():
+    features = frozenset(range(100))
+    rows = [
+        Fingerprint("learned, far", features - set(range(12))),
+        Fingerprint("learned, near", features - set(range(3)) | {"x"}),
+        Fingerprint("held out, near", features - set(range(90, 93)) | {"y"}),
+        Fingerprint("between", features),
+        Fingerprint("like the one between", features | set(range(200, 224))),
+    ]
+    parted = splitting.split(rows, 0.2, [LEARNED, LEARNED, HELD_OUT, None, LEARNED])
+    assert parted.sides[2] == ASIDE and parted.leaks[0].row == 2, "its earlier run held it out, but it is like learned ones"
+    assert (parted.leaks[0].learned, parted.leaks[0].heldout) == (1, 2)
+    aside = [
+        Fingerprint("a", frozenset(range(100))),
+        Fingerprint("b", frozenset(range(20, 120))),
+        Fingerprint("m", frozenset(range(10, 110))),
+    ]
+    for side in (LEARNED, HELD_OUT):
+        far = Fingerprint("far", frozenset(range(1000, 1100)))
+        parted = splitting.split([*aside, far, Fingerprint("like m", aside[2].features)], 0.2, [LEARNED, HELD_OUT, None, None, side])
+        assert (parted.sides[2], parted.sides[4]) == (ASIDE, ASIDE), "near the learned and the held-out one too"
+    alone = splitting.split([aside[0], aside[1], aside[2]], 0.2, [LEARNED, HELD_OUT, None])
+    assert alone.sides == (LEARNED, HELD_OUT, ASIDE) and alone.groups == (0, 0, 0)
+
+
+def test_the_cluster_next_to_the_border_moves_with_all_its_rows():
+    """Nothing is below the ratio, or everything: the lowest moves out, the highest comes back, and what is given stays."""
+    texts = questions(6)
+    place = {text: splitting.point(splitting.key_of(fingerprint(text))) for text in texts}
+    low, high = min(texts, key=place.__getitem__), max(texts, key=place.__getitem__)
+    none, every = min(place.values()) / 2, 0.9999999
+    doubled = [*texts, low + "。", high + "。"]  # the same to a reader
+    assert [doubled[i] for i, side in enumerate(split(doubled, none).sides) if side == HELD_OUT] == [low, low + "。"]
+    assert [doubled[i] for i, side in enumerate(split(doubled, every).sides) if side == LEARNED] == [high, high + "。"]
+    given = [LEARNED if text == low else None for text in texts]
+    second = sorted(texts, key=place.__getitem__)[1]
+    assert [texts[i] for i, side in enumerate(split(texts, none, given).sides) if side == HELD_OUT] == [second]
+    assert split(texts[:1], none).sides == (LEARNED,) and split(texts[:1], every).sides == (LEARNED,), "a single one is learned"
+    assert split(texts, 0.0).sides == (LEARNED,) * 6
+
+
+def test_clusters_are_called_by_their_first_row():
+    clusters = splitting._Clusters(6)
+    for row, other in ((3, 2), (5, 4), (4, 3), (1, 0)):
+        clusters.join(row, other)
+    assert [clusters.first(row) for row in range(6)] == [0, 0, 2, 2, 2, 2]

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from loraforge.evaluation import bootstrap
 from loraforge.evaluation.bootstrap import compare, figure, interval, sentence
 
 
@@ -164,3 +165,194 @@ def test_sentences_speak_the_users_language(monkeypatch):
 def test_importing_it_is_light():
     code = "import sys, loraforge.evaluation.bootstrap; print('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+# --- each part against scipy, or by hand -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("freedom", "off"), [(3, 1e-2), (4, 4e-3), (6, 1e-3), (10, 1.2e-4), (30, 3e-6), (200, 1e-8)])
+@pytest.mark.parametrize("share", [0.975, 0.95, 0.9, 0.8])
+def test_students_quantile_is_scipys(freedom, off, share):
+    from scipy.stats import t
+
+    assert bootstrap._student(share, freedom) == pytest.approx(t.ppf(share, freedom), rel=off)
+    assert bootstrap._student(1 - share, freedom) == pytest.approx(-bootstrap._student(share, freedom))
+
+
+def reach_of(groups: int, level: float) -> float:
+    from scipy.stats import t
+
+    return np.sqrt(groups / (groups - 1)) * t.ppf((1 + level) / 2, groups - 1)
+
+
+@pytest.mark.parametrize("level", [0.95, 0.8])
+@pytest.mark.parametrize("rows", [10, 25])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_interval_is_scipys_bca_taken_further_out(rows, level, seed):
+    """Skewed values; scipy's own BCa interval of the level that reaches as far as Student's t does."""
+    from scipy.stats import bootstrap as scipys
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(seed)
+    values = rng.lognormal(0, 1, rows)
+    wider = 1 - 2 * norm.cdf(-reach_of(rows, level))
+    wanted = scipys(
+        (values,), np.mean, confidence_level=wider, method="BCa", n_resamples=60_000, rng=np.random.default_rng(5)
+    ).confidence_interval
+    mean, low, high = interval(values, level=level, resamples=60_000)
+    assert mean == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx((wanted.low, wanted.high), abs=0.025 * (wanted.high - wanted.low))
+
+
+def test_groups_of_different_sizes_are_drawn_whole():
+    """The same for a ratio of sums, with scipy drawing pairs of (sum, size)."""
+    from scipy.stats import bootstrap as scipys
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(2)
+    sizes = rng.integers(1, 6, 15)
+    labels = np.repeat(np.arange(15), sizes)
+    values = rng.exponential(1, 15)[labels] + rng.normal(0, 0.1, len(labels))
+    sums = np.bincount(labels, values)
+    wider = 1 - 2 * norm.cdf(-reach_of(15, 0.95))
+    wanted = scipys(
+        (sums, sizes), lambda a, b, axis=-1: a.sum(axis) / b.sum(axis), paired=True, confidence_level=wider, method="BCa",
+        n_resamples=60_000, rng=np.random.default_rng(5),
+    ).confidence_interval  # fmt: skip
+    mean, low, high = interval(values, labels, resamples=60_000)
+    assert mean == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx((wanted.low, wanted.high), abs=0.03 * (wanted.high - wanted.low))
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0, 2.0, 3.0], [1.0, -2.0, 3.0, 0.5, 0.25], [1.0] * 8, [0.3, -0.3, 0.3], [1.0, 0.0, -0.5, 0.0, 2.0, 1e-13], [1.0] * 12]
+)
+def test_the_sign_flip_test_counts_every_case(values):
+    import itertools
+
+    moved = [v for v in values if abs(v) > 1e-12]
+    cases = [abs(sum(sign * v for sign, v in zip(signs, moved, strict=True))) for signs in itertools.product((1, -1), repeat=len(moved))]
+    wanted = sum(case >= abs(sum(moved)) - 1e-9 for case in cases) / len(cases)
+    assert bootstrap._flip_probability(np.array(values), np.random.default_rng(0), 10) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_many_groups_are_flipped_at_random():
+    """scipy's permutation test of pairs, exact for 13 and by the same number of draws for 40."""
+    from scipy.stats import permutation_test
+
+    rng = np.random.default_rng(4)
+    for count in (13, 40):
+        values = rng.normal(0.3, 1, count)
+        wanted = permutation_test((values,), np.sum, permutation_type="samples", n_resamples=20_000, rng=np.random.default_rng(1)).pvalue
+        assert bootstrap._flip_probability(values, np.random.default_rng(0), 20_000) == pytest.approx(wanted, abs=0.012)
+    sure = bootstrap._flip_probability(np.ones(60), np.random.default_rng(0), 99)
+    assert sure == pytest.approx(1 / 100), "never 0: what was seen counts as one of the cases (Phipson and Smyth 2010)"
+
+
+@pytest.mark.parametrize("cells", [1, 100, 20 * 1999])
+def test_how_much_is_drawn_at_once_changes_nothing_but_the_draws(monkeypatch, cells):
+    values = np.linspace(-1, 2, 20)
+    whole = bootstrap._flip_probability(values, np.random.default_rng(0), 2000), *interval(values, resamples=2000)
+    monkeypatch.setattr(bootstrap, "_CELLS", cells)
+    parts = bootstrap._flip_probability(values, np.random.default_rng(0), 2000), *interval(values, resamples=2000)
+    assert parts == pytest.approx(whole, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("values", "grain"), [([0, 1, 1], 1.0), ([0, 0.5, 0.75], 0.25), ([3.0, 3.0], 1.0), ([0.0, 1e-11, 2.0], 2.0), ([5.0, -1.0, 2.0], 3.0)]
+)
+def test_the_grain_is_the_smallest_step_between_values(values, grain):
+    assert bootstrap._grain(np.array(values)) == grain
+
+
+@pytest.mark.parametrize("grain", [1.0, 0.5])
+@pytest.mark.parametrize("rows", [2, 3, 20])
+def test_what_was_never_seen_may_lie_a_grain_away(grain, rows):
+    """A kind of question that is a share u of the world is missed by n groups with probability (1 - u)^n: 2.5 % at the largest u."""
+    found = compare("x", [0.0] * rows, [grain] * rows, share=False)
+    unseen = (1 - 0.025 ** (1 / rows)) * grain
+    assert found.high == pytest.approx(grain + unseen) and found.low == (pytest.approx(grain - unseen) if rows >= 6 else 0.0)
+
+
+def test_a_single_group_has_no_spread_and_no_certainty():
+    assert interval([7.0]) == (7.0, pytest.approx(7.0 - 0.975), pytest.approx(7.0 + 0.975))
+    assert interval([7.0] * 2, [0, 0]) == interval([7.0]), "two rows of one group are one"
+
+
+@pytest.mark.parametrize(("values", "inside"), [([0.0, 1.0] * 3, True), ([0.0, 1.1] * 3, False), ([-0.1, 1.0] * 3, False)])
+def test_shares_stay_between_0_and_1(values, inside):
+    _, low, high = interval(values)
+    assert (low >= 0 and high <= 1) is inside
+
+
+def test_the_smallest_difference_follows_from_the_error():
+    """(t quantile + z of 80 %) standard errors, at least as many grains as the sign-flip test needs groups; of shares at most 1."""
+    from scipy.stats import norm, t
+
+    rng = np.random.default_rng(8)
+    change = rng.normal(0, 1, 50)
+    found = compare("x", np.zeros(50), change, resamples=20_000)
+    error = change.std() / np.sqrt(50)
+    assert found.detectable == pytest.approx((t.ppf(0.975, 49) + norm.ppf(0.8)) * error, rel=0.02)
+    assert compare("x", [0.0] * 40, [0.0] * 40, share=False).detectable == pytest.approx(6 / 40)
+    wild = [0.0, 1.0] * 3, [1.0, 0.0] * 3
+    assert compare("x", *wild).detectable == 1.0 < compare("x", *wild, share=False).detectable
+    assert compare("x", [0.0] * 5, [0.5] * 5).detectable is None and compare("x", [0.0] * 6, [0.5] * 6).detectable is not None
+    assert compare("x", [0.0] * 5, [0.5] * 5, level=0.9).detectable is not None, "five groups can reach 10 %"
+
+
+@pytest.mark.parametrize(("level", "fewest"), [(0.95, 6), (0.9, 5), (0.75, 3), (0.5, 2), (0.99, 8)])
+def test_as_many_groups_as_a_coin_needs(level, fewest):
+    assert bootstrap._fewest(level) == fewest and 2 * 0.5**fewest <= 1 - level + 1e-12 < 2 * 0.5 ** (fewest - 1) + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("measure", "base", "adapter", "share"),
+    [("x", [0, 1], [1, 0.5], True), ("x", [0, 1.01], [1, 0], False), ("x", [0, 1], [-0.01, 1], False), ("loss", [0, 1], [1, 0], False),
+     ("held-out loss", [0, 1], [1, 0], False)],
+)  # fmt: skip
+def test_what_counts_as_a_share(measure, base, adapter, share):
+    found = compare(measure, base, adapter)
+    assert found.share is share and compare(measure, base, adapter, share=not share).share is not share
+    if share:
+        assert -1 <= found.low <= found.high <= 1
+
+
+def comparison(low: float, high: float, lower: bool = False, **more) -> bootstrap.Comparison:
+    return bootstrap.Comparison(**{"measure": "m", "rows": 9, "groups": 9, "base": 0.5, "adapter": 0.25, "low": low, "high": high, "lower_is_better": lower, **more})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.1, 0.2, "better"), (-0.2, -0.1, "worse"), (0.0, 0.2, "no evidence"), (-0.2, 0.0, "no evidence"), (-0.1, 0.1, "no evidence"), (0, 0, "no evidence")],
+)  # fmt: skip
+def test_the_verdict_leaves_no_doubt(low, high, verdict):
+    assert comparison(low, high).verdict == verdict
+    assert comparison(low, high, True).verdict == {"better": "worse", "worse": "better"}.get(verdict, verdict)
+
+
+def test_every_figure_of_a_sentence_is_its_own():
+    worse = comparison(-0.75, -0.125, groups=7, level=0.9)
+    assert sentence(worse, "rows") == (
+        "The adapter is worse than the base. m: base 0.500, adapter 0.250; difference -0.250, 90% interval -0.750 to -0.125; "
+        "9 rows compared, 7 of them independent."
+    )
+    shares = comparison(-0.75, 0.125, share=True, detectable=0.375)
+    assert sentence(shares) == (
+        "No evidence that the adapter differs from the base. m: base 50.0%, adapter 25.0%; difference -25.0 points, 95% interval -75.0 to "
+        "+12.5 points; 9 questions compared. At this size only a difference of about 37.5 points or more can be expected to show."
+    )
+    assert "about 0.375 or more" in sentence(comparison(-0.75, 0.125, detectable=0.375))
+    assert sentence(comparison(-1.0, 1.0, rows=3, groups=3, level=0.9)).endswith("3 questions compared. So few independent questions can show no difference at all; it takes 5 or more.")  # fmt: skip
+    assert worse.as_json() == {
+        "measure": "m", "rows": 9, "groups": 7, "base": 0.5, "adapter": 0.25, "low": -0.75, "high": -0.125, "lower_is_better": False,
+        "detectable": None, "share": False, "level": 0.9, "difference": -0.25, "verdict": "worse",
+    }  # fmt: skip
+
+
+def test_an_interval_that_the_test_does_not_confirm_reaches_to_zero():
+    """Five groups that all agree: the interval alone would leave 0 out."""
+    for sign, end in ((1.0, "low"), (-1.0, "high")):
+        found = compare("x", [0.0] * 5, [sign * v for v in (1.0, 1.01, 1.02, 1.03, 1.04)], share=False)
+        assert getattr(found, end) == 0.0 and found.verdict == "no evidence" and (found.low < 0 or found.high > 0)
+    assert compare("x", [0.0] * 5, [1.0, 1.01, 1.02, 1.03, 1.04], share=False, level=0.9).verdict == "better"

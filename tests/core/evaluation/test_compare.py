@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from loraforge import ChoiceQuestion
+from loraforge import ChoiceQuestion, RunError, Span
 from loraforge.evaluation import compare
 from loraforge.evaluation.examples import Rows
 from loraforge.evaluation.general_knowledge import GeneralKnowledge
@@ -97,3 +97,251 @@ def test_the_text_task_asks_questions_of_general_knowledge():
     from loraforge_text.task import TEXT
 
     assert all(isinstance(one, ChoiceQuestion) and len(one.choices) == 4 for one in TEXT.evaluation.general_knowledge())
+
+
+# --- the whole comparison, on a task of strings and a scorer of numbers ----------------------------------------------------------
+
+
+class Item:
+    """A row: its number is its hash, its question and its place."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.where = name, f"row {name}"
+
+    def content_hash(self) -> str:
+        return self.name
+
+
+def items(names: str) -> tuple[Item, ...]:
+    return tuple(map(Item, names))
+
+
+class Scorer:
+    """Losses by side and row: 1 for the base, 2 for the adapter, 3 for the earlier one, plus a tenth of the row's place in the alphabet."""
+
+    def __init__(self, opened, planned, adapters, records) -> None:
+        assert planned == "planned"
+        self.records, self.adapters = records, adapters
+        opened.scorers.append(self)
+
+    def fits(self, row):
+        return self.records[row].name != "z"
+
+    def losses(self, rows, adapter):
+        side = {None: 1.0, "mine": 2.0, compare._EARLIER: 3.0}[adapter]
+        return [side + 0.1 * "abcdefghijklmnopqrstuvwxyz".index(self.records[row].name) for row in rows]
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """Evaluates a run that holds out these rows; what was asked of the model is in ``asked``, what was told in ``ticks``."""
+
+    def go(rows: Rows, limit=None, manifest=None, draw=True, parent=None, **evaluation):
+        asked, ticks = [], []
+        usual = SimpleNamespace(
+            headline="length", compare=None, general_knowledge=lambda: (), lower_is_better=("badness",), overlap=None,
+            generation=lambda records: {"max_tokens": len(records)},
+            judge=lambda record, answer: {"length": len(answer) / 10, "badness": len(answer) / 20} | ({"odd": 1.0} if record.name in "ace" else {}),
+        )  # fmt: skip
+        task = SimpleNamespace(
+            name="text", items="questions", evaluation=SimpleNamespace(**{**vars(usual), **evaluation}),
+            question=lambda record: f"{record.name}?", answer=lambda record: record.name * 3,
+        )  # fmt: skip
+
+        class Model:
+            def generate(self, prompts, adapter, **settings):
+                asked.append((prompts, adapter, settings))
+                return [f"{prompts[0]} {'good answer' if adapter else 'bad'}"]
+
+        opened = SimpleNamespace(
+            task=task, manifest=manifest or {}, scorers=[],
+            run=SimpleNamespace(path="run", config_file="config", manifest_file="manifest"),
+            template=SimpleNamespace(render=lambda record: [Span(f"{record.name}:"), Span("answer", learn=True)]),
+            adapters=lambda: {"mine": "the adapter"}, inference_model=lambda adapters: Model() if adapters == {"mine": "the adapter"} else None,
+        )  # fmt: skip
+
+        def planned(host, name, file, paths, exporting):
+            assert (host, name, file, paths, exporting) == ("host", "text", "config", False, False)
+            return "planned"
+
+        def found(host, given, plan, wanted):
+            assert (host, given, plan, wanted) == ("host", opened, "planned", limit)
+            return rows
+
+        monkeypatch.setattr(compare, "make_plan", planned)
+        monkeypatch.setattr(compare, "find_rows", found)
+        monkeypatch.setattr(compare, "parent_of", lambda start: parent)
+        monkeypatch.setattr(compare, "_read", lambda folder: f"read from {folder}")
+        monkeypatch.setattr("loraforge.evaluation.scoring.Scorer", Scorer)
+        result = compare.evaluate("host", opened, limit, lambda done, total: ticks.append((done, total)), draw=draw)
+        return SimpleNamespace(result=result, asked=asked, ticks=ticks, opened=opened)
+
+    return go
+
+
+HELD = Rows(items("acegikm"), items("bd"), {}, all_held=9, missing=1)
+
+
+def test_losses_answers_and_what_is_shown(evaluated):
+    made = evaluated(HELD)
+    result = made.result
+    assert {k: result[k] for k in ("run", "examples", "held_out", "missing", "step", "headline")} == {
+        "run": "run", "examples": 7, "held_out": 9, "missing": 1, "step": None, "headline": "length",
+    }  # fmt: skip
+    assert result["losses"] == {"base": pytest.approx(1.6), "adapter": pytest.approx(2.6)}
+    assert result["memorisation"] == {"loss_learned": pytest.approx(2.2), "loss_held_out": pytest.approx(2.6)}
+    by = {c["measure"]: c for c in result["comparisons"]}
+    assert list(by) == ["loss", "length", "badness", "odd"]
+    assert (by["loss"]["base"], by["loss"]["adapter"], by["loss"]["verdict"], by["loss"]["lower_is_better"]) == (
+        pytest.approx(1.6),
+        pytest.approx(2.6),
+        "worse",
+        True,
+    )
+    # "a: bad" has 6 characters, "a: good answer" 14.
+    assert (by["length"]["base"], by["length"]["adapter"], by["length"]["verdict"]) == (pytest.approx(0.6), pytest.approx(1.4), "better")
+    assert (by["badness"]["verdict"], by["badness"]["rows"], by["odd"]["rows"]) == ("worse", 7, 3)
+    assert result["rows"][1] == {
+        "where": "row c",
+        "sha256": "c",
+        "group": -2,
+        "question": "c?",
+        "reference": "ccc",
+        "base": "c: bad",
+        "adapter": "c: good answer",
+    }
+    assert [row["where"] for row in result["rows"]] == [f"row {c}" for c in "acegikm"]
+    assert made.asked == [
+        ([f"{c}:"], side, {"max_tokens": 9}) for side, names in ((None, "acegikm"), ("mine", "acegikm"), ("mine", "bd")) for c in names
+    ]
+    assert made.ticks == [(i, 16) for i in range(1, 17)]
+    assert [one[:20] for one in result["sentence"]] == [
+        "The adapter is bette",
+        "The adapter is worse",
+        "The adapter is worse",
+        "1 of the 9 held-out ",
+        "7 of 9 held-out exam",
+    ]
+    assert " length: " in result["sentence"][0] and " loss: " in result["sentence"][1] and " badness: " in result["sentence"][2]
+    kept = compare.summary(result)
+    assert kept.keys() == result.keys() - {"rows", "run"} and all(kept[key] is result[key] for key in kept)
+
+
+@pytest.mark.parametrize(
+    ("held", "told"),
+    [(Rows((), (), {}), "nothing was held out"), (Rows((), items("a"), {}, all_held=3, missing=3), "none of the run's held-out")],
+)
+def test_nothing_to_compare_by_is_said(evaluated, held, told):
+    with pytest.raises(RunError, match=told):
+        evaluated(held)
+
+
+@pytest.mark.parametrize(
+    ("missing", "all_held", "limit", "told"),
+    [(0, 7, None, []), (2, 9, None, ["2 of the 9"]), (0, 9, 7, ["7 of 9"]), (1, 9, 7, ["1 of the 9", "7 of 9"])],
+)
+def test_rows_that_were_not_asked_are_told(evaluated, missing, all_held, limit, told):
+    found = evaluated(Rows(HELD.heldout, (), {}, all_held, missing), limit).result
+    lines = [line for line in found["sentence"] if "held-out" in line]
+    assert len(lines) == len(told) and all(line.startswith(start) for line, start in zip(lines, told, strict=True))
+    assert found["memorisation"] == {"loss_learned": None, "loss_held_out": pytest.approx(2.6)}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [({"by": "held-out loss", "of": 5}, True), ({"by": "promote", "of": 2}, True), ({"by": "promote"}, True), ({"by": "held-out loss", "of": 1}, False),
+     ({"by": "last step", "of": 5}, False), ("held-out loss", False), (None, False)],
+)  # fmt: skip
+def test_a_step_that_was_chosen_on_these_examples_is_told(evaluated, chosen, told):
+    chosen = {**chosen, "step": 40} if isinstance(chosen, dict) else chosen
+    result = evaluated(HELD, manifest={"chosen": chosen}).result
+    assert any("chosen on these same examples" in line for line in result["sentence"]) is told
+    assert result["step"] == (40 if isinstance(chosen, dict) else None)
+
+
+def test_a_headline_that_no_row_has_leaves_the_loss(evaluated):
+    assert " loss: " in evaluated(HELD, headline="nothing").result["sentence"][0]
+    result = evaluated(HELD, headline=None).result
+    assert (
+        result["headline"] == "loss" and " loss: " in result["sentence"][0] and sum(" loss: " in line for line in result["sentence"]) == 1
+    )
+
+
+@pytest.mark.parametrize("draw", [True, False])
+def test_a_task_that_makes_its_own_comparison(evaluated, draw):
+    figures = []
+
+    def own(opened, records, limit, tick):
+        figures.append(("".join(r.name for r in records), limit))
+        return {"figure": 1}
+
+    made = evaluated(HELD, 7, draw=draw, compare=own)
+    assert made.result.get("figures") == ({"figure": 1} if draw else None) and figures == ([("acegikmbd", 7)] if draw else [])
+    assert made.result["rows"] == [] and not made.asked and [c["measure"] for c in made.result["comparisons"]] == ["loss"]
+
+
+def test_questions_of_general_knowledge_that_fit_are_asked(evaluated):
+    questions = tuple(SimpleNamespace(choices=items(choices), group=group) for choices, group in (("ab", "x"), ("zb", "x"), ("ca", "y")))
+    result = evaluated(HELD, general_knowledge=lambda: questions).result
+    assert (result["quiz"]["base"], result["quiz"]["rows"], set(result["quiz"]["by_group"])) == (0.5, 2, {"x", "y"})
+    assert result["quiz"]["sentence"] in result["sentence"]
+    assert "quiz" not in evaluated(HELD, general_knowledge=lambda: questions[1:2]).result
+
+
+def test_the_hold_out_of_the_earlier_run_is_measured_with_both_adapters(evaluated):
+    parent = SimpleNamespace(adapter="its/adapter", run=SimpleNamespace(path="its"))
+    rows = Rows(HELD.heldout, HELD.learned, {}, 7, 0, items("bdzfhjl"), (0, 1, 2, 3, 4, 5, 5))
+    made = evaluated(rows, parent=parent)
+    earlier = made.result["earlier"]
+    assert made.opened.scorers[0].adapters == {"mine": "the adapter", compare._EARLIER: "read from its/adapter"}
+    assert (earlier["run"], earlier["examples"], earlier["rows"], earlier["groups"]) == ("its", 6, 6, 5), "z does not fit"
+    mean = sum("abcdefghijklmnopqrstuvwxyz".index(c) for c in "bdfhjl") / 60
+    assert (earlier["base"], earlier["adapter"], earlier["lower_is_better"]) == (pytest.approx(3 + mean), pytest.approx(2 + mean), True)
+    line = next(line for line in made.result["sentence"] if "of the earlier run" in line)
+    assert line.startswith(
+        f"The 6 held-out examples of the earlier run: loss {3 + mean:.3f} with its adapter, {2 + mean:.3f} now; this shows no evidence"
+    )
+    without = evaluated(HELD, parent=parent)
+    assert without.opened.scorers[0].adapters == {"mine": "the adapter"} and "earlier" not in without.result
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [("worse", "part of what was learned then is lost"), ("better", "is better than before"), ("no evidence", "no evidence of a change")],
+)
+def test_the_earlier_run_in_words(verdict, said):
+    assert said in compare._earlier_sentence({"examples": 3, "base": 1.0, "adapter": 2.0, "verdict": verdict})
+
+
+@pytest.mark.parametrize(
+    ("to_taught", "to_reference", "length", "stolen"),
+    [(0.9, 0.5, 10, 1), (0.89, 0.5, 10, 0), (0.95, 0.95, 10, 0), (1.0, 0.5, 9, 0), (1.0, 0.99, 10, 1)],
+)
+def test_where_reciting_begins(to_taught, to_reference, length, stolen):
+    """As long as ten characters, nine tenths of another row's answer, and more of that than of its own reference."""
+    task = SimpleNamespace(
+        answer=lambda record: record.name,
+        evaluation=SimpleNamespace(overlap=lambda text, other: {"t": to_taught, "r": to_reference}.get(other, 0.0)),
+    )
+    found = compare._recited(run_with(task), Rows(items("r"), items("tu"), {}), [], [compare.Answer("x" * length)], [])
+    assert found == {"learned_asked": 0, "learned_word_for_word": 0, "held_out_with_another_answer": stolen, "held_out_asked": 1}
+    same = compare._recited(run_with(task), Rows(items("t"), items("t"), {}), [], [compare.Answer("x" * 20)], [])
+    assert same["held_out_with_another_answer"] == 0, "the same answer was taught: it is right"
+
+
+@pytest.mark.parametrize(("overlap", "count"), [(0.95, 2), (0.94, 0)])
+def test_what_counts_as_known_by_heart(overlap, count):
+    task = SimpleNamespace(
+        answer=lambda record: record.name, evaluation=SimpleNamespace(overlap=lambda text, other: overlap if text in "ab" else 0.0)
+    )
+    found = compare._recited(run_with(task), Rows((), items("abc"), {}), items("abc"), [], [compare.Answer("x")] * 3)
+    assert (found["learned_asked"], found["learned_word_for_word"]) == (3, count)
+
+
+def test_recited_answers_are_told_with_their_number(evaluated):
+    made = evaluated(HELD, overlap=lambda text, other: 1.0 if other == "bbb" and text.startswith(("c", "e")) else 0.0)
+    assert made.result["memorisation"]["held_out_with_another_answer"] == 2
+    assert "Recited: 2 of 7 held-out questions got, almost word for word, the answer to another question." in made.result["sentence"]
+    assert made.result["memorisation"]["learned_asked"] == 2
+    many = Rows(HELD.heldout, items("abcdefghijklmnopqrstuvwxy"), {}, 7)
+    assert evaluated(many, overlap=lambda text, other: 0.0).result["memorisation"]["learned_asked"] == 20

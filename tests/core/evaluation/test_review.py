@@ -388,3 +388,19 @@ def test_remarks_come_back_with_their_rows(sheet):
     book.save(path)
     items = {item["where"]: item for item in read_grades(path, keys)["items"]}
     assert items["metadata.csv:3"]["remarks"] == {"李": "引用了已废止的条文"} and items["metadata.csv:2"]["remarks"] == {}
+
+
+def test_three_graders_have_a_share_and_no_kappa(sheet, tmp_path):
+    path, keys, _, key = sheet()
+    wrong = {"one": 0, "two": 3, "three": 6}  # each calls so many of the adapter's answers wrong, the first ones
+    files = [
+        fill(
+            path, key, lambda n, side, few=few: adapter_is_right(n, side) if n > few else "no", name=name, target=tmp_path / f"{name}.xlsx"
+        )
+        for name, few in wrong.items()
+    ]
+    found = read_grades(files, keys)
+    # Of three pairs with 24 answers each: one and two differ on 3, one and three on 6, two and three on 3.
+    assert found["agreement"] == {"answers": 72, "share": pytest.approx(60 / 72), "kappa": None}
+    assert found["accuracy"]["adapter"]["mean"] == pytest.approx((3 * 1 / 3 + 3 * 2 / 3 + 6) / 12)
+    assert [item["graders"] for item in found["items"]] == [3] * 12

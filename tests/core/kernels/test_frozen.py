@@ -155,3 +155,174 @@ def test_a_frozen_convolution_is_the_plain_one_and_keeps_no_input(settings, size
     torch.testing.assert_close(given[0].grad, given[1].grad, rtol=1e-5, atol=1e-5)
     usual = isinstance(settings.get("padding", 0), int) and "padding_mode" not in settings
     assert (given[1].shape not in kept) or not usual, "the input is not kept"
+
+
+# --- limits --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("available", "has", "capability", "described", "faster"),
+    [
+        (True, True, "AVX512", "vendor_id : AuthenticAMD", True),
+        (True, True, "AVX512", "vendor_id : GenuineIntel", False),
+        (True, True, "AVX2", "vendor_id : AuthenticAMD", False),
+        (False, True, "AVX512", "vendor_id : AuthenticAMD", False),
+        (True, False, "AVX512", "vendor_id : AuthenticAMD", False),
+    ],
+)
+def test_only_the_processor_decides_which_library_is_used(monkeypatch, available, has, capability, described, faster):
+    from pathlib import Path
+    from types import SimpleNamespace
+
+    from loraforge.kernels import frozen
+
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: available)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(_linear_pointwise=1) if has else SimpleNamespace(), raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda self, **how: described)
+    frozen.onednn_is_faster.cache_clear()
+    assert frozen.onednn_is_faster() is faster
+
+    def unreadable(self, **how):
+        raise OSError
+
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    monkeypatch.setattr(frozen.platform, "processor", lambda: described)
+    frozen.onednn_is_faster.cache_clear()
+    assert frozen.onednn_is_faster() is faster
+    frozen.onednn_is_faster.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("rows", "size_out", "dtypes", "faster"),
+    [(64, 64, ("float32", "float32"), True), (64, 63, ("float32", "float32"), False), (63, 64, ("float32", "float32"), False), (65, 64, ("float32", "float32"), True),
+     (64, 64, ("float32", "float64"), False), (64, 64, ("bfloat16", "bfloat16"), False)],
+)  # fmt: skip
+def test_small_products_and_other_types_are_left_to_torch(monkeypatch, rows, size_out, dtypes, faster):
+    """2**21 multiplications: 64 rows of 512 numbers, for 64 outputs."""
+    from loraforge.kernels import frozen
+
+    monkeypatch.setattr(frozen, "onednn_is_faster", lambda: True)
+    x, weight = (torch.zeros(shape, dtype=getattr(torch, name)) for shape, name in zip(((rows, 512), (size_out, 512)), dtypes, strict=True))
+    assert frozen._faster(x, weight, size_out) is faster
+    assert frozen._faster(x.to("meta"), weight, size_out) is False
+    monkeypatch.setattr(frozen, "onednn_is_faster", lambda: False)
+    assert frozen._faster(x, weight, size_out) is False
+
+
+@pytest.mark.parametrize(
+    ("shape", "pieces"),
+    [
+        ((17, 20), [(0, 2), (2, 5), (5, 8), (8, 11), (11, 14), (14, 17)]),
+        ((3, 20), [(0, 3)]),
+        ((4, 20), [(0, 2), (2, 4)]),
+        ((2, 500), [(0, 1), (1, 2)]),
+    ],
+)
+def test_the_pieces_of_a_weight_are_about_of_one_size(monkeypatch, shape, pieces):
+    """Sixty weights at most, but never less than one output."""
+    from loraforge.kernels import frozen
+
+    monkeypatch.setattr(frozen, "_PIECE", 60)
+    assert [(some.start, some.stop) for some in frozen._pieces(torch.zeros(shape))] == pieces
+    monkeypatch.undo()
+    assert frozen._PIECE == 2**22 and frozen._WORTH == 2**21
+
+
+def test_whoever_asks_last_lets_go_of_what_was_made():
+    from loraforge.kernels import frozen
+
+    made = []
+    again = frozen.Recompute(lambda x: made.append(1) or x * 2)
+    x = torch.ones(2)
+    for _ in range(3):
+        again.expect()
+    first = again(x)
+    assert again(x) is first and again._made is first and again(x) is first and again._made is None and len(made) == 1
+    again.expect()
+    assert again(x).equal(first) and len(made) == 2
+    assert frozen.to_keep(x) == (None, (x,)), "of a plain tensor nothing is known"
+    with torch.no_grad():
+        assert not hasattr(frozen.recompute(torch.ones(2), lambda y: y, x), "loraforge_recompute")
+
+
+@pytest.mark.parametrize("kind", ["plain", "learning", "bias learns", "integers", "other class", "embedding"])
+def test_what_is_a_plain_layer(kind):
+    from loraforge.kernels import frozen
+
+    layer = torch.nn.Linear(4, 4).requires_grad_(False)
+    if kind == "learning":
+        layer.weight.requires_grad_(True)
+    if kind == "bias learns":
+        layer.bias.requires_grad_(True)
+    if kind == "integers":
+        layer.weight = torch.nn.Parameter(torch.zeros(4, 4, dtype=torch.int8), requires_grad=False)
+    if kind == "other class":
+        layer = type("Other", (torch.nn.Linear,), {})(4, 4).requires_grad_(False)
+    if kind == "embedding":
+        layer = torch.nn.Embedding(4, 4).requires_grad_(False)
+    assert frozen.is_plain(layer) is (kind == "plain")
+
+
+def test_a_frozen_layer_goes_torchs_way_where_it_is_not_plain(library):
+    """Another type than the weights', autocast, weights that begin to learn."""
+    from loraforge.kernels import frozen
+
+    for module, x in (
+        (torch.nn.Linear(6, 5), torch.randn(3, 6)),
+        (torch.nn.Conv2d(4, 5, 1), torch.randn(2, 4, 3, 3)),
+        (torch.nn.Conv2d(4, 5, 3), torch.randn(2, 4, 5, 5)),
+    ):
+        plain = module.requires_grad_(False)
+        fast = torch.nn.Sequential(type(module)(*((6, 5) if x.dim() == 2 else (4, 5, module.kernel_size[0])))).requires_grad_(False)
+        fast[0].load_state_dict(plain.state_dict())
+        frozen.replace(fast)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert fast(x).dtype == plain(x).dtype == torch.bfloat16
+        with pytest.raises(RuntimeError):
+            fast(x.double())
+        fast[0].weight.requires_grad_(True)
+        fast(x).sum().backward()
+        assert fast[0].weight.grad is not None
+        if x.dim() == 4:
+            torch.testing.assert_close(fast(x[0]), plain(x[0]))
+
+
+def test_nothing_is_computed_for_an_input_that_does_not_learn(monkeypatch):
+    from loraforge.kernels import frozen
+
+    monkeypatch.setattr(frozen, "gradient", lambda *given: pytest.fail("computed"))
+    context = type("Context", (), {"saved_tensors": (torch.ones(2, 2),), "needs_input_grad": (False,)})()
+    assert frozen._Product.backward(context, torch.ones(2, 2)) == (None, None, None)
+    assert frozen._Convolution.backward(context, torch.ones(2, 2)) == (None, None, None, None)
+    assert frozen._Pointwise.backward(context, torch.ones(2, 2)) == (None, None, None)
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
+def test_a_frozen_layer_takes_any_number_of_dimensions_and_its_result_may_be_changed(library, lead):
+    from loraforge.kernels.frozen import FrozenLinear
+
+    layer = FrozenLinear(6, 5).requires_grad_(False)
+    x = torch.randn(*lead, 6, requires_grad=True)
+    out = layer(x)
+    torch.testing.assert_close(out, torch.nn.functional.linear(x, layer.weight, layer.bias))
+    out.clamp_(-1, 1).sum().backward()
+    assert x.grad.shape == x.shape
+
+
+def test_a_weight_of_two_pieces_is_never_multiplied_whole(monkeypatch):
+    from loraforge.kernels import frozen
+
+    seen = []
+    monkeypatch.setattr(frozen, "_faster", lambda *given: True)
+    monkeypatch.setattr(frozen, "_PIECE", 60)
+    monkeypatch.setattr(
+        frozen, "_by_onednn", lambda x, weight, bias: seen.append(weight.numel()) or torch.nn.functional.linear(x, weight, bias)
+    )
+    x, weight, bias = torch.randn(3, 20), torch.randn(6, 20), torch.randn(6)
+    torch.testing.assert_close(frozen.product(x, weight, bias), x @ weight.T + bias)
+    torch.testing.assert_close(frozen.gradient(x[:, :6], weight), x[:, :6] @ weight)
+    assert seen == [60] * 4
+    del seen[:]
+    frozen.product(x, weight[:3])
+    assert seen == [60]

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from loraforge.training import allocator
 from loraforge.training.allocator import tuned
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="glibc")
@@ -28,9 +29,57 @@ def test_only_training_and_only_once():
     assert tuned(["train"], {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=7"}) is None, "the user's own settings stay"
 
 
+@linux
+def test_the_settings_are_glibcs_and_nothing_else_of_the_environment_changes(monkeypatch):
+    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36")
+    given = {"A": "1", "GLIBC_TUNABLES": ""}
+    made = tuned(["train"], given)
+    # The names and the largest threshold stand in the manual of glibc, "Memory Allocation Tunables"; DEFAULT_MMAP_THRESHOLD_MAX is 32 MiB.
+    wanted = {"tcache_count": 0, "mxfast": 0, "mmap_threshold": 32 * 2**20, "trim_threshold": 2**30}
+    assert dict(one.split("=") for one in made["GLIBC_TUNABLES"].split(":")) == {f"glibc.malloc.{k}": str(v) for k, v in wanted.items()}
+    assert {**made, "GLIBC_TUNABLES": ""} == given and given["GLIBC_TUNABLES"] == ""
+
+
 def test_another_system_goes_on_as_it_is(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     assert tuned(["train"], {}) is None
+
+
+@linux
+@pytest.mark.parametrize("says", ["musl 1.2", "", None, ValueError, OSError])
+def test_another_c_library_goes_on_as_it_is(monkeypatch, says):
+    def confstr(name):
+        if isinstance(says, type):
+            raise says
+        return says
+
+    monkeypatch.setattr(os, "confstr", confstr)
+    assert tuned(["train"], {}) is None
+
+
+@linux
+def test_the_new_start_is_the_same_command(monkeypatch):
+    started = []
+    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36")
+    monkeypatch.setattr(os, "execve", lambda *how: started.append(how))
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(sys, "argv", ["loraforge", "train", "text"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-X", "utf8", "-m", "loraforge", "train", "text"])
+    allocator.start_anew()
+    ((program, arguments, environment),) = started
+    assert (program, arguments) == (sys.executable, [sys.executable, "-X", "utf8", "-m", "loraforge", "train", "text"])
+    assert environment == tuned(["train"], os.environ)
+    for name, value in (("executable", ""), ("orig_argv", []), ("argv", ["train", "check"])):  # argv[0] is the command's own name
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, name, value)
+            allocator.start_anew()
+    assert len(started) == 1
+
+    def refused(*how):
+        raise OSError
+
+    monkeypatch.setattr(os, "execve", refused)
+    allocator.start_anew()  # goes on as it is
 
 
 @linux

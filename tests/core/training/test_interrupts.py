@@ -15,7 +15,7 @@ import pytest
 
 from loraforge import RunError
 from loraforge.runs.folder import RunFolder
-from loraforge.training.interrupts import Interrupts
+from loraforge.training.interrupts import Interrupts, Terminated, terminable
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
@@ -38,6 +38,56 @@ def test_the_first_signal_asks_and_the_second_acts(handled):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_both_signals_ask_and_everything_is_as_before_afterwards(handled, ignored):
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            heard = []
+            with Interrupts(lambda heard=heard: heard.append(signal.getsignal(signal.SIGINT))) as interrupts:
+                assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, signal.SIG_IGN)
+                os.kill(os.getpid(), number)
+                assert interrupts.requested and heard == [signal.default_int_handler], "the second acts, already while the user is told"
+            assert signal.getsignal(signal.SIGTERM) is (signal.SIG_IGN if ignored else signal.SIG_DFL)
+        with Interrupts():
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "what somebody set since stays"
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with Interrupts() as silent:
+            pass
+        assert not silent.requested and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_is_an_interrupt_where_it_did_nothing_else_and_only_inside(handled):
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(Terminated), terminable():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        mine = lambda number, frame: None  # noqa: E731
+        signal.signal(signal.SIGTERM, mine)
+        with terminable():
+            assert signal.getsignal(signal.SIGTERM) is mine, "a handler of somebody else stays"
+        assert signal.getsignal(signal.SIGTERM) is mine
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        seen = []
+
+        def elsewhere():
+            with terminable():
+                seen.append(signal.getsignal(signal.SIGTERM))
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        assert seen == [signal.SIG_DFL]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_outside_of_the_main_thread_it_does_nothing():

@@ -1,4 +1,4 @@
-"""The one loop: what a step holds, and that no way of cutting it changes the result."""
+"""The one loop, in whole runs: no way of cutting a step changes the result, a stopped run goes on, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import pytest
 
 from loraforge import RunConfig, TrainingError
 from loraforge.training import loop
-from loraforge.training.batching import epoch_steps, schedule, shard, split_batches
-from loraforge.training.optimizers import make_scheduler
 
 
 def weights(run_folder: Path):
@@ -34,46 +32,6 @@ def same(a: Path, b: Path, tolerance: float) -> None:
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=tolerance, atol=tolerance)
-
-
-# --- the order ---------------------------------------------------------------------------------------------------------------
-
-
-def test_every_example_once_per_epoch_and_never_more_steps_than_needed():
-    groups = ["a"] * 7 + ["b"] * 6 + ["c"] * 1
-    made = epoch_steps(groups, 4, seed=1, epoch=0)
-    assert sorted(i for step in made for i in step) == list(range(14))
-    assert len(made) == 4 and max(map(len, made)) == 4
-    pure = [step for step in made if len({groups[i] for i in step}) == 1]
-    assert len(pure) >= 2  # one whole step each of a and b
-
-
-def test_the_order_is_a_function_of_seed_and_epoch():
-    groups = [0] * 20
-    assert epoch_steps(groups, 4, 1, 0) == epoch_steps(groups, 4, 1, 0)
-    assert epoch_steps(groups, 4, 1, 0) != epoch_steps(groups, 4, 1, 1)
-    assert epoch_steps(groups, 4, 1, 0) != epoch_steps(groups, 4, 2, 0)
-
-
-def test_batches_hold_one_group():
-    groups = ["a", "b", "a", "b", "a"]
-    parts = split_batches([0, 1, 2, 3, 4], groups, 2)
-    assert all(len({groups[i] for i in part}) == 1 and len(part) <= 2 for part in parts)
-    assert sorted(i for part in parts for i in part) == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("processes", [1, 2, 3, 4])
-def test_processes_share_whole_batches_and_repeats_do_not_count(processes):
-    shares = [shard(["x", "y", "z"], process, processes) for process in range(processes)]
-    assert len({len(part) for part in shares}) == 1  # or one process would wait for ever
-    assert sorted(batch for part in shares for batch, counts in part if counts) == ["x", "y", "z"]
-
-
-def test_steps_of_a_run():
-    config = RunConfig(train_data_dir=".", base_model="x", batch_size=4, gradient_accumulation=2, epochs=3)
-    assert schedule(config, 20).steps == 9
-    assert schedule(config, 20, processes=2).steps == 6
-    assert schedule(config.model_copy(update={"max_steps": 5}), 20).steps == 5
 
 
 # --- invariances -------------------------------------------------------------------------------------------------------------
@@ -173,20 +131,6 @@ def test_infinity_in_the_model_is_noticed(project, train):
             train(project(eval_ratio=0))
     finally:
         TrainableCausalLM.loss = real
-
-
-def test_the_learning_rate_warms_up_and_comes_down():
-    import torch
-
-    config = RunConfig(train_data_dir=".", base_model="x", learning_rate=1.0, warmup=0.2)
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = make_scheduler(config, optimizer, 10)
-    rates = []
-    for _ in range(10):
-        rates.append(scheduler.get_last_lr()[0])
-        optimizer.step()
-        scheduler.step()
-    assert rates[:2] == [0.5, 1.0] and 0 < rates[-1] < 0.1 and rates[1:] == sorted(rates[1:], reverse=True)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])

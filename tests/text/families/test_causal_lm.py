@@ -216,3 +216,274 @@ def test_a_layer_that_no_adapter_can_change_is_refused_before_anything_is_loaded
         return
     with pytest.raises(ConfigError, match=rf"lora_target: '{refused}' cannot learn in a {kind} model"):
         CausalLM().examine(config, KeySet({}), [])
+
+
+# --- batches, by hand ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trainables(base):
+    from builders.fast_text import both
+
+    return both(base)
+
+
+EXAMPLES = [
+    {"ids": (5, 6, 7), "learned": (True, False, True)},  # the first token of a row is never predicted
+    {"ids": (8, 9, 10, 11), "learned": (False, True, True, False)},
+]
+
+
+def test_padded_rows_and_their_targets(trainables):
+    plain, _ = trainables
+    batch = plain.collate(EXAMPLES)
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 0], [8, 9, 10, 11]] and batch["attention_mask"].tolist() == [
+        [1, 1, 1, 0],
+        [1, 1, 1, 1],
+    ]
+    # Counted through both rows of four: after place 1 comes 7; after 4 and 5 come 9 and 10.
+    assert batch["targets"].tolist() == [1, 4, 5] and batch["labels"].tolist() == [7, 9, 10]
+    assert (batch["tokens"], plain.units(batch), plain.weight(batch)) == (7, 7.0, 3.0) and batch["input_ids"].dtype == batch["labels"].dtype
+
+
+def test_rows_end_to_end_and_their_targets(trainables):
+    _, fast = trainables
+    batch = fast.collate(EXAMPLES)
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 10, 11]] and batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 2, 3]]
+    assert batch["targets"].tolist() == [1, 3, 4] and batch["labels"].tolist() == [7, 9, 10] and list(batch["row_lengths"]) == [3, 4]
+    assert (fast.units(batch), fast.weight(batch)) == (7.0, 3.0)
+
+
+@pytest.mark.parametrize(("length", "band"), [(1, 0), (16, 0), (17, 1), (32, 1), (33, 2)])
+def test_rows_that_need_padding_share_a_batch_by_length(trainables, length, band):
+    plain, fast = trainables
+    assert plain.group({"ids": (1,) * length}) == band and fast.group({"ids": (1,) * length}) == 0
+
+
+def test_a_row_that_cannot_be_learned_is_told_when_it_is_encoded(trainables):
+    from loraforge_text.records import Conversation
+
+    from loraforge import Span
+
+    with pytest.raises(DataError, match="nothing of this row would be learned"):
+        trainables[0].encode(Conversation("问", "答", where="x"), [Span("问")])
+
+
+# --- answers -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def answering(base, monkeypatch):
+    """An inference model whose ``generate`` is told apart; what it was asked."""
+    import torch
+    from loraforge_text.base_files import read_base
+    from loraforge_text.families.causal_lm import CausalInferenceModel, load_model
+    from loraforge_text.families.encoding import tokenizer_of
+
+    from loraforge.adapters import lora
+
+    asked = []
+    monkeypatch.setattr(lora, "set_adapter", lambda model, adapter: asked.append(adapter))
+    model = load_model(base, "fp32", torch.device("cpu"))
+    made = CausalInferenceModel(model, tokenizer_of(base), read_base(base))
+
+    def answer(*tokens):
+        def generate(ids, attention_mask, generation_config):
+            asked.append((ids, attention_mask, generation_config, torch.is_grad_enabled(), torch.initial_seed()))
+            return torch.cat([ids, torch.tensor([tokens])], 1)
+
+        monkeypatch.setattr(model, "generate", generate)
+        return made
+
+    return answer, asked, made._stops
+
+
+@pytest.mark.parametrize(
+    ("settings", "sampled"),
+    [
+        ({}, None),
+        ({"temperature": 0}, None),
+        ({"temperature": 0.5, "top_p": 0.25}, (0.5, 0.25)),
+        ({"temperature": 2}, (2.0, 1.0)),
+        ({"top_p": 0.1}, None),
+    ],
+)
+def test_what_the_library_is_asked_for(answering, settings, sampled):
+    import torch
+
+    answer, asked, stops = answering
+    torch.manual_seed(77)
+    answer(50, 51).generate(["ab", "c"], "law", max_tokens=9, seed=5, **settings)
+    adapter, (ids, mask, config, gradients, seed), _ = asked
+    assert adapter == "law" and ids.shape[0] == 1 and mask.equal(torch.ones_like(ids)) and not gradients
+    assert (config.max_new_tokens, config.eos_token_id, config.pad_token_id) == (9, stops, stops[0]) and stops
+    if sampled:
+        assert (config.do_sample, config.temperature, config.top_p, seed) == (True, *sampled, 5)
+    else:
+        assert not config.do_sample and seed == 77
+
+
+def test_as_many_tokens_as_nothing_was_said_about(answering):
+    answer, asked, _ = answering
+    answer(50).generate(["ab"], None)
+    assert asked[1][2].max_new_tokens == 512
+    answer(50).generate(["ab"], None, temperature=1)
+    assert asked[3][4] == 0, "and the seed is 0"
+
+
+@pytest.mark.parametrize(("tokens", "stopped"), [("aaa", False), ("aas", True), ("aa", True), ("s", True), ("saa", False)])
+def test_an_answer_stopped_if_it_is_shorter_or_ends_in_a_stop_token(answering, base, tokens, stopped):
+    answer, _, stops = answering
+    (made,) = answer(*(stops[0] if token == "s" else 50 for token in tokens)).generate(["ab"], None, max_tokens=3)
+    assert made.stopped is stopped and "<|im_end|>" not in made and made == made.strip()
+
+
+def test_a_base_without_a_stop_token(base):
+    import torch
+    from loraforge_text.base_files import BaseFiles
+    from loraforge_text.families.causal_lm import CausalInferenceModel, load_model
+    from loraforge_text.families.encoding import tokenizer_of
+
+    made = CausalInferenceModel(load_model(base, "fp32", torch.device("cpu")), tokenizer_of(base), BaseFiles(base, stops=("gone",)))
+    assert made._stops == [] and len(made.generate(["问"], None, max_tokens=2)) == 1
+
+
+# --- what is loaded ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("named", "matches"),
+    [("tiny-chat", True), ("org/name", True), ("modelscope:a/b/c", True), ("org/name/more", False), ("name", False), ("./name", False), ("/name", False), ("../x", False)],
+)  # fmt: skip
+def test_which_names_it_takes_for_a_language_model(named, matches):
+    from loraforge_text.families.causal_lm import CausalLM
+
+    assert CausalLM().matches(named) is matches
+
+
+@pytest.mark.parametrize(
+    ("architectures", "matches"),
+    [(["LlamaForCausalLM"], True), (["GPT2LMHeadModel"], True), (["Gemma3ForConditionalGeneration"], True), (["BertModel"], False), ([], False), (None, False),
+     (["BertModel", "LlamaForCausalLM"], True)],
+)  # fmt: skip
+def test_which_folders_it_takes_for_a_language_model(tmp_path, architectures, matches):
+    from loraforge_text.families.causal_lm import CausalLM
+
+    (tmp_path / "config.json").write_text(
+        json.dumps({"architectures": architectures} if architectures is not None else {}), encoding="utf-8"
+    )
+    assert CausalLM().matches(str(tmp_path)) is matches
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")])
+def test_a_base_is_loaded_in_the_precision_that_is_asked_for(base, monkeypatch, precision, dtype):
+    import torch
+    import transformers
+    from loraforge_text.families.causal_lm import load_model
+
+    asked = []
+    real = transformers.AutoModelForCausalLM.from_pretrained
+    monkeypatch.setattr(
+        transformers.AutoModelForCausalLM, "from_pretrained", lambda *given, **named: asked.append(named) or real(*given, **named)
+    )
+    model = load_model(base, precision, torch.device("cpu"))
+    assert {p.dtype for p in model.parameters()} == {getattr(torch, dtype)}
+    assert asked == [{"dtype": getattr(torch, dtype), "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}]
+
+
+def test_four_bits_are_nf4_twice_quantised_and_keep_their_gradients(base):
+    import torch
+    from loraforge_text.families.causal_lm import load_model
+
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    model = load_model(base, "4bit", torch.device("cpu"))
+    layers = [m for m in model.modules() if isinstance(m, bitsandbytes.nn.Linear4bit)]
+    assert len(layers) == 14
+    for layer in layers:
+        state = layer.weight.quant_state
+        assert (state.quant_type, state.nested, layer.compute_dtype) == ("nf4", True, torch.bfloat16)
+        assert not getattr(layer, "support_avx512bf16_for_cpu", False)
+    assert model.get_input_embeddings().weight.dtype == torch.bfloat16
+
+
+def test_weights_that_are_missing_or_of_another_kind_are_explained(base, tmp_path, monkeypatch):
+    import importlib.util
+
+    import torch
+    from loraforge_text.families.causal_lm import load_model
+
+    from loraforge import ConfigError, ModelError
+
+    cpu = torch.device("cpu")
+    with pytest.raises(ModelError, match="it has no weights at all"):
+        load_model(tmp_path, "fp32", cpu)
+    for name in ("b.pth", "a.gguf", "c.txt"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ModelError, match=r"it has a\.gguf, b\.pth, which are not read"):
+        load_model(tmp_path, "fp32", cpu)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(tmp_path, "fp32", cpu)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="4bit needs bitsandbytes"):
+        load_model(base, "4bit", cpu)
+
+
+def test_the_adapter_of_a_run_or_the_folder_itself(tmp_path):
+    from loraforge_text.families.causal_lm import _adapter_folder
+
+    assert _adapter_folder(str(tmp_path)) == tmp_path
+    (tmp_path / "adapter").mkdir()
+    assert _adapter_folder(str(tmp_path)) == tmp_path
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}", encoding="utf-8")
+    assert _adapter_folder(str(tmp_path)) == tmp_path / "adapter" and _adapter_folder(str(tmp_path / "adapter")) == tmp_path / "adapter"
+
+
+def test_what_an_examination_counts(base):
+    from loraforge_text.families.causal_lm import CausalLM
+    from loraforge_text.families.encoding import encode, tokenizer_of
+    from loraforge_text.records import Conversation, TextKeys
+
+    from loraforge import KeySet, RunConfig, Span
+
+    rows = [
+        (
+            Conversation("问", "答", where=str(i)),
+            [Span("问" * i), Span(f"答{'字' * (3 * i)}<|im_end|>", learn=True), Span("\n")] if i != 1 else [],
+        )
+        for i in range(5)
+    ]
+    made = [encode(tokenizer_of(base), spans) for _, spans in rows]
+    longest = len(made[3].ids)
+    keys = KeySet({TextKeys: TextKeys(max_seq_length=max(longest, 64))})
+    rows[4] = (rows[4][0], [Span("问"), Span("字" * 100 + "<|im_end|>", learn=True)])
+    found = CausalLM().examine(RunConfig(train_data_dir=".", base_model=str(base)), keys, rows)
+    good = [made[i] for i in (0, 2, 3)]
+    assert found.facts == {
+        "tokens": sum(len(e.ids) for e in good),
+        "learned_tokens": sum(sum(e.learned) for e in good),
+        "longest_row": longest,
+    }
+    assert set(found.problems) == {4} and [len(pieces) for pieces in found.shown][1] == 0 and len(found.shown) == 5
+    assert [(p.text, p.learn) for p in found.shown[2]] == [("问问", False), ("答" + "字" * 6 + "<|im_end|>", True), ("\n", False)]
+    empty = CausalLM().examine(RunConfig(train_data_dir=".", base_model=str(base)), keys, [])
+    assert empty.facts == {"tokens": 0, "learned_tokens": 0, "longest_row": 0}
+
+
+def test_the_files_that_make_up_a_base(base, tmp_path):
+    import shutil
+
+    from loraforge_text.families.causal_lm import CausalLM
+
+    from loraforge import RunConfig
+
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    for name in ("readme.md", "a.bin", "vocab.txt", "tokenizer.model"):
+        (folder / name).write_bytes(b"")
+    (folder / "sub.json").mkdir()
+    found = [p.name for p in CausalLM().base_files(RunConfig(train_data_dir=".", base_model=str(folder)))]
+    assert found == sorted(found) and {"vocab.txt", "tokenizer.model", "config.json", "model.safetensors", "chat_template.jinja"} <= set(
+        found
+    )
+    assert not {"readme.md", "a.bin", "sub.json"} & set(found)

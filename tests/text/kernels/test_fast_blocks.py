@@ -111,3 +111,99 @@ def test_a_frozen_feed_forward_block_has_the_right_gradient():
     gate, up, down = (torch.randn(shape, dtype=torch.double) for shape in ((6, 4), (6, 4), (4, 6)))
     x = torch.randn(2, 3, 4, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(lambda y: _FrozenGated.apply(y, gate, up, down), (x,), fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("epsilon", [1e-6, 0.5])
+def test_the_norm_is_that_of_llama_with_any_epsilon(dtype, epsilon):
+    import copy
+
+    from loraforge_text.kernels import fast_blocks
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    torch.manual_seed(0)
+    plain = LlamaRMSNorm(8, eps=epsilon).requires_grad_(False).to(dtype)
+    plain.weight.normal_()
+    fast = copy.deepcopy(plain)
+    assert fast_blocks.replace(torch.nn.Sequential(fast)) == {"norms": 1, "gated blocks": 0} and isinstance(fast, LlamaRMSNorm)
+    given = [torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_() for _ in range(2)]
+    one, two = plain(given[0]), fast(given[1])
+    torch.testing.assert_close(one, two)
+    weight = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(2)).to(dtype)
+    (one * weight).sum().backward()
+    (two * weight).sum().backward()
+    torch.testing.assert_close(
+        given[0].grad, given[1].grad, rtol=1e-4 if dtype == torch.float32 else 0.05, atol=1e-5 if dtype == torch.float32 else 0.02
+    )
+
+
+def gated_block(bias=False, act="silu"):
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    torch.manual_seed(0)
+    return LlamaMLP(LlamaConfig(hidden_size=6, intermediate_size=10, num_attention_heads=1, mlp_bias=bias, hidden_act=act)).requires_grad_(
+        False
+    )
+
+
+@pytest.mark.parametrize("case", ["plain", "bias", "autocast", "a layer that learns", "another type"])
+def test_the_gated_block_is_llamas_in_every_case(case):
+    import contextlib
+    import copy
+
+    from loraforge_text.kernels import fast_blocks
+
+    plain = gated_block(bias=case == "bias")
+    if case == "another type":
+        plain.up_proj.double()
+    fast = copy.deepcopy(plain)
+    assert fast_blocks.replace(torch.nn.Sequential(fast)) == {"norms": 0, "gated blocks": 1}
+    if case == "a layer that learns":
+        plain.up_proj.weight.requires_grad_(True)
+        fast.up_proj.weight.requires_grad_(True)
+    given = [torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
+    results = []
+    for block, x in zip((plain, fast), given, strict=True):
+        with torch.autocast("cpu", torch.bfloat16) if case == "autocast" else contextlib.nullcontext():
+            try:
+                results.append(block(x))
+            except RuntimeError:
+                results.append(None)
+    if case == "another type":
+        assert results == [None, None]
+        return
+    torch.testing.assert_close(*results)
+    for made in results:
+        made.float().square().sum().backward()
+    loose = {"rtol": 0.05, "atol": 0.01} if case == "autocast" else {"rtol": 1e-4, "atol": 1e-6}
+    torch.testing.assert_close(given[0].grad, given[1].grad, **loose)
+    if case == "a layer that learns":
+        torch.testing.assert_close(plain.up_proj.weight.grad, fast.up_proj.weight.grad)
+
+
+@pytest.mark.parametrize(("act", "replaced"), [("silu", 1), ("gelu", 0)])
+def test_only_silu_is_the_gate(act, replaced):
+    from loraforge_text.kernels import fast_blocks
+
+    assert fast_blocks.replace(torch.nn.Sequential(gated_block(act=act)))["gated blocks"] == replaced
+    own = gated_block()
+    own.act_fn = torch.nn.SiLU()
+    assert fast_blocks.replace(torch.nn.Sequential(own))["gated blocks"] == 1
+    own = gated_block()
+    del own.act_fn
+    own.act_fn = torch.nn.functional.silu  # a function, whose code is not looked at
+    assert fast_blocks.replace(torch.nn.Sequential(own))["gated blocks"] == 0
+
+
+def test_a_norm_that_learns_is_left_alone():
+    from loraforge_text.kernels import fast_blocks
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    model = torch.nn.ModuleList([LlamaRMSNorm(8).requires_grad_(learns) for learns in (True, False, False)])
+    assert fast_blocks.replace(model)["norms"] == 2
+    assert (
+        type(model[0]) is LlamaRMSNorm
+        and type(model[1]) is type(model[2]) is not LlamaRMSNorm
+        and type(model[1]).__name__ == "FastLlamaRMSNorm"
+    )

@@ -38,3 +38,29 @@ def test_a_last_layer_that_does_more_is_left_alone():
         linear_cross_entropy.take_off(model)
         packed_attention.attend_to_rows(model)
         assert not last_layer.keep_places(model) and type(model.get_decoder().layers[-1]) is kind
+
+
+def test_without_places_it_is_the_layer_that_it_was(base):
+    from builders.fast_text import model_of
+    from loraforge_text.kernels import last_layer
+
+    model = model_of(base).eval()
+    ids = torch.arange(1, 12)[None]
+    with torch.no_grad():
+        before = model(input_ids=ids, use_cache=False).logits
+        kinds = [type(layer) for layer in model.get_decoder().layers]
+        assert last_layer.keep_places(model)
+        assert model(input_ids=ids, use_cache=False).logits.equal(before)
+        places = torch.tensor([2, 7])
+        torch.testing.assert_close(model(input_ids=ids, use_cache=False, places=places).logits, before[:, places])
+    now = [type(layer) for layer in model.get_decoder().layers]
+    assert now[0] is kinds[0] and issubclass(now[1], kinds[1]) and now[1].__name__ == f"Last{kinds[1].__name__}"
+
+
+def test_a_model_without_layers_is_left_alone():
+    from types import SimpleNamespace
+
+    from loraforge_text.kernels import last_layer
+
+    for decoder in (SimpleNamespace(), SimpleNamespace(layers=[]), SimpleNamespace(layers=[torch.nn.Linear(2, 2)])):
+        assert not last_layer.keep_places(SimpleNamespace(get_decoder=lambda decoder=decoder: decoder))

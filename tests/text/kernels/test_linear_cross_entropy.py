@@ -110,3 +110,65 @@ def test_the_chunked_head_keeps_small_gradients_of_half_precision(dtype):
     )
     one, two = (h.grad.float().flatten() for h in hidden)
     assert torch.nn.functional.cosine_similarity(one, two, 0) > 0.999
+
+
+@pytest.mark.parametrize(
+    ("count", "vocabulary", "parts"),
+    [
+        (40, 60_000, [(40, 25_000), (40, 25_000), (40, 10_000)]),
+        (700, 6000, [(512, 2048), (512, 2048), (512, 1904), (188, 5319), (188, 681)]),
+    ],
+)
+def test_a_million_logits_at_a_time_of_512_rows_and_no_less_than_2048_words(monkeypatch, count, vocabulary, parts):
+    from loraforge_text.kernels import linear_cross_entropy
+
+    seen = []
+    product = linear_cross_entropy.frozen.product
+    monkeypatch.setattr(
+        linear_cross_entropy.frozen, "product", lambda x, weight, bias: seen.append((len(x), len(weight))) or product(x, weight, bias)
+    )
+    head = torch.nn.Linear(2, vocabulary, bias=False).requires_grad_(False)
+    with torch.no_grad():
+        linear_cross_entropy.cross_entropy(torch.randn(count, 2), head, torch.randint(0, vocabulary, (count,)))
+    assert seen == parts
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_label_at_the_border_of_a_part_is_found_in_its_part(monkeypatch, bias):
+    from loraforge_text.kernels import linear_cross_entropy
+
+    monkeypatch.setattr(linear_cross_entropy, "_CELLS", 1)
+    monkeypatch.setattr(linear_cross_entropy, "_WORDS", 7)
+    torch.manual_seed(0)
+    head = torch.nn.Linear(5, 20, bias=bias).requires_grad_(False)
+    for label in (0, 6, 7, 13, 14, 19):
+        hidden = [torch.randn(1, 5, generator=torch.Generator().manual_seed(label)).requires_grad_() for _ in range(2)]
+        plain = torch.nn.functional.cross_entropy(head(hidden[0]), torch.tensor([label]))
+        fast = linear_cross_entropy.cross_entropy(hidden[1], head, torch.tensor([label]))
+        plain.backward()
+        fast.backward()
+        torch.testing.assert_close(fast, plain)
+        torch.testing.assert_close(hidden[1].grad, hidden[0].grad)
+
+
+@pytest.mark.parametrize("kind", ["plain", "learning", "integers", "other class", "none"])
+def test_only_a_plain_frozen_head_is_taken_off(base, kind):
+    from builders.fast_text import model_of
+    from loraforge_text.kernels import linear_cross_entropy
+
+    model = model_of(base)
+    head = model.get_output_embeddings()
+    if kind == "learning":
+        head.weight.requires_grad_(True)
+    if kind == "integers":
+        head.weight = torch.nn.Parameter(torch.zeros(head.weight.shape, dtype=torch.int8), requires_grad=False)
+    if kind == "other class":
+        head.__class__ = type("Other", (torch.nn.Linear,), {})
+    if kind == "none":
+        model.get_output_embeddings = lambda: None
+    taken = linear_cross_entropy.take_off(model)
+    assert (taken is head) is (kind == "plain") and (taken is None) is (kind != "plain")
+    if taken is not None:
+        stands = model.get_output_embeddings()
+        hidden = torch.randn(2, 3)
+        assert stands(hidden) is hidden and stands.weight is head.weight and stands.head is head
