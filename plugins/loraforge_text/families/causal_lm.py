@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,7 +161,7 @@ def load_model(folder: Path, precision: str, device: torch.device) -> Any:
 
 def _refuse_scanned(target: str | Sequence[str], model_type: str | None) -> None:
     wanted = {part.strip().rpartition(".")[2] for part in (target.split(",") if isinstance(target, str) else target)}
-    if never := [name for name in scanned_layers(model_type) if name in wanted]:
+    if never := [name for name in scanned_layers(model_type) if name in wanted or _names(target, name)]:
         raise ConfigError(
             say(
                 "lora_target: '{names}' cannot learn in a {kind} model, which reads these weights past any adapter. Leave it out; "
@@ -169,6 +170,16 @@ def _refuse_scanned(target: str | Sequence[str], model_type: str | None) -> None
                 kind=model_type,
             )
         )
+
+
+def _names(target: str | Sequence[str], layer: str) -> bool:
+    """Whether a regular expression means Mamba's ``layer`` where transformers has it, and not any layer of whatever name."""
+    places = [f"{start}.layers.0.{block}" for start in ("model", "backbone") for block in ("mixer", "mamba")]
+    try:
+        found = re.compile(target if isinstance(target, str) else "")
+    except re.error:
+        return False  # said elsewhere
+    return any(found.fullmatch(f"{p}.{layer}") and not found.fullmatch(f"{p}.any{layer[layer.find('_') :]}") for p in places)
 
 
 def _four_bit() -> Any:
