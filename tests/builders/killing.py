@@ -50,7 +50,7 @@ def warm() -> None:
     """Imports what a run imports."""
     names = {
         "accelerate.utils": (), "matplotlib.backends.backend_agg": (), "peft.tuners.lora": (), "loraforge.adapters.lora": (), "loraforge.cli.main": (),
-        "loraforge.pipeline.run": (), "loraforge_image.families.diffusion": (), "loraforge_text.families.causal_lm": (), "diffusers.training_utils": (),
+        "loraforge.pipeline.run": (), "loraforge_image.families.trainable": (), "loraforge_text.families.causal_lm": (), "diffusers.training_utils": (),
         "diffusers": ("AutoencoderKL", "DDIMScheduler", "StableDiffusionPipeline", "UNet2DConditionModel"),
         "transformers": ("AutoModelForCausalLM", "AutoTokenizer", "CLIPTextModel", "CLIPTokenizer", "LlamaForCausalLM"),
     }  # fmt: skip
