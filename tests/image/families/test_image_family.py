@@ -70,7 +70,15 @@ def test_it_trains_draws_and_evaluates(gallery, go, host, command):
 
 
 def test_a_run_that_was_interrupted_goes_on_to_the_bit(gallery, go, tmp_path):
-    options = {"family": "sd3", "epochs": 4, "save_steps": 3, "caption_dropout": 0.2, "crop": "random", "lora_dropout": 0.1}
+    options = {
+        "family": "sd3",
+        "epochs": 4,
+        "save_steps": 3,
+        "caption_dropout": 0.2,
+        "crop": "random",
+        "lora_dropout": 0.1,
+        "sample_prompts": [],
+    }
     whole = go(gallery("a.yaml", output_dir=str(tmp_path / "a"), **options)).run.path
     config = gallery("b.yaml", output_dir=str(tmp_path / "b"), **options)
 
@@ -96,7 +104,16 @@ def test_no_way_of_cutting_a_step_changes_it(gallery, go, tmp_path):
 
     runs = [
         tensors(
-            go(gallery(f"{b}.yaml", family="sd3", output_dir=str(tmp_path / str(b)), batch_size=b, gradient_accumulation=4 // b)).run.path
+            go(
+                gallery(
+                    f"{b}.yaml",
+                    family="sd3",
+                    output_dir=str(tmp_path / str(b)),
+                    batch_size=b,
+                    gradient_accumulation=4 // b,
+                    sample_prompts=[],
+                )
+            ).run.path
         )
         for b in (4, 1)
     ]
@@ -130,7 +147,13 @@ def test_every_export_does_what_was_trained(target, gallery, go, sd_bases, tmp_p
     from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
     from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoint_to_diffusers
 
-    options = {"export": ["webui", "diffusers", "merged"], "max_steps": 4, "learning_rate": 0.05, "lora_target": target}
+    options = {
+        "export": ["webui", "diffusers", "merged"],
+        "max_steps": 4,
+        "learning_rate": 0.05,
+        "lora_target": target,
+        "sample_prompts": [],
+    }
     outcome = go(gallery(family="sd3", save_precision="fp32", lora_variant="rslora", **options))
     base = SD3Transformer2DModel.from_pretrained(sd_bases("sd3"), subfolder="transformer").state_dict()
     merged = StableDiffusion3Pipeline.from_pretrained(outcome.exports["merged"]).transformer.state_dict()
@@ -205,7 +228,7 @@ def test_sides_that_the_transformer_cannot_divide_are_refused(gallery, host, go)
 
     with pytest.raises(ConfigError, match="bucket_step: must be a multiple of 16; got 8"):
         load_data(make_plan(host, "image", gallery(family="sd3", bucket_step=8), ()))
-    run = go(gallery(family="sd3", max_steps=1)).run.path
+    run = go(gallery(family="sd3", max_steps=1, sample_prompts=[])).run.path
     opened = load_run(host, run)
     model = opened.inference_model(opened.adapters())
     with pytest.raises(ConfigError, match="--size: write width x height in multiples of 16, like 512x768; got '72x64'"):
