@@ -80,3 +80,37 @@ def test_the_strength_of_the_guidance_is_told_while_a_picture_is_drawn(sd_bases)
     with torch.no_grad():
         drawing.draw(base, torch.device("cpu"), base.condition(["", "x"]), [1], (64, 64), steps=2, cfg=3.5)
     assert seen == [3.5, 3.5] and base.cfg is None
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3"])
+def test_the_pictures_are_those_of_the_pipeline(family, sd_bases):
+    import numpy as np
+    import torch
+    from loraforge_image.families import drawing
+
+    base = loaded(family, sd_bases(family))
+    texts = base.condition(["blue", "a ball"])
+    ours = drawing.draw(base, torch.device("cpu"), texts, [3], (96, 64), steps=3, cfg=4.0)[0]
+    if family != "sd3":
+        base.pipe.scheduler = base.objective.scheduler("ddim", 3, 0, "cpu")
+    theirs = base.pipe(
+        "a ball", negative_prompt="blue", num_inference_steps=3, guidance_scale=4.0, width=96, height=64,
+        generator=[torch.Generator().manual_seed(3)], output_type="np",
+    ).images[0]  # fmt: skip
+    assert ours.size == (96, 64)
+    assert np.abs(np.asarray(ours) / 255 - theirs).max() < 1.01 / 255 and theirs.std() > 0.01
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd3"])
+def test_what_is_encoded_is_what_is_decoded(family, sd_bases):
+    """The scaling and shift of the latents cancel out: what remains is the autoencoder alone."""
+    import torch
+
+    base = loaded(family, sd_bases(family))
+    vae, pixels = base.pipe.vae, torch.rand(1, 3, 64, 96) * 2 - 1
+    with torch.no_grad():
+        mean, deviation = base.encode(pixels)
+        posterior = vae.encode(pixels).latent_dist
+        torch.testing.assert_close(base.decode(mean[None]), vae.decode(posterior.mean).sample, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(deviation, posterior.std[0] * vae.config.scaling_factor)
+    assert mean.shape == base.latent_shape(96, 64)

@@ -80,10 +80,11 @@ def test_diffusion_is_that_of_the_bases_schedule(prediction):
     assert made.level_of(times) is times
 
 
-def test_min_snr_never_divides_by_nothing():
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_min_snr_never_divides_by_nothing(prediction):
     import torch
 
-    ends_in_noise = Diffusion(noise_schedule("v_prediction", rescale_betas_zero_snr=True))
+    ends_in_noise = Diffusion(noise_schedule(prediction, rescale_betas_zero_snr=True))
     ends_in_noise.min_snr_gamma = 5.0
     assert torch.isfinite(ends_in_noise.weigh(torch.ones(2), torch.tensor([0, 999]))).all()
 
@@ -107,3 +108,18 @@ def test_noise_is_added_alike_whatever_scheduler_the_base_draws_with(kind):
     clean, noise, times = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2), torch.tensor([10, 400, 900])
     alphas = torch.cumprod(1 - torch.linspace(0.0001, 0.02, 1000), 0)[times].view(-1, 1, 1, 1)
     torch.testing.assert_close(made.add_noise(clean, noise, times), alphas.sqrt() * clean + (1 - alphas).sqrt() * noise)
+
+
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "euler_a", "dpmpp_2m"])
+def test_what_draws_has_the_bases_schedule_and_clips_nothing(sampler, zero_snr):
+    """Latents are no pictures of -1 to 1, and a schedule that ends in pure noise has to begin with its last time (Lin et al. 2024)."""
+    import torch
+
+    schedule = noise_schedule("v_prediction", rescale_betas_zero_snr=zero_snr)
+    made = Diffusion(schedule).scheduler(sampler, 10, 0, "cpu")
+    assert made.config.prediction_type == "v_prediction" and not made.config.get("clip_sample")
+    assert (made.config.timestep_spacing == "trailing") == zero_snr and len(made.timesteps) == 10
+    if zero_snr:
+        assert int(made.timesteps[0]) == 999
+    torch.testing.assert_close(made.alphas_cumprod[:990], schedule.alphas_cumprod[:990])
