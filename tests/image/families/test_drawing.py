@@ -114,3 +114,4 @@ def test_what_is_encoded_is_what_is_decoded(family, sd_bases):
         torch.testing.assert_close(base.decode(mean[None]), vae.decode(posterior.mean).sample, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(deviation, posterior.std[0] * vae.config.scaling_factor)
     assert mean.shape == base.latent_shape(96, 64)
+    assert base.tokens(mean.shape) == (64 // 16) * (96 // 16)  # one of 16 x 16 pixels

@@ -233,6 +233,9 @@ def test_sides_that_the_transformer_cannot_divide_are_refused(gallery, host, go)
     model = opened.inference_model(opened.adapters())
     with pytest.raises(ConfigError, match="--size: write width x height in multiples of 16, like 512x768; got '72x64'"):
         model.generate(["x"], None, size="72x64")
+    pictures = [answer.data for answer in model.generate(["x", "x"], None, steps=1, seed=4)]
+    assert pictures[0] != pictures[1]  # the next prompt has the next seed
+    assert b"Seed: 5" in pictures[1]
     with pytest.raises(ConfigError, match="--sampler: ddim does not draw with this base; use euler"):
         model.generate(["x"], None, sampler="ddim")
 

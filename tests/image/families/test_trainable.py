@@ -99,6 +99,39 @@ def test_noise_offset_shifts_whole_channels(trainable, tmp_path):
     assert float(torch.cat([plain.collate([example], d)["noise"] for d in range(200)]).mean(dim=(2, 3)).var()) < 0.03
 
 
+def test_latents_are_drawn_from_the_distribution_of_the_autoencoder(trainable, tmp_path):
+    import torch
+
+    made = trainable()
+    (example,) = examples(made, tmp_path)
+    mean, deviation = example["latents"][0]
+    assert float(deviation.min()) > 0
+    example["latents"] = [torch.stack([mean, torch.full_like(mean, 2.0)])]
+    apart = torch.cat([made.collate([example], draw)["clean"] for draw in range(300)]) - mean
+    assert float(apart.std()) == pytest.approx(2, rel=0.02) and abs(float(apart.mean())) < 0.02
+    held_out = made.collate([example])
+    assert held_out["levels"].tolist() == [100, 300, 500, 700, 900]
+    assert held_out["clean"].equal(made.collate([example])["clean"])
+    drawn = [int(made.collate([example], draw)["levels"][0]) for draw in range(400)]
+    assert min(drawn) < 30 and max(drawn) > 970 and 450 < sum(drawn) / 400 < 550
+
+
+def test_a_mirrored_view_is_the_picture_from_left_to_right(trainable, tmp_path):
+    import torch
+    from PIL import Image, ImageOps
+
+    made = trainable(flip=True)
+    examples(made, tmp_path)
+    picture = Image.open(tmp_path / "drawn" / "0.png")
+    ImageOps.mirror(picture).save(tmp_path / "mirrored.png")
+    rows = [
+        Picture(where="a", path=str(path), caption="a", sha256="a") for path in (tmp_path / "drawn" / "0.png", tmp_path / "mirrored.png")
+    ]
+    one, two = (made.encode(row, [Span("a", True)])["latents"] for row in rows)
+    torch.testing.assert_close(one[1], two[0])
+    assert not one[0].equal(one[1])
+
+
 @pytest.mark.parametrize("text", [False, True])
 def test_caption_dropout_empties_its_share_of_captions(text, trainable, tmp_path):
     made = trainable(caption_dropout=0.3, train_text_encoder=text)
