@@ -15,7 +15,7 @@ say = speaker(__name__)
 
 EMBEDDED: Mapping[str, Path] = {"tiny-sd": Path(__file__).parent.parent / "tiny_sd" / "model"}
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-SMALL = ("model_index.json", "*/config.json", "scheduler/*.json", "tokenizer*/*")
+SMALL = ("model_index.json", "*/*.json", "*processor/*", "tokenizer*/*")
 WEIGHTS = ("*/*.safetensors*",)
 OTHERS = ("*onnx*", "*openvino*", "*flax*", "*non_ema*", "safety_checker/*", "*.fp16.*")
 _CONFIG, _HEADER = 20_000_000, 25_000_000  # bytes; published ones stay below a tenth of it
@@ -151,6 +151,18 @@ def pipeline_name(base_model: str, revision: str | None = None) -> str:
     place = locate(base_model, revision)
     found = read_config(place / "model_index.json").get("_class_name") if place.is_dir() else None
     return found if isinstance(found, str) else ""
+
+
+def listed_parts(place: Path) -> dict[str, tuple[str, str]]:
+    """(library, class) of every part that ``model_index.json`` names."""
+    index = read_config(place / "model_index.json")
+    listed = {name: part for name, part in index.items() if isinstance(part, list) and len(part) == 2 and part[0] is not None}
+    return {name: (str(part[0]), str(part[1])) for name, part in listed.items()}
+
+
+def missing_parts(place: Path) -> list[str]:
+    """The parts of a pipeline that are not in its folder: the libraries would put something empty in the place of some."""
+    return [name for name in listed_parts(place) if name != "safety_checker" and not any((place / name).glob("*"))]
 
 
 def pipeline_files(place: Path) -> list[Path]:

@@ -70,6 +70,7 @@ class ImageBase(ABC):
         """Raises:
         TypeError: if a method is spelt almost as one of these: it would never be called.
         """
+        super().__init_subclass__()
         known = [name for name in dir(ImageBase) if not name.startswith("_")]
         for name, method in vars(cls).items():
             strange = callable(method) and not name.startswith("_") and name not in known
@@ -158,13 +159,12 @@ class ImageBase(ABC):
 
     def latent_key(self) -> Mapping[str, Any]:
         """All that decides ``encode``'s result besides the pixels and the autoencoder's weights, as plain JSON values."""
-        config = self.pipe.vae.config
-        factors = {name: config.get(name) for name in ("scaling_factor", "shift_factor")}
-        return {"encode": _home(type(self).encode), "version": self.version, **factors}
+        config = {name: value for name, value in self.pipe.vae.config.items() if not name.startswith("_")}
+        return {"encode": _identity(type(self).encode), "autoencoder": config, "version": self.version}
 
     def embed_key(self, caption: str) -> Mapping[str, Any]:
         """All that decides ``embed``'s result besides the text encoders' weights, as plain JSON values."""
-        return {"caption": caption, "embed": _home(type(self).embed), "tokenizers": self._tokenizer_hash(), "version": self.version}
+        return {"caption": caption, "embed": _identity(type(self).embed), "tokenizers": self._tokenizer_hash(), "version": self.version}
 
     def _tokenizer_hash(self) -> str:
         if not self._tokenizers_read:
@@ -226,10 +226,6 @@ class ImageBase(ABC):
         """Exchanges what computes the same in less, in place; how many modules, by kind."""
         return {}
 
-    def facts(self) -> Mapping[str, Any]:
-        """What exporters should know of the base, as plain JSON values."""
-        return {}
-
     # --- memory ------------------------------------------------------------------------------------------------------------------
 
     def to(self, device: Any) -> None:
@@ -260,9 +256,11 @@ class ImageBase(ABC):
             setattr(self.pipe, name, None)
 
 
-def _home(function: Any) -> str:
-    """Where a function was written."""
-    return f"{function.__module__}.{function.__qualname__}"
+def _identity(function: Any) -> str:
+    """Where a function was written, and what it does."""
+    from loraforge.kernels import program
+
+    return f"{function.__module__}.{function.__qualname__} {program.digest(function)}"
 
 
 def make_network(base: ImageBase, encoders: Mapping[str, torch.nn.Module]) -> torch.nn.Module:

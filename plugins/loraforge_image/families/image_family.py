@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from loraforge import Adapter, ConfigError, Examination, KeySet, ModelFamily, Record, RunConfig, Span, hash_file, speaker
 
 from ..records import EXPORTERS, ImageKeys
-from .base_files import WEIGHTS, is_ours, locate, pipeline_files, pipeline_name, title
+from .base_files import WEIGHTS, is_ours, locate, missing_parts, pipeline_files, pipeline_name, title
 from .image_base import ImageBase
 from .objectives import FlowMatching, Objective
 from .webui_format import WebuiFormat
@@ -43,6 +43,7 @@ class ImageFamily(ModelFamily):
     webui: ClassVar[WebuiFormat | None] = None
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         if "exporters" not in vars(cls):
             cls.exporters = () if cls.webui is not None else ("diffusers",)
 
@@ -104,7 +105,8 @@ class ImageFamily(ModelFamily):
 
     def problems(self, config: RunConfig, keys: ImageKeys) -> list[str]:
         """What is wrong with a config, besides what holds for every family."""
-        return []
+        gone = missing_parts(locate(config.base_model, config.revision))
+        return [say("base_model {folder} lacks {names}.", folder=config.base_model, names=", ".join(gone))] if gone else []
 
     def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
         from ..data.buckets import examine_pictures
@@ -116,6 +118,8 @@ class ImageFamily(ModelFamily):
                 problems.append(say("{key} means nothing for {family}: {reason}. Leave it out.", key=key, family=self.name, reason=reason))
         if config.lora_variant == "pissa":
             problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora or dora for pictures."))
+        if config.precision == "4bit":
+            problems.append(say("precision: 4bit is for language models; use bf16 or fp16 for pictures."))
         if not mine.train_unet and not mine.train_text_encoder:
             problems.append(say("train_unet and train_text_encoder are both off; nothing would be trained."))
         if mine.bucket_step % self.multiple:

@@ -62,7 +62,7 @@ class ImageInferenceModel:
         if written:
             sides = written.lower().replace("×", "x").split("x")
             unit = self._multiple
-            if len(sides) != 2 or not all(s.strip().isdigit() and int(s) and int(s) % unit == 0 for s in sides):
+            if len(sides) != 2 or not all(s.strip().isdecimal() and int(s) and int(s) % unit == 0 for s in sides):
                 raise ConfigError(
                     say("--size: write width x height in multiples of {unit}, like 512x768; got '{value}'.", unit=unit, value=written)
                 )

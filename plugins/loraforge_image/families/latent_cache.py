@@ -61,7 +61,8 @@ class Cache:
                 return tensors
             except (OSError, SafetensorError):
                 pass  # torn or foreign: made again below
-        tensors = {k: v.contiguous() for k, v in make().items()}
+        # Copies: a file holds no two tensors that share their memory.
+        tensors = {k: v.clone().contiguous() for k, v in make().items()}
         self.made += 1
         try:
             _write(file, tensors)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraforge import ConfigError, ModelError, speaker
 
-from .base_files import PICKLES, WEIGHTS, check_shards, locate, part_config, read_config
+from .base_files import PICKLES, WEIGHTS, check_shards, listed_parts, locate, missing_parts, part_config, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -53,19 +53,19 @@ def load_pipeline(base_model: str, revision: str | None, kind: str, dtype: torch
 
 
 def _listed(base_model: str, place: Path, kind: str) -> dict[str, tuple[str, str]]:
-    """(library, class) of every part that ``model_index.json`` names.
+    """(library, class) of every part of a pipeline that can be loaded.
 
     Raises:
-        ModelError: if it is another pipeline, or one of its parts is of neither diffusers nor transformers.
+        ModelError: if it is another pipeline, lacks a part, or one of its parts is of neither diffusers nor transformers.
     """
     index = read_config(place / "model_index.json")
     if index.get("_class_name") != kind:
         found = index.get("_class_name") or say("nothing")
         text = say("base_model {base}: a {kind} is wanted, but its model_index.json says {found}.", base=base_model, kind=kind, found=found)
         raise ModelError(text)
-    parts = {
-        name: tuple(map(str, part)) for name, part in index.items() if isinstance(part, list) and len(part) == 2 and part[0] is not None
-    }
+    parts, gone = listed_parts(place), missing_parts(place)
+    if gone:
+        raise ModelError(say("base_model {folder} lacks {names}.", folder=base_model, names=", ".join(gone)))
     import diffusers
 
     strange = [name for name, part in parts.items() if part[0] not in _LIBRARIES and not hasattr(diffusers.pipelines, part[0])]
@@ -76,7 +76,7 @@ def _listed(base_model: str, place: Path, kind: str) -> dict[str, tuple[str, str
                 "base_model {base}: {names} would run code that the model brings, which LoRAForge never does.", base=base_model, names=names
             )
         )
-    return {name: (part[0], part[1]) for name, part in parts.items()}
+    return parts
 
 
 def load_part(kind: Any, place: Path, name: str, dtype: torch.dtype, *, allow_pickle: bool = False) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from loraforge import ConfigError, speaker
+from loraforge import ConfigError, ModelError, speaker
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +74,10 @@ class Objective(ABC):
         return sampler
 
 
+# Schedulers whose noise does not follow a schedule of alphas.
+NO_DIFFUSION = ("EDM", "FlowMatch")
+
+
 class Diffusion(Objective):
     """Noise (Ho et al. 2020) or velocity (Salimans and Ho 2022) prediction on the base's own schedule, all times equally often.
 
@@ -89,6 +93,9 @@ class Diffusion(Objective):
     def __init__(self, schedule: Any) -> None:
         from diffusers import DDPMScheduler
 
+        kind = type(schedule).__name__
+        if kind.startswith(NO_DIFFUSION):
+            raise ModelError(say("the base draws with a {name}, which is not a schedule of noise that Diffusion can learn on.", name=kind))
         self.min_snr_gamma = 0.0
         self.prediction = str(schedule.config.prediction_type)
         self.grain = int(schedule.config.num_train_timesteps)

@@ -45,7 +45,13 @@ def narrowed(found: Mapping[str, int], target: str | list[str]) -> dict[str, int
         wanted = [part.strip() for part in (target.split(",") if isinstance(target, str) else target)]
         chosen = [name for name in found if any(name == part or name.endswith("." + part) for part in wanted)]
     if not chosen:
-        have = ", ".join(sorted({name.removesuffix(".0").rpartition(".")[2] for name in found}))
+        have = ", ".join(sorted({_called(name) for name in found}))
         called = target if isinstance(target, str) else "', '".join(target)
         raise ConfigError(say("lora_target: no layer of the base model is called '{value}'. There are: {have}.", value=called, have=have))
     return {name: found[name] for name in chosen}
+
+
+def _called(name: str) -> str:
+    """The end of a layer's name, as ``lora_target`` takes it: with what stands before a bare number."""
+    before, _, last = name.rpartition(".")
+    return f"{before.rpartition('.')[2]}.{last}" if last.isdecimal() else last

@@ -95,9 +95,8 @@ class WebuiTable(WebuiFormat):
         }
 
     def describe(self, network: Any, modules: Iterable[str]) -> Mapping[str, Any] | None:
-        chosen = list(modules)
-        if self.strange(chosen):
-            return None  # such a file cannot be written
+        given = list(modules)
+        chosen = set(given).difference(self.strange(given))  # a file with the strange ones is refused when it is written
         absent = {name for parts in self.layers(chosen).values() for name in parts}.difference(chosen)
         return {**asdict(self), "rows": {name: network.get_submodule(name).out_features for name in sorted(absent)}}
 

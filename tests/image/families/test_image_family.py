@@ -267,14 +267,14 @@ def broken(kind: str, folder: Path) -> str:
         config = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps({**config, "num_layers": 10**6}), encoding="utf-8")
         return "num_layers cannot be 1000000"
-    if kind == "gone":
-        shutil.rmtree(folder / "vae")
-        return "cannot be loaded"
+    if kind in ("vae", "tokenizer_3", "scheduler"):
+        shutil.rmtree(folder / kind)
+        return f"lacks {kind}"
     (folder / "transformer" / "diffusion_pytorch_model.safetensors").write_bytes(b"no")
     return "cannot be loaded"
 
 
-@pytest.mark.parametrize("kind", ["tensors", "text", "code", "config", "gone", "bytes"])
+@pytest.mark.parametrize("kind", ["tensors", "text", "code", "config", "vae", "tokenizer_3", "scheduler", "bytes"])
 def test_a_base_that_is_damaged_or_brings_code_is_refused(kind, gallery, host, sd_bases, tmp_path):
     import torch
 
@@ -284,6 +284,9 @@ def test_a_base_that_is_damaged_or_brings_code_is_refused(kind, gallery, host, s
     keys = KeySet({RunConfig: config, ImageKeys: ImageKeys()})
     with pytest.raises(ModelError, match=re.escape(said)):
         sd3().StableDiffusion3().load(config, keys, torch.device("cpu"))
+    if said.startswith("lacks"):  # that needs no weights to be seen
+        with pytest.raises(ConfigError, match=said):
+            sd3().StableDiffusion3().examine(config, keys, [])
 
 
 def test_what_a_family_cannot_write_is_not_what_it_writes_by_default(gallery, host, monkeypatch):
@@ -293,6 +296,52 @@ def test_what_a_family_cannot_write_is_not_what_it_writes_by_default(gallery, ho
     assert plain.exporters == ("diffusers",) and all(family.exporters == () for family in families())
     monkeypatch.setattr(sd3().StableDiffusion3, "exporters", plain.exporters)
     assert [exporter.name for exporter in make_plan(host, "image", gallery(family="sd3", export=...), ()).exporters] == ["diffusers"]
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd3"])
+def test_four_bits_are_refused_before_anything_is_loaded(family, gallery, host):
+    from loraforge.data.dataset import load_data
+
+    with pytest.raises(ConfigError, match="4bit is for language models"):
+        load_data(make_plan(host, "image", gallery(family=family, precision="4bit"), ()))
+
+
+@pytest.mark.parametrize("size", ["64", "5²x64", "0x64", "64x-64", "64x64x64", "72x64", "x"])
+def test_a_size_that_is_none_is_refused(size):
+    from loraforge_image.families.inference import ImageInferenceModel
+
+    with pytest.raises(ConfigError, match="write width x height in multiples of 16"):
+        ImageInferenceModel(None, None, "", 16)._size(size)
+
+
+def test_the_layers_that_are_named_can_be_asked_for(sd_bases):
+    """What the message lists is what ``lora_target`` takes."""
+    import torch
+    from diffusers import StableDiffusion3Pipeline
+
+    base = sd3().StableDiffusion3Base(StableDiffusion3Pipeline.from_pretrained(sd_bases("sd3")), torch.float32, {})
+    with pytest.raises(ConfigError, match="There are: ") as told:
+        base.targets(RunConfig(train_data_dir="x", base_model="y", lora_target="nothing"), ImageKeys(), base.network)
+    names = str(told.value).partition("There are: ")[2].rstrip(".").split(", ")
+    assert "net.2" in names and "to_out.0" in names
+    found = [base.targets(RunConfig(train_data_dir="x", base_model="y", lora_target=[n]), ImageKeys(), base.network) for n in names]
+    everything = base.targets(RunConfig(train_data_dir="x", base_model="y"), ImageKeys(), base.network)
+    assert set().union(*found) == everything.keys()
+
+
+def test_an_export_that_comes_later_says_which_layers_have_no_name(gallery, go, host, monkeypatch, tmp_path):
+    import dataclasses as dc
+
+    table = sd3().StableDiffusion3.webui
+    plain = {name: layer for name, layer in table.plain.items() if "mlp" not in name}
+    monkeypatch.setattr(sd3().StableDiffusion3, "webui", dc.replace(table, plain=plain))
+    opened = load_run(host, go(gallery(family="sd3", max_steps=1, sample_prompts=[])).run.path)
+    from loraforge_image.export.webui import WebuiExporter
+
+    from loraforge import ExportError
+
+    with pytest.raises(ExportError, match=r"would not read these modules.*ff\.net\.0\.proj"):
+        WebuiExporter().export(opened.adapters()["out"], tmp_path)
 
 
 def test_a_family_without_a_webui_format_says_so_before_anything_is_loaded(gallery, monkeypatch, host):
@@ -386,6 +435,40 @@ def test_what_one_family_encoded_is_not_what_another_gets(sd_bases, tmp_path):
         fresh = loss_of(trainable(variant(**change), base, tmp_path, cache_dir=str(tmp_path / "fresh")), tmp_path)
         assert changed == fresh != plain
     assert loss_of(trainable(sd3().StableDiffusion3(), base, tmp_path), tmp_path) == plain
+
+
+@pytest.mark.parametrize("part", ["encode", "embed"])
+def test_a_family_whose_code_was_changed_encodes_anew(part, sd_bases, tmp_path):
+    """Under the same name: the author corrected the factor and ran it again."""
+    made = []
+    for factor in ("2", "3"):
+        original = getattr(sd3().StableDiffusion3Base, part)
+        source = {
+            "encode": f"def encode(self, pixels):\n    return {factor} * original(self, pixels)\n",
+            "embed": f"def embed(self, caption):\n    return {{name: {factor} * v for name, v in original(self, caption).items()}}\n",
+        }[part]
+        file = tmp_path / f"{factor}.py"
+        file.write_text(source, encoding="utf-8")
+        scope = {"original": original, "__name__": "mine"}
+        exec(compile(source, str(file), "exec"), scope)
+        made.append(loss_of(trainable(variant(**{part: scope[part]}), sd_bases("sd3"), tmp_path), tmp_path))
+    assert made[0] != made[1]
+
+
+def test_an_autoencoder_with_another_scale_encodes_anew(sd_bases, tmp_path):
+    folder = Path(shutil.copytree(sd_bases("sd3"), tmp_path / "base"))
+    one = loss_of(trainable(sd3().StableDiffusion3(), folder, tmp_path), tmp_path)
+    config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    (folder / "vae" / "config.json").write_text(json.dumps({**config, "scaling_factor": 5.0}), encoding="utf-8")
+    assert loss_of(trainable(sd3().StableDiffusion3(), folder, tmp_path), tmp_path) != one
+
+
+def test_what_a_caption_is_made_into_may_share_its_memory(sd_bases, tmp_path):
+    def embed(self, caption):
+        found = sd3().StableDiffusion3Base.embed(self, caption)
+        return {**found, "again": found["context"], "part": found["context"][2:4]}
+
+    assert loss_of(trainable(variant(embed=embed), sd_bases("sd3"), tmp_path), tmp_path) > 0
 
 
 # --- a family that predicts noise, with all defaults ---------------------------------------------------------------------------

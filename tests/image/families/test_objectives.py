@@ -7,7 +7,7 @@ import math
 import pytest
 from loraforge_image.families import Diffusion, FlowMatching
 
-from loraforge import ConfigError
+from loraforge import ConfigError, ModelError
 
 SHARES = (0.001, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999)
 
@@ -123,3 +123,22 @@ def test_what_draws_has_the_bases_schedule_and_clips_nothing(sampler, zero_snr):
     if zero_snr:
         assert int(made.timesteps[0]) == 999
     torch.testing.assert_close(made.alphas_cumprod[:990], schedule.alphas_cumprod[:990])
+
+
+@pytest.mark.parametrize("kind", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler"])
+def test_noise_of_another_kind_is_not_taken_for_a_schedule_of_alphas(kind, sd_bases, tmp_path):
+    import json
+    import shutil
+
+    import diffusers
+    from loraforge_image.families.stable_diffusion.identify import identify
+
+    schedule = getattr(diffusers, kind)()
+    schedule.register_to_config(prediction_type="epsilon")
+    with pytest.raises(ModelError, match=f"draws with a {kind}"):
+        Diffusion(schedule)
+    folder = shutil.copytree(sd_bases("sdxl"), tmp_path / "base")
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), "_class_name": kind}), encoding="utf-8")
+    found = identify(str(folder))
+    assert found.family == "" and kind in found.what

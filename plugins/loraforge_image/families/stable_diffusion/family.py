@@ -13,7 +13,7 @@ from ..base_files import is_ours, locate, pipeline_files
 from ..image_base import ImageBase
 from ..image_family import ImageFamily
 from ..objectives import Diffusion
-from .identify import WEIGHTS, check_family, config_folder, identify, unet_config
+from .identify import WEIGHTS, check_family, config_folder, identify, lacking, unet_config
 from .memory import estimate_memory
 from .published import PUBLISHED
 
@@ -52,6 +52,8 @@ class StableDiffusion(ImageFamily):
                     file=base.place,
                 )
             )
+        if base.place.is_dir() and (gone := lacking(base.place, self.name)):
+            problems.append(say("base_model {folder} lacks {names}.", folder=base.place, names=", ".join(gone)))
         if base.place.is_file():
             try:
                 config_folder(base.place, self.name, keys.base_config)

@@ -11,6 +11,7 @@ from typing import Any
 from loraforge import ModelError, fetch_base, speaker
 
 from ..base_files import EMBEDDED, PICKLES, SMALL, header, impossible, is_hub_id, locate, part_config, read_config
+from ..objectives import NO_DIFFUSION
 from .published import PUBLISHED
 
 say = speaker(__name__)
@@ -79,7 +80,11 @@ def _folder(place: Path) -> Base:
         return Base(place, "", say("{path} is an inpainting or depth model ({n} input channels)", path=place, n=unet["in_channels"]))
     _check_widths(place / "unet" / "config.json", unet)
     schedule = place / "scheduler" / "scheduler_config.json"
-    prediction = read_config(schedule).get("prediction_type") or "epsilon"
+    settings = read_config(schedule)
+    drawn = str(settings.get("_class_name") or "")
+    if drawn.startswith(NO_DIFFUSION):
+        return Base(place, "", say("{path} is trained on another kind of noise than Stable Diffusion ({name})", path=place, name=drawn))
+    prediction = settings.get("prediction_type") or "epsilon"
     if prediction not in ("epsilon", "v_prediction"):
         raise ModelError(impossible(schedule, "prediction_type", prediction))
     if unet.get("addition_embed_type") == "text_time":
