@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import click
 import pytest
 from builders import ROOT
+from builders.loopback import serving
 
 from loraforge import RunError, hookimpl, load_run
 from loraforge.testing import check_command, finished_run
@@ -67,32 +65,13 @@ def test_prepare_keeps_the_contract(host, tmp_path):
     )
 
 
-@contextlib.contextmanager
-def serving(document):
-    """A server on a free port of the loopback that tokenises golden prompts as they were trained."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            found = next((p["ids"] for p in document["prompts"] if p["messages"] == asked.get("messages")), None)
-            self.send_response(404 if found is None else 200)
-            self.end_headers()
-            self.wfile.write(json.dumps({"tokens": found}).encode())
-
-        def log_message(self, *args):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-
-
 def test_golden_keeps_the_contract(host, run, tmp_path):
     document = json.loads((run.path / "adapter" / "golden_prompts.json").read_text(encoding="utf-8"))
-    with serving(document) as url:
+
+    def tokenize(asked):
+        return {"tokens": next((p["ids"] for p in document["prompts"] if p["messages"] == asked.get("messages")), None)}
+
+    with serving({"/tokenize": tokenize}) as url:
         refused = [[run.path], [tmp_path, url], [run.path, "http://127.0.0.1:9"], [run.path, "nowhere"]]
         said = check_command(built_in(host, "golden"), [run.path, url, "--model", "run", "--json"], refused=refused)
     assert json.loads(said)["differences"] == []
