@@ -57,7 +57,7 @@ class ImageBase(ABC):
         guided: whether drawing follows the prompt by classifier-free guidance; a distilled base does not.
         device, dtype: where it is, and in which type its weights are.
         cfg: the strength of the guidance while a picture is drawn, for denoisers that are told; None in training and in evaluation.
-        version: of what ``encode`` and ``embed`` make; raise it when that changes, so that cached results are made again.
+        version: of what ``encode`` and ``embed`` call; raise it when that changes, so that cached results are made again.
     """
 
     denoiser_name: ClassVar[str] = "transformer"
