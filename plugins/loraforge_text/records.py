@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import Field
 
 from loraforge import Keys, Record
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation that questions and answers in turns cannot hold.
+
+    Attributes:
+        content: its text; empty where an assistant only calls tools.
+        reasoning: what the assistant thought before it answered, without any marks around it.
+        tool_calls: the assistant's calls as a JSON list of ``{"id", "name", "arguments"}``, arguments as an object; empty: none.
+        name: of a tool's result, the tool.
+        call_id: of a tool's result, the call that it answers.
+        learn: whether an assistant's message is learned.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    reasoning: str = ""
+    tool_calls: str = ""
+    name: str = ""
+    call_id: str = ""
+    learn: bool = True
 
 
 @dataclass(frozen=True)
@@ -20,6 +43,10 @@ class Conversation(Record):
         system: the system message of this row, instead of the config's.
         prompt_template: the template of this row, instead of the config's: a name or an inline string.
         history: earlier (question, answer) pairs.
+        messages: the whole conversation but its first system message, up to the last message that is learned, where it holds more than
+            the fields above: reasoning, tools, messages that are not to be learned, turns out of order. Otherwise empty. The fields above
+            then hold its questions and answers as far as they go, for all who only look at the words.
+        tools: the tools that the assistant may call, as a JSON list in OpenAI's form; empty: none.
     """
 
     instruction: str
@@ -28,6 +55,12 @@ class Conversation(Record):
     system: str | None = None
     prompt_template: str | None = None
     history: tuple[tuple[str, str], ...] = ()
+    messages: tuple[Message, ...] = ()
+    tools: str = ""
+
+    def content(self) -> dict[str, Any]:
+        values = super().content()
+        return {name: value for name, value in values.items() if value or name not in ("messages", "tools")}
 
     @property
     def question(self) -> str:
