@@ -64,7 +64,7 @@ def ids(case: Case) -> str:
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_a_malformed_input_ends_in_a_message_and_leaves_nothing_behind(case, tmp_path, base, finished, command, monkeypatch, watchdog):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("loraforge_text.templates.builtin.SECONDS", 1)
+    monkeypatch.setattr("loraforge_text.templates.prompting.SECONDS", 1)
     case.build(tmp_path, base, finished)
     before, shared = snapshot(tmp_path), snapshot(finished)
     code, out, err = command(*case.command)

@@ -9,8 +9,8 @@ from typing import Any
 from loraforge import REVIEW_COLUMNS, DataError, match_columns, read_review, speaker
 
 from ..records import Conversation
-from ..templates.builtin import check_inline
 from ..templates.formats import FORMATS
+from ..templates.inline import check_inline
 from .tables import cell_text
 
 say = speaker(__name__)

@@ -11,7 +11,7 @@ from typing import Any
 from loraforge import Adapter, Exporter, ExportError, speaker
 
 from ..base_files import EMBEDDED, locate
-from ..templates.builtin import export_jinja
+from ..templates.served import export_jinja
 
 say = speaker(__name__)
 

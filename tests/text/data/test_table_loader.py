@@ -246,7 +246,7 @@ def test_conversations_that_cannot_be_learned(tmp_path, messages, words):
 def test_row_templates_are_checked(tmp_path, template, words):
     file = write(tmp_path / "d.jsonl", json.dumps({"instruction": Q, "output": A, "prompt_template": template}))
     if words is None:
-        from loraforge_text.templates.builtin import fill
+        from loraforge_text.templates.inline import fill
 
         record = load(file)[0][0]
         assert fill(record.prompt_template, record) == f"{Q} {{evil.__class__}}"  # never evaluated

@@ -447,7 +447,7 @@ def test_a_trained_base_stops():
 def rows(base):
     """Rows of several kinds, rendered as ChatML."""
     from loraforge_text.base_files import read_base
-    from loraforge_text.templates.builtin import Prompting
+    from loraforge_text.templates.prompting import Prompting
 
     prompting = Prompting(jinja=read_base(base).chat_template, stops=("<|im_end|>",), system="S")
     records = [row(f"第{i}问？", f"答{i}") for i in range(8)]

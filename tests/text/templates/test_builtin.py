@@ -9,8 +9,10 @@ from builders.tiny_text import make_tokenizer
 from loraforge_text.base_files import read_base
 from loraforge_text.families.encoding import encode, examine, pieces, tokenizer_of
 from loraforge_text.records import Conversation, TextKeys
-from loraforge_text.templates.builtin import PINNED_DATE, Prompting, export_jinja, templates
+from loraforge_text.templates.builtin import templates
 from loraforge_text.templates.formats import FORMATS
+from loraforge_text.templates.prompting import PINNED_DATE, Prompting
+from loraforge_text.templates.served import export_jinja
 
 from loraforge import ConfigError, DataError, KeySet, RunConfig, Span, prompt_of
 
