@@ -34,7 +34,8 @@ def config_page() -> str:
         for owner, keys in owners_of(host, host.task(task)):
             lines += ["", f"## {owner}", "", "| key | default | what may stand there | what it does |", "|---|---|---|---|"]
             for row in describe(owner, keys):
-                cells = [f"`{row.name}`", f"`{row.default}`" if row.default else "", row.kind, row.help]
+                also = f" Also taken: {', '.join(f'`{alias}`' for alias in row.aliases)}." if row.aliases else ""
+                cells = [f"`{row.name}`", f"`{row.default}`" if row.default else "", row.kind, row.help + also]
                 lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from .config.schema import Keys, KeySet, RunConfig, advice, did_you_mean, resolve_base, validate
+from .config.advice import advice
+from .config.aliases import dismiss, rename
+from .config.explanations import did_you_mean
+from .config.schema import Keys, KeySet, RunConfig, fields, resolve_base, validate
 from .config.yaml_reader import Source, read
 from .errors import ConfigError, PluginError
 from .messages import speaker
@@ -22,7 +25,12 @@ say = speaker(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """A validated config with the components that it names."""
+    """A validated config with the components that it names.
+
+    Attributes:
+        advice: remarks on values that seldom work.
+        notes: what was understood otherwise than it was written.
+    """
 
     task: Task[Any]
     loader: Loader[Any]
@@ -33,6 +41,7 @@ class Plan:
     keys: KeySet
     advice: tuple[str, ...]
     checks: tuple[Check[Any], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -48,7 +57,7 @@ def make_plan(
         ConfigError, PluginError: with everything that is wrong.
     """
     task = host.task(task_name)
-    source = read(path, overrides)
+    source = rename(read(path, overrides), [RunConfig, task.keys])  # the core's keys decide who the other owners are
     problems = _task_problems(task, source)
 
     def pick(choose: Callable[[], Any]) -> Any:
@@ -71,6 +80,7 @@ def make_plan(
     problems += host.unusable()
     components = [c for c in (loader, template, family, *exporters, *checks.values()) if c is not None]
     owners = _owners(task, components)
+    source = dismiss(rename(source, owners), fields(owners))
     try:
         keys = validate(source, owners, paths=paths)
     except ConfigError as error:
@@ -89,6 +99,7 @@ def make_plan(
         keys,
         tuple(advice(keys, source, family.typical_ranges(keys[RunConfig].base_model))),
         tuple(checks.values()),
+        source.notes,
     )
 
 

@@ -160,7 +160,7 @@ def check(
         **data.examination.facts,
         "review": data.review,
         "findings": findings.counts(data.found),
-        "notes": list(data.notes),
+        "notes": [*plan.notes, *data.notes],
         "advice": list(plan.advice),
         "fit": fit.as_json() if fit is not None else None,
     }

@@ -54,6 +54,8 @@ def _print_table(out: Console, table: Table) -> None:
 def headline(out: Console, plan: Plan, path: Path) -> None:
     """The first lines of ``train``: what was read, and advice on it."""
     out.print(f"[bold]LoRAForge[/bold]  {escape(plan.task.name)}  {escape(str(path))}")
+    for note in plan.notes:
+        out.print(say("  note: {text}", text=escape(note)))
     for remark in plan.advice:
         out.print(say("  advice: {text}", text=escape(remark)), style="yellow")
 
@@ -125,7 +127,7 @@ def check(out: Console, summary: Mapping[str, Any], data: Data, show: int, repor
     for sentence in [*(f"  {one}" for one in data.examination.lines), *lines]:
         out.print(escape(sentence))
     out.print(say("  Template:   {template}", template=escape(str(summary["template"]))))
-    for note in data.notes:
+    for note in summary.get("notes", data.notes):
         out.print(say("  note:       {text}", text=escape(note)))
     for remark in summary["advice"]:
         out.print(say("  advice:     {text}", text=escape(remark)), style="yellow")
@@ -340,6 +342,8 @@ def keys(out: Console, rows: Sequence[KeyInfo]) -> None:
         default = f" = {row.default}" if row.default else ""
         out.print(f"  [cyan]{row.name}[/cyan]{escape(default)}  [dim]{escape(row.kind)}[/dim]")
         out.print(f"      {escape(row.help)}")
+        if row.aliases:
+            out.print(say("      also: {names}", names=escape(", ".join(row.aliases))), style="dim")
 
 
 def plugins(out: Console, rows: Sequence[PluginInfo], clashes: Sequence[str]) -> None:

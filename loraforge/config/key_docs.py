@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..messages import speaker
-from .schema import Keys, plain
+from .aliases import aliases_of
+from .explanations import plain
+from .schema import Keys
 
 say = speaker(__name__)
 
@@ -19,6 +21,11 @@ def schema(owners: Sequence[type[Keys]]) -> dict[str, Any]:
     for owner in owners:
         part = owner.model_json_schema()
         properties.update(part.get("properties", {}))
+        for name, info in owner.model_fields.items():
+            # Editors know them and strike them through; a converted one has other values than the key.
+            for alias, conversion in aliases_of(info).items():
+                same = {} if conversion else {k: v for k, v in part["properties"][name].items() if k in ("anyOf", "type", "enum")}
+                properties[alias] = {**same, "description": name, "deprecated": True}
         required += part.get("required", [])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -31,13 +38,18 @@ def schema(owners: Sequence[type[Keys]]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class KeyInfo:
-    """One key as people read about it."""
+    """One key as people read about it.
+
+    Attributes:
+        aliases: what other programs call it, which is taken too.
+    """
 
     name: str
     owner: str
     kind: str
     default: str
     help: str
+    aliases: tuple[str, ...] = ()
 
 
 def describe(owner: str, keys: type[Keys]) -> list[KeyInfo]:
@@ -51,7 +63,7 @@ def describe(owner: str, keys: type[Keys]) -> list[KeyInfo]:
             default = "{}"
         else:
             default = "" if info.default is None else plain(info.default).strip("'")
-        found.append(KeyInfo(name, owner, _kind(part), default, say(info.description or "")))
+        found.append(KeyInfo(name, owner, _kind(part), default, say(info.description or ""), tuple(aliases_of(info))))
     return found
 
 

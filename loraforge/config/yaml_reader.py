@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,43 @@ import yaml
 
 from ..errors import ConfigError
 from ..messages import speaker
+from .file_kinds import config_text
+from .slips import line_slips, value_slip
 
 say = speaker(__name__)
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value and where it was written: ``configs/legal.yaml:4``."""
+    """A value and where it was written: ``configs/legal.yaml:4``.
+
+    Attributes:
+        written: the key as the user wrote it, where that is another program's name for it; otherwise empty.
+    """
 
     value: Any
     where: str
+    written: str = ""
+
+    @property
+    def overrides(self) -> bool:
+        """Whether it comes from the command line, which wins over the file."""
+        return self.where.startswith("--set ")
 
 
 @dataclass(frozen=True)
 class Source:
-    """What the user wrote, key by key, before anybody validated it."""
+    """What the user wrote, key by key, before anybody validated it.
+
+    Attributes:
+        notes: what was understood otherwise than it was written.
+        problems: what was found wrong already, by key.
+    """
 
     path: Path
     values: Mapping[str, Value]
+    notes: tuple[str, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Loader(yaml.SafeLoader):
@@ -62,7 +80,6 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
 _FLOAT = re.compile(r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-_LARGEST = 1_000_000  # bytes; a config is a page
 
 
 def _refusing(construct: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -99,27 +116,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Source:
     Raises:
         ConfigError: if the file cannot be read, is no flat mapping, or names a key twice.
     """
-    try:
-        told = path.stat()
-        if not (stat.S_ISREG(told.st_mode) or stat.S_ISDIR(told.st_mode)):
-            raise ConfigError(say("{path}: is no file.", path=path))
-        if told.st_size > _LARGEST:
-            raise ConfigError(
-                say(
-                    "{path}: is {n} MB large, so it is no config, which is a page of 'key: value' lines.",
-                    path=path,
-                    n=told.st_size // _LARGEST,
-                )
-            )
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(say("{path}: there is no such file (looked at {absolute}).", path=path, absolute=path.absolute())) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(say("{path}: is not UTF-8 text ({error}). Save it as UTF-8.", path=path, error=error.reason)) from None
-    except OSError as error:
-        raise ConfigError(say("{path}: cannot be read: {error}.", path=path, error=error.strerror)) from None
-    except ValueError as error:  # a name that no file can have
-        raise ConfigError(say("{path}: cannot be read: {error}.", path=repr(str(path)), error=error)) from None
+    text, notes = config_text(path)
     values, problems = _parse(text, str(path))
     for setting in overrides:
         key, equals, written = setting.partition("=")
@@ -137,7 +134,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Source:
         values.update({name: Value(value.value, where) for name, value in parsed.items()})
     if problems:
         raise ConfigError(problems)
-    return Source(path, values)
+    return Source(path, values, notes)
 
 
 def unwritable(value: Any) -> bool:
@@ -147,20 +144,6 @@ def unwritable(value: Any) -> bool:
     if isinstance(value, dict):
         return any(unwritable(part) for pair in value.items() for part in pair)
     return isinstance(value, list) and any(unwritable(part) for part in value)
-
-
-def _slips(text: str, name: str) -> list[str]:
-    """What Chinese keyboards and copied text do to YAML, with the line that it stands in: the parser names the line after it."""
-    found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        where = f"{name}:{number}"
-        if re.match(r"\s*[A-Za-z_]+\s*：", line):
-            found.append(say("{where}: has a full-width colon (：). Write an ordinary one and a space: 'key: value'.", where=where))
-        elif re.match(r"\s*[A-Za-z_]+:[^\s]", line) and "://" not in line:
-            found.append(say("{where}: a space is missing after the colon: 'key: value'.", where=where))
-        elif line.startswith("\t"):
-            found.append(say("{where}: begins with a tab. Use spaces, or nothing: the file is flat.", where=where))
-    return found
 
 
 def _parse(text: str, name: str) -> tuple[dict[str, Value], list[str]]:
@@ -175,18 +158,24 @@ def _parse(text: str, name: str) -> tuple[dict[str, Value], list[str]]:
         if node is None:
             return {}, [say("{file}: the file is empty.", file=name)]
         if not isinstance(node, yaml.MappingNode):
-            return {}, [say("{file}:1: expected lines of the form 'key: value'.", file=name)]
+            return {}, line_slips(text, name) or [say("{file}:1: expected lines of the form 'key: value'.", file=name)]
         for key_node, value_node in node.value:
             where = f"{name}:{key_node.start_mark.line + 1}" if not name.startswith("--set") else name
             key = str(loader.construct_object(key_node, deep=True))
             if key in values:
                 problems.append(say("{where}: '{key}' is given twice (first at {first}).", where=where, key=key, first=values[key].where))
                 continue
+            if slip := value_slip(key, value_node, text):
+                problems.append(f"{where}: {slip}")
             values[key] = Value(loader.construct_object(value_node, deep=True), where)
     except yaml.MarkedYAMLError as error:
         line = place.format(line=error.problem_mark.line + 1) if error.problem_mark else ""
-        problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line=line, error=error.problem or error.context))
-        problems += _slips(text, name)
+        found = line_slips(text, name)
+        # What a person did is told instead of what the parser made of it, where that stands in the same line or in the one before.
+        near = error.problem_mark.line if error.problem_mark else 0
+        if not any(slip.startswith((f"{name}:{near + 1}:", f"{name}:{near}:")) for slip in found):
+            problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line=line, error=error.problem or error.context))
+        problems += found
     except yaml.reader.ReaderError as error:
         line = place.format(line=text.count("\n", 0, error.position) + 1)
         problems.append(

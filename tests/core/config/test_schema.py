@@ -11,7 +11,8 @@ from pydantic import Field
 from loraforge import ConfigError, Keys, PluginError, RunConfig
 from loraforge.config import key_docs
 from loraforge.config.key_docs import schema
-from loraforge.config.schema import advice, validate
+from loraforge.config.advice import advice
+from loraforge.config.schema import validate
 from loraforge.config.yaml_reader import read
 from loraforge.plan import _owners, make_plan
 

@@ -1,0 +1,164 @@
+"""Keys and values as other trainers call them, where they mean exactly the same: said, and taken.
+
+A key declares them: ``Field(..., json_schema_extra={"aliases": {...}, "values": {...}})``.
+
+``aliases``
+    A list of names, or a mapping from each name to how its values are converted: ``{"use_dora": {"true": "dora", "false": None}}``. A
+    value is looked up as YAML writes it; ``None`` says that it asks for nothing; what is not listed is taken as it is. ``{"below": 1}``
+    refuses numbers that the other key could not hold.
+``values``
+    How other programs write values of the key: ``{"AdamW8bit": "adamw_8bit"}``; upper and lower case are the same.
+
+What means nothing here is in ``elsewhere``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ..messages import speaker
+from .elsewhere import ELSEWHERE, Elsewhere
+from .explanations import plain
+from .paths import from_page, path_role
+from .yaml_reader import Source, Value
+
+say = speaker(__name__)
+
+_Map = Mapping[str, Any]
+
+
+def aliases_of(info: FieldInfo) -> dict[str, _Map]:
+    """The other names of a key, each with how its values are converted."""
+    declared = _extra(info).get("aliases", {})
+    return {name: declared[name] or {} for name in declared} if isinstance(declared, Mapping) else {name: {} for name in declared}
+
+
+def all_aliases(owners: Sequence[type[BaseModel]]) -> dict[str, str]:
+    """Every other name of the owners' keys, with the key."""
+    return {alias: key for owner in owners for key, info in owner.model_fields.items() for alias in aliases_of(info)}
+
+
+def rename(source: Source, owners: Sequence[type[BaseModel]]) -> Source:
+    """The same values under the owners' own names, with a note for each that was written otherwise."""
+    known = {name: info for owner in owners for name, info in owner.model_fields.items()}
+    names = all_aliases(owners)
+    values: dict[str, Value] = {}
+    notes, problems = list(source.notes), dict(source.problems)
+    for written, value in source.values.items():
+        key = written if written in known else names.get(written, "")
+        if not key or written in problems:
+            values[written] = value
+            continue
+        if key != written and (value.value is None or value.value == ""):
+            continue  # an empty line of another program's config asks for nothing
+        conversion = aliases_of(known[key])[written] if key != written else {}
+        taken, problem = _converted(key, written, value, conversion, known[key])
+        if problem:
+            values[written], problems[written] = value, problem
+            continue
+        other = values.get(key)
+        if other is not None and other.overrides != value.overrides:
+            taken = other if other.overrides else taken  # --set wins, whatever it calls the key
+        elif other is not None:
+            values[written], problems[written] = value, _twice(key, written, value, other)
+            continue
+        if taken is None:
+            notes.append(say("{where}: {written} asks for nothing that is not so here.", where=value.where, written=_line(written, value)))
+            continue
+        values[key] = taken
+        if taken is not value and taken is not other:
+            ours = f"'{key}'" if taken.value == value.value else _line(key, taken)
+            theirs = f"'{written}'" if taken.value == value.value else _line(written, value)
+            notes.append(say("{where}: {theirs} is {ours} here.", where=value.where, theirs=theirs, ours=ours))
+    return replace(source, values=values, notes=tuple(notes), problems=problems)
+
+
+def dismiss(source: Source, known: Mapping[str, Any]) -> Source:
+    """Without the lines of other programs that change nothing here, which are noted; those that would are problems."""
+    values: dict[str, Value] = {}
+    problems = dict(source.problems)
+    noted: dict[str, list[tuple[str, Value]]] = {}
+    for key, value in source.values.items():
+        row = ELSEWHERE.get(key)
+        if row is None or key in known or key in problems:
+            values[key] = value
+        elif row.harmless(value.value):
+            noted.setdefault(row.description, []).append((key, value))
+        else:
+            values[key] = value
+            problems[key] = say("{where}: there is no key '{key}' here. {why}", where=value.where, key=key, why=_why(row))
+    notes = [_dismissed(description, lines) for description, lines in noted.items()]
+    return replace(source, values=values, notes=(*source.notes, *notes), problems=problems)
+
+
+def _dismissed(description: str, lines: Sequence[tuple[str, Value]]) -> str:
+    first = lines[0][1].where
+    others = [value.where.rpartition(":")[2] for _, value in lines[1:]]
+    names = ", ".join(key for key, _ in lines)
+    return say("{where}: {names}: not used here. {why}", where=", ".join([first, *others]), names=names, why=say(description))
+
+
+def _why(row: Elsewhere) -> str:
+    return say(row.description)
+
+
+def _converted(key: str, written: str, value: Value, conversion: _Map, info: FieldInfo) -> tuple[Value | None, str]:
+    """The value as the key takes it, None if it asks for nothing; or what is wrong with it."""
+    taken, found = value.value, False
+    for table in (conversion, _extra(info).get("values", {})):
+        for theirs, ours in table.items():
+            if theirs != "below" and not isinstance(taken, list | dict) and _same(theirs, taken):
+                taken, found = ours, True
+                break
+    limit = conversion.get("below")
+    if limit is not None and isinstance(taken, int | float) and not isinstance(taken, bool) and taken >= limit:
+        line = _line(written, value)
+        return None, say("{where}: {line}: must be less than {bound}.", where=value.where, line=line, bound=plain(limit))
+    if found and taken is None:
+        return None, ""
+    if path_role(info) == "base" and isinstance(taken, str):
+        base, more = from_page(taken)
+        if more:
+            return None, say("{where}: {key}: {why}", where=value.where, key=key, why=more)
+        taken = base or taken
+    name = written if key != written else ""
+    return (value if not name and taken == value.value else Value(taken, value.where, name)), ""
+
+
+def _same(theirs: str, written: Any) -> bool:
+    return re.sub("[-_]", "", theirs).casefold() == re.sub("[-_]", "", plain(written).strip("'")).casefold()
+
+
+def _twice(key: str, written: str, value: Value, other: Value) -> str:
+    given = other.written or key
+    if written == key:
+        return say(
+            "{where}: '{key}' is given already, as '{other}' at {first}. Keep one of them.",
+            where=value.where,
+            key=key,
+            other=given,
+            first=other.where,
+        )
+    return say(
+        "{where}: '{written}' is '{key}' here, which is given already, as '{other}' at {first}. Keep one of them.",
+        where=value.where,
+        written=written,
+        key=key,
+        other=given,
+        first=other.where,
+    )
+
+
+def _line(key: str, value: Value) -> str:
+    shown = plain(value.value)
+    return f"{key}: {shown.strip(chr(39)) if isinstance(value.value, str) else shown}"
+
+
+def _extra(info: FieldInfo) -> Mapping[str, Any]:
+    return info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}

@@ -1,0 +1,134 @@
+"""Values that name a place: a folder, a file, a base model. Where they are looked for, and what is said when they are not there."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from ..messages import speaker
+from .yaml_reader import Source, Value
+
+say = speaker(__name__)
+
+_HUB_PAGE = re.compile(
+    r"(?:https?://)?([\w-]+(?:\.[\w-]+)+)/(models/)?([\w.-]+/[\w.-]+?)(?:\.git)?(?:/(?:tree|files|summary)(?:/([\w.-]+))?)?/?"
+)
+_HUB_FILE = re.compile(r"(?:https?://)?([\w-]+(?:\.[\w-]+)+)/(models/)?([\w.-]+/[\w.-]+)/(?:blob|resolve|commit|discussions|file).*")
+
+
+def path_role(info: FieldInfo) -> str | None:
+    """``input`` or ``base`` for keys that name a place."""
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    return str(extra["path"]) if "path" in extra else None
+
+
+def resolve_path(source: Source, value: Value, info: FieldInfo, key: str, problems: dict[str, str]) -> Any:
+    """A path that exists, seen from the working directory, or from the config file's folder; other values as they are."""
+    role = path_role(info)
+    if role is None or not isinstance(value.value, str):
+        return value.value
+    if not value.value.strip():
+        problems[key] = say("{where}: {key}: is empty.", where=value.where, key=key)
+        return value.value
+    written = os.path.expanduser(value.value)
+    # A bare word names an embedded base even where a folder of that name happens to lie about; org/name may be a folder or a hub id.
+    if role == "base" and "/" not in written and "\\" not in written:
+        return value.value
+    for candidate in (Path(written), source.path.parent / written):
+        if os.path.exists(candidate):  # False for what is too long to be a name
+            return str(candidate.absolute())
+    first, second = Path(written).absolute(), (source.path.parent / written).absolute()
+    if not _looks_like_path(value.value) and role != "input":
+        return value.value
+    hint = _escaped(value.value) or _windows(value.value) or _nearest(first, second)
+    if os.path.normpath(first) == os.path.normpath(second):
+        problem = say(
+            "{where}: {key}: there is no '{value}' (looked at {first}).", where=value.where, key=key, value=value.value, first=first
+        )
+    else:
+        problem = say(
+            "{where}: {key}: '{value}' is neither at {first} nor at {second}.",
+            where=value.where,
+            key=key,
+            value=value.value,
+            first=first,
+            second=second,
+        )
+    problems[key] = problem + hint
+    return value.value
+
+
+def _looks_like_path(value: str) -> bool:
+    """Whether a base_model can only be a path: ``./models/x``, ``/models/x``, ``~/x``, ``C:\\x``, ``a/b/c``. ``org/name`` is a hub id."""
+    return value.startswith((".", "/", "~")) or "\\" in value or value.count("/") > 1 or bool(re.match(r"^[A-Za-z]:[\\/]", value))
+
+
+def _escaped(value: str) -> str:
+    """For a path in double quotes whose backslashes were read as escapes: ``"data\\new"`` holds a new line."""
+    if not re.search(r"[\x00-\x1f]", value):
+        return ""
+    return say(" In double quotes a backslash begins an escape: write single quotes, or forward slashes.")
+
+
+def _windows(value: str) -> str:
+    """For a path as Windows writes it, on a computer that is none: where WSL has it, or the same with slashes."""
+    if os.name == "nt" or ("\\" not in value and not re.match(r"[A-Za-z]:/", value)):
+        return ""
+    slashes = value.replace("\\", "/")
+    drive = re.match(r"([A-Za-z]):/+(.*)", slashes)
+    other = Path(f"/mnt/{drive[1].lower()}/{drive[2]}") if drive else Path(slashes)
+    if os.path.exists(other):
+        return say(" Did you mean '{word}'?", word=other)
+    return say(" That is a path of Windows, and this computer is none: write it as it is here, with forward slashes.")
+
+
+def _nearest(*wanted: Path) -> str:
+    """The existing path that differs from one of ``wanted`` in the spelling of one part, as a question; or nothing."""
+    for path in wanted:
+        there = path
+        rest: list[str] = []
+        try:
+            while not there.exists():
+                rest.insert(0, there.name)
+                there = there.parent
+            names = sorted(entry.name for entry in os.scandir(there))[:5000] if there.is_dir() and rest else []
+        except (OSError, ValueError):
+            continue
+        close = [name for name in names if name.casefold() == rest[0].casefold()] or difflib.get_close_matches(
+            rest[0], names, n=3, cutoff=0.7
+        )
+        for name in close:
+            found = there.joinpath(name, *rest[1:])
+            if found.exists():
+                return say(" Did you mean '{word}'?", word=found)
+    return ""
+
+
+def from_page(written: str) -> tuple[str, str]:
+    """The hub id that the address of a model's page stands for, and what must be set beside it.
+
+    Returns:
+        ``("org/name", "")`` for a model's page; the id and a sentence for the address of one file, or of one revision; two empty texts for
+        what is no address of a hub that is known.
+    """
+    page, file = _HUB_PAGE.fullmatch(written.strip()), _HUB_FILE.fullmatch(written.strip())
+    found = page or file
+    if found is None or not (host := found[1].lower()):
+        return "", ""
+    if "modelscope" in host:
+        base = f"modelscope:{found[3]}"
+    elif "huggingface" in host or host.startswith("hf"):
+        base = found[3]
+    else:
+        return "", ""
+    if page is None:
+        return base, say("that is the address of one file; a base is a whole folder of them: base_model: {base}", base=base)
+    revision = page[4]
+    if revision and revision not in ("main", "master"):
+        return base, say("write base_model: {base} and revision: {revision}", base=base, revision=revision)
+    return base, ""
