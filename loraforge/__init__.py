@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .data.review import REVIEW_COLUMNS, decides, match_columns, read_review
     from .data.similarity import character_pairs, fold, near_pairs
     from .errors import ConfigError, DataError, ExportError, LoraForgeError, ModelError, PluginError, RunError, TrainingError
-    from .hub import fetch_base
+    from .hub import explain_base, fetch_base
     from .messages import speaker
     from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
     from .plugin_api.events import (
@@ -50,7 +50,7 @@ _HOMES = {
     "data.review": ("REVIEW_COLUMNS", "decides", "match_columns", "read_review"),
     "data.similarity": ("character_pairs", "fold", "near_pairs"),
     "errors": ("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
-    "hub": ("fetch_base",),
+    "hub": ("explain_base", "fetch_base"),
     "messages": ("speaker",),
     "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
     "plugin_api.events": (
@@ -148,6 +148,7 @@ __all__ = [
     "atomic_dir",
     "character_pairs",
     "decides",
+    "explain_base",
     "fetch_base",
     "fold",
     "hash_file",

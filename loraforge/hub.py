@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from .messages import speaker
 say = speaker(__name__)
 
 _MODELSCOPE = "modelscope:"
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx")
+_CONFIGS = ("config.json", "model_index.json")
 
 
 def fetch_base(base_model: str, revision: str | None, patterns: Sequence[str], ignored: Sequence[str] = ()) -> Path:
@@ -27,6 +30,83 @@ def fetch_base(base_model: str, revision: str | None, patterns: Sequence[str], i
     if base_model.startswith(_MODELSCOPE):
         return _from_modelscope(base_model.removeprefix(_MODELSCOPE), revision, patterns, ignored)
     return _from_hub(base_model, revision, patterns, ignored)
+
+
+def explain_base(base_model: str) -> str:
+    """What a ``base_model`` probably is that no model family takes, and what to write instead; empty if nothing can be said.
+
+    Looks at the name and at what lies on this computer; nothing is asked over a connection.
+    """
+    path = Path(base_model).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    suffix = path.suffix.lower()
+    if suffix == ".gguf" or "gguf" in base_model.lower().rpartition("/")[2].split("-"):
+        return say(
+            "'{base}' is a GGUF file, made for answering: it holds rounded weights and cannot be trained. Give the model that it was made "
+            "from, as org/name or as a folder with config.json and safetensors; the adapter can be converted to GGUF afterwards.",
+            base=base_model,
+        )
+    if suffix in _WEIGHTS:
+        return say(
+            "'{base}' holds weights only; a base is the folder with config.json, the tokenizer and all the weights: {folder}",
+            base=base_model,
+            folder=path.parent if path.parent.name else say("give that folder, or org/name"),
+        )
+    if re.fullmatch(r"[\w.-]+(?:/[\w.-]+)?:[\w.-]+", base_model) and not base_model.startswith(_MODELSCOPE):
+        return say(
+            "'{base}' is a name of Ollama's, whose files are GGUF and cannot be trained. Give the model that it was made from: org/name.",
+            base=base_model,
+        )
+    if re.fullmatch(r"[\w.-]+", base_model):
+        have = cached(base_model)
+        told = say("In the hub's cache on this computer: {names}.", names=", ".join(have)) if have else ""
+        return " ".join([
+            say("'{base}' names no organisation. Write it as its page has it, org/name, or ./{base} for a folder.", base=base_model),
+            *([told] if told else []),
+        ])  # fmt: skip
+    return ""
+
+
+def cached(name: str) -> list[str]:
+    """The hub ids in this computer's cache whose last part is ``name``, whatever the case."""
+    from huggingface_hub import constants
+
+    try:
+        folders = [folder.name for folder in Path(constants.HF_HUB_CACHE).iterdir() if folder.name.startswith("models--")]
+    except OSError:
+        return []
+    ids = [folder.removeprefix("models--").replace("--", "/", 1) for folder in folders]
+    return sorted(found for found in ids if found.rpartition("/")[2].casefold() == name.casefold())
+
+
+def _folder(path: Path) -> str:
+    """What a folder is that is no base: the cache's folder of one, or the folder above one or several."""
+    named = re.fullmatch(r"models--([\w.-]+?)--([\w.-]+)", path.name)
+    try:
+        inside = sorted({
+            file.parent for pattern in _CONFIGS for depth in ("*/", "*/*/") for file in path.glob(depth + pattern)
+        })[:5]  # fmt: skip
+    except OSError:
+        return ""
+    if any((path / file).is_file() for file in _CONFIGS):
+        return ""
+    if named and inside:
+        return say(
+            "{folder} is a folder of the hub's cache; write {name}, or {inside}.",
+            folder=path,
+            name=f"{named[1]}/{named[2]}",
+            inside=inside[0],
+        )
+    if inside:
+        return say(
+            "{folder} has no config.json; the base may be one folder further down: {inside}.",
+            folder=path,
+            inside=", ".join(map(str, inside)),
+        )
+    if any(path.glob("*.gguf")):
+        return explain_base(str(next(path.glob("*.gguf"))))
+    return ""
 
 
 def offline() -> bool:

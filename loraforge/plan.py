@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +13,7 @@ from .config.explanations import did_you_mean
 from .config.schema import Keys, KeySet, RunConfig, fields, resolve_base, validate
 from .config.yaml_reader import Source, read
 from .errors import ConfigError, PluginError
+from .hub import explain_base
 from .messages import speaker
 from .plugin_api.components import Check, Exporter, Loader, ModelFamily, Template
 from .plugin_api.task import Task
@@ -30,6 +31,7 @@ class Plan:
     Attributes:
         advice: remarks on values that seldom work.
         notes: what was understood otherwise than it was written.
+        places: where the keys that were given are written: ``configs/legal.yaml:4``.
     """
 
     task: Task[Any]
@@ -42,6 +44,7 @@ class Plan:
     advice: tuple[str, ...]
     checks: tuple[Check[Any], ...] = ()
     notes: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_plan(
@@ -100,6 +103,7 @@ def make_plan(
         tuple(advice(keys, source, family.typical_ranges(keys[RunConfig].base_model))),
         tuple(checks.values()),
         source.notes,
+        {key: value.where for key, value in source.values.items()},
     )
 
 
@@ -223,9 +227,11 @@ def _family(host: PluginHost, task: Task[Any], source: Source) -> Any:
         )
     if not fitting:
         helps = "; ".join(f"{name}: {say(family.help)}" for name, (family, _) in sorted(there.items())) or say("none")
+        guess = explain_base(base)
         what = dict.fromkeys(found for family, _ in there.values() if (found := cast(ModelFamily, family).describe_base(base)))
         raise PluginError(
             [
+                *([f"{where}: base_model: {guess}"] if guess else []),
                 *(f"{where}: {line}" for line in what),
                 say("{where}: no model family takes base_model '{base}'. There are: {helps}", where=where, base=base, helps=helps),
                 *host.broken(),

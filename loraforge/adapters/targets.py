@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 
@@ -13,6 +14,10 @@ say = speaker(__name__)
 # Model types whose scan, where it has a kernel of its own, reads weights past the layers' forward pass: an adapter there learns nothing.
 _SCANNED = frozenset({"bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "mamba", "mamba2", "nemotron_h", "zamba2"})
 _READ_BY_THE_SCAN = ("out_proj", "conv1d")
+# What architectures call the layers that no LoRA sits on.
+_OUTPUT = frozenset({"lm_head", "embed_out", "output", "output_layer", "score"})
+_EMBEDDINGS = frozenset({"embed_tokens", "wte", "wpe", "word_embeddings", "tok_embeddings", "embed_in", "embeddings"})
+_ALL = frozenset({"all", "alllinear", "linear", "alllayers", "全部", "所有"})
 
 
 def scanned_layers(model_type: str | None) -> tuple[str, ...]:
@@ -58,5 +63,37 @@ def match_layers(wanted: str | Sequence[str], names: Sequence[str]) -> list[str]
 
 
 def _no_target(missing: Sequence[str], names: Sequence[str]) -> str:
-    have = ", ".join(sorted({n.rpartition(".")[2] for n in names}))
-    return say("lora_target: the base model has no linear layer '{value}'. It has: {have}.", value="', '".join(missing), have=have)
+    last = sorted({n.rpartition(".")[2] for n in names})
+    hint = next((said for name in missing if (said := _meant(str(name), last))), "")
+    return (
+        say(
+            "lora_target: the base model has no linear layer '{value}'. It has: {have}.",
+            value="', '".join(map(str, missing)),
+            have=", ".join(last),
+        )
+        + hint
+    )
+
+
+def _meant(name: str, last: Sequence[str]) -> str:
+    """What was probably meant by a name that no layer has, with a leading space, or nothing.
+
+    Args:
+        last: the last parts of the layers' names.
+    """
+    part = name.strip().rpartition(".")[2]
+    if part in _OUTPUT or part in _EMBEDDINGS:
+        return say(
+            " '{name}' is its output layer or its embedding; a LoRA sits on the linear layers between them only.",
+            name=part,
+        )
+    several = [one for one in re.split(r"[\s,，、;；/+|\[\]'\"()]+", name) if one]
+    if len(several) > 1 and all(one in last for one in several):
+        return say(" Write the names with commas between: {names}.", names=",".join(several))
+    if re.sub(r"[\s_-]", "", name).casefold() in _ALL:
+        return say(" Did you mean '{word}'?", word="all-linear")
+    alike = [
+        one for one in last if one.casefold() == part.casefold() or re.fullmatch(rf"{re.escape(part)}_?proj|to_{re.escape(part)}", one)
+    ]
+    close = alike or difflib.get_close_matches(part, [*last, "attention", "all-linear"], n=1)
+    return say(" Did you mean '{word}'?", word=close[0]) if close else ""

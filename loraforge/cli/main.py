@@ -22,7 +22,7 @@ from ..errors import DataError, LoraForgeError, PluginError
 from ..messages import speaker
 from . import audit as trust
 from . import listings, results
-from .options import CONFIG, JSON, RUN, SET, TASK, ExportingCommand, SamplingCommand, emit, host_of, settings
+from .options import CONFIG, JSON, RUN, SET, TASK, ConfigCommand, ExportingCommand, SamplingCommand, TrainCommand, emit, host_of, settings
 
 say = speaker(__name__)
 
@@ -69,7 +69,7 @@ def cli(ctx: click.Context, plugin_files: Sequence[Path]) -> None:
         raise PluginError(lines)
 
 
-@cli.command(cls=ExportingCommand)
+@cli.command(cls=TrainCommand)
 @TASK
 @CONFIG
 @SET
@@ -115,7 +115,7 @@ def train(
         report.outcome(console, outcome, ctx.find_root().params.get("plugin_files") or ())
 
 
-@cli.command()
+@cli.command(cls=ConfigCommand)
 @TASK
 @CONFIG
 @SET
@@ -137,6 +137,7 @@ def check(
     as_json: bool,
 ) -> None:
     """Find all that is wrong with a config and its data, and estimate whether it fits, without loading a model."""
+    from ..config.advice import warmup_advice
     from ..data import findings
     from ..data.dataset import load_data
     from ..pipeline import estimate, hardware
@@ -161,7 +162,7 @@ def check(
         "review": data.review,
         "findings": findings.counts(data.found),
         "notes": [*plan.notes, *data.notes],
-        "advice": list(plan.advice),
+        "advice": [*plan.advice, *warmup_advice(plan.config.warmup, plan.places.get("warmup", str(config)), steps)],
         "fit": fit.as_json() if fit is not None else None,
     }
     for path in reports:

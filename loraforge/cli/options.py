@@ -53,6 +53,49 @@ RUN = click.argument("run", type=click.Path(path_type=Path))
 # --- options that plugins declare ---------------------------------------------------------------------------------------------
 
 
+class ConfigCommand(click.Command):
+    """A command with TASK and CONFIG, which also takes them the other way round, and a config that says its task itself."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            first = ctx.params.get("task")
+            if error.param is None or error.param.name != "config" or not first:
+                raise
+            task = task_of(host_of(ctx), Path(first), self.name or "")
+            if task is None:
+                raise
+            ctx.params.clear()
+            return super().parse_args(ctx, [task, *given])
+        task, config, known = str(ctx.params["task"]), str(ctx.params["config"]), host_of(ctx).tasks()
+        if task not in known and config in known:
+            ctx.params |= {"task": config, "config": Path(task)}
+        return rest
+
+
+def task_of(host: PluginHost, config: Path, command: str) -> str | None:
+    """The task that a config names in ``task_type``; None for what is no config.
+
+    Raises:
+        ConfigError: saying which command to type, if the config does not say it.
+    """
+    from ..config.yaml_reader import read
+
+    tasks = host.tasks()
+    if str(config) in tasks or not (config.suffix.lower() in (".yaml", ".yml") or config.exists()):
+        return None
+    written = read(config).values.get("task_type")
+    found = [name for name, (task, _) in tasks.items() if written is not None and written.value in (name, *task.aliases)]
+    if found:
+        return found[0]
+    lines = [f"loraforge {command} {name} {config}" for name in tasks]
+    raise ConfigError(
+        say("{config}: for what task? Type {lines}, or write task_type into it.", config=config, lines=say(" or ").join(lines))
+    )
+
+
 class _WithPluginOptions(click.Command):
     """A command that also takes what plugins declare as keys; such an option is None where it was not given."""
 
@@ -86,6 +129,10 @@ class ExportingCommand(_WithPluginOptions):
 
     def shows(self, info: FieldInfo) -> bool:
         return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("option"))
+
+
+class TrainCommand(ConfigCommand, ExportingCommand):
+    """``train``: TASK, CONFIG, and the exporters' options."""
 
 
 def _option(name: str, info: FieldInfo) -> click.Option:

@@ -55,3 +55,23 @@ def advice(keys: KeySet, source: Source, own: Mapping[str, tuple[float, float]] 
                 )
             )
     return remarks
+
+
+def warmup_advice(warmup: float, where: str, steps: int) -> list[str]:
+    """A remark on a warm-up that leaves less than half of the run at the full rate.
+
+    Args:
+        where: where ``warmup`` is written.
+        steps: how many the run has.
+    """
+    warming = warmup if warmup >= 1 else warmup * steps
+    if warming * 2 <= steps:
+        return []
+    return [
+        say(
+            "{where}: warmup is {value}, and the run has {steps} steps: the full learning_rate comes late or never. Usual is 0.03.",
+            where=where,
+            value=plain(warmup),
+            steps=steps,
+        )
+    ]

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ..messages import speaker
-from .elsewhere import ELSEWHERE, Elsewhere
+from .elsewhere import Elsewhere, elsewhere
 from .explanations import plain
 from .paths import from_page, path_role
 from .yaml_reader import Source, Value
@@ -69,7 +69,7 @@ def rename(source: Source, owners: Sequence[type[BaseModel]]) -> Source:
             values[written], problems[written] = value, _twice(key, written, value, other)
             continue
         if taken is None:
-            notes.append(say("{where}: {written} asks for nothing that is not so here.", where=value.where, written=_line(written, value)))
+            notes.append(say("{where}: {written} leaves '{key}' as it is.", where=value.where, written=_line(written, value), key=key))
             continue
         values[key] = taken
         if taken is not value and taken is not other:
@@ -85,8 +85,8 @@ def dismiss(source: Source, known: Mapping[str, Any]) -> Source:
     problems = dict(source.problems)
     noted: dict[str, list[tuple[str, Value]]] = {}
     for key, value in source.values.items():
-        row = ELSEWHERE.get(key)
-        if row is None or key in known or key in problems:
+        row = None if key in known or key in problems else elsewhere(key)
+        if row is None:
             values[key] = value
         elif row.harmless(value.value):
             noted.setdefault(row.description, []).append((key, value))

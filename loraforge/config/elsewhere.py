@@ -17,7 +17,7 @@ class Elsewhere:
     """Some keys with one answer.
 
     Attributes:
-        names: the keys, with spaces between.
+        names: the keys, with spaces between; ``galore_*`` stands for all that begin like that.
         description: what there is instead, as a sentence.
         unless: the values that stop a run when they are not among these: what is listed asks for nothing that is not so here. ``None``: the
             keys change nothing in what is learned, whatever they say.
@@ -44,7 +44,7 @@ _ROWS = (
         "log_tracker_config log_config log_on_each_node report_to run_name project plot_loss disable_tqdm use_tensorboard use_wandb "
         "wandb_api_key wandb_project wandb_entity wandb_watch wandb_name wandb_log_model wandb_run_name wandb_run_id use_swanlab "
         "swanlab_project swanlab_run_name swanlab_mode include_num_input_tokens_seen include_tokens_per_second include_tkps "
-        "print_param_status training_comment metadata_title",
+        "print_param_status training_comment ",
         description="Every step is logged in the run's folder, with a curve and for TensorBoard; nothing is sent anywhere.",
         unless=None,
     ),
@@ -55,9 +55,10 @@ _ROWS = (
         "cache_text_encoder_outputs_to_disk vae_batch_size text_encoder_batch_size skip_cache_check cache_info "
         "low_cpu_mem_usage lowram highvram "
         "ddp_timeout group_by_length pad_to_sequence_len pad_to_multiple_of padding_free use_fast_tokenizer tokenizer_use_fast "
-        "remove_unused_columns per_device_eval_batch_size eval_batch_size skip_memory_metrics use_cache hf_use_auth_token "
+        "cache_dir tokenizer_cache_dir offload_folder remove_unused_columns per_device_eval_batch_size eval_batch_size "
+        "skip_memory_metrics use_cache hf_use_auth_token "
         "disable_mmap_load_safetensors dataset_keep_in_memory save_on_each_node torch_empty_cache_steps gc_steps "
-        "use_reentrant_gc gradient_checkpointing_kwargs num_cpu_threads_per_process",
+        "use_reentrant_gc gradient_checkpointing_kwargs ",
         description="How data are read, cached and put together is decided by LoRAForge; it does not change what is learned.",
         unless=None,
     ),
@@ -96,8 +97,7 @@ _ROWS = (
     ),
     # --- what would change something, but for the values that ask for what is so here
     Elsewhere(
-        "do_train stage finetuning_type adapter rl network_module lora_type peft_type use_peft lora_task_type task_type_of_lora algo "
-        "lycoris_algo",
+        "do_train stage finetuning_type adapter rl network_module peft_type use_peft lora_task_type algo lycoris_algo",
         description="LoRAForge trains LoRA adapters on examples and nothing else: no full training, preferences, LoHa, LoKr or OFT. "
         "Other kinds of adapter are set with lora_variant.",
         unless="true sft lora qlora causal_lm networks.lora locon",
@@ -106,12 +106,12 @@ _ROWS = (
         "do_eval do_predict", description="What is held out and compared is set with eval_ratio and eval_answers.", unless="false true"
     ),
     Elsewhere(
-        "template chat_template chat_template_jinja chat_template_path prompt_type",
+        "template chat_template chat_template_jinja chat_template_path ",
         description="The base's own chat template is used; another one is set with prompt_template, see `loraforge list` for the names.",
         unless="tokenizer_default auto",
     ),
     Elsewhere(
-        "dataset dataset_dir dataset_name datasets data_files data_path data_dir train_file train_data in_json",
+        "dataset dataset_dir dataset_name datasets data_files data_dir train_file in_json",
         description="The folder with the examples is train_data_dir; one file in it is chosen with metadata_path.",
     ),
     Elsewhere(
@@ -148,21 +148,21 @@ _ROWS = (
         unless=_OFF,
     ),
     Elsewhere(
-        "completion_only_loss assistant_only_loss masked_loss_on_prompt ignore_pad_token_for_loss",
+        "completion_only_loss assistant_only_loss ignore_pad_token_for_loss",
         description="Answers are learned and the rest is read.",
         unless="true",
     ),
     Elsewhere(
         "excess_length_strategy truncation_mode", description="Rows longer than max_seq_length are never cut: on_bad_row.", unless="raise"
     ),
-    Elsewhere("max_samples max_train_samples", description="Every row is used: put fewer into the folder, or set max_steps."),
+    Elsewhere("max_samples ", description="Every row is used: put fewer into the folder, or set max_steps."),
     Elsewhere(
         "resume resume_from_checkpoint auto_resume_from_checkpoints resume_from_huggingface",
         description="A run is continued with `loraforge train ... --resume`, from the newest checkpoint in output_dir.",
         unless=_OFF,
     ),
     Elsewhere(
-        "network_weights dim_from_weights base_weights lora_weights",
+        "network_weights dim_from_weights base_weights ",
         description="To go on from an adapter, set init_from_adapter to a run or to an adapter folder of peft's form.",
         unless=_OFF,
     ),
@@ -173,7 +173,7 @@ _ROWS = (
         unless="0",
     ),
     Elsewhere(
-        "network_args network_args_custom network_kwargs lycoris_args",
+        "network_args network_args_custom ",
         description="They have keys of their own: conv_rank for conv_dim, lora_dropout for dropout.",
     ),
     Elsewhere("conv_alpha", description="The scale of convolutions is that of the other layers: lora_alpha / lora_rank."),
@@ -257,12 +257,29 @@ _ROWS = (
         "multires_noise_discount adaptive_noise_scale ip_noise_gamma noise_offset_random_strength zero_terminal_snr "
         "min_timestep max_timestep "
         "scale_v_pred_loss_like_noise_pred debiased_estimation_loss loss_type huber_c huber_schedule scale_weight_norms blocks_to_swap "
+        "caption_separator custom_attributes class_tokens is_reg image_dir conditioning_data_dir dataset_class dataset_config config_file "
+        "dataset_repeats initial_epoch initial_step skip_until_initial_step validation_seed max_validation_steps resize_interpolation "
+        "no_metadata output_config fused_backward_pass cpu_offload_checkpointing perlin_noise mode_scale logit_mean logit_std "
+        "weighting_scheme timestep_sampling sigmoid_scale discrete_flow_shift guidance_scale model_prediction_type v_pred_like_loss "
+        "apply_t5_attn_mask t5xxl t5xxl_max_token_length train_t5xxl clip_l clip_g ae base_weights_multiplier parameterization "
+        "controlnet_model_name_or_path max_new_tokens ddp_* support_* schedulefree_* optimizer_schedulefree_wrapper galore_* qgalore_* "
+        "apollo_* badam_* ppo_* dpo_* kto_* orpo_* cpo_* simpo_* pref_* oft_* freeze_* ref_model* reward_model* "
+        "kt_* vllm_* "
+        "sglang_* profiler_* ray_* generation_* pissa_iter pissa_convert use_ray eval_num_beams eval_accumulation_steps "
+        "eval_sequence_len eval_causal_lm_metrics adapter_folder base_model_config ld_alpha eot_tokens "
+        "relora_* pose_* use_pose quantization qat hub_* loraplus_* dataset_shard* dataset_exact_deduplication deepcompile test_split_size "
         "down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold enable_block_weights enable_base_weight train_norm "
-        "lokr_factor dylora_unit prodigy_d0 prodigy_d_coef dreambooth ui_custom_params data_seed random_state auto_find_batch_size "
-        "use_dft_loss enable_thinking preserve_thinking plugins fp8_recipe torchdistx_path",
+        "lokr_factor dylora_unit prodigy_d0 prodigy_d_coef ui_custom_params data_seed random_state auto_find_batch_size "
+        "use_dft_loss enable_thinking preserve_thinking plugins torchdistx_path",
         description="There is nothing like it here: take the line out.",
         unless=_OFF,
     ),
 )
 
 ELSEWHERE = {name: row for row in _ROWS for name in row.names.split()}
+
+
+def elsewhere(key: str) -> Elsewhere | None:
+    """What is said of a key; a name that ends in a star stands for all that begin like it."""
+    prefixes = (f"{key[:length]}*" for length in range(len(key), 0, -1))
+    return next((ELSEWHERE[name] for name in (key, *prefixes) if name in ELSEWHERE), None)

@@ -40,7 +40,7 @@ def unknown_key(key: str, value: object, known: Mapping[str, Any], aliases: Mapp
     """
     if isinstance(value, dict) or (isinstance(value, list) and value and all(isinstance(part, dict) for part in value)):
         return say(" The file is flat: write what stands below '{key}' at the left margin, and leave '{key}:' out.", key=key)
-    close = difflib.get_close_matches(key, [*known, *aliases], n=1, cutoff=0.75)
+    close = difflib.get_close_matches(key, [*known, *aliases], n=1, cutoff=0.8 if len(key) > 6 else 0.7)
     return say(" Did you mean '{word}'?", word=aliases.get(close[0], close[0])) if close else ""
 
 

@@ -151,7 +151,7 @@ def _decode(path: Path, data: bytes) -> tuple[str, tuple[str, ...]]:
             except UnicodeDecodeError as error:
                 raise ConfigError(_unreadable(path, error.reason)) from None
     zeros = [data[i::2].count(0) / max(1, len(data) // 2) for i in (0, 1)]
-    if max(zeros) > 0.5 and min(zeros) == 0:  # every other byte: letters in UTF-16
+    if max(zeros) > 0.3 and min(zeros) < 0.05:  # every other byte: letters in UTF-16
         name = "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
         try:
             return data.decode(name), _read_as(path, name.upper(), data.decode(name))

@@ -15,6 +15,7 @@ from .yaml_reader import Source, Value
 
 say = speaker(__name__)
 
+_WEIGHTS = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # no hub id ends like this
 _HUB_PAGE = re.compile(
     r"(?:https?://)?([\w-]+(?:\.[\w-]+)+)/(models/)?([\w.-]+/[\w.-]+?)(?:\.git)?(?:/(?:tree|files|summary)(?:/([\w.-]+))?)?/?"
 )
@@ -45,6 +46,12 @@ def resolve_path(source: Source, value: Value, info: FieldInfo, key: str, proble
     first, second = Path(written).absolute(), (source.path.parent / written).absolute()
     if not _looks_like_path(value.value) and role != "input":
         return value.value
+    if "://" in value.value:
+        ours = say("a folder, or a hub id of the form org/name") if role == "base" else say("a folder or file on this computer")
+        problems[key] = say(
+            "{where}: {key}: '{value}' is an address on the web. Write {ours}.", where=value.where, key=key, value=value.value, ours=ours
+        )
+        return value.value
     hint = _escaped(value.value) or _windows(value.value) or _nearest(first, second)
     if os.path.normpath(first) == os.path.normpath(second):
         problem = say(
@@ -65,7 +72,8 @@ def resolve_path(source: Source, value: Value, info: FieldInfo, key: str, proble
 
 def _looks_like_path(value: str) -> bool:
     """Whether a base_model can only be a path: ``./models/x``, ``/models/x``, ``~/x``, ``C:\\x``, ``a/b/c``. ``org/name`` is a hub id."""
-    return value.startswith((".", "/", "~")) or "\\" in value or value.count("/") > 1 or bool(re.match(r"^[A-Za-z]:[\\/]", value))
+    begins = value.startswith((".", "/", "~")) or bool(re.match(r"^[A-Za-z]:[\\/]", value))
+    return begins or "\\" in value or value.count("/") > 1 or value.lower().endswith(_WEIGHTS)
 
 
 def _escaped(value: str) -> str:

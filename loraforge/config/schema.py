@@ -137,7 +137,7 @@ class RunConfig(Keys):
         2e-4,
         gt=0,
         le=1,
-        description="The step size at its peak.",
+        description="The step size at its peak: at the end of the warm-up. Without one, a rate that falls begins just below it.",
         json_schema_extra={
             "aliases": ["lr", "unet_lr"],
             "usual": [1e-4, 3e-4],

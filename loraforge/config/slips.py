@@ -15,6 +15,7 @@ _ESCAPES = r'[0abt\tnvfre "/\\N_LP]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]
 _BAD_ESCAPE = re.compile(rf'^\s*([\w-]+)\s*:\s*"((?:[^"\\]|\\.)*?\\(?!{_ESCAPES})[^"]*|[^"]*\\)"\s*(?:#.*)?$')
 # Of these a backslash can only be part of a path, even where it happens to be followed by a letter that YAML reads as an escape.
 _WINDOWS_PATH = re.compile(r'^"(?:[A-Za-z]:|\.\.?|~)\\(?!\\)')
+_SPACES = "\u00a0\u2000-\u200b\u2028\u3000\ufeff"
 _QUOTES = {"“": "”", "‘": "’", "「": "」", "『": "』", "＂": "＂", "＇": "＇", "”": "”", "’": "’", "`": "`"}
 
 
@@ -28,8 +29,8 @@ def line_slips(text: str, name: str) -> list[str]:
             found.append(say("{where}: has a full-width colon (：). Write an ordinary one and a space: 'key: value'.", where=where))
         elif slip := _BAD_ESCAPE.match(line):
             found.append(f"{where}: {_backslash(slip[1], slip[2])}")
-        elif re.match(r"\s*[A-Za-z_]+:[\u00a0\u2000-\u200b\u3000\ufeff]|[\u00a0\u2000-\u200b\u3000\ufeff]", line):
-            found.append(say("{where}: has a space of another kind, which YAML does not know. Type an ordinary one.", where=where))
+        elif re.match(rf"\s*[A-Za-z_]+:[{_SPACES}]|[{_SPACES}]", line):
+            found.append(f"{where}: {_odd_space()}")
         elif re.match(r"\s*[A-Za-z_]+:[^\s]", line) and "://" not in line:
             found.append(say("{where}: a space is missing after the colon: 'key: value'.", where=where))
         elif line.startswith("\t"):
@@ -58,6 +59,8 @@ def value_slip(key: str, node: yaml.Node, text: str) -> str:
     if not isinstance(node, yaml.ScalarNode):
         return ""
     written = str(node.value)
+    if re.match(rf"[{_SPACES}]", key) or (node.style is None and re.search(rf"^[{_SPACES}]|[{_SPACES}]$", written)):
+        return _odd_space()
     if node.style is None and len(written) > 1 and _QUOTES.get(written[0]) == written[-1]:
         return say(
             "{key}: {value} stands in typographic quotes, which would be part of it. Write straight ones, or none: {better}",
@@ -67,6 +70,10 @@ def value_slip(key: str, node: yaml.Node, text: str) -> str:
         )
     raw = text[node.start_mark.index : node.end_mark.index] if node.style == '"' else ""
     return _backslash(key, raw[1:-1]) if _WINDOWS_PATH.match(raw) else ""
+
+
+def _odd_space() -> str:
+    return say("there is a space of another kind, which YAML does not know. Type an ordinary one.")
 
 
 def _joined(node: yaml.Node) -> bool:
@@ -101,6 +108,6 @@ def number_meant(written: object) -> str:
     found = _NUMBER.fullmatch(text)
     if found is None or (text == written and not found[2]):
         return ""
-    if found[2].lower() in ("k", "w", "m", "g", "b", "x", "千", "万", "百万", "亿"):
+    if found[2].lower() in ("e", "k", "w", "m", "g", "b", "x", "千", "万", "百万", "亿"):
         return ""  # a factor, not a unit
     return f"{float(found[1]) / 100:g}" if found[2] == "%" else found[1]

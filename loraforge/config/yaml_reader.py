@@ -167,6 +167,7 @@ def _parse(text: str, name: str) -> tuple[dict[str, Value], list[str]]:
                 continue
             if slip := value_slip(key, value_node, text):
                 problems.append(f"{where}: {slip}")
+                continue
             values[key] = Value(loader.construct_object(value_node, deep=True), where)
     except yaml.MarkedYAMLError as error:
         line = place.format(line=error.problem_mark.line + 1) if error.problem_mark else ""

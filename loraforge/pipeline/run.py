@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from ..config.advice import warmup_advice
 from ..data import findings
 from ..data.dataset import Data, load_data
 from ..device import is_main_process, make_accelerator, quiet_libraries
@@ -20,6 +21,7 @@ from ..plugin_api.events import StageStarted
 from ..runs.disk import disk_errors
 from ..runs.folder import RunFolder
 from ..runs.seal import seal_run
+from ..training.batching import schedule
 from ..training.interrupts import terminable
 from . import estimate, finish
 from .finish import Outcome, compares
@@ -67,7 +69,8 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
     tell = host.tell if main else lambda event: None
     tell(StageStarted("data", plan.config.metadata_path or plan.config.train_data_dir))
     data = load_data(plan, lambda text: tell(StageStarted("data", text)))
-    for line in [*data.examination.lines, *_checked(data, folder)]:
+    late = warmup_advice(plan.config.warmup, plan.places.get("warmup", "warmup"), schedule(plan.config, len(data.learned())).steps)
+    for line in [*late, *data.examination.lines, *_checked(data, folder)]:
         tell(StageStarted("data", line))
     tell(StageStarted("template", str(data.template.describe().get("reason", data.template.name))))
     if not data.pick(heldout=False):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from loraforge import Keys, Record
+from loraforge import Keys, Record, speaker
+
+say = speaker(__name__)
 
 # What a run writes unless its YAML says otherwise.
 EXPORTERS = ("webui",)
@@ -43,27 +46,88 @@ class ImageKeys(Keys):
     """The keys of every image run."""
 
     resolution: int = Field(512, ge=64, le=4096, description="Pictures are trained at about resolution x resolution pixels of area.")
-    bucket_step: int = Field(64, ge=8, le=256, description="The sides of the buckets are multiples of this; a multiple of 8.")
+    bucket_step: int = Field(
+        64,
+        ge=8,
+        le=256,
+        description="The sides of the buckets are multiples of this; a multiple of 8.",
+        json_schema_extra={"aliases": ["bucket_reso_steps"]},
+    )
     bucket_max_ratio: float = Field(2.0, ge=1, le=4, description="The longest shape: width / height, or height / width.")
     bucket_no_upscale: bool = Field(False, description="Leave out pictures that are smaller than their bucket instead of enlarging them.")
-    crop: Literal["center", "random"] = Field("center", description="Which part is kept where a picture's shape differs from its bucket's.")
-    flip: bool = Field(False, description="Show half of the pictures mirrored; not for lettering or faces that must stay as they are.")
+    crop: Literal["center", "random"] = Field(
+        "center",
+        description="Which part is kept where a picture's shape differs from its bucket's.",
+        json_schema_extra={"aliases": {"random_crop": {"true": "random", "false": "center"}}},
+    )
+    flip: bool = Field(
+        False,
+        description="Show half of the pictures mirrored; not for lettering or faces that must stay as they are.",
+        json_schema_extra={"aliases": ["flip_aug", "random_flip"]},
+    )
     trigger_word: str | None = Field(None, description="A word put in front of every caption that lacks it; it calls the style later.")
-    caption_shuffle: bool = Field(False, description="Shuffle the comma-separated parts of captions at every step.")
+    caption_shuffle: bool = Field(
+        False,
+        description="Shuffle the comma-separated parts of captions at every step.",
+        json_schema_extra={"aliases": ["shuffle_caption"]},
+    )
     keep_tokens: int = Field(0, ge=0, description="So many parts at the front of a caption stay where they are when it is shuffled.")
-    caption_dropout: float = Field(0.0, ge=0, lt=1, description="The share of steps that see a picture without its caption.")
-    max_caption_tokens: Literal[75, 150, 225] = Field(75, description="The longest caption in tokens: one, two or three of CLIP's windows.")
+    caption_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="The share of steps that see a picture without its caption.",
+        json_schema_extra={"aliases": ["caption_dropout_rate"]},
+    )
+    max_caption_tokens: Literal[75, 150, 225] = Field(
+        75,
+        description="The longest caption in tokens: one, two or three of CLIP's windows.",
+        json_schema_extra={"aliases": ["max_token_length"]},
+    )
     clip_skip: int = Field(1, ge=1, le=4, description="Take the text encoder's output this many layers from its end; not for SDXL.")
 
+    @field_validator("resolution", mode="before")
+    @classmethod
+    def _one_side(cls, value: Any) -> Any:
+        """``512,512`` and ``512x512``, as other trainers have it."""
+        found = re.fullmatch(r"\s*(\d{1,5})\s*[,xX×，*]\s*(\d{1,5})\s*", value) if isinstance(value, str) else None
+        if found is None:
+            return value
+        width, height = int(found[1]), int(found[2])
+        if width != height:
+            side = round((width * height) ** 0.5)
+            raise ValueError(say("is the side of a square; every picture keeps its own shape. The same area is {side}", side=side))
+        return width
+
     train_unet: bool = Field(True, description="Put a LoRA on the U-Net, or the transformer.")
-    train_text_encoder: bool = Field(False, description="Put a LoRA on the text encoders too.")
+    train_text_encoder: bool = Field(
+        False,
+        description="Put a LoRA on the text encoders too.",
+        json_schema_extra={
+            "aliases": {
+                name: {"true": False, "1": False, "false": True, "0": True} for name in ("network_train_unet_only", "train_unet_only")
+            }
+        },
+    )
     text_encoder_lr: float | None = Field(None, gt=0, le=1, description="The text encoders' own learning rate; by default learning_rate.")
-    conv_rank: int = Field(0, ge=0, le=512, description="The rank on 3x3 convolutions (LoCon); 0 leaves them alone.")
-    prediction_type: Literal["auto", "epsilon", "v_prediction"] = Field("auto", description="What the base predicts; auto reads it.")
+    conv_rank: int = Field(
+        0,
+        ge=0,
+        le=512,
+        description="The rank on 3x3 convolutions (LoCon); 0 leaves them alone.",
+        json_schema_extra={"aliases": ["conv_dim"]},
+    )
+    prediction_type: Literal["auto", "epsilon", "v_prediction"] = Field(
+        "auto",
+        description="What the base predicts; auto reads it.",
+        json_schema_extra={"aliases": {"v_parameterization": {"true": "v_prediction", "false": None}}},
+    )
     noise_offset: float = Field(0.0, ge=0, le=1, description="Noise that is the same everywhere, for very dark and bright pictures: 0.05.")
     min_snr_gamma: float = Field(0.0, ge=0, le=100, description="Weigh noise levels by min-SNR with this gamma; 5 is usual, 0 is off.")
     prior_data_dir: str | None = Field(
-        None, description="Pictures of the same class that must not change (prior preservation).", json_schema_extra={"path": "input"}
+        None,
+        description="Pictures of the same class that must not change (prior preservation).",
+        json_schema_extra={"aliases": ["reg_data_dir"], "path": "input"},
     )
     prior_loss_weight: float = Field(1.0, ge=0, le=10, description="How much these count against your own pictures.")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loraforge import ModelError, fetch_base, speaker
+from loraforge import ModelError, explain_base, fetch_base, speaker
 
 say = speaker(__name__)
 
@@ -43,7 +43,8 @@ def locate(base_model: str, revision: str | None = None, *, weights: bool = Fals
         return fetch_base(base_model, revision, patterns, _IGNORED)
     if base_model.count("/") != 1 or folder.is_file():
         raise ModelError(
-            say(
+            explain_base(base_model)
+            or say(
                 "base_model '{base}' is neither a folder, nor an embedded model ({embedded}), nor a hub id of the form org/name.",
                 base=base_model,
                 embedded=", ".join(EMBEDDED),

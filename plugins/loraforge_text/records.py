@@ -76,9 +76,13 @@ class TextKeys(Keys):
         ge=8,
         le=1_000_000,
         description="The longest row in tokens, prompt and answer together. Longer rows are never cut: they stop the run or are skipped.",
-        json_schema_extra={"usual": [8, 512], "why": "longer rows need much more memory; answers of a few hundred characters fit into 512"},
+        json_schema_extra={"aliases": ["cutoff_len", "sequence_len", "max_length", "model_max_length"]},
     )
-    system_prompt: str | None = Field(None, description="A system message for every row that has none of its own.")
+    system_prompt: str | None = Field(
+        None,
+        description="A system message for every row that has none of its own.",
+        json_schema_extra={"aliases": ["default_system", "default_system_message"]},
+    )
 
 
 class TextSampling(Keys):

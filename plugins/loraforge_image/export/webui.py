@@ -35,7 +35,9 @@ class WebuiKeys(Keys):
     """The keys of the WebUI exporter."""
 
     output_name: str | None = Field(None, description="The file's name without .safetensors; by default the run's name.")
-    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", description="The precision of the exported file.")
+    save_precision: Literal["fp16", "bf16", "fp32"] = Field(
+        "fp16", description="The precision of the exported file.", json_schema_extra={"values": {"float": "fp32"}}
+    )
     preferred_weight: float = Field(0.8, ge=0, le=2, description="The strength that the WebUI's card puts into the prompt.")
     webui: str | None = Field(
         None, description="A WebUI's folder to install the file into (A1111, Forge, SD.Next, ComfyUI).", json_schema_extra={"option": True}

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from loraforge import ConfigError, Keys, PluginError, RunConfig
 from loraforge.config import key_docs
-from loraforge.config.key_docs import schema
 from loraforge.config.advice import advice
+from loraforge.config.key_docs import schema
 from loraforge.config.schema import validate
 from loraforge.config.yaml_reader import read
 from loraforge.plan import _owners, make_plan
@@ -94,9 +94,9 @@ def test_what_is_no_flat_yaml_is_refused_at_its_line(tmp_path, text, line, words
 def test_missing_and_binary_files(tmp_path):
     with pytest.raises(ConfigError, match="there is no such file"):
         read(tmp_path / "nothing.yaml")
-    (tmp_path / "gbk.yaml").write_bytes("base_model: 模型".encode("gb18030"))
-    with pytest.raises(ConfigError, match="UTF-8"):
-        read(tmp_path / "gbk.yaml")
+    (tmp_path / "c.yaml").write_bytes("revision: caf\u00e9".encode("latin-1"))
+    with pytest.raises(ConfigError, match="Save it as UTF-8"):
+        read(tmp_path / "c.yaml")
 
 
 def test_relative_paths_from_the_working_directory_first_then_from_the_config(tmp_path, monkeypatch):
