@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ def fetch_base(base_model: str, revision: str | None, patterns: Sequence[str], i
     """
     if base_model.startswith(_MODELSCOPE):
         return _from_modelscope(base_model.removeprefix(_MODELSCOPE), revision, patterns, ignored)
+    if ":" in base_model:  # no hub id has one
+        raise ModelError(say("base_model: {problem}", problem=explain_base(base_model) or base_model))
     return _from_hub(base_model, revision, patterns, ignored)
 
 
@@ -70,14 +73,18 @@ def explain_base(base_model: str) -> str:
 
 def cached(name: str) -> list[str]:
     """The hub ids in this computer's cache whose last part is ``name``, whatever the case."""
+    return sorted(found for found in _cache() if found.rpartition("/")[2].casefold() == name.casefold())
+
+
+def _cache() -> list[str]:
+    """The hub ids of models that have a folder in this computer's cache."""
     from huggingface_hub import constants
 
     try:
         folders = [folder.name for folder in Path(constants.HF_HUB_CACHE).iterdir() if folder.name.startswith("models--")]
     except OSError:
         return []
-    ids = [folder.removeprefix("models--").replace("--", "/", 1) for folder in folders]
-    return sorted(found for found in ids if found.rpartition("/")[2].casefold() == name.casefold())
+    return [folder.removeprefix("models--").replace("--", "/", 1) for folder in folders]
 
 
 def _folder(path: Path) -> str:
@@ -136,6 +143,8 @@ def _from_hub(repository: str, revision: str | None, patterns: Sequence[str], ig
             why=why,
             repository=repository,
         )
+        if close := difflib.get_close_matches(repository, _cache(), n=1, cutoff=0.8):
+            problem += say(" The cache on this computer has '{name}'.", name=close[0])
         del error
     except (OSError, ValueError) as error:
         problem = str(error).split("\n")[0]

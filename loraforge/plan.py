@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +14,7 @@ from .config.aliases import dismiss, rename
 from .config.explanations import did_you_mean
 from .config.schema import Keys, KeySet, RunConfig, fields, resolve_base, validate
 from .config.yaml_reader import Source, read
-from .errors import ConfigError, PluginError
+from .errors import ConfigError, LoraForgeError, PluginError
 from .hub import explain_base
 from .messages import speaker
 from .plugin_api.components import Check, Exporter, Loader, ModelFamily, Template
@@ -105,6 +107,20 @@ def make_plan(
         source.notes,
         {key: value.where for key, value in source.values.items()},
     )
+
+
+@contextlib.contextmanager
+def located(plan: Plan) -> Iterator[None]:
+    """Puts the place of a key in the config before the messages that begin with the key: of what shows only when data and base are read."""
+    try:
+        yield
+    except LoraForgeError as error:
+        keys = [re.match(r"(\w+)(?=[: ])", problem) for problem in error.problems]
+        error.problems = tuple(
+            f"{plan.places[key[1]]}: {problem}" if key and key[1] in plan.places else problem
+            for key, problem in zip(keys, error.problems, strict=True)
+        )
+        raise
 
 
 def _unknown_checks(source: Source, config: RunConfig, checks: Mapping[str, Any], host: PluginHost) -> list[str]:

@@ -81,6 +81,8 @@ def _meant(name: str, last: Sequence[str]) -> str:
     Args:
         last: the last parts of the layers' names.
     """
+    if re.search("[，、；]", name):
+        return say(" Write the names with commas between: {names}.", names=re.sub(r"\s*[，、；]\s*", ",", name))
     part = name.strip().rpartition(".")[2]
     if part in _OUTPUT or part in _EMBEDDINGS:
         return say(

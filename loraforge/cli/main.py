@@ -83,7 +83,7 @@ def train(
     """Train an adapter: data, training, export, in one go."""
     from ..device import is_main_process
     from ..pipeline.run import run_training
-    from ..plan import make_plan
+    from ..plan import located, make_plan
     from ..runs.observers import Progress
     from . import report
 
@@ -96,7 +96,8 @@ def train(
     if is_main_process():
         report.headline(console, plan, config)
         host.register(Progress(console, plan.task.unit), "progress", "loraforge")
-    outcome = run_training(plan, host, resume=resume, fresh=fresh)
+    with located(plan):
+        outcome = run_training(plan, host, resume=resume, fresh=fresh)
     if not is_main_process():
         return
     for line in host.failures:
@@ -141,14 +142,15 @@ def check(
     from ..data import findings
     from ..data.dataset import load_data
     from ..pipeline import estimate, hardware
-    from ..plan import make_plan
+    from ..plan import located, make_plan
     from ..training.batching import schedule
     from . import report
 
     memory = hardware.gpu_bytes(gpu) if gpu is not None else None
     plan = make_plan(host_of(ctx), task, config, overrides)
-    data = load_data(plan, stop=False)
-    fit = estimate.estimate(plan, data, memory)
+    with located(plan):
+        data = load_data(plan, stop=False)
+        fit = estimate.estimate(plan, data, memory)
     steps = schedule(plan.config, len(data.learned())).steps
     summary = {
         "config": str(config),

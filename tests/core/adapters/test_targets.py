@@ -67,3 +67,43 @@ def test_query_and_value_under_the_names_of_the_architectures(fused):
 @pytest.mark.parametrize(("kind", "scanned"), [("mamba", True), ("falcon_h1", True), ("zamba2", True), ("llama", False), (None, False)])
 def test_what_mambas_scan_reads_itself(kind, scanned):
     assert scanned_layers(kind) == (("out_proj", "conv1d") if scanned else ())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "hint"),
+    [
+        ("all", "Did you mean 'all-linear'?"),
+        ("ALL", "Did you mean 'all-linear'?"),
+        ("all_linear", "Did you mean 'all-linear'?"),
+        ("All-Linear", "Did you mean 'all-linear'?"),
+        ("linear", "Did you mean 'all-linear'?"),
+        ("attn", "Did you mean 'attention'?"),
+        ("Attention", "Did you mean 'attention'?"),
+        ("Q_PROJ", "Did you mean 'q_proj'?"),
+        ("q_porj", "Did you mean 'q_proj'?"),
+        ("q", "Did you mean 'q_proj'?"),
+        ("qproj", "Did you mean 'q_proj'?"),
+        ("up", "Did you mean 'up_proj'?"),
+        ("self_attn.q_porj", "Did you mean 'q_proj'?"),
+        (["q_proj", "v_porj"], "Did you mean 'v_proj'?"),
+        ("q_proj v_proj", "with commas between: q_proj,v_proj."),
+        ("q_proj/v_proj", "with commas between: q_proj,v_proj."),
+        ("q_proj;v_proj", "with commas between: q_proj,v_proj."),
+        ("['q_proj', 'v_proj']", "with commas between: q_proj,v_proj."),
+        ("q，v", "with commas between: q,v."),
+        ("q_proj、v_proj", "with commas between: q_proj,v_proj."),
+        ("lm_head", "'lm_head' is its output layer or its embedding"),
+        ("model.embed_tokens", "'embed_tokens' is its output layer or its embedding"),
+        (["q_proj", "lm_head"], "'lm_head' is its output layer or its embedding"),
+    ],
+)
+def test_what_was_probably_meant(wanted, hint):
+    with pytest.raises(ConfigError) as error:
+        match_layers(wanted, NAMES)
+    assert str(error.value).startswith("lora_target: the base model has no linear layer") and hint in str(error.value)
+
+
+def test_nothing_is_guessed_where_nothing_is_near():
+    with pytest.raises(ConfigError) as error:
+        match_layers("experts", NAMES)
+    assert str(error.value).endswith("It has: k_proj, q_proj, qkv, up_proj, v_proj.")
