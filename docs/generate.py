@@ -35,7 +35,12 @@ def config_page() -> str:
             lines += ["", f"## {owner}", "", "| key | default | what may stand there | what it does |", "|---|---|---|---|"]
             for row in describe(owner, keys):
                 also = f" Also taken: {', '.join(f'`{alias}`' for alias in row.aliases)}." if row.aliases else ""
-                cells = [f"`{row.name}`", f"`{row.default}`" if row.default else "", row.kind, row.help + also]
+                cells = [
+                    f"`{row.name}`",
+                    f"`{row.default}`" if row.default else "",
+                    row.kind,
+                    row.help.rstrip(".") + "." + also if also else row.help,
+                ]
                 lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

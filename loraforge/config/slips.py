@@ -50,6 +50,26 @@ def line_slips(text: str, name: str) -> list[str]:
     return found
 
 
+def parser_says(problem: str) -> str:
+    """What PyYAML found, as somebody would say it who sees the file; its own words where they are seldom heard."""
+    cannot_start = re.search(r"character '(.+?)' that cannot start any token", problem)
+    if cannot_start:
+        return say("the value begins with {character}, which means something in YAML; put it in quotes", character=cannot_start[1])
+    rows = (
+        ("mapping values are not allowed", say("there is a second colon in the line; put the value in quotes")),
+        ("could not find expected ':'", say("there is a line without a colon; every line is 'key: value'")),
+        ("expected <block end>", say("the line is not as the ones above: it is indented otherwise, or goes on after a closing quote")),
+        ("unexpected end of stream", say("a quote is opened and not closed")),
+        ("expected ',' or", say("a bracket is opened and not closed, or a comma is missing in it")),
+        ("unknown escape character", say("a backslash in double quotes begins an escape; write single quotes")),
+        ("expected escape sequence", say("a backslash in double quotes begins an escape; write single quotes")),
+        ("single document", say("there is a line of three dashes, and another document below it")),
+        ("found undefined alias", say("a value that begins with * stands for something else; put it in quotes")),
+        ("did not find expected", say("something is missing or left over in the line")),
+    )
+    return next((said for words, said in rows if words in problem), problem)
+
+
 def value_slip(key: str, node: yaml.Node, text: str) -> str:
     """What is odd about a value that is valid YAML but hardly what was meant; empty if nothing is."""
     if isinstance(node, yaml.SequenceNode):

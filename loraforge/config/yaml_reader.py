@@ -13,7 +13,7 @@ import yaml
 from ..errors import ConfigError
 from ..messages import speaker
 from .file_kinds import config_text
-from .slips import line_slips, value_slip
+from .slips import line_slips, parser_says, value_slip
 
 say = speaker(__name__)
 
@@ -175,7 +175,8 @@ def _parse(text: str, name: str) -> tuple[dict[str, Value], list[str]]:
         # What a person did is told instead of what the parser made of it, where that stands in the same line or in the one before.
         near = error.problem_mark.line if error.problem_mark else 0
         if not any(slip.startswith((f"{name}:{near + 1}:", f"{name}:{near}:")) for slip in found):
-            problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line=line, error=error.problem or error.context))
+            said = parser_says(str(error.problem or error.context))
+            problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line=line, error=said))
         problems += found
     except yaml.reader.ReaderError as error:
         line = place.format(line=text.count("\n", 0, error.position) + 1)

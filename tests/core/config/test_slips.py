@@ -155,3 +155,22 @@ def test_a_choice_that_is_misspelt(tmp_path):
     assert one(tmp_path, "optimizer: adamw8").endswith("Did you mean 'adamw_8bit'?") or "Did you mean 'adamw'?" in one(
         tmp_path, "optimizer: adamw8"
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("revision: a: b", "second colon"), ("seed", "without a colon"), ("seed: 1\n  epochs: 2", "second colon"), ('revision: "a" b', "closing quote"),
+     ('revision: "abc', "a quote is opened"), ("revision: 'abc", "a quote is opened"), ("export: [peft", "a bracket is opened"),
+     ("checks: {a: 'off'", "a bracket is opened"), ("revision: @main", "begins with @"), ("revision: `x`", "begins with `"),
+     ("revision: %x", "begins with %"), ('revision: "a\\qb"', "escape"), ("lora_target: *proj", "stands for something else")],
+)  # fmt: skip
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_parsers_words_are_plain(tmp_path, monkeypatch, language, line, words):
+    """In Chinese nothing of PyYAML's English is left."""
+    monkeypatch.setenv("LORAFORGE_LANG", language)
+    found = "\n".join(problems(tmp_path, f"train_data_dir: .\nbase_model: tiny-chat\n{line}\n"))
+    assert (
+        words in found
+        if language == "en"
+        else not any(text in found for text in ("expected", "found", "mapping", "block", "token", "scan"))
+    )
