@@ -21,7 +21,7 @@ from .. import __version__
 from ..errors import DataError, LoraForgeError, PluginError
 from ..messages import speaker
 from . import audit as trust
-from . import listings, results
+from . import listings, results, usage
 from .options import CONFIG, JSON, RUN, SET, TASK, ConfigCommand, ExportingCommand, SamplingCommand, TrainCommand, emit, host_of, settings
 
 say = speaker(__name__)
@@ -293,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             click.echo(line, err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        usage.show(error)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo(say("Stopped. What was saved stays; --resume continues from the last checkpoint."), err=True)

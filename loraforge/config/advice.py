@@ -23,11 +23,15 @@ def advice(keys: KeySet, source: Source, own: Mapping[str, tuple[float, float]] 
     for owner in keys:
         for name, info in type(owner).model_fields.items():
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+            value = getattr(owner, name)
+            needed = str(extra.get("needs", ""))
+            if needed and name in source.values and value != info.default and not getattr(owner, needed):
+                where = source.values[name].where
+                remarks.append(say("{where}: {key} does nothing here without {needed}.", where=where, key=name, needed=needed))
             if "usual" not in extra:
                 continue
             for_base = (own or {}).get(name)
             low, high = for_base or cast(list[float], extra["usual"])
-            value = getattr(owner, name)
             if value is None or low <= value <= high:
                 continue
             where = source.values[name].where if name in source.values else str(source.path)

@@ -28,7 +28,8 @@ class Keys(BaseModel):
 
     ``Field(json_schema_extra={"usual": [low, high], "why": "..."})`` draws advice outside of the usual range;
     ``json_schema_extra={"path": "input"}`` looks a relative path up from the working directory first, from the config file's folder second;
-    ``json_schema_extra={"aliases": [...], "values": {...}}`` takes what other programs call the key and its values: see ``aliases``.
+    ``json_schema_extra={"aliases": [...], "values": {...}}`` takes what other programs call the key and its values: see ``aliases``;
+    ``json_schema_extra={"needs": "other_key"}`` says so where the key is set and that key of the same owner is off.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, protected_namespaces=(), allow_inf_nan=False)

@@ -71,7 +71,12 @@ class ImageKeys(Keys):
         description="Shuffle the comma-separated parts of captions at every step.",
         json_schema_extra={"aliases": ["shuffle_caption"]},
     )
-    keep_tokens: int = Field(0, ge=0, description="So many parts at the front of a caption stay where they are when it is shuffled.")
+    keep_tokens: int = Field(
+        0,
+        ge=0,
+        description="So many parts at the front of a caption stay where they are when it is shuffled.",
+        json_schema_extra={"needs": "caption_shuffle"},
+    )
     caption_dropout: float = Field(
         0.0,
         ge=0,
@@ -109,7 +114,13 @@ class ImageKeys(Keys):
             }
         },
     )
-    text_encoder_lr: float | None = Field(None, gt=0, le=1, description="The text encoders' own learning rate; by default learning_rate.")
+    text_encoder_lr: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="The text encoders' own learning rate; by default learning_rate.",
+        json_schema_extra={"needs": "train_text_encoder"},
+    )
     conv_rank: int = Field(
         0,
         ge=0,
@@ -129,7 +140,9 @@ class ImageKeys(Keys):
         description="Pictures of the same class that must not change (prior preservation).",
         json_schema_extra={"aliases": ["reg_data_dir"], "path": "input"},
     )
-    prior_loss_weight: float = Field(1.0, ge=0, le=10, description="How much these count against your own pictures.")
+    prior_loss_weight: float = Field(
+        1.0, ge=0, le=10, description="How much these count against your own pictures.", json_schema_extra={"needs": "prior_data_dir"}
+    )
 
     sample_prompts: list[str] | None = Field(
         None, description="What is drawn at every save; by default captions of the data. [] for nothing."

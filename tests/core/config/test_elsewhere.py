@@ -161,3 +161,17 @@ def test_a_resolution_of_two_equal_sides(tmp_path, written, side):
 
 def test_a_resolution_of_two_sides_says_the_same_area(tmp_path):
     assert "The same area is 627; got '512,768'" in told(tmp_path, 'resolution: "512,768"', "image")[1][0]
+
+
+@pytest.mark.parametrize(
+    ("line", "switch", "advised"),
+    [("text_encoder_lr: 1e-5", "train_text_encoder: true", True), ("keep_tokens: 1", "caption_shuffle: true", True),
+     ("keep_tokens: 0", "caption_shuffle: true", False), ("prior_loss_weight: 0.5", "prior_data_dir: .", True)],
+)  # fmt: skip
+def test_a_key_whose_switch_is_off_is_told(tmp_path, line, switch, advised):
+    file = tmp_path / "c.yaml"
+    for more, wanted in (("", advised), (switch + "\n", False)):
+        file.write_text(f"train_data_dir: .\nbase_model: tiny-sd\n{line}\n{more}", encoding="utf-8")
+        said = [remark for remark in make_plan(HOST, "image", file).advice if "does nothing here" in remark]
+        key, needed = line.partition(":")[0], switch.partition(":")[0]
+        assert said == ([f"{file}:3: {key} does nothing here without {needed}."] if wanted else [])
