@@ -31,7 +31,7 @@ def fetch_base(base_model: str, revision: str | None, patterns: Sequence[str], i
     if base_model.startswith(_MODELSCOPE):
         return _from_modelscope(base_model.removeprefix(_MODELSCOPE), revision, patterns, ignored)
     if ":" in base_model:  # no hub id has one
-        raise ModelError(say("base_model: {problem}", problem=explain_base(base_model) or base_model))
+        raise ModelError(f"base_model: {explain_base(base_model) or base_model}")
     return _from_hub(base_model, revision, patterns, ignored)
 
 

@@ -58,7 +58,12 @@ def parser_says(problem: str) -> str:
     rows = (
         ("mapping values are not allowed", say("there is a second colon in the line; put the value in quotes")),
         ("could not find expected ':'", say("there is a line without a colon; every line is 'key: value'")),
-        ("expected <block end>", say("the line is not as the ones above: it is indented otherwise, or goes on after a closing quote")),
+        (
+            "expected <block end>",
+            say(
+                "the line is indented otherwise than the ones above, or goes on after a closing quote or bracket; put the whole value in quotes"
+            ),
+        ),
         ("unexpected end of stream", say("a quote is opened and not closed")),
         ("expected ',' or", say("a bracket is opened and not closed, or a comma is missing in it")),
         ("unknown escape character", say("a backslash in double quotes begins an escape; write single quotes")),
