@@ -62,7 +62,9 @@ def make_plan(
         ConfigError, PluginError: with everything that is wrong.
     """
     task = host.task(task_name)
-    source = rename(read(path, overrides), [RunConfig, task.keys])  # the core's keys decide who the other owners are
+    # The core's keys decide who the other owners are.
+    later = {key for _, owner in owners_of(host, task) for key in owner.model_fields}
+    source = rename(read(path, overrides), [RunConfig, task.keys], later)
     problems = _task_problems(task, source)
 
     def pick(choose: Callable[[], Any]) -> Any:

@@ -5,7 +5,7 @@ A key declares them: ``Field(..., json_schema_extra={"aliases": {...}, "values":
 ``aliases``
     A list of names, or a mapping from each name to how its values are converted: ``{"use_dora": {"true": "dora", "false": None}}``. A
     value is looked up as YAML writes it; ``None`` says that it asks for nothing; what is not listed is taken as it is. ``{"below": 1}``
-    refuses numbers that the other key could not hold.
+    refuses numbers that the other key could not hold, ``{"alone": "epochs"}`` the name beside that key.
 ``values``
     How other programs write values of the key: ``{"AdamW8bit": "adamw_8bit"}``; upper and lower case are the same.
 
@@ -15,7 +15,7 @@ What means nothing here is in ``elsewhere``.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,7 @@ from .yaml_reader import Source, Value
 say = speaker(__name__)
 
 _Map = Mapping[str, Any]
+_RULES = ("below", "alone")
 
 
 def aliases_of(info: FieldInfo) -> dict[str, _Map]:
@@ -44,14 +45,18 @@ def all_aliases(owners: Sequence[type[BaseModel]]) -> dict[str, str]:
     return {alias: key for owner in owners for key, info in owner.model_fields.items() for alias in aliases_of(info)}
 
 
-def rename(source: Source, owners: Sequence[type[BaseModel]]) -> Source:
-    """The same values under the owners' own names, with a note for each that was written otherwise."""
+def rename(source: Source, owners: Sequence[type[BaseModel]], later: Collection[str] = ()) -> Source:
+    """The same values under the owners' own names, with a note for each that was written otherwise.
+
+    Args:
+        later: keys that other owners may have, whom the values decide: a key goes before an alias of the same name.
+    """
     known = {name: info for owner in owners for name, info in owner.model_fields.items()}
     names = all_aliases(owners)
     values: dict[str, Value] = {}
     notes, problems = list(source.notes), dict(source.problems)
     for written, value in source.values.items():
-        key = written if written in known else names.get(written, "")
+        key = written if written in known else "" if written in later else names.get(written, "")
         if not key or written in problems:
             values[written] = value
             continue
@@ -62,20 +67,30 @@ def rename(source: Source, owners: Sequence[type[BaseModel]]) -> Source:
         if problem:
             values[written], problems[written] = value, problem
             continue
+        if taken is None:
+            notes.append(say("{where}: {written} leaves '{key}' as it is.", where=value.where, written=_line(written, value), key=key))
+            continue
         other = values.get(key)
         if other is not None and other.overrides != value.overrides:
             taken = other if other.overrides else taken  # --set wins, whatever it calls the key
         elif other is not None:
             values[written], problems[written] = value, _twice(key, written, value, other)
             continue
-        if taken is None:
-            notes.append(say("{where}: {written} leaves '{key}' as it is.", where=value.where, written=_line(written, value), key=key))
-            continue
         values[key] = taken
         if taken is not value and taken is not other:
             ours = f"'{key}'" if taken.value == value.value else _line(key, taken)
             theirs = f"'{written}'" if taken.value == value.value else _line(written, value)
             notes.append(say("{where}: {theirs} is {ours} here.", where=value.where, theirs=theirs, ours=ours))
+    for key, value in values.items():
+        instead = aliases_of(known[key]).get(value.written, {}).get("alone") if key in known and value.written else None
+        if instead in values and not values[instead].overrides and key not in problems:
+            problems[key] = say(
+                "{where}: '{written}' gives way to '{other}' in its own program, and not here ('{key}'). Keep one of them.",
+                where=value.where,
+                written=value.written,
+                other=values[instead].written or instead,
+                key=key,
+            )
     return replace(source, values=values, notes=tuple(notes), problems=problems)
 
 
@@ -113,7 +128,7 @@ def _converted(key: str, written: str, value: Value, conversion: _Map, info: Fie
     taken, found = value.value, False
     for table in (conversion, _extra(info).get("values", {})):
         for theirs, ours in table.items():
-            if theirs != "below" and not isinstance(taken, list | dict) and _same(theirs, taken):
+            if theirs not in _RULES and not isinstance(taken, list | dict) and _same(theirs, taken):
                 taken, found = ours, True
                 break
     limit = conversion.get("below")

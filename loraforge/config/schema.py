@@ -132,7 +132,7 @@ class RunConfig(Keys):
         None,
         ge=1,
         description="Stop after this many optimizer steps, whatever epochs says.",
-        json_schema_extra={"aliases": ["max_train_steps"], "values": {"-1": None}},
+        json_schema_extra={"aliases": {"max_train_steps": {"alone": "epochs"}}, "values": {"-1": None}},
     )
     learning_rate: float = Field(
         2e-4,

@@ -60,9 +60,7 @@ def parser_says(problem: str) -> str:
         ("could not find expected ':'", say("there is a line without a colon; every line is 'key: value'")),
         (
             "expected <block end>",
-            say(
-                "the line is indented otherwise than the ones above, or goes on after a closing quote or bracket; put the whole value in quotes"
-            ),
+            say("the line is indented otherwise than those above, or goes on after a closing quote or bracket; put the value in quotes"),
         ),
         ("unexpected end of stream", say("a quote is opened and not closed")),
         ("expected ',' or", say("a bracket is opened and not closed, or a comma is missing in it")),

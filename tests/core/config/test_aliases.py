@@ -141,7 +141,7 @@ def test_given_twice_is_an_error_in_either_order_and_set_wins(tmp_path, task, al
     owners = OWNERS[task]
     info = next(owner.model_fields[key] for owner in owners if key in owner.model_fields)
     theirs, ours = next(iter(aliases_of(info)[alias].items()), ("7", 7))
-    theirs, ours = ("0.5", 0.5) if theirs == "below" else (theirs, ours)
+    theirs, ours = {"below": ("0.5", 0.5), "alone": ("7", 7)}.get(theirs, (theirs, ours))
     for text in (f"{key}: 9\n{alias}: {theirs}\n", f"{alias}: {theirs}\n{key}: 9\n"):
         _, _, problems = found(tmp_path, text, owners)
         assert len(problems) == 1 and "c.yaml:2: " in problems[0] and "c.yaml:1" in problems[0] and "Keep one" in problems[0], problems
@@ -156,6 +156,40 @@ def test_two_names_of_one_key_are_given_twice_too(tmp_path):
     assert problems == [
         "c.yaml:2: 'max_train_epochs' is 'epochs' here, which is given already, as 'num_train_epochs' at c.yaml:1. Keep one of them."
     ]
+
+
+def test_what_is_switched_off_stands_beside_what_is_on(tmp_path):
+    values, notes, problems = found(tmp_path, "bf16: true\nfp16: false\nload_in_4bit: false\nuse_dora: false\nuse_rslora: true\n")
+    assert values == {"precision": "bf16", "lora_variant": "rslora"} and len(notes) == 5 and problems == []
+
+
+def test_steps_beside_epochs_where_the_other_program_prefers_the_epochs(tmp_path):
+    for text in ("max_train_steps: 9\nmax_train_epochs: 2\n", "epochs: 2\nmax_train_steps: 9\n"):
+        assert len(found(tmp_path, text)[2]) == 1 and "gives way to" in found(tmp_path, text)[2][0]
+    assert found(tmp_path, "max_steps: 9\nnum_train_epochs: 2\n")[2] == []  # in transformers the steps win, as here
+
+
+def test_a_plugins_own_key_goes_before_another_keys_alias(tmp_path, host, project):
+    from types import SimpleNamespace
+
+    from loraforge_text.data.table_loader import TableLoader
+
+    from loraforge import hookimpl
+
+    class LrKeys(Keys):
+        lr: str = Field("", description="mine")
+        columns: dict[str, str] = Field(default_factory=dict, description="as the other's")
+        encoding: str = Field("auto", description="as the other's")
+
+    class LrLoader(TableLoader):
+        name = "lr"
+        keys = LrKeys
+
+    host.register(SimpleNamespace(loraforge_data_loaders=hookimpl(lambda: [LrLoader()], specname="loraforge_data_loaders")), "mine")
+    plan = make_plan(host, "text", project(data_loader="lr", lr="left to right"))
+    assert plan.keys[LrKeys].lr == "left to right" and plan.config.learning_rate == 0.01
+    other = make_plan(host, "text", project(learning_rate=..., lr=0.5))
+    assert other.config.learning_rate == 0.5
 
 
 def test_a_share_is_no_number_of_steps(tmp_path):
