@@ -31,7 +31,9 @@ from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base
 from ..records import TextKeys
 from ..templates import golden_prompts
 from .encoding import examine, pieces, tokenizer_of
+from .loading import load_model
 from .memory import estimate_memory
+from .stored_weights import refuse_unusable
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +70,7 @@ class CausalLM(ModelFamily):
     def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
         folder = locate(config.base_model, config.revision)
         tokenizer, base = tokenizer_of(folder), read_base(folder)
+        refuse_unusable(base, config.precision)
         _refuse_scanned(config.lora_target, base.config.get("model_type"))
         if tokenizer is None:
             return Examination(facts={"tokens": say("counted when the model is loaded (the base has no tokenizer.json)")})
@@ -96,16 +99,21 @@ class CausalLM(ModelFamily):
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableCausalLM:
         from loraforge.adapters import lora
 
+        from . import reach
+
         folder = locate(config.base_model, config.revision, weights=True)
         model = load_model(folder, config.precision, device)
+        places = reach.choose(model, config.lora_target)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
-        injected = lora.inject(model, config, given)
+        injected = lora.inject(model, config, given, among=places.reached)
         mine = keys[TextKeys]
-        return TrainableCausalLM(
+        made = TrainableCausalLM(
             injected, _tokenizer(folder), read_base(folder), mine.max_seq_length, mine.system_prompt, config.kernels == "auto"
         )
+        made.notes = places.notes
+        return made
 
     def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> CausalInferenceModel:
         from loraforge.adapters import lora
@@ -120,43 +128,6 @@ class CausalLM(ModelFamily):
 def _adapter_folder(path: str) -> Path:
     folder = Path(path)
     return folder / "adapter" if (folder / "adapter" / "adapter_config.json").is_file() else folder
-
-
-def load_model(folder: Path, precision: str, device: torch.device) -> Any:
-    """The base, on ``device``, in the wanted precision. Only safetensors are read, and no code of the model's own is run.
-
-    Raises:
-        ModelError: if there are no such weights, or transformers cannot load them.
-        ConfigError: if 4bit is asked for and cannot be had.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    if not any(folder.glob("*.safetensors")):
-        others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf", ".ckpt"))
-        found = (
-            say(
-                "it has {files}, which are not read because such files can run code or hold no full weights; convert them to safetensors",
-                files=", ".join(others),
-            )
-            if others
-            else say("it has no weights at all")
-        )
-        raise ModelError(say("base_model {folder} has no .safetensors weights: {found}.", folder=folder, found=found))
-    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "4bit": torch.bfloat16}
-    settings: dict[str, Any] = {"dtype": kinds[precision], "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
-    if precision == "4bit":
-        settings |= {"quantization_config": _four_bit(), "device_map": {"": device}}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, **settings)
-    except Exception as error:  # a config that is damaged in one way or another raises nearly anything
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ModelError(say("base_model {folder} cannot be loaded: {error}", folder=folder, error=reason)) from None
-    for module in model.modules() if precision == "4bit" else ():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            # Measured once without gradients, such a layer packs its weights in a form through which no gradient passes.
-            module.support_avx512bf16_for_cpu = False
-    return model if precision == "4bit" else model.to(device)
 
 
 def _refuse_scanned(target: str | Sequence[str], model_type: str | None) -> None:
@@ -180,19 +151,6 @@ def _names(target: str | Sequence[str], layer: str) -> bool:
     except re.error:
         return False  # said elsewhere
     return any(found.fullmatch(f"{p}.{layer}") and not found.fullmatch(f"{p}.any{layer[layer.find('_') :]}") for p in places)
-
-
-def _four_bit() -> Any:
-    import importlib.util
-
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(say("precision: 4bit needs bitsandbytes: pip install 'loraforge[quantization]'"))
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
-    )
 
 
 def _tokenizer(folder: Path) -> Any:
