@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..config.schema import RunConfig
 from ..errors import ConfigError, RunError
 from ..kernels import lora as lora_kernels
+from ..kernels import program
 from ..messages import speaker
 from ..plugin_api.types import Adapter
 from . import exact_names
@@ -62,12 +63,19 @@ def linear_names(model: nn.Module) -> list[str]:
     ]
 
 
+# x @ weight.T (+ bias) in other words, by the digest of its statements: Falcon's.
+_AS_LINEAR = frozenset({"fe6484dafa540896"})
+
+
 def _is_linear(module: nn.Module) -> bool:
     """Whether a module multiplies by its weights and does nothing else."""
     kind = type(module)
     if kind in _conv1d():
         return True
-    return isinstance(module, nn.Linear) and (kind.forward is nn.Linear.forward or kind.__module__.startswith("bitsandbytes."))
+    if not isinstance(module, nn.Linear):
+        return False
+    plain = kind.forward is nn.Linear.forward or kind.__module__.startswith("bitsandbytes.")
+    return plain or program.digest(kind.forward) in _AS_LINEAR
 
 
 def _conv1d() -> tuple[type[nn.Module], ...]:

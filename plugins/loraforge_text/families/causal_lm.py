@@ -30,6 +30,7 @@ from loraforge import (
 from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base
 from ..records import TextKeys
 from ..templates import golden_prompts
+from . import limits
 from .encoding import examine, pieces, tokenizer_of
 from .loading import load_model
 from .memory import estimate_memory
@@ -71,6 +72,8 @@ class CausalLM(ModelFamily):
         folder = locate(config.base_model, config.revision)
         tokenizer, base = tokenizer_of(folder), read_base(folder)
         refuse_unusable(base, config.precision)
+        text = limits.text_config(base.config)
+        limits.refuse_both_ways(text)
         _refuse_scanned(config.lora_target, base.config.get("model_type"))
         if tokenizer is None:
             return Examination(facts={"tokens": say("counted when the model is loaded (the base has no tokenizer.json)")})
@@ -79,6 +82,7 @@ class CausalLM(ModelFamily):
         lengths, learned = [], 0
         for index, (record, spans) in enumerate(rows):
             encoded, problem = examine(tokenizer, base, record, spans, keys[TextKeys].max_seq_length) if spans else (None, None)
+            problem = problem or (limits.problem(encoded.ids, text) if encoded else None)
             if problem:
                 problems[index] = problem
             shown.append(pieces(tokenizer, encoded) if encoded else [])
@@ -86,7 +90,7 @@ class CausalLM(ModelFamily):
                 lengths.append(len(encoded.ids))
                 learned += sum(encoded.learned)
         facts = {"tokens": sum(lengths), "learned_tokens": learned, "longest_row": max(lengths, default=0)}
-        return Examination(problems, facts, shown)
+        return Examination(problems, facts, shown, list(limits.notes(base.config, lengths, config.lora_target)))
 
     def base_files(self, config: RunConfig) -> Sequence[Path]:
         folder = locate(config.base_model, config.revision, weights=True)
@@ -184,6 +188,7 @@ class TrainableCausalLM(TrainableModel):
     def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int, system: str | None = None, fast: bool = False) -> None:
         self.lora = lora
         self._tokenizer, self._base, self._longest, self._system = tokenizer, base, longest, system
+        self._band = 1 if lora.model.config.model_type in limits.READS_PADDING else _BAND
         self._head: Any = None
         self._in_line = self._places = False
         if fast:
@@ -200,13 +205,16 @@ class TrainableCausalLM(TrainableModel):
             DataError: if the row cannot be trained on; only a base without tokenizer.json gets this far with such a row.
         """
         encoded, problem = examine(self._tokenizer, self._base, record, text, self._longest)
+        if encoded and not problem:  # the loaded model knows more than its config.json says
+            model = self.lora.model
+            problem = limits.problem(encoded.ids, model.config.get_text_config().to_dict(), len(model.get_input_embeddings().weight))
         if problem or encoded is None:
             raise DataError(problem or "")
         return {"ids": encoded.ids, "learned": encoded.learned}
 
     def group(self, example: Example) -> Hashable:
         """The length band; rows that lie end to end may have any length."""
-        return 0 if self._in_line else (len(example["ids"]) - 1) // _BAND
+        return 0 if self._in_line else (len(example["ids"]) - 1) // self._band
 
     def collate(self, examples: Sequence[Example], seed: int | None = None) -> Batch:
         """``input_ids`` (int64): the rows end to end, (1, tokens), or padded on the right, (rows, longest), each with what the model needs
@@ -297,8 +305,9 @@ class CausalInferenceModel:
         answers = []
         for prompt in prompts:
             ids = torch.tensor([self._tokenizer.encode(prompt, add_special_tokens=False).ids], device=self._model.device)
+            room = limits.room(ids[0].tolist(), self._model, longest)
             config = GenerationConfig(
-                max_new_tokens=longest,
+                max_new_tokens=room,
                 eos_token_id=self._stops or None,
                 pad_token_id=self._stops[0] if self._stops else 0,
                 **sampling,
@@ -307,6 +316,6 @@ class CausalInferenceModel:
                 out = self._model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
             made = out[0, ids.shape[1] :].tolist()
             # A stop token may be the last one that was allowed.
-            stopped = len(made) < longest or made[-1] in self._stops
+            stopped = len(made) < room or made[-1] in self._stops
             answers.append(Answer(self._tokenizer.decode(made, skip_special_tokens=True).strip(), stopped))
         return answers

@@ -17,6 +17,8 @@ import torch
 from loraforge import ConfigError, ModelError, speaker
 from loraforge.adapters import lora
 
+from . import limits
+
 say = speaker(__name__)
 
 _TOKENS = 8
@@ -97,9 +99,10 @@ def reached_layers(model: Any) -> list[str]:
     """
     names = lora.linear_names(model)
     tags: dict[str, torch.Tensor] = {}
+    table = model.get_input_embeddings()
     hooks = [model.get_submodule(name).register_forward_hook(_tagging(tags, name)) for name in names]
-    table = model.get_input_embeddings().weight
-    ids = torch.arange(3, 3 + _TOKENS, device=table.device)[None] % len(table)
+    hooks.append(table.register_forward_hook(_tagging(tags, "", whole=True)))
+    ids = torch.arange(3, 3 + _TOKENS, device=table.weight.device)[None] % len(table.weight)
     training = model.training
     try:
         with torch.enable_grad():
@@ -111,16 +114,28 @@ def reached_layers(model: Any) -> list[str]:
         model.train(training)
         for hook in hooks:
             hook.remove()
+    if _sees_ahead(logits, tags.get("")):
+        raise ModelError(limits.both_ways(model.config.model_type))
     leaves = {id(leaf) for leaf in _leaves(logits)}
     kinds = {_kind(name) for name in names if id(tags.get(name)) in leaves}
     return [name for name in names if _kind(name) in kinds]
 
 
-def _tagging(tags: dict[str, torch.Tensor], name: str) -> Any:
-    """A hook that adds a zero, which can be found in the graph, to what a layer gives."""
+def _sees_ahead(logits: torch.Tensor, embedded: torch.Tensor | None) -> bool:
+    """Whether what is said before the last token depends on it. Exact: what a mask hides has no gradient at all."""
+    if embedded is None or embedded.ndim < 2 or embedded.shape[1] != _TOKENS or logits.shape[1] != _TOKENS:
+        return False
+    weights = torch.linspace(-1, 1, logits[:, :-1].numel(), device=logits.device).view_as(logits[:, :-1])
+    (gradient,) = torch.autograd.grad((logits[:, :-1].float() * weights).sum(), embedded, retain_graph=True, allow_unused=True)
+    return gradient is not None and bool(gradient[:, -1].abs().max() > 0)
+
+
+def _tagging(tags: dict[str, torch.Tensor], name: str, whole: bool = False) -> Any:
+    """A hook that adds a zero, which can be found in the graph, to what a layer gives; ``whole``: one for each of its numbers."""
 
     def hook(module: Any, given: Any, made: torch.Tensor) -> torch.Tensor:
-        tag = tags.setdefault(name, torch.zeros((), dtype=made.dtype, device=made.device, requires_grad=True))
+        shape = made.shape if whole else ()
+        tag = tags.setdefault(name, torch.zeros(shape, dtype=made.dtype, device=made.device, requires_grad=True))
         return made + tag
 
     return hook
