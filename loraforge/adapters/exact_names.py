@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import peft
 import torch
-from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers, convert_peft_config_for_transformers
 from torch import Tensor, nn
 
 
@@ -85,3 +85,17 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
             weight.copy_(tensor.reshape(weight.shape))
     if problems:
         raise ValueError(", ".join(dict.fromkeys(problems)))
+
+
+def misread(model: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``names`` that peft would take for other modules when it loads an adapter of ``model`` from a file, and leave out. Sorted.
+
+    It renames what it finds there as transformers renames the weights of such a base, and some of these rules go wrong on a new name.
+    """
+    keys = {f"base_model.model.{name}.lora_{part}.weight": name for name in names for part in "AB"}
+    given = {key: torch.zeros(1, 1) for key in keys}
+    try:
+        read = convert_peft_adapter_state_dict_for_transformers(model=model, peft_config=peft.LoraConfig(), adapter_state_dict=given)
+    except Exception:  # rules that want tensors of other shapes: none of them is about a layer that is there
+        return ()
+    return tuple(sorted({name for key, name in keys.items() if key not in read}))

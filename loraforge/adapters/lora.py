@@ -23,6 +23,7 @@ from ..kernels import program
 from ..messages import speaker
 from ..plugin_api.types import Adapter
 from . import exact_names
+from .exact_names import misread
 from .peft_format import differs, probe, read_peft, refuse, verify, write_peft
 from .targets import match_layers, scanned_layers
 
@@ -34,6 +35,7 @@ __all__ = [
     "linear_names",
     "load_adapters",
     "merge",
+    "misread",
     "probe",
     "read_peft",
     "refuse",

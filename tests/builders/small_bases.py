@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def train(base: Path, here: Path, monkeypatch: Any, lengths: tuple[int, ...] = L
     }  # fmt: skip
     places = {"train_data_dir": str(write_rows(here / "data", lengths)), "base_model": str(base), "output_dir": str(here / "out")}
     host = PluginHost(blocked=())
-    plan = make_plan(host, "text", write_config(here / "c.yaml", **values, **places, **settings))
+    plan = make_plan(host, "text", write_config(here / "c.yaml", **{**values, **places, **settings}))
     seen = Trained(plan.config)
     run, step = loop.Loop.run, loop.Loop.step
 
@@ -154,8 +155,6 @@ def reference(base: Path, seen: Trained) -> tuple[Any, list[float]]:
         parameter.data.copy_(seen.start[name])
     config = seen.config
     optimizer = torch.optim.AdamW(own.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    import math
-
     warmup = math.ceil(config.warmup * len(seen.steps)) if config.warmup < 1 else round(config.warmup)
     scheduler = get_scheduler(config.lr_scheduler, optimizer, num_warmup_steps=warmup, num_training_steps=len(seen.steps) + 1)
     scheduler.step()
@@ -176,6 +175,55 @@ def reference(base: Path, seen: Trained) -> tuple[Any, list[float]]:
         optimizer.zero_grad()
         losses.append(total)
     return model.eval(), losses
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the product did beside what transformers and peft do.
+
+    Attributes:
+        loss: the largest difference of the losses of the five steps.
+        weights: how far the LoRA's weights are apart, as a part of how far they have come.
+        trained: the largest difference between logits of the reference and of the export that peft has loaded, as a part of the largest.
+        merged: likewise between the merged model and that.
+        layers: how many are adapted.
+        still: those of them that have not learned anything.
+        notes: see ``Trained``.
+    """
+
+    loss: float
+    weights: float
+    trained: float
+    merged: float
+    layers: int
+    still: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def compare(base: Path, here: Path, monkeypatch: Any, lengths: tuple[int, ...] = LENGTHS, **settings: Any) -> Compared:
+    """Trains ``base`` in both ways. Raises what the product raises where it refuses."""
+    import safetensors.torch
+
+    seen = train(base, here, monkeypatch, lengths, **settings)
+    model, losses = reference(base, seen)
+    file = {
+        name.removeprefix("base_model.model."): tensor
+        for name, tensor in safetensors.torch.load_file(seen.peft / "adapter_model.safetensors").items()
+    }
+    own = {name: parameter.detach() for name, parameter in pairs(model).items()}
+    assert set(file) == set(own)
+    way = math.sqrt(sum(float((own[name] - seen.start[name]).square().sum()) for name in own))
+    apart = math.sqrt(sum(float((own[name] - file[name]).square().sum()) for name in own))
+    loaded = logits(reload(base, seen.peft), seen)
+    return Compared(
+        max(abs(x - y) for x, y in zip(seen.losses, losses, strict=True)),
+        apart / way,
+        far(loaded, logits(model, seen)),
+        far(logits(load(seen.merged), seen), loaded),
+        len(file) // 2,
+        tuple(name for name, tensor in file.items() if ".lora_B" in name and not tensor.any()),
+        tuple(seen.notes),
+    )
 
 
 def logits(model: Any, seen: Trained) -> list[torch.Tensor]:

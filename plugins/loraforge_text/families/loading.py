@@ -44,7 +44,7 @@ def load_model(folder: Path, precision: str, device: torch.device) -> Any:
     try:
         model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **settings)
         if kind and precision != "4bit":
-            model = _plain(model, kinds[precision])
+            model = _plain(model, kind, kinds[precision])
     except Exception as error:  # a config that is damaged in one way or another raises nearly anything
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ModelError(say("base_model {folder} cannot be loaded: {error}", folder=folder, error=reason)) from None
@@ -98,9 +98,9 @@ def _restored(kind: str, device: torch.device) -> dict[str, Any]:
     return {"quantization_config": settings(dequantize=True)}
 
 
-def _plain(model: Any, dtype: torch.dtype) -> Any:
+def _plain(model: Any, kind: str, dtype: torch.dtype) -> Any:
     """A model whose weights are numbers, and that says so."""
-    if getattr(model, "hf_quantizer", None) is not None and stored_as(model.config.to_dict()) == "bitsandbytes":
+    if kind == "bitsandbytes":
         model = model.dequantize()
     for mark in ("is_loaded_in_4bit", "is_loaded_in_8bit", "is_quantized"):
         if getattr(model, mark, False):

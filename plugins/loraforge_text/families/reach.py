@@ -45,13 +45,21 @@ def choose(model: Any, target: str | Sequence[str]) -> Places:
         ModelError: see ``reached_layers``.
     """
     reached = reached_layers(model)
+    odd = lora.misread(model, reached)
+    reached = [name for name in reached if name not in odd]
     wanted = lora.find_targets(model, target)
-    left = [name for name in wanted if name not in set(reached)]
-    if left and len(left) == len(wanted):
+    left = [name for name in wanted if name not in {*reached, *odd}]
+    if not set(wanted) & {*reached, *odd}:
         raise ConfigError(
             say("lora_target: text does not pass through {names} in this base; a LoRA there would learn nothing.", names=_blocks(left))
         )
     notes = []
+    if lost := [name for name in wanted if name in odd]:
+        if len(lost) == len(wanted):
+            raise ConfigError(say("lora_target: peft cannot read a LoRA on {names} of this base again.", names=_blocks(lost)))
+        notes.append(
+            say("{n} linear layers stay as they are, as peft cannot read a LoRA on them again: {names}", n=len(lost), names=_blocks(lost))
+        )
     if left:
         notes.append(
             say(
