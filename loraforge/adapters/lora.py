@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import peft
@@ -20,8 +19,11 @@ from torch import Tensor, nn
 from ..config.schema import RunConfig
 from ..errors import ConfigError, RunError
 from ..kernels import lora as lora_kernels
+from ..kernels import program
 from ..messages import speaker
 from ..plugin_api.types import Adapter
+from . import exact_names
+from .exact_names import misread
 from .peft_format import differs, probe, read_peft, refuse, verify, write_peft
 from .targets import match_layers, scanned_layers
 
@@ -33,6 +35,7 @@ __all__ = [
     "linear_names",
     "load_adapters",
     "merge",
+    "misread",
     "probe",
     "read_peft",
     "refuse",
@@ -62,12 +65,19 @@ def linear_names(model: nn.Module) -> list[str]:
     ]
 
 
+# x @ weight.T (+ bias) in other words, by the digest of its statements: Falcon's.
+_AS_LINEAR = frozenset({"fe6484dafa540896"})
+
+
 def _is_linear(module: nn.Module) -> bool:
     """Whether a module multiplies by its weights and does nothing else."""
     kind = type(module)
     if kind in _conv1d():
         return True
-    return isinstance(module, nn.Linear) and (kind.forward is nn.Linear.forward or kind.__module__.startswith("bitsandbytes."))
+    if not isinstance(module, nn.Linear):
+        return False
+    plain = kind.forward is nn.Linear.forward or kind.__module__.startswith("bitsandbytes.")
+    return plain or program.digest(kind.forward) in _AS_LINEAR
 
 
 def _conv1d() -> tuple[type[nn.Module], ...]:
@@ -77,13 +87,18 @@ def _conv1d() -> tuple[type[nn.Module], ...]:
     return (Conv1D,)
 
 
-def find_targets(model: nn.Module, wanted: str | Sequence[str]) -> list[str]:
-    """The full names of the modules that ``lora_target`` means, in the model's order; see ``match_layers``."""
-    return match_layers(wanted, linear_names(model))
+def find_targets(model: nn.Module, wanted: str | Sequence[str], among: Collection[str] | None = None) -> list[str]:
+    """The full names of the modules that ``lora_target`` means, in the model's order; see ``match_layers``.
+
+    Args:
+        among: those that may be chosen; by default every linear layer.
+    """
+    return match_layers(wanted, [name for name in linear_names(model) if among is None or name in among])
 
 
 def shortest_names(chosen: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """The last parts of the names if those select exactly ``chosen`` among ``names``; otherwise the full names. Sorted."""
+    """The last parts of the names if those select exactly ``chosen`` among ``names``, all that could be meant; otherwise the full names.
+    Sorted."""
     lasts = {name.rpartition(".")[2] for name in chosen}
     selected = [name for name in names if name.rpartition(".")[2] in lasts]
     return tuple(sorted(lasts)) if set(selected) == set(chosen) else tuple(sorted(chosen))
@@ -100,6 +115,7 @@ class Lora:
         targets: see ``Adapter.targets``.
         initial: PiSSA's starting A and B, which the base's weights are reduced by; otherwise empty.
         ranks: see ``Adapter.ranks``.
+        parameters: see ``Adapter.parameters``.
         rates: learning rates of their own, by the beginning of the modules' names; others have ``learning_rate``.
         replaced: how many layers compute in another way than peft's, see ``kernels.lora``.
     """
@@ -109,6 +125,7 @@ class Lora:
     targets: tuple[str, ...]
     initial: dict[str, Tensor]
     ranks: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
     rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
     replaced: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -164,6 +181,7 @@ class Lora:
             base_folder=base_folder,
             dora=self.config.lora_variant == "dora",
             ranks=dict(self.ranks),
+            parameters=self.parameters,
             facts=dict(facts or {}),
             files=dict(files or {}),
         )
@@ -186,28 +204,35 @@ def inject(
     given: Adapter | None = None,
     *,
     modules: Mapping[str, int] | None = None,
+    among: Collection[str] | None = None,
     rates: Mapping[str, float] | None = None,
 ) -> Lora:
     """Freezes ``model`` and puts a fresh LoRA on it, or ``given``. Its weights are float32 whatever the base's precision is.
 
     Args:
         modules: the modules and their ranks, from a family that chooses them itself; convolutions too. By default ``lora_target`` decides.
+        among: what ``lora_target`` chooses from; by default every linear layer.
         rates: see ``Lora.rates``.
 
     Raises:
         ConfigError: if no module matches, or ``given`` does not fit the config.
     """
-    if modules is None:
-        names = linear_names(model)
-        chosen = find_targets(model, config.lora_target)
-    else:
-        names = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-        chosen = list(modules)
+    chosen = find_targets(model, config.lora_target, among) if modules is None else list(modules)
     ranks = {name: rank for name, rank in (modules or {}).items() if rank != config.lora_rank}
-    targets = shortest_names(chosen, names)
+    parameters = exact_names.taken_for_experts(model, chosen)
+    # A reader compares a short name with every module's, linear or not.
+    targets = tuple(sorted(chosen)) if parameters else shortest_names(chosen, [name for name, _ in model.named_modules()])
     if given is not None:
         _check_fit(given, config, chosen, ranks)
     variant = config.lora_variant
+    if parameters and variant == "dora":
+        raise ConfigError(
+            say(
+                "lora_variant: dora cannot be read again on {names} of such a base, whose experts are fused. Set lora_variant: lora, or "
+                "lora_target: attention.",
+                names=", ".join(dict.fromkeys(name.rpartition(".")[2] for name in parameters)),
+            )
+        )
     # 16 iterations of the fast decomposition are as good as the exact one for training and take seconds, not minutes, on a 7B base.
     start: bool | str = (
         ("pissa" if max(p.numel() for p in model.parameters()) < 2**22 else "pissa_niter_16") if variant == "pissa" else True
@@ -223,14 +248,12 @@ def inject(
         use_dora=variant == "dora",
         init_lora_weights=start,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # peft warns that it sets fan_in_fan_out for GPT-2 by itself
-        peft.inject_adapter_in_model(lora_config, model, adapter_name="default")
+    exact_names.inject(lora_config, model, "default")
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     replaced = {say("LoRA layers"): lora_kernels.replace(model)} if config.kernels == "auto" else {}
-    lora = Lora(model, config, targets, {}, ranks, rates or {}, replaced)
+    lora = Lora(model, config, targets, {}, ranks, parameters, rates or {}, replaced)
     if variant == "pissa":
         for name, layer in lora.layers():
             lora.initial[f"{name}.lora_A.weight"], lora.initial[f"{name}.lora_B.weight"] = _pair(layer)
@@ -306,27 +329,11 @@ def load_adapters(model: nn.Module, adapters: Mapping[str, Adapter]) -> None:
             use_dora=adapter.dora,
             inference_mode=True,
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                peft.inject_adapter_in_model(config, model, adapter_name=name)
-                result = peft.set_peft_model_state_dict(model, _shaped(model, adapter), adapter_name=name)
-            except (RuntimeError, ValueError) as error:  # another width, or layers that the base has not
-                reason = " ".join(str(error).split("\n")[:2])
-                raise RunError(say("the adapter does not fit the base model: {names}", names=reason)) from None
-        if result.unexpected_keys:
-            raise RunError(say("the adapter does not fit the base model: {names}", names=", ".join(sorted(result.unexpected_keys)[:5])))
-
-
-def _shaped(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
-    """The adapter's tensors with DoRA's magnitudes in the shape that peft gives them on convolutions."""
-    tensors = dict(adapter.tensors)
-    for name in adapter.modules if adapter.dora else ():
-        layer = model.get_submodule(name)
-        if isinstance(getattr(layer, "base_layer", layer), nn.Conv2d):
-            key = f"{name}.lora_magnitude_vector"
-            tensors[key] = tensors[key].reshape(1, -1, 1, 1)
-    return tensors
+        try:
+            exact_names.inject(config, model, name)
+            exact_names.fill(model, adapter.tensors, name)
+        except (RuntimeError, ValueError) as error:  # another width, or layers that the base has not
+            raise RunError(say("the adapter does not fit the base model: {names}", names=" ".join(str(error).split("\n")[:2]))) from None
 
 
 def set_adapter(model: nn.Module, adapter: str | Mapping[str, float] | None) -> None:

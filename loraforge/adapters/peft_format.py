@@ -63,13 +63,15 @@ def write_peft(adapter: Adapter, folder: Path) -> None:
         "peft_version": metadata.version("peft"),
         "r": adapter.rank,
         "revision": adapter.facts.get("revision"),
-        "target_modules": list(adapter.targets),
+        "target_modules": [name for name in adapter.targets if name not in adapter.parameters],
         "task_type": adapter.facts.get("peft_task_type"),
         "use_dora": adapter.dora,
         "use_rslora": False,
         "rank_pattern": dict(sorted(adapter.ranks.items())),
         "alpha_pattern": {name: rank * adapter.alpha / adapter.rank for name, rank in sorted(adapter.ranks.items())},
     }
+    if adapter.parameters:
+        config["target_parameters"] = [f"{name}.weight" for name in adapter.parameters]
     (folder / "adapter_config.json").write_text(
         json.dumps(dict(sorted(config.items())), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
@@ -169,16 +171,18 @@ def read_peft(folder: Path) -> Adapter:
             value = value * factor if factor != 1 else value  # one scale for all modules: what differs goes into B
         tensors[name] = value
     targets = config.get("target_modules") or []
+    parameters = tuple(sorted(name.removesuffix(".weight") for name in config.get("target_parameters") or ()))
     return Adapter(
         tensors=dict(sorted(tensors.items())),
         rank=rank,
         alpha=whole,
-        targets=tuple(sorted(targets)) if not isinstance(targets, str) else (targets,),
+        targets=tuple(sorted([*targets, *parameters])) if not isinstance(targets, str) else (targets,),
         probes={name: torch.tensor(values) for name, values in own.get("probes", {}).items()},
         base_model=own.get("base_model") or config.get("base_model_name_or_path") or "",
         base_folder=config.get("base_model_name_or_path"),
         dora=bool(config.get("use_dora")),
         ranks=dict(sorted(ranks.items())),
+        parameters=parameters,
         facts=cast(Mapping[str, Any], own.get("facts", {})),
         files=_files(folder, own.get("files", [])),
     )
@@ -218,6 +222,7 @@ _FORMS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
         "alpha_pattern": _patterns,
         "rank_pattern": _patterns,
         "target_modules": lambda value: value is None or isinstance(value, str) or _texts(value),
+        "target_parameters": lambda value: value is None or _texts(value),
         "base_model_name_or_path": lambda value: isinstance(value, str | None),
     },
     "loraforge.json": {

@@ -159,6 +159,8 @@ class Session:
                 ),
             )
         )
+        for note in trainable.notes:
+            self.tell(StageStarted("LoRA injection", note))
         done = ", ".join(f"{count} {kind}" for kind, count in trainable.replaced.items() if count)
         if done:
             self.tell(

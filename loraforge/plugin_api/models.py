@@ -65,10 +65,12 @@ class TrainableModel(ABC):
     Attributes:
         lora: what ``loraforge.adapters.lora.inject`` returned.
         replaced: how many modules compute in another way than the library's own, by kind; for the log.
+        notes: what of the base the LoRA does not sit on though one might expect it, one sentence each.
     """
 
     lora: TrainableLora
     replaced: Mapping[str, int] = {}
+    notes: Sequence[str] = ()
 
     @property
     def model(self) -> torch.nn.Module:

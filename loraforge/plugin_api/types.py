@@ -147,6 +147,8 @@ class Adapter:
         alpha: the numerator of the scale; always a whole number, because some readers parse it as one.
         ranks: the modules whose ``A`` has another number of rows, with that number.
         targets: the shortest names that select exactly the adapted modules (``q_proj``), sorted.
+        parameters: the modules that peft has to be told by their weight, as it takes their names for fused experts' (see
+            ``adapters.exact_names``); ``targets`` are full names then.
         probes: for every adapted module, what the trained model's own weight change does to a fixed input (see ``lora.probe``);
             a file is compared with it before it is handed over.
         base_model: what the YAML said.
@@ -164,6 +166,7 @@ class Adapter:
     base_folder: str | None = None
     dora: bool = False
     ranks: Mapping[str, int] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
 

@@ -25,6 +25,21 @@ _SIZES = {
     **dict.fromkeys(("max_position_embeddings", "n_positions"), 64),
     **dict.fromkeys(("n_shared_experts", "n_group", "topk_group", "bos_token_id"), 1),
     **{"pad_token_id": 0, "eos_token_id": 2, "moe_shared_expert_intermediate_size": 16},
+    **{"first_k_dense_replace": 1, "moe_layer_start_index": 1},
+}
+# What the usual settings leave open or cannot say; None: to be left alone.
+_OWN: dict[str, dict[str, Any]] = {
+    "deepseek_v2": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "topk_method": "greedy"},
+    "falcon_h1": {"layer_types": None, "mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16},
+    "gemma3n_text": {"num_kv_shared_layers": 0, "layer_types": ["sliding_attention", "full_attention"], "laurel_rank": 4},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "mamba2": {"num_heads": 4, "head_dim": 16},
+    "prophetnet": {"num_hidden_layers": None, "num_layers": None, "num_encoder_layers": 2, "num_decoder_layers": 2, "num_decoder_attention_heads": 4},
+    "roc_bert": {"pronunciation_vocab_size": 7, "shape_vocab_size": 7, "pronunciation_embed_dim": 8, "shape_embed_dim": 8},
+    "xlnet": {"max_position_embeddings": None, "d_head": 8, "d_inner": 48},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "moe_intermediate_size": 16, "num_experts_per_tok": 2},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
+    "reformer": {"is_decoder": True, "attn_layers": ["local", "local"], "axial_pos_embds": False, "num_hashes": 1},
 }
 
 
@@ -58,7 +73,7 @@ def _small(kind: type, heads: str, blocks: bool) -> Any:
 
     whole = kind()
     text = whole.get_text_config()
-    sizes: dict[str, Any] = {name: size for name, size in _SIZES.items() if type(_value(text, name)) is int}
+    sizes: dict[str, Any] = {name: size for name, size in _SIZES.items() if type(_value(text, name)) is int and _settable(text, name)}
     if heads in ("left", "set"):
         sizes.pop("head_dim", None)
     if heads == "set":
@@ -67,10 +82,11 @@ def _small(kind: type, heads: str, blocks: bool) -> Any:
         sizes |= {"num_key_value_heads": 4}
     for name in ("layer_types", "mlp_layer_types", "block_types") if blocks else ():
         kinds = _value(text, name)
-        if isinstance(kinds, list | tuple) and kinds and isinstance(kinds[0], str):
+        if isinstance(kinds, list | tuple) and kinds and isinstance(kinds[0], str) and _settable(text, name):
             different = list(dict.fromkeys(kinds))
             sizes[name] = [different[0], different[-1]]
-    config = type(text)(**sizes)
+    sizes |= _OWN.get(text.model_type, {})
+    config = type(text)(**{name: value for name, value in sizes.items() if value is not None})
     with torch.device("meta"):
         count = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
     if count > _MOST:
@@ -82,6 +98,12 @@ def _small(kind: type, heads: str, blocks: bool) -> Any:
     if not logits.isfinite().all():
         raise ValueError("random weights give no finite logits")
     return model
+
+
+def _settable(config: Any, name: str) -> bool:
+    """Whether ``name`` is a setting, and not a property that follows from others."""
+    found = getattr(type(config), name, None)
+    return not isinstance(found, property) or found.fset is not None
 
 
 def _value(config: Any, name: str) -> Any:

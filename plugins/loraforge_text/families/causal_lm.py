@@ -30,8 +30,11 @@ from loraforge import (
 from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base
 from ..records import TextKeys
 from ..templates import golden_prompts
+from . import limits
 from .encoding import examine, pieces, tokenizer_of
+from .loading import load_model
 from .memory import estimate_memory
+from .stored_weights import refuse_unusable
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +71,9 @@ class CausalLM(ModelFamily):
     def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
         folder = locate(config.base_model, config.revision)
         tokenizer, base = tokenizer_of(folder), read_base(folder)
+        refuse_unusable(base, config.precision)
+        text = limits.text_config(base.config)
+        limits.refuse_both_ways(text)
         _refuse_scanned(config.lora_target, base.config.get("model_type"))
         if tokenizer is None:
             return Examination(facts={"tokens": say("counted when the model is loaded (the base has no tokenizer.json)")})
@@ -76,6 +82,7 @@ class CausalLM(ModelFamily):
         lengths, learned = [], 0
         for index, (record, spans) in enumerate(rows):
             encoded, problem = examine(tokenizer, base, record, spans, keys[TextKeys].max_seq_length) if spans else (None, None)
+            problem = problem or (limits.problem(encoded.ids, text) if encoded else None)
             if problem:
                 problems[index] = problem
             shown.append(pieces(tokenizer, encoded) if encoded else [])
@@ -83,7 +90,7 @@ class CausalLM(ModelFamily):
                 lengths.append(len(encoded.ids))
                 learned += sum(encoded.learned)
         facts = {"tokens": sum(lengths), "learned_tokens": learned, "longest_row": max(lengths, default=0)}
-        return Examination(problems, facts, shown)
+        return Examination(problems, facts, shown, list(limits.notes(base.config, lengths, config.lora_target)))
 
     def base_files(self, config: RunConfig) -> Sequence[Path]:
         folder = locate(config.base_model, config.revision, weights=True)
@@ -96,16 +103,21 @@ class CausalLM(ModelFamily):
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableCausalLM:
         from loraforge.adapters import lora
 
+        from . import reach
+
         folder = locate(config.base_model, config.revision, weights=True)
         model = load_model(folder, config.precision, device)
+        places = reach.choose(model, config.lora_target)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
-        injected = lora.inject(model, config, given)
+        injected = lora.inject(model, config, given, among=places.reached)
         mine = keys[TextKeys]
-        return TrainableCausalLM(
+        made = TrainableCausalLM(
             injected, _tokenizer(folder), read_base(folder), mine.max_seq_length, mine.system_prompt, config.kernels == "auto"
         )
+        made.notes = places.notes
+        return made
 
     def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> CausalInferenceModel:
         from loraforge.adapters import lora
@@ -120,43 +132,6 @@ class CausalLM(ModelFamily):
 def _adapter_folder(path: str) -> Path:
     folder = Path(path)
     return folder / "adapter" if (folder / "adapter" / "adapter_config.json").is_file() else folder
-
-
-def load_model(folder: Path, precision: str, device: torch.device) -> Any:
-    """The base, on ``device``, in the wanted precision. Only safetensors are read, and no code of the model's own is run.
-
-    Raises:
-        ModelError: if there are no such weights, or transformers cannot load them.
-        ConfigError: if 4bit is asked for and cannot be had.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    if not any(folder.glob("*.safetensors")):
-        others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf", ".ckpt"))
-        found = (
-            say(
-                "it has {files}, which are not read because such files can run code or hold no full weights; convert them to safetensors",
-                files=", ".join(others),
-            )
-            if others
-            else say("it has no weights at all")
-        )
-        raise ModelError(say("base_model {folder} has no .safetensors weights: {found}.", folder=folder, found=found))
-    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "4bit": torch.bfloat16}
-    settings: dict[str, Any] = {"dtype": kinds[precision], "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
-    if precision == "4bit":
-        settings |= {"quantization_config": _four_bit(), "device_map": {"": device}}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, **settings)
-    except Exception as error:  # a config that is damaged in one way or another raises nearly anything
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ModelError(say("base_model {folder} cannot be loaded: {error}", folder=folder, error=reason)) from None
-    for module in model.modules() if precision == "4bit" else ():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            # Measured once without gradients, such a layer packs its weights in a form through which no gradient passes.
-            module.support_avx512bf16_for_cpu = False
-    return model if precision == "4bit" else model.to(device)
 
 
 def _refuse_scanned(target: str | Sequence[str], model_type: str | None) -> None:
@@ -180,19 +155,6 @@ def _names(target: str | Sequence[str], layer: str) -> bool:
     except re.error:
         return False  # said elsewhere
     return any(found.fullmatch(f"{p}.{layer}") and not found.fullmatch(f"{p}.any{layer[layer.find('_') :]}") for p in places)
-
-
-def _four_bit() -> Any:
-    import importlib.util
-
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(say("precision: 4bit needs bitsandbytes: pip install 'loraforge[quantization]'"))
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
-    )
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -226,6 +188,7 @@ class TrainableCausalLM(TrainableModel):
     def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int, system: str | None = None, fast: bool = False) -> None:
         self.lora = lora
         self._tokenizer, self._base, self._longest, self._system = tokenizer, base, longest, system
+        self._band = 1 if lora.model.config.model_type in limits.READS_PADDING else _BAND
         self._head: Any = None
         self._in_line = self._places = False
         if fast:
@@ -242,13 +205,16 @@ class TrainableCausalLM(TrainableModel):
             DataError: if the row cannot be trained on; only a base without tokenizer.json gets this far with such a row.
         """
         encoded, problem = examine(self._tokenizer, self._base, record, text, self._longest)
+        if encoded and not problem:  # the loaded model knows more than its config.json says
+            model = self.lora.model
+            problem = limits.problem(encoded.ids, model.config.get_text_config().to_dict(), len(model.get_input_embeddings().weight))
         if problem or encoded is None:
             raise DataError(problem or "")
         return {"ids": encoded.ids, "learned": encoded.learned}
 
     def group(self, example: Example) -> Hashable:
         """The length band; rows that lie end to end may have any length."""
-        return 0 if self._in_line else (len(example["ids"]) - 1) // _BAND
+        return 0 if self._in_line else (len(example["ids"]) - 1) // self._band
 
     def collate(self, examples: Sequence[Example], seed: int | None = None) -> Batch:
         """``input_ids`` (int64): the rows end to end, (1, tokens), or padded on the right, (rows, longest), each with what the model needs
@@ -339,8 +305,9 @@ class CausalInferenceModel:
         answers = []
         for prompt in prompts:
             ids = torch.tensor([self._tokenizer.encode(prompt, add_special_tokens=False).ids], device=self._model.device)
+            room = limits.room(ids[0].tolist(), self._model, longest)
             config = GenerationConfig(
-                max_new_tokens=longest,
+                max_new_tokens=room,
                 eos_token_id=self._stops or None,
                 pad_token_id=self._stops[0] if self._stops else 0,
                 **sampling,
@@ -349,6 +316,6 @@ class CausalInferenceModel:
                 out = self._model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
             made = out[0, ids.shape[1] :].tolist()
             # A stop token may be the last one that was allowed.
-            stopped = len(made) < longest or made[-1] in self._stops
+            stopped = len(made) < room or made[-1] in self._stops
             answers.append(Answer(self._tokenizer.decode(made, skip_special_tokens=True).strip(), stopped))
         return answers
