@@ -31,7 +31,9 @@ def unet_with_lora(family, tmp_path, fast, dora=False, convolutions=2):
     kinds = []
     if fast:
         lora_kernels.replace(unet)
-        assert fast_unet.replace(unet) > 0 and frozen.replace(unet) > (1 if convolutions else 12)
+        plain = [type(module).__name__ for module in unet.modules()]
+        wanted = sum(plain.count(kind) for kind in ("Attention", "GEGLU", "SiLU", "GroupNorm", "LayerNorm"))
+        assert fast_unet.replace(unet) == wanted > 50 and frozen.replace(unet) > (1 if convolutions else 12)
         kinds = [type(module) for module in unet.modules()]
         assert kinds.count(FastLoraLinear) > 10 and (family != "sd15" or kinds.count(FastLoraConv2d) > 1)
     return unet.train()
