@@ -116,6 +116,39 @@ def test_latents_are_drawn_from_the_distribution_of_the_autoencoder(trainable, t
     assert min(drawn) < 30 and max(drawn) > 970 and 450 < sum(drawn) / 400 < 550
 
 
+def test_every_level_is_drawn_in_training(trainable, tmp_path, monkeypatch):
+    """Of a number that is drawn, the middle of its share: its lower end would lose levels to rounding, and a flow has none at 0."""
+    from loraforge_image.families import FlowMatching
+    from loraforge_image.families import trainable as module
+
+    made = trainable()
+    (example,) = examples(made, tmp_path)
+    now = [0]
+
+    class Chance(module.random.Random):
+        def randrange(self, count):
+            return now[0] if count > 1 else 0
+
+    monkeypatch.setattr(module.random, "Random", Chance)
+
+    def levels(grain):
+        for now[0] in range(grain):
+            yield made.collate([example], 1)["levels"].item()
+
+    assert list(levels(1000)) == list(range(1000))
+
+    class Few(FlowMatching):
+        grain = 4
+
+        def __init__(self):
+            super().__init__(made._base.pipe.scheduler)
+
+    made._base.objective = Few()
+    from scipy import special, stats
+
+    assert list(levels(4)) == pytest.approx(special.expit(stats.norm.ppf([0.125, 0.375, 0.625, 0.875])), rel=1e-6)
+
+
 def test_a_mirrored_view_is_the_picture_from_left_to_right(trainable, tmp_path):
     import torch
     from PIL import Image, ImageOps
