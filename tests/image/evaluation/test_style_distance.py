@@ -72,6 +72,31 @@ def test_the_interval_covers():
     assert 85 <= inside <= 99
 
 
+@pytest.mark.parametrize("count", [2, 8, 9, 17])
+def test_both_sides_draw_the_same_prompts_with_the_same_seeds(count):
+    """Eight at a time; how far it has come is told after each of them."""
+    from types import SimpleNamespace
+
+    from loraforge_image.data.grids import png
+
+    from loraforge import File
+
+    asked, told = [], []
+    picture = png(Image.new("RGB", (8, 8)), "")
+
+    def generate(prompts, adapter, seed):
+        asked.append((adapter, list(prompts), seed))
+        return [File(picture, ".png") for _ in prompts]
+
+    run = SimpleNamespace(adapters=lambda: {"mine": None}, inference_model=lambda adapters: SimpleNamespace(generate=generate))
+    prompts = [str(number) for number in range(count)]
+    sides = [(side, len(pictures)) for side, pictures in style_distance._drawn(run, prompts, lambda *given: told.append(given))]
+    assert sides == [("base", count), ("adapter", count)]
+    starts = range(0, count, 8)
+    assert asked == [(adapter, prompts[start : start + 8], 1000 + start) for adapter in (None, "mine") for start in starts]
+    assert told == [(before + min(start + 8, count), 2 * count) for before in (0, count) for start in starts]
+
+
 def told(base, adapter, **options):
     return style_distance._told(
         "style distance", "nearer to your pictures", {"base": base, "adapter": adapter}, lambda v: float(v.mean()), **options

@@ -104,6 +104,11 @@ def test_the_strength_of_the_guidance_is_told_while_a_picture_is_drawn(sd_bases)
     with torch.no_grad():
         drawing.draw(base, torch.device("cpu"), base.condition(["", "x"]), [1], (64, 64), steps=2, cfg=3.5)
     assert seen == [3.5, 3.5] and base.cfg is None
+    for training in (True, False):
+        base.denoiser.train(training)
+        with torch.no_grad():
+            drawing.draw(base, torch.device("cpu"), base.condition(["x"]), [1], (64, 64), steps=1, cfg=1.0)
+        assert base.denoiser.training is training  # as it was before
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3"])

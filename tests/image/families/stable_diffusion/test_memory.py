@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 
 import pytest
 from loraforge_image.families.stable_diffusion import memory
@@ -61,10 +62,30 @@ def test_the_multiplications_are_those_that_torch_counts(family):
     assert 2 * found.macs == pytest.approx(counter.get_total_flops(), rel=1e-3)
 
 
+class Kept:
+    """A tensor that a gradient waits for; gone with the gradient."""
+
+    def __init__(self, tensor) -> None:
+        self.tensor = tensor
+
+
+# What is said, of what is kept. Half precision is counted with all that autocast has in float32; with checkpointing the widest block, which
+# is made again, is not there yet.
+KEPT = [
+    ({}, 1.02, 1.1),
+    ({"conv_rank": 2}, 1.03, 1.1),
+    ({"lora_dropout": 0.1}, 0.97, 1.09),
+    ({"lora_target": "attention"}, 1.05, 1.1),
+    ({"lora_variant": "dora", "conv_rank": 2}, 1.04, 1.1),
+    ({"lora_variant": "dora", "lora_dropout": 0.1}, 0.95, 1.05),
+    ({"precision": "bf16"}, 1.7, 1.9),
+    ({"gradient_checkpointing": True}, 1.4, 1.6),
+]
+
+
 @pytest.mark.parametrize("family", NARROW)
-@pytest.mark.parametrize("values", [{}, {"conv_rank": 2}, {"lora_dropout": 0.1}, {"lora_target": "attention"}], ids=str)
-def test_what_is_kept_for_the_gradient_is_what_torch_keeps(family, values, monkeypatch):
-    """In float32; a tenth more is said at most, and next to nothing less."""
+@pytest.mark.parametrize(("values", "least", "most"), KEPT, ids=str)
+def test_what_is_kept_for_the_gradient_is_what_torch_keeps(family, values, least, most, monkeypatch):
     import torch
     from loraforge_image.kernels import replace
 
@@ -75,23 +96,34 @@ def test_what_is_kept_for_the_gradient_is_what_torch_keeps(family, values, monke
     keys = ImageKeys(conv_rank=values.get("conv_rank", 0))
     shared = {name: value for name, value in values.items() if name != "conv_rank"}
     config = RunConfig(**{"train_data_dir": "x", "base_model": "y", "lora_rank": 4, "precision": "fp32", "lora_dropout": 0.0, **shared})
-    counted = memory.unet_activations(NARROW[family], (128, 128), 77, True)
+    full = config.precision == "fp32"
+    counted = memory.unet_activations(NARROW[family], (128, 128), 77, full)
     modules = {f"unet.{name}": shape for name, shape in counted.modules.items()}
     said, _ = memory._activations(counted, memory.adapted(modules, config, keys, family), config, 2, "cpu")
     unet, call = unet_and_inputs(NARROW[family], 2, (128, 128))
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
     network = torch.nn.ModuleDict({"unet": unet}).requires_grad_(False)
     lora.inject(network, config, modules=readable(lora_modules(network, config, keys), family))
     replace(unet)
-    unet.train()
+    unet.to(torch.float32 if full else torch.bfloat16).train()
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    kept = {}
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda tensor: kept.update({tensor.untyped_storage().data_ptr(): tensor.untyped_storage()}) or tensor, lambda tensor: tensor
+    kept = weakref.WeakSet()
+
+    def pack(tensor) -> Kept:
+        box = Kept(tensor)
+        kept.add(box)
+        return box
+
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=not full),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda box: box.tensor),
     ):
         out = call()
-    measured = sum(storage.nbytes() for place, storage in kept.items() if place not in own)
-    assert 0.98 < said / measured < 1.09, (said, measured)
+    found = {box.tensor.untyped_storage().data_ptr(): box.tensor.untyped_storage().nbytes() for box in kept}
+    measured = sum(size for place, size in found.items() if place not in own)
     assert out.requires_grad
+    assert least < said / measured < most, (said, measured, said / measured)
 
 
 @pytest.mark.parametrize("variant", ["lora", "dora"])
