@@ -1,6 +1,6 @@
 """Do the tests bite? Changes one small thing of a package at a time and looks whether the tests beside it notice.
 
-    pip install cosmic-ray coverage
+    pip install cosmic-ray
     python tests/mutation.py training text/kernels --sample 40 --seed 2
 
 The changes are cosmic-ray's, and three that it lacks: a statement left out, two arguments or two members exchanged, a keyword argument left
@@ -41,6 +41,8 @@ PACKAGES = {name: (f"loraforge/{name}", f"tests/core/{name}") for name in CORE} 
     for kind in ("text", "image")
     for name in ("families", "evaluation", "kernels")
 }
+# Tests that stand elsewhere: what a run needs is looked at together with the command that says it.
+ALSO = {"image/families": ("tests/core/pipeline/test_estimate.py",)}
 # Left out, because the program stays the same: None, True and small numbers are single objects. Decorators are noticed by every test.
 SAME = {f"core/ReplaceComparisonOperator_{a}_{b}" for a, b in (("Is", "Eq"), ("Eq", "Is"), ("IsNot", "NotEq"), ("NotEq", "IsNot"))}
 QUIET = ("strict", "encoding", "non_blocking")  # keyword arguments that change nothing where all is well
@@ -164,7 +166,7 @@ def silent(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 def mutants(folder: Path) -> dict[tuple, list[Mutant]]:
     """All changes of a package by (file, place, kind): of the dozen operators that could replace one +, the sample draws one."""
     places: dict[tuple, list[Mutant]] = defaultdict(list)
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted(folder.rglob("*.py")):
         source = path.read_text(encoding="utf-8")
         lines, skipped, tree = source.splitlines(), silent(source), get_ast(source)
         for name, operator in operators().items():
@@ -185,7 +187,7 @@ def warm() -> None:
 
     import accelerate
     import bitsandbytes
-    import coverage
+    import diffusers
     import matplotlib.pyplot
     import peft
     import pytest
@@ -195,7 +197,7 @@ def warm() -> None:
     from transformers.models.llama import modeling_llama
 
     torch.set_num_threads(1)
-    assert accelerate and bitsandbytes and coverage and matplotlib and peft and pytest and scipy and transformers and modeling_llama
+    assert accelerate and bitsandbytes and diffusers and matplotlib and peft and pytest and scipy and transformers and modeling_llama
     gc.freeze()
 
 
@@ -230,36 +232,56 @@ def tests(place: Path, chosen: Sequence[str], *plugins: object) -> int:
     return int(pytest.main([*options, *chosen], plugins=list(plugins)))
 
 
+def marked(source: str, path: str) -> ast.Module:
+    """The program that says of each statement that it is reached. A tracer would slow down all of torch's and diffusers' Python."""
+    tree = ast.parse(source)
+
+    def mark(node: ast.stmt) -> list[ast.stmt]:
+        first = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)  # a docstring
+        if first or (isinstance(node, ast.ImportFrom) and node.module == "__future__"):
+            return [node]
+        call = ast.parse(f"_reached({path!r}, {node.lineno})").body[0]
+        return [ast.copy_location(call, node), node]
+
+    for node in ast.walk(tree):
+        for part in ("body", "orelse", "finalbody"):
+            block = getattr(node, part, None)
+            if isinstance(block, list):
+                setattr(node, part, [each for statement in block for each in mark(statement)])
+    return ast.fix_missing_locations(tree)
+
+
 def reached(folder: Path, where: Sequence[str]) -> tuple[dict, dict[str, float]]:
     """{file: {line: tests that reach it}} and the seconds of each test. What a shared fixture reaches counts for the whole file."""
 
     def work(place: Path) -> int:
-        import coverage
+        import builtins
+
         import pytest
 
-        measure = coverage.Coverage(source=[str(folder)], data_file=None, config_file=False)
         seconds: dict[str, float] = defaultdict(float)
+        lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+        now = [""]
+        builtins._reached = lambda path, line: lines[path][line].add(now[0])
+        replace_code(lambda path, source: marked(source, str(path)) if path.is_relative_to(folder) else None)
 
         class Watch:
             @pytest.hookimpl(wrapper=True)
             def pytest_runtest_setup(self, item):
-                measure.switch_context(f"setup {item.nodeid}")
+                now[0] = f"setup {item.nodeid}"
                 return (yield)
 
             @pytest.hookimpl(wrapper=True)
             def pytest_runtest_call(self, item):
-                measure.switch_context(f"call {item.nodeid}")
+                now[0] = f"call {item.nodeid}"
                 return (yield)
 
             def pytest_runtest_logreport(self, report):
                 seconds[report.nodeid] += report.duration
 
-        measure.start()
         code = tests(place, where, Watch())
-        measure.stop()
-        data = measure.get_data()
-        lines = {f: {n: c for n, c in data.contexts_by_lineno(f).items()} for f in data.measured_files()}
-        (place / "reached.json").write_text(json.dumps([lines, seconds]))
+        plain = {path: {line: sorted(names) for line, names in found.items()} for path, found in lines.items()}
+        (place / "reached.json").write_text(json.dumps([plain, seconds]))
         return code
 
     code, place = forked(work, 3600)
@@ -267,6 +289,18 @@ def reached(folder: Path, where: Sequence[str]) -> tuple[dict, dict[str, float]]
         sys.exit(f"the tests fail without any change: {(place / '1.txt').read_text()[-3000:]}")
     lines, seconds = json.loads((place / "reached.json").read_text())
     return lines, seconds
+
+
+def replace_code(other: Callable[[Path, str], str | ast.Module | None]) -> None:
+    """What is imported from now on is ``other(path, source)``, unless that is None."""
+    real = importlib.machinery.SourceFileLoader.get_code
+
+    def get_code(self, name: str):
+        path = Path(self.path)
+        made = other(path, path.read_text(encoding="utf-8")) if path.is_relative_to(ROOT) else None
+        return real(self, name) if made is None else compile(made, self.path, "exec", dont_inherit=True)
+
+    importlib.machinery.SourceFileLoader.get_code = get_code
 
 
 def choose(mutant: Mutant, lines: dict, seconds: dict[str, float]) -> list[str]:
@@ -291,12 +325,7 @@ def noticed(mutant: Mutant, chosen: Sequence[str], timeout: float) -> bool:
     changed = mutant.code()
 
     def work(place: Path) -> int:
-        real = importlib.machinery.SourceFileLoader.get_code
-
-        def get_code(self, name: str):
-            return compile(changed, self.path, "exec", dont_inherit=True) if Path(self.path) == mutant.path else real(self, name)
-
-        importlib.machinery.SourceFileLoader.get_code = get_code
+        replace_code(lambda path, source: changed if path == mutant.path else None)
         return tests(place, chosen)
 
     if not chosen:
@@ -306,7 +335,13 @@ def noticed(mutant: Mutant, chosen: Sequence[str], timeout: float) -> bool:
     return code != 0
 
 
-def measure(package: str, sample: int, seed: int) -> tuple[int, int]:
+def quickest(chosen: Sequence[str], seconds: dict[str, float], limit: float) -> list[str]:
+    """Of the chosen tests, which are sorted by their time, those that take ``limit`` seconds in sum; one at least."""
+    ends = itertools.accumulate(seconds[name] for name in chosen)
+    return [name for number, (name, end) in enumerate(zip(chosen, ends, strict=True)) if end <= limit or not number]
+
+
+def measure(package: str, sample: int, seed: int, limit: float) -> tuple[int, int]:
     """(changes tried, changes noticed) of one package; prints those that were not noticed."""
     folder, where = (ROOT / place for place in PACKAGES[package])
     places = mutants(folder)
@@ -314,10 +349,11 @@ def measure(package: str, sample: int, seed: int) -> tuple[int, int]:
     # cosmic-ray takes the stars of **unpacked for an operator; what is no program any more is none of the changes.
     shuffled = (rng.choice(places[key]) for key in rng.sample(sorted(places), len(places)))
     drawn = list(itertools.islice((mutant for mutant in shuffled if mutant.is_one()), sample))
-    lines, seconds = reached(folder, [str(where)])
+    lines, seconds = reached(folder, [str(where), *(str(ROOT / place) for place in ALSO.get(package, ()))])
+    print(f"{package}: {len(seconds)} tests in {sum(seconds.values()):.0f} s", flush=True)
     count = 0
     for mutant in drawn:
-        chosen = choose(mutant, lines, seconds)
+        chosen = quickest(choose(mutant, lines, seconds), seconds, limit)
         seen = noticed(mutant, chosen, 30 + 3 * sum(seconds[name] for name in chosen))
         count += seen
         if not seen:
@@ -333,12 +369,13 @@ def main() -> None:
     parser.add_argument("packages", nargs="*", default=list(PACKAGES), help=", ".join(PACKAGES))
     parser.add_argument("--sample", type=int, default=40, help="changes of each package")
     parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds of tests for each change, the quickest first")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
     warm()
     for package in arguments.packages:
-        measure(package, arguments.sample, arguments.seed)
+        measure(package, arguments.sample, arguments.seed, arguments.limit)
 
 
 if __name__ == "__main__":

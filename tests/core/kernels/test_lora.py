@@ -205,7 +205,7 @@ def test_who_has_another_forward_pass_keeps_it():
 
 
 @pytest.mark.parametrize("share", [0.05, 0.25, 0.5, 0.9])
-def test_the_mask_keeps_the_share_that_it_says(share):
+def test_the_mask_keeps_the_share_that_it_says(share, monkeypatch):
     from loraforge.kernels.lora import _mask
 
     torch.manual_seed(0)
@@ -216,8 +216,10 @@ def test_the_mask_keeps_the_share_that_it_says(share):
     assert not again.equal(mask), "each call draws anew"
     torch.manual_seed(0)
     assert _mask(torch.zeros(400, 1001), share)[0].equal(mask), "and follows torch's seed"
+    asked = []
+    monkeypatch.setattr(torch.Tensor, "bernoulli_", lambda self, kept: asked.append(kept) or self)
     elsewhere, kept = _mask(torch.zeros(2, 3, device="meta"), share)  # another device draws for itself
-    assert kept == 1 - share and elsewhere.shape == (2, 3) and elsewhere.dtype == torch.uint8
+    assert [kept] == asked == [1 - share] and elsewhere.shape == (2, 3) and elsewhere.dtype == torch.uint8
     # Neighbours and rows are independent of each other: four decisions come out of one number.
     centred = mask.double() - mask.double().mean()
     for apart in (1, 2, 3, 4, 1001):

@@ -82,7 +82,7 @@ def test_eval_scores_prompts_if_a_scorer_is_named(gallery, paint, command, clip)
     assert figures["pictures drawn"] == {"base": "8", "adapter": "8"}
 
 
-def test_a_scorer_that_is_none_is_said(tmp_path, clip):
+def test_a_scorer_that_is_none_is_said(tmp_path, clip, monkeypatch):
     from loraforge_image.evaluation.prompt_adherence import Scorer
 
     for name in (str(tmp_path / "gone"), "no-such-folder"):
@@ -93,6 +93,9 @@ def test_a_scorer_that_is_none_is_said(tmp_path, clip):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
     with pytest.raises(ModelError, match="cannot be loaded as a CLIP model: model_type llama"):
         Scorer(str(tmp_path))
+    with monkeypatch.context() as patch, pytest.raises(ModelError, match="as a CLIP model: first. It must be"):
+        patch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *given, **options: exec("raise OSError('first.\\nsecond')"))
+        Scorer(str(clip))
     broken = shutil.copytree(clip, tmp_path / "broken")
     (broken / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="cannot be loaded as a CLIP model"):

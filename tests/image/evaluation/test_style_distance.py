@@ -5,6 +5,48 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from loraforge_image.evaluation import style_distance
+from PIL import Image
+
+
+def halves(upper: tuple[int, int, int], lower: tuple[int, int, int], side: int = 128) -> Image.Image:
+    picture = Image.new("RGB", (side, side), lower)
+    picture.paste(upper, (0, 0, side, side // 2))
+    return picture
+
+
+def test_the_numbers_of_two_pictures_by_hand():
+    """Half red, half white, left and right; half black, half blue, one above the other."""
+    across = halves((255, 0, 0), (255, 255, 255)).transpose(Image.Transpose.ROTATE_90)
+    step = 1 - 0.299  # from red's lightness to white's, in one row of 127, 63 and 31
+    light = [0.299, 0.299, 0.299 + step / 2, 1, 1]  # percentiles
+    thirds = [1, 0.5, 0.5] * 3
+    wanted = [0.299 + step / 2, step / 2, 0.5, 0.5, -0.25, 0.25, *light, 0.5, 0.5, *(step / n * 4 for n in (127, 63, 31)), *thirds, 0, 0.5]
+    np.testing.assert_allclose(style_distance.features(across), wanted, atol=1e-9)
+    down = halves((0, 0, 0), (0, 0, 255))
+    thirds = [0, 0, 0, 0, 0, 22 / 43, 0, 0, 1]  # of 43, 43 and 42 rows
+    wanted = [0.057, 0.057, 0, 0, 0.5, 0.5, 0, 0, 0.057, 0.114, 0.114, 0.5, 0.5, *(0.114 / n * 4 for n in (127, 63, 31)), *thirds, 1, 0.5]
+    np.testing.assert_allclose(style_distance.features(down), wanted, atol=1e-9)
+    np.testing.assert_allclose(style_distance.features(halves((0, 0, 0), (0, 0, 255), 384)), wanted, atol=0.02)
+
+
+@pytest.mark.parametrize(("level", "dark"), [(38, 1.0), (39, 0.0)])  # 0.149 and 0.153
+@pytest.mark.parametrize(("red", "vivid"), [(153, 0.0), (154, 1.0)])  # 0.600 and 0.604
+def test_what_is_dark_and_what_is_vivid(level, dark, red, vivid):
+    assert style_distance.features(Image.new("RGB", (128, 128), (level,) * 3))[25] == dark
+    assert style_distance.features(Image.new("RGB", (128, 128), (red, 0, 0)))[26] == vivid
+
+
+def test_the_distance_is_frechets():
+    """Against the roots of the matrices themselves, and the sum that is left where the spreads are independent."""
+    from scipy import linalg
+
+    rng = np.random.default_rng(3)
+    one, two = rng.normal(0, 1, (90, 5)) @ rng.normal(0, 1, (5, 5)), rng.normal(1, 2, (60, 5))
+    first, second = np.cov(one.T), np.cov(two.T)
+    root = linalg.sqrtm(first)
+    wanted = ((one.mean(0) - two.mean(0)) ** 2).sum() + np.trace(first + second - 2 * linalg.sqrtm(root @ second @ root).real)
+    assert style_distance.frechet(one, two) == pytest.approx(wanted, rel=1e-6)
+    assert style_distance.frechet(one, one) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_interval_of_the_distance_holds_the_figure_and_shrinks_with_pictures():
@@ -28,6 +70,31 @@ def test_the_interval_covers():
         low, high = style_distance.interval(lambda values: float(values.mean()), rng.normal(0, 1, 16))
         inside += low <= 0 <= high
     assert 85 <= inside <= 99
+
+
+@pytest.mark.parametrize("count", [2, 8, 9, 17])
+def test_both_sides_draw_the_same_prompts_with_the_same_seeds(count):
+    """Eight at a time; how far it has come is told after each of them."""
+    from types import SimpleNamespace
+
+    from loraforge_image.data.grids import png
+
+    from loraforge import File
+
+    asked, told = [], []
+    picture = png(Image.new("RGB", (8, 8)), "")
+
+    def generate(prompts, adapter, seed):
+        asked.append((adapter, list(prompts), seed))
+        return [File(picture, ".png") for _ in prompts]
+
+    run = SimpleNamespace(adapters=lambda: {"mine": None}, inference_model=lambda adapters: SimpleNamespace(generate=generate))
+    prompts = [str(number) for number in range(count)]
+    sides = [(side, len(pictures)) for side, pictures in style_distance._drawn(run, prompts, lambda *given: told.append(given))]
+    assert sides == [("base", count), ("adapter", count)]
+    starts = range(0, count, 8)
+    assert asked == [(adapter, prompts[start : start + 8], 1000 + start) for adapter in (None, "mine") for start in starts]
+    assert told == [(before + min(start + 8, count), 2 * count) for before in (0, count) for start in starts]
 
 
 def told(base, adapter, **options):

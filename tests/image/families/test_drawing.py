@@ -20,7 +20,7 @@ CASES = [
 ]
 
 
-def loaded(family: str, base):
+def loaded(family: str, base, **keys):
     from loraforge_image.families.stable_diffusion.sd2 import SD2
     from loraforge_image.families.stable_diffusion.sd15 import SD15
     from loraforge_image.families.stable_diffusion.sdxl import SDXL
@@ -28,7 +28,7 @@ def loaded(family: str, base):
 
     families = {"sd15": SD15(), "sd2": SD2(), "sdxl": SDXL(), "sd3": sd3().StableDiffusion3()}
     config = RunConfig(train_data_dir="x", base_model=str(base), precision="fp32")
-    return families[family].load_base(config, ImageKeys().model_dump())
+    return families[family].load_base(config, ImageKeys(**keys).model_dump())
 
 
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
@@ -65,6 +65,30 @@ def test_what_is_wrong_is_found(fault, family, sd_bases):
         check_drawing(base)
 
 
+@pytest.mark.parametrize("skip", [1, 2, 3])
+def test_clip_skip_takes_the_layer_that_diffusers_takes(skip, sd_bases):
+    """diffusers counts what is skipped, the WebUIs the layer from the end."""
+    import torch
+
+    base = loaded("sd15", sd_bases("sd15"), clip_skip=skip)
+    encoder = base.pipe.text_encoder
+    if not hasattr(encoder, "text_model"):  # diffusers looks for the level that transformers put away
+        object.__setattr__(encoder, "text_model", encoder)
+    with torch.no_grad():
+        wanted, _ = base.pipe.encode_prompt("a ball", "cpu", 1, False, clip_skip=skip - 1 or None)
+        torch.testing.assert_close(base.condition(["a ball"])["context"], wanted)
+        torch.testing.assert_close(base.embed("a ball")["context"], wanted[0])
+
+
+def test_only_above_one_is_a_picture_guided(sd_bases):
+    from loraforge_image.families.drawing import guides
+
+    base = loaded("sd15", sd_bases("sd15"))
+    assert guides(base, 1.01) and not guides(base, 1.0)
+    base.guided = False
+    assert not guides(base, 7.0)
+
+
 def test_the_strength_of_the_guidance_is_told_while_a_picture_is_drawn(sd_bases):
     import torch
     from loraforge_image.families import drawing
@@ -80,6 +104,11 @@ def test_the_strength_of_the_guidance_is_told_while_a_picture_is_drawn(sd_bases)
     with torch.no_grad():
         drawing.draw(base, torch.device("cpu"), base.condition(["", "x"]), [1], (64, 64), steps=2, cfg=3.5)
     assert seen == [3.5, 3.5] and base.cfg is None
+    for training in (True, False):
+        base.denoiser.train(training)
+        with torch.no_grad():
+            drawing.draw(base, torch.device("cpu"), base.condition(["x"]), [1], (64, 64), steps=1, cfg=1.0)
+        assert base.denoiser.training is training  # as it was before
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3"])

@@ -39,6 +39,13 @@ def examples(trainable, tmp_path, count=1, prior=()):
     return [trainable.encode(row, [Span(row.caption, True)]) for row in rows]
 
 
+@pytest.mark.parametrize("kernels", ["auto", "off"])
+def test_what_was_replaced_in_the_base_is_told(kernels, trainable):
+    made = trainable(kernels=kernels)
+    assert ("blocks" in made.replaced) is ("LoRA layers" in made.replaced) is (kernels == "auto")
+    assert (type(made._base.pipe.unet.mid_block.attentions[0].norm).__name__ == "FastGroupNorm") is (kernels == "auto")
+
+
 def squared_errors(trainable, batch):
     """Per picture, without any weight: computed here from the noise, the times and the network."""
     import torch
@@ -116,6 +123,39 @@ def test_latents_are_drawn_from_the_distribution_of_the_autoencoder(trainable, t
     assert min(drawn) < 30 and max(drawn) > 970 and 450 < sum(drawn) / 400 < 550
 
 
+def test_every_level_is_drawn_in_training(trainable, tmp_path, monkeypatch):
+    """Of a number that is drawn, the middle of its share: its lower end would lose levels to rounding, and a flow has none at 0."""
+    from loraforge_image.families import FlowMatching
+    from loraforge_image.families import trainable as module
+
+    made = trainable()
+    (example,) = examples(made, tmp_path)
+    now = [0]
+
+    class Chance(module.random.Random):
+        def randrange(self, count):
+            return now[0] if count > 1 else 0
+
+    monkeypatch.setattr(module.random, "Random", Chance)
+
+    def levels(grain):
+        for now[0] in range(grain):
+            yield made.collate([example], 1)["levels"].item()
+
+    assert list(levels(1000)) == list(range(1000))
+
+    class Few(FlowMatching):
+        grain = 4
+
+        def __init__(self):
+            super().__init__(made._base.pipe.scheduler)
+
+    made._base.objective = Few()
+    from scipy import special, stats
+
+    assert list(levels(4)) == pytest.approx(special.expit(stats.norm.ppf([0.125, 0.375, 0.625, 0.875])), rel=1e-6)
+
+
 def test_a_mirrored_view_is_the_picture_from_left_to_right(trainable, tmp_path):
     import torch
     from PIL import Image, ImageOps
@@ -143,6 +183,22 @@ def test_caption_dropout_empties_its_share_of_captions(text, trainable, tmp_path
     without = sum(each.equal(empty) for each in seen)
     assert 0.24 < without / 600 < 0.36 and without + sum(each.equal(full) for each in seen) == 600
     assert all(row.equal(full) for row in made.collate([example])["conditioning"][name])  # never where it is measured
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_only_encoding_needed_leaves_memory(device, text, trainable, monkeypatch):
+    import torch
+
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    made = trainable(train_text_encoder=text)
+    made._device = torch.device(device)
+    made.on_encoded()
+    pipe = made._base.pipe
+    assert pipe.vae.encoder is None and pipe.vae.quant_conv is None and pipe.vae.decoder is not None
+    assert (pipe.text_encoder is None) is not text
+    assert emptied == ([1] if device == "cuda" else [])
 
 
 def loop_of(trainable, rows):

@@ -31,7 +31,9 @@ def unet_with_lora(family, tmp_path, fast, dora=False, convolutions=2):
     kinds = []
     if fast:
         lora_kernels.replace(unet)
-        assert fast_unet.replace(unet) > 0 and frozen.replace(unet) > (1 if convolutions else 12)
+        plain = [type(module).__name__ for module in unet.modules()]
+        wanted = sum(plain.count(kind) for kind in ("Attention", "GEGLU", "SiLU", "GroupNorm", "LayerNorm"))
+        assert fast_unet.replace(unet) == wanted > 50 and frozen.replace(unet) > (1 if convolutions else 12)
         kinds = [type(module) for module in unet.modules()]
         assert kinds.count(FastLoraLinear) > 10 and (family != "sd15" or kinds.count(FastLoraConv2d) > 1)
     return unet.train()
@@ -86,13 +88,49 @@ def test_gates_have_the_right_gradient():
     assert torch.autograd.gradcheck(_Gate.apply, (x,))
 
 
-def test_attention_with_parts_of_its_own_is_left_alone():
-    from diffusers.models.attention_processor import Attention
+ODD = [
+    {"qk_norm": "layer_norm"}, {"norm_num_groups": 4}, {"spatial_norm_dim": 4, "query_dim": 32}, {"cross_attention_norm": "layer_norm"},
+    {"residual_connection": True}, {"rescale_output_factor": 2.0}, {"fused": True}, {"other": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", [{}, *ODD], ids=str)
+def test_attention_with_parts_of_its_own_is_left_alone(odd):
+    from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
     from loraforge_image.kernels import fast_unet
 
-    attn = Attention(query_dim=16, heads=2, dim_head=8, qk_norm="layer_norm")
-    before = attn.processor
-    assert fast_unet.replace(torch.nn.Sequential(attn)) == 0 and attn.processor is before
+    settings = {name: value for name, value in odd.items() if name not in ("fused", "other")}
+    processor = AttnProcessor() if "other" in odd else AttnProcessor2_0()
+    attn = Attention(**{"query_dim": 16, "heads": 2, "dim_head": 8, "processor": processor, **settings})
+    if "fused" in odd:
+        attn.fuse_projections()
+    fast_unet.replace(torch.nn.Sequential(attn))  # norms inside of it learn
+    assert (attn.processor is processor) is bool(odd)
+
+
+def test_gates_that_compute_elsewhere_and_norms_that_learn_are_left_alone():
+    from diffusers.models.activations import GEGLU
+    from loraforge_image.kernels import fast_unet
+
+    def replaced(*modules):
+        return fast_unet.replace(torch.nn.Sequential(*modules))
+
+    norm, group = torch.nn.LayerNorm(4), torch.nn.GroupNorm(2, 4)
+    assert replaced(norm, group, GEGLU(4, 4).to("meta"), type("Own", (torch.nn.LayerNorm,), {})(4).requires_grad_(False)) == 0
+    assert replaced(torch.nn.SiLU(), norm.requires_grad_(False), group.requires_grad_(False), GEGLU(4, 4)) == 4
+
+
+def test_where_autocast_chooses_the_types_a_norms_result_is_kept():
+    from loraforge_image.kernels import fast_unet
+
+    from loraforge.kernels import frozen
+
+    norm = torch.nn.Sequential(torch.nn.LayerNorm(4).requires_grad_(False))
+    fast_unet.replace(norm)
+    x = torch.randn(2, 4, requires_grad=True)
+    assert frozen.to_keep(norm(x))[0] is not None
+    with torch.autocast("cpu", torch.bfloat16):  # the backward pass, which would make it again, is outside
+        assert frozen.to_keep(norm(x))[0] is None
 
 
 def test_convolutions_keep_no_input_and_norms_and_activations_no_result(tmp_path, monkeypatch):

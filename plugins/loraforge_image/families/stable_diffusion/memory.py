@@ -22,6 +22,7 @@ from .targets import TEXT, readable
 _CONTEXT = 77  # tokens of one window of CLIP
 _LANES = 16  # as fast_unet widens heads on AMD's processors
 _HOLES = 40_000_000  # measured: what the allocator on a CPU keeps of the encoders between the tensors of a step
+_DORA = 2  # results of an adapted layer that peft keeps for the magnitude: the base's and the LoRA's
 # Layers whose LoRA reads what a norm or a gate makes, which is made once more, or a caption, which is there anyway.
 _RECOMPUTED = (".to_q", ".to_k", ".to_v", ".ff.net.0.proj", ".ff.net.2")
 
@@ -304,12 +305,14 @@ def _activations(unet: UNetActivations, lora: Mapping[str, Any], config: RunConf
     read: dict[str, float] = {}
     for name in lora:
         if name.startswith("unet."):
-            kind, numbers = lora[name][1][0], unet.inputs[name.removeprefix("unet.")]
-            plain = kind == "transformer" and config.lora_variant != "dora"
+            (kind, inputs, outputs, _), numbers = lora[name][1], unet.inputs[name.removeprefix("unet.")]
+            dora = config.lora_variant == "dora"
+            plain = kind == "transformer" and not dora
             fast = plain and not name.endswith(unet.convolutions)
             noise: float = 0 if not config.lora_dropout else 4 if not fast and device == "cpu" else 1 / 8 if device == "cpu" else 1
             again = name.endswith(_RECOMPUTED) if fast else name.endswith(unet.convolutions[:1]) and not noise and plain
             read[name] = numbers * (noise + (0 if full and again else size))
+            read[name] += _DORA * size * numbers / inputs * outputs if dora else 0
     if not read:
         return 0.0, batch * size * 4 * unet.work
     if not config.gradient_checkpointing:

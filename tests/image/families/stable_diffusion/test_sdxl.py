@@ -25,8 +25,9 @@ def test_the_sizes_stand_in_the_order_of_diffusers_pipeline(sd_bases):
     assert found.tolist() == theirs[0].tolist()
 
 
-@pytest.mark.parametrize(("size", "resolution"), [((200, 100), 64), ((96, 240), 64), ((120, 90), 64)])
-def test_the_crop_that_is_told_is_the_crop_that_is_seen(size, resolution, sd_bases, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("size", "step", "shape"), [((200, 100), 64, (64, 64)), ((96, 240), 64, (64, 64)), ((120, 90), 64, (64, 64)),
+                                                     ((230, 100), 16, (80, 48)), ((100, 190), 16, (48, 80))])  # fmt: skip
+def test_the_crop_that_is_told_is_the_crop_that_is_seen(size, step, shape, sd_bases, tmp_path, monkeypatch):
     import numpy as np
     import torch
     from PIL import Image
@@ -35,22 +36,40 @@ def test_the_crop_that_is_told_is_the_crop_that_is_seen(size, resolution, sd_bas
     picture = Image.effect_noise(size, 90).convert("RGB")
     picture.save(tmp_path / "a.png")
     config = RunConfig(train_data_dir="x", base_model=str(sd_bases("sdxl")), precision="fp32", lora_rank=2)
-    keys = ImageKeys(resolution=resolution, bucket_step=64, bucket_max_ratio=1.0, crop="random", sample_prompts=[])
+    ratio = max(shape) / min(shape)
+    keys = ImageKeys(resolution=64, bucket_step=step, bucket_max_ratio=ratio, crop="random", sample_prompts=[])
     made = SDXL().load(config, KeySet({RunConfig: config, ImageKeys: keys}), torch.device("cpu"))
     seen: list = []
     real = made._base.encode
     monkeypatch.setattr(made._base, "encode", lambda pixels: (seen.append(pixels), real(pixels))[1])
     example = made.encode(Picture(where="a", path=str(tmp_path / "a.png"), caption="a", sha256="abc"), [Span("a", True)])
-    factor = max(64 / size[0], 64 / size[1])
+    factor = max(shape[0] / size[0], shape[1] / size[1])
     large = picture.resize((round(size[0] * factor), round(size[1] * factor)), Image.Resampling.LANCZOS)
     places = set()
     for pixels, extras in zip(seen, example["extras"], strict=True):
         height, width, top, left, high, wide = extras["time_ids"].tolist()
-        assert (width, height, wide, high) == (*size, 64, 64)
-        cut = np.asarray(large.crop((left, top, left + 64, top + 64)), dtype=np.float32) / 127.5 - 1
+        assert (width, height, wide, high) == (*size, *shape)
+        cut = np.asarray(large.crop((left, top, left + wide, top + high)), dtype=np.float32) / 127.5 - 1
         assert np.allclose(cut.transpose(2, 0, 1), pixels[0].numpy(), atol=1e-6)
         places.add((left, top))
     assert len(places) > 1  # random crops were among them
+
+
+def test_of_a_long_caption_the_first_window_is_the_pooled_one(sd_bases):
+    """And a caption of one window has the ids of the tokenizers themselves, each with its own padding."""
+    import torch
+
+    pipe = load_sd(sd_bases("sdxl"), "sdxl")
+    base = SDXLBase(pipe, torch.float32, ImageKeys().model_dump())
+    short, long = "a ball", "a ball on a wall, " * 9
+    wanted = [t(short, padding="max_length", max_length=77, return_tensors="pt").input_ids for t in (pipe.tokenizer, pipe.tokenizer_2)]
+    assert base.token_ids(short, 1).equal(torch.stack(wanted)) and not wanted[0].equal(wanted[1])
+    with torch.no_grad():
+        both, first = base.condition([long]), base.embed_ids(base.token_ids(long, 1)[None])
+    assert both["context"].shape == (1, 154, 32)
+    torch.testing.assert_close(both["pooled"], first["pooled"])
+    torch.testing.assert_close(both["context"][:, :77], first["context"])
+    assert not both["context"][:, 77:].allclose(both["context"][:, :77], atol=1e-3)
 
 
 @pytest.mark.parametrize("where", itertools.product((0.0, 0.5, 1.0), repeat=2))
