@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from builders.tiny_text import make_tokenizer
 from loraforge_text.base_files import read_base
 from loraforge_text.export.folder import Served, write_beside
 from loraforge_text.records import Conversation, TextKeys
 from loraforge_text.templates.builtin import TextTemplate, templates
 from loraforge_text.templates.stops import stop_ids, trained_stop
 
+from builders.tiny_text import make_tokenizer
 from loraforge import KeySet, RunConfig
 
 LLAMA3 = (

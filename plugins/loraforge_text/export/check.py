@@ -27,7 +27,9 @@ def check_folder(of: Served, adapter: Adapter, folder: Path) -> None:
     if problems and use_tokenizer_json(folder):
         problems = _problems(of, adapter, folder)
     if problems:
-        raise ExportError([say("transformers would read this export otherwise than it was trained: {problem}", problem=p) for p in problems])
+        raise ExportError(
+            [say("transformers would read this export otherwise than it was trained: {problem}", problem=p) for p in problems]
+        )
 
 
 def _problems(of: Served, adapter: Adapter, folder: Path) -> Sequence[str]:
@@ -144,4 +146,6 @@ def _load_without_data(folder: Path) -> None:
         raise ExportError(say("transformers cannot load the merged model: {error}", error=reason)) from None
     odd = sorted({*found["missing_keys"], *found["unexpected_keys"], *(key for key, *_ in found["mismatched_keys"])})
     if odd:
-        raise ExportError(say("transformers would not find these tensors in the merged model: {names}.", names=", ".join(map(str, odd[:5]))))
+        raise ExportError(
+            say("transformers would not find these tensors in the merged model: {names}.", names=", ".join(map(str, odd[:5])))
+        )

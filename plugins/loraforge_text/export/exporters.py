@@ -50,7 +50,10 @@ class PeftExporter(Exporter):
         return (
             line + (f" --chat-template {template}" if template else "") + stops,
             f"python convert_lora_to_gguf.py {folder} --base {shlex.quote(str(base_folder(adapter)))}   # llama.cpp",
-            say("# Ollama and `transformers serve` take no adapter folder: `loraforge export {run} --to merged` makes a model for them", run=run),
+            say(
+                "# Ollama and `transformers serve` take no adapter folder: `loraforge export {run} --to merged` makes a model for them",
+                run=run,
+            ),
             *_note(path),
         )
 

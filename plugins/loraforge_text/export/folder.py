@@ -85,7 +85,9 @@ def served(adapter: Adapter) -> Served:
     prompting = AutoTemplate().recall(adapter.facts.get("template") or {}).prompting
     stop = trained_stop(prompting) if prompting.jinja or prompting.inline else ""
     if stop and stop not in base.added:
-        raise ExportError(say("answers were trained to end in {stop!r}, which is no token of the base: nothing could stop there.", stop=stop))
+        raise ExportError(
+            say("answers were trained to end in {stop!r}, which is no token of the base: nothing could stop there.", stop=stop)
+        )
     return Served(folder, base, prompting, stop, stop_ids(base, stop))
 
 

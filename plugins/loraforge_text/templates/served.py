@@ -1,6 +1,6 @@
 """The template that was trained, written out as a chat template for servers: it needs to be told nothing.
 
-What training gave to a template besides the messages (thinking, date, system message, special tokens) is set in the first lines. A line break
+What training gave to a template besides the messages (thinking, date, system message, special tokens) is set in front. A line break
 ends them: the renderers drop one after a block (``trim_blocks``), so the template itself begins as if it stood alone.
 """
 
@@ -51,7 +51,9 @@ def _inline(inline: str, prompting: Mapping[str, Any]) -> str:
     names = {"{instruction}": "{{ text_of(message['content']) }}", "{input}": "", "{system}": "{{ system }}"}
     body = "".join(names[p] if p in names else "{{ " + _literal(p) + " }}" for p in pieces if p)
     default = _literal(str(prompting.get("system") or ""))
-    system = "{% if " + _SYSTEM + " %}{% set system = text_of(messages[0]['content']) %}{% else %}{% set system = " + default + " %}{% endif %}"
+    system = (
+        "{% if " + _SYSTEM + " %}{% set system = text_of(messages[0]['content']) %}{% else %}{% set system = " + default + " %}{% endif %}"
+    )
     bos = "{{ " + _literal(str(prompting.get("bos") or "")) + " }}"
     stop = "{{ " + _literal(str((prompting.get("stops") or [""])[0])) + " }}"
     return (

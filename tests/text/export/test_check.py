@@ -25,7 +25,10 @@ def right(tmp_path):
     """A right export: how it was trained, its adapter, its folder."""
     folder = base_in(tmp_path / "base", eos="<|endoftext|>")
     template = prepared(folder, system="S")
-    rows = [Conversation("试用期 0123456789?", "a", where=""), Conversation("notice period", "a2", history=(("q1", "a1"),), system="T", where="")]
+    rows = [
+        Conversation("试用期 0123456789?", "a", where=""),
+        Conversation("notice period", "a2", history=(("q1", "a1"),), system="T", where=""),
+    ]
     own = Conversation("问自己", "答", prompt_template="[{instruction}]", where="")
     pairs = [(row, template.render(row)) for row in [*rows, own]]
     # As older versions wrote it: with a row that has a template of its own.
@@ -88,7 +91,8 @@ FAULTS = {
     ),
     "eos of the language part": (
         lambda out: (out / "config.json").write_text(
-            json.dumps({"model_type": "gemma3", "eos_token_id": 2, "text_config": {"model_type": "gemma3_text", "eos_token_id": 0}}), encoding="utf-8"
+            json.dumps({"model_type": "gemma3", "eos_token_id": 2, "text_config": {"model_type": "gemma3_text", "eos_token_id": 0}}),
+            encoding="utf-8",
         ),
         "config.json ends answers at 0",
     ),

@@ -15,7 +15,11 @@ from loraforge_text.templates.builtin import AutoTemplate
 from loraforge_text.templates.prompting import Prompting
 from loraforge_text.templates.served import export_jinja
 
-USER, MORE, SYSTEM = {"role": "user", "content": "问一？"}, {"role": "user", "content": "问二？"}, {"role": "system", "content": "你是'律师'\n\\。"}
+USER, MORE, SYSTEM = (
+    {"role": "user", "content": "问一？"},
+    {"role": "user", "content": "问二？"},
+    {"role": "system", "content": "你是'律师'\n\\。"},
+)
 ANSWER = {"role": "assistant", "content": "答一。"}
 DAY = datetime.datetime(2024, 7, 26)
 BARE_S = {"special": ("<unk>", "<s>", "</s>"), "eos": "</s>", "bos": "<s>"}
@@ -141,7 +145,9 @@ def test_a_format_of_ours_adds_no_bos_that_training_did_not_add(wanted, tmp_path
     assert made == template.prompting.text([USER, ANSWER, MORE], ask=True)
 
 
-@pytest.mark.parametrize("inline", ["[INST]{instruction}[/INST]", "{system}|it's {instruction}\\\nA:{output}", "{% x %}{{ y }}{instruction}"])
+@pytest.mark.parametrize(
+    "inline", ["[INST]{instruction}[/INST]", "{system}|it's {instruction}\\\nA:{output}", "{% x %}{{ y }}{instruction}"]
+)
 @pytest.mark.parametrize("tokens", [{}, BARE_S], ids=["chatml", "bos"])
 def test_an_inline_string_wraps_every_question(inline, tokens, tmp_path):
     folder = base_in(tmp_path / "base", chat_template=None, **tokens)

@@ -23,7 +23,12 @@ WANTS_TWO = "{% if messages | length == 2 %}{{ raise_exception('more') }}{% endi
         (None, BASE, "Q {instruction} A ", "<|endoftext|>"),
         (CHATML, {}, "Q {instruction} A ", "<|im_end|>"),
         (GEMMA, GEMMA_TOKENS, "auto", "<end_of_turn>"),
-        (LLAMA3, {**LLAMA3_TOKENS, "special": (*LLAMA3_TOKENS["special"], "<|end_of_text|>"), "eos": "<|end_of_text|>"}, "auto", "<|eot_id|>"),
+        (
+            LLAMA3,
+            {**LLAMA3_TOKENS, "special": (*LLAMA3_TOKENS["special"], "<|end_of_text|>"), "eos": "<|end_of_text|>"},
+            "auto",
+            "<|eot_id|>",
+        ),
         (WANTS_TWO, {}, "auto", "<|im_end|>"),
     ],
 )
