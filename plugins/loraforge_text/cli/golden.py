@@ -37,6 +37,8 @@ def golden(ctx: click.Context, folder: Path, url: str, model: str | None, as_jso
     kind, made = _asker(url, model)
     differences = check_golden(document, made)
     count = len(json.loads(document)["prompts"])
+    if not count:
+        raise RunError(say("{name}: no question of this run can be asked through a server as it was trained.", name=file))
     if as_json:
         rows = [{"prompt": p.prompt, "token": p.token, "message": p.message} for p in differences]
         click.echo(json.dumps({"server": kind, "prompts": count, "differences": rows}, ensure_ascii=False, indent=1))

@@ -2,53 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from loraforge import Adapter, Exporter, ExportError, speaker
 
-from ..base_files import EMBEDDED, locate
-from ..templates.served import export_jinja
+from ..base_files import EMBEDDED
+from .check import check_folder, check_weights
+from .folder import answers_otherwise, base_folder, served, write_beside, write_stop_in_config
 
 say = speaker(__name__)
 
 # What vLLM's --max-lora-rank accepts; its default is 16.
 _VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "tokenizer.model",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-)
-
-
-def _copy_tokenizer(base: Path, destination: Path, adapter: Adapter) -> None:
-    """The base's tokenizer, with the template that was trained as its chat template, and no other one."""
-    for name in _TOKENIZER_FILES:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, destination / name)
-    settings = destination / "tokenizer_config.json"
-    if settings.is_file():
-        values = json.loads(settings.read_text(encoding="utf-8"))
-        values.pop("chat_template", None)
-        settings.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    jinja = export_jinja(adapter.facts.get("template", {}))
-    if jinja is not None:
-        (destination / "chat_template.jinja").write_text(jinja, encoding="utf-8", newline="\n")
-
-
-def _base_folder(adapter: Adapter) -> Path:
-    base = adapter.base_model
-    if base in EMBEDDED or not adapter.base_folder or not Path(adapter.base_folder).is_dir():
-        return locate(base, adapter.facts.get("revision"), weights=True)
-    return Path(adapter.base_folder)
 
 
 class PeftExporter(Exporter):
@@ -61,20 +29,33 @@ class PeftExporter(Exporter):
     def export(self, adapter: Adapter, destination: Path) -> Path:
         from loraforge.adapters import lora
 
+        of = served(adapter)
         lora.write_peft(adapter, destination)
-        _copy_tokenizer(_base_folder(adapter), destination, adapter)
+        write_beside(of, adapter, destination)
+        check_folder(of, adapter, destination)
         return destination
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        name = str(adapter.facts.get("name", "adapter"))
+        run = shlex.quote(str(path.parent.parent))
         if adapter.dora:
-            return (
-                say("# vLLM does not read DoRA; `loraforge export {run} --to merged` makes a model that it reads", run=path.parent.parent),
-            )
+            return (say("# vLLM does not read DoRA; `loraforge export {run} --to merged` makes a model that it reads", run=run),)
+        name = shlex.quote(str(adapter.facts.get("name", "adapter")))
         rank = next((r for r in _VLLM_RANKS if r >= adapter.rank), _VLLM_RANKS[-1])
-        base = adapter.base_model if adapter.base_model not in EMBEDDED else str(_base_folder(adapter))
-        template = f" --chat-template {path / 'chat_template.jinja'}" if (path / "chat_template.jinja").is_file() else ""
-        return (f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={path}{template}",)
+        folder = shlex.quote(str(path))
+        base = shlex.quote(str(base_folder(adapter)) if adapter.base_model in EMBEDDED else adapter.base_model)
+        template = shlex.quote(str(path / "chat_template.jinja")) if (path / "chat_template.jinja").is_file() else ""
+        # vLLM takes tokenizer and stops of the base; --override-generation-config reaches only how it samples, not where it stops.
+        stops = f" --generation-config {folder}" if (path / "generation_config.json").is_file() else ""
+        line = f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={folder}"
+        return (
+            line + (f" --chat-template {template}" if template else "") + stops,
+            f"python convert_lora_to_gguf.py {folder} --base {shlex.quote(str(base_folder(adapter)))}   # llama.cpp",
+            say(
+                "# Ollama and `transformers serve` take no adapter folder: `loraforge export {run} --to merged` makes a model for them",
+                run=run,
+            ),
+            *_note(path),
+        )
 
 
 class MergedExporter(Exporter):
@@ -89,22 +70,44 @@ class MergedExporter(Exporter):
 
         from loraforge.adapters import lora
 
-        from ..base_files import read_base
         from ..families.causal_lm import load_model
 
-        folder = _base_folder(adapter)
+        of = served(adapter)
         # Merged in float32 and rounded once: adding to bf16 weights would round away most of a small adapter.
-        model = load_model(folder, "fp32", torch.device("cpu"))
+        model = load_model(of.folder, "fp32", torch.device("cpu"))
         lora.merge(model, adapter)
-        kind: Any = read_base(folder).config.get("dtype") or read_base(folder).config.get("torch_dtype") or "float32"
+        kind: Any = of.base.config.get("dtype") or of.base.config.get("torch_dtype") or "float32"
         dtype = getattr(torch, str(kind).removeprefix("torch."), None)
         if not isinstance(dtype, torch.dtype):
             raise ExportError(say("the base's config.json names an unknown dtype '{kind}'.", kind=kind))
         model.to(dtype).save_pretrained(destination, max_shard_size="5GB")
-        if (folder / "generation_config.json").is_file():
-            shutil.copyfile(folder / "generation_config.json", destination / "generation_config.json")
-        _copy_tokenizer(folder, destination, adapter)
+        del model
+        write_beside(of, adapter, destination)
+        write_stop_in_config(of, destination)
+        check_folder(of, adapter, destination)
+        check_weights(destination)
         return destination
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        return (f"vllm serve {path}", f"python convert_hf_to_gguf.py {path}   # llama.cpp")
+        of, folder = served(adapter), shlex.quote(str(path))
+        stop = (say('# Ollama, in the Modelfile beside FROM: PARAMETER stop "{stop}"', stop=of.stop),) if of.stop else ()
+        return (
+            f"vllm serve {folder}",
+            f"transformers serve --force-model {folder}",
+            f"python convert_hf_to_gguf.py {folder}   # llama.cpp",
+            *stop,
+            *_note(path),
+        )
+
+
+def _note(path: Path) -> Sequence[str]:
+    changed = answers_otherwise(path)
+    if not changed:
+        return ()
+    return (
+        say(
+            "# The base's generation_config.json sets {changed}, which servers apply and `sample` and `eval` do not: "
+            "set it back in the request for the answers that were measured",
+            changed=", ".join(changed),
+        ),
+    )

@@ -30,6 +30,7 @@ from loraforge import (
 from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base
 from ..records import TextKeys
 from ..templates import golden_prompts
+from ..templates.stops import stop_ids
 from . import limits
 from .encoding import examine, pieces, tokenizer_of
 from .loading import load_model
@@ -281,7 +282,7 @@ class CausalInferenceModel:
         from transformers import GenerationConfig
 
         self._model, self._tokenizer = model, tokenizer
-        self._stops = [base.added[stop] for stop in base.stops if stop in base.added]
+        self._stops = list(stop_ids(base))
         # The base's own sampling defaults (temperature, penalties) would answer otherwise than what is asked for here.
         self._model.generation_config = GenerationConfig()
 

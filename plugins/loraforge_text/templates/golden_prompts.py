@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from loraforge import RunError, Span, prompt_of, speaker
 
+from .formats import FORMATS
+
 if TYPE_CHECKING:
     from ..records import Conversation
 
@@ -65,14 +67,17 @@ def golden_prompts(
         described = {key: value for key, value in template.items() if key != "reason"}
         text = json.dumps(described, sort_keys=True, ensure_ascii=False, default=str)
         document["template_sha256"] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    document["prompts"] = [_prompt(tokenizer, record, prompt_of(spans), system) for record, spans in _chosen(rows, count)]
+    document["prompts"] = [_prompt(tokenizer, record, prompt_of(spans), system) for record, spans in _chosen(rows, template, count)]
     return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
 
 
-def _chosen(rows: Sequence[tuple[Conversation, Sequence[Span]]], count: int) -> list[tuple[Conversation, Sequence[Span]]]:
+def _chosen(
+    rows: Sequence[tuple[Conversation, Sequence[Span]]], template: Mapping[str, Any] | None, count: int
+) -> list[tuple[Conversation, Sequence[Span]]]:
     """Rows that a server can render, one each with a system message, earlier turns or an input first: there servers differ most."""
-    # A template that only some rows have never reaches a server.
-    plain = [row for row in rows if not row[0].prompt_template] or rows
+    plain = [row for row in rows if _reaches_server(row[0], template or {})]
+    if template is None:
+        plain = plain or list(rows)
     different = {row[0].content_hash(): row for row in plain}
     kinds: dict[tuple[bool, ...], str] = {}
     for key in sorted(different):
@@ -80,6 +85,16 @@ def _chosen(rows: Sequence[tuple[Conversation, Sequence[Span]]], count: int) -> 
         kinds.setdefault((bool(record.history), record.system is not None, bool(record.input)), key)
     first = [kinds[kind] for kind in sorted(kinds, reverse=True)]
     return [different[key] for key in [*first, *(key for key in sorted(different) if key not in first)][:count]]
+
+
+def _reaches_server(record: Conversation, template: Mapping[str, Any]) -> bool:
+    """Whether messages alone can say what was trained: a server has one template and knows no material apart from the question."""
+    own, inline = record.prompt_template, template.get("inline")
+    if own and own != inline and (inline or own not in FORMATS or FORMATS[own].jinja != template.get("jinja")):
+        return False
+    apart = record.input and "{input}" in (inline or "")
+    unsaid = record.system == "" and template.get("system")  # an empty system message is sent as none, and gets the run's
+    return not (apart or unsaid or record.messages or record.tools)
 
 
 def _prompt(tokenizer: Any, record: Conversation, text: str, default: str | None) -> dict[str, Any]:
