@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -55,7 +56,9 @@ ROWS = {
 
 
 def spans(prompting: str, row: str) -> list[list[object]]:
-    return [[span.text, span.learn] for span in PROMPTINGS[prompting].render(ROWS[row]) if span.text]
+    """What is read and what is learned, in turns."""
+    made = itertools.groupby(PROMPTINGS[prompting].render(ROWS[row]), key=lambda span: span.learn)
+    return [["".join(span.text for span in spans), learn] for learn, spans in made]
 
 
 @pytest.mark.parametrize("prompting", list(PROMPTINGS))
