@@ -94,8 +94,9 @@ def as_mapping(message: Message, way: str = "", style: Style = Style()) -> dict[
     """One message as a chat template reads it.
 
     Args:
-        way: where an assistant's reasoning goes: ``fields`` of its own, ``blocks`` of the content, ``inline`` before the answer; or
-            ``written``: as the row has it, marked as most models mark it where it has a field of its own; empty: nowhere.
+        way: where an assistant's reasoning goes: ``fields`` of its own, ``blocks`` of the content (``thoughts`` in Apertus' form),
+            ``inline`` before the answer; or ``written``: as the row has it, marked as most models mark it where it has a field of its own;
+            empty: nowhere.
     """
     made: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.role == "tool":
@@ -109,6 +110,9 @@ def as_mapping(message: Message, way: str = "", style: Style = Style()) -> dict[
         made |= {name: parts.thought for name in ("reasoning_content", "thinking", "reasoning")}
     elif parts.thought and way == "blocks":
         made["content"] = [{"type": "thinking", "thinking": parts.thought}, {"type": "text", "text": parts.answer}]
+    elif parts.thought and way == "thoughts":
+        blocks = [{"type": "thoughts", "text": parts.thought}, {"type": "response", "text": parts.answer}]
+        made["content"] = {"blocks": blocks}
     elif parts.thought and way in ("inline", "written"):
         made["content"] = parts.written or f"<think>\n{parts.thought}\n</think>\n\n{parts.answer}"
     if message.tool_calls:
@@ -166,7 +170,7 @@ def check_calls(message: Message, learned: str) -> None:
 
 
 def check_context(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], prompt: str) -> None:
-    """That the prompt holds all that was said before, and the tools.
+    """That the prompt holds all that was said before (of ``messages``, all but the first), and the tools.
 
     Raises:
         DataError: if the template leaves something out.
@@ -176,6 +180,7 @@ def check_context(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]
         if not _holds(prompt, name):
             raise DataError(say("the base's chat template has no place for tools ('{name}'). Take another base, or rows without.", name=name))
     for message in messages:
+        check_calls(message, prompt)
         if message.role == "tool" and not _holds(prompt, message.content) and not _json_in(message.content, prompt):
             raise DataError(
                 say("the base's chat template has no place for what a tool gave. Take another base, or rows without messages of tools.")

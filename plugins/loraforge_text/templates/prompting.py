@@ -108,7 +108,8 @@ class Prompting:
     @functools.cached_property
     def form(self) -> AnswerForm:
         """How the template writes reasoning."""
-        return find_form(self.sample, self.jinja or "")
+        off = dataclasses.replace(self, kwargs={**self.kwargs, "enable_thinking": False})
+        return find_form(self.sample, off.sample, self.jinja or "")
 
     # --- rows --------------------------------------------------------------------------------------------------------------
 
@@ -196,10 +197,15 @@ class Prompting:
         answer = parts.answer.strip()
         anchor = next((one.content.strip() for one in reversed(messages[:-1]) if one.role != "assistant" and one.content.strip()), "")
         tail = follow(prompt, full, anchor, answer)
-        if self.form.opened and not (tail and full.startswith(prompt) and _closes(tail, answer, thought, self.form.close)):
+        if tail and self.form.header.strip() and not prompt.endswith(self.form.header):
+            # After what a tool gave, some templates begin a new turn in finished conversations only.
+            tail = tail.removeprefix(self.form.header)
+        if self.form.opens(prompt) and not (tail and full.startswith(prompt) and _closes(tail, answer, thought, self.form.close)):
             # The prompt opens a thought that the template leaves out of finished answers: the model has to continue and close it itself.
             rest = full[full.rfind(answer) :] if answer else (tail or "").lstrip()
             tail = thought + self.form.close + rest
+        elif thought and self.form.marks and tail is not None:
+            tail = self.form.think(thought, tail)
         elif thought and way != "written" and (tail is None or thought not in tail):
             raise DataError(no_place(self.form.written))
         if tail is None:
@@ -217,7 +223,7 @@ class Prompting:
 
     def _ended(self, tail: str, answer: str, message: Message) -> str:
         """An answer up to the end of its stop token, or with the usual one where the template writes none."""
-        after = tail.rfind(answer) + len(answer) if answer in tail else 0
+        after = tail.rfind(answer) + len(answer) if answer and answer in tail else 0
         if message.tool_calls:
             names = [json.dumps(call["name"])[1:-1] for call in json.loads(message.tool_calls)]
             after = max([after, *(tail.rfind(name) for name in names)])

@@ -42,7 +42,7 @@ def settle(prompting: Prompting, records: Sequence[Conversation]) -> tuple[Promp
         if fields and prompting.reasoning != "learn":
             raise DataError(_of(fields, no_place(written=True)))
         return prompting, remark
-    prompting, header = _with_header(_checked(prompting))
+    prompting, header = _with_header(_checked(prompting, records))
     chosen, said = _thinking(prompting, learned, thoughts)
     form = chosen.form
     if thoughts and not form.place:
@@ -64,16 +64,29 @@ def _of(count: int, problem: str) -> str:
     return say("{n} rows: {problem}", n=count, problem=problem)
 
 
-def _checked(prompting: Prompting) -> Prompting:
+def _checked(prompting: Prompting, records: Sequence[Conversation]) -> Prompting:
     """The prompting, if its template asks a question with it.
 
     Raises:
-        ModelError: if it leaves the question out, or is for conversations with tools only.
-        DataError: with what it complains about.
+        ModelError: if it leaves the question out.
+        DataError: if it refuses a plain question, or is for conversations with tools only and the rows are not.
     """
     asked = [{"role": "user", "content": "question"}]
-    if "question" not in prompting.sample(asked, ask=True):
+    names = ", ".join(name for name, one in FORMATS.items() if one.misfit(name, prompting.stops) is None)
+    advice = say("Put the base's ordinary template into its chat_template.jinja, or set prompt_template to what suits its tokens: {names}.", names=names)
+    try:
+        text = prompting.sample(asked, ask=True)
+    except DataError as error:
+        raise DataError([f"{line.rstrip('.')}. {advice}" for line in error.problems]) from None
+    if "question" not in text:
         raise ModelError(say("the chat template leaves the question out."))
+    plain = sum(not record.tools for record in records)
+    if plain or not records:
+        try:
+            prompting.text(asked, ask=True)
+        except DataError:
+            text = say("the chat template is made for conversations with tools only, and {n} rows have none.", n=plain)
+            raise DataError(f"{text} {advice}") from None
     return prompting
 
 
