@@ -196,7 +196,7 @@ class Prompting:
         full = self.text([self._mapping(one, style) for one in messages], ask=False, tools=tools)
         answer = parts.answer.strip()
         anchor = next((one.content.strip() for one in reversed(messages[:-1]) if one.role != "assistant" and one.content.strip()), "")
-        tail = follow(prompt, full, anchor, answer)
+        tail = follow(prompt, full, anchor, answer, self.form.header)
         if tail and self.form.header.strip() and not prompt.endswith(self.form.header):
             # After what a tool gave, some templates begin a new turn in finished conversations only.
             tail = tail.removeprefix(self.form.header)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,29 +156,36 @@ def _tail(text: Callable[..., str], prompt: str, asked: Mapping[str, str], messa
     return tail if words else None
 
 
-def follow(prompt: str, full: str, anchor: str, answer: str) -> str | None:
+def follow(prompt: str, full: str, anchor: str, answer: str, header: str = "") -> str | None:
     """What of a finished conversation follows the prompt; None where it is another conversation.
 
     Most templates write a finished answer behind the very prompt. Some leave out of it what only the prompt has: a thought that is closed
-    at once, a system message that stands before the last question. What is served is the prompt; the answer follows it.
+    at once, a system message that stands before the last question, a header after what a tool gave. What is served is the prompt; the
+    answer follows it.
 
     Args:
         anchor: the last text before the answer.
         answer: the answer.
+        header: what the template adds to ask for an answer.
     """
     if full.startswith(prompt):
         return full[len(prompt) :]
     place = full.rfind(answer) if answer else len(full)
+    written_as = json.dumps(anchor, ensure_ascii=False)[1:-1]  # what a tool gave often stands in JSON
+    anchor = anchor if anchor in prompt else written_as
     start = full.rfind(anchor, 0, place) if anchor else -1
     if start < 0 or anchor not in prompt:
         return None
     asked, written = prompt[prompt.rfind(anchor) + len(anchor) :], full[start + len(anchor) :]
+    place -= start + len(anchor)
+    if "".join(asked.split()) == "".join(written[:place].split()):
+        return written[place:]
     same = commonprefix([asked, written])
     # Not in the middle of a mark: <think> and </think> share a bracket.
     cut = max((same.rfind(bracket) for bracket in "<[" if same.rfind(bracket) > same.rfind({"<": ">", "[": "]"}[bracket])), default=-1)
     same = same[:cut] if cut >= 0 and len(same) < len(asked) else same
     extra, rest = asked[len(same) :], written[len(same) :]
-    if extra.strip() and not _THINKS.search(extra):
+    if extra.strip() and not _THINKS.search(extra) and not (extra == header and answer and rest.startswith(answer)):
         return None
     overlap = max((n for n in range(len(extra) + 1) if extra.endswith(rest[:n]) and len(rest) >= n), default=0)
     return rest[overlap:]
