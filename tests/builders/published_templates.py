@@ -44,11 +44,12 @@ def stops_of(jinja: str) -> tuple[str, ...]:
     return next((ends for part, ends in _ENDS if part in jinja), ("</s>",))
 
 
-def make_base(folder: Path, jinja: str) -> Path:
+def make_base(folder: Path, jinja: str, stops: tuple[str, ...] = (), marks: Sequence[str] = ()) -> Path:
     """A base without weights: the template, a tokenizer with its tokens, a config."""
     folder.mkdir(parents=True)
-    stops = stops_of(jinja)
-    special = ["<pad>", "<s>", *stops, *(mark for mark in dict.fromkeys(_SPECIAL.findall(jinja)) if mark.startswith(("<|", "<｜")))]
+    stops = stops or stops_of(jinja)
+    found = [mark for mark in dict.fromkeys(_SPECIAL.findall(jinja)) if mark.startswith(("<|", "<｜")) and mark.endswith((">", "]"))]
+    special = ["<pad>", "<s>", *stops, *(marks or found)]
     make_tokenizer(folder, jinja, tuple(dict.fromkeys(special)), stops[0])
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": "<s>"}, ensure_ascii=False), encoding="utf-8")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from loraforge import ConfigError, DataError, KeySet, LoraForgeError, RunConfig, Span, Template, speaker
+from loraforge import ConfigError, DataError, KeySet, LoraForgeError, ModelError, RunConfig, Span, Template, speaker
 
 from ..base_files import BaseFiles, locate, read_base
 from ..records import Conversation, TextKeys
@@ -40,6 +41,14 @@ class TextTemplate(Template[Conversation]):
 
     def prepare(self, config: RunConfig, keys: KeySet, records: Sequence[Conversation]) -> TextTemplate:
         base = read_base(locate(config.base_model, config.revision))
+        if not base.stops:
+            raise ModelError(
+                say(
+                    "{folder}: the base names no token that ends an answer, so the model would never stop. Write eos_token into its "
+                    "tokenizer_config.json, a token that its tokenizer has.",
+                    folder=base.folder,
+                )
+            )
         prompting, reason = self.choose(base, config, records)
         prompting = dataclasses.replace(
             prompting,
@@ -52,6 +61,7 @@ class TextTemplate(Template[Conversation]):
         if prompting.jinja and prompting.jinja != base.chat_template and not base.adds_bos:
             # A format of ours must not add a BOS that the base's tokenizer would not add.
             prompting = dataclasses.replace(prompting, tokens={**prompting.tokens, "bos_token": ""})
+        _refuse_lost(prompting, records)
         try:
             prompting, remark = settle(prompting, records)
         except LoraForgeError as error:
@@ -93,6 +103,19 @@ class TextTemplate(Template[Conversation]):
         if own in FORMATS:
             return dataclasses.replace(self.prompting, jinja=FORMATS[own].jinja, inline=None, kwargs={})
         return dataclasses.replace(self.prompting, inline=own)
+
+
+def _refuse_lost(prompting: Prompting, records: Sequence[Conversation]) -> None:
+    """Stops where an inline template has no place for something that the rows or the config bring.
+
+    Raises:
+        DataError: naming what, and in how many rows.
+    """
+    inline = ((record, record.prompt_template or prompting.inline) for record in records)
+    problems = [fits_inline(own, record, prompting.system) for record, own in inline if own and own not in FORMATS]
+    counts = Counter(problem for problem in problems if problem)
+    if counts:
+        raise DataError([say("{n} rows: {problem}", n=n, problem=problem) for problem, n in counts.items()])
 
 
 class AutoTemplate(TextTemplate):

@@ -231,7 +231,7 @@ class Prompting:
         return tail[:after] + end if end is not None else tail.rstrip() + self.stop
 
     def _render_inline(self, record: Conversation, inline: str) -> list[Span]:
-        problem = fits_inline(inline, record, self.system)
+        problem = fits_inline(inline, record, None)  # what the config brings was looked at when the run was prepared
         if problem:
             raise DataError(problem)
         messages = messages_of(record)
