@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
 from ..records import Conversation
+from ..templates.conversation import messages_of
 from .texts import everything, excerpt
 
 say = speaker(__name__)
@@ -39,7 +40,7 @@ class ControlTokens(Check[Conversation]):
 
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
         for index, row in enumerate(rows):
-            learned = {row.output, *(said for _, said in row.history)}
+            learned = {row.output, *(one.content for one in messages_of(row) if one.role == "assistant")}
             found: list[str] = []
             place = ""
             marker: tuple[str, re.Match[str]] | None = None

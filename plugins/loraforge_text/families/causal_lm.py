@@ -32,7 +32,7 @@ from ..records import TextKeys
 from ..templates import golden_prompts
 from ..templates.stops import stop_ids
 from . import limits
-from .encoding import examine, pieces, tokenizer_of
+from .encoding import examine, only_read, pieces, tokenizer_of
 from .loading import load_model
 from .memory import estimate_memory
 from .stored_weights import refuse_unusable
@@ -80,7 +80,7 @@ class CausalLM(ModelFamily):
             return Examination(facts={"tokens": say("counted when the model is loaded (the base has no tokenizer.json)")})
         problems: dict[int, str] = {}
         shown: list[list[Span]] = []
-        lengths, learned = [], 0
+        lengths, learned, read = [], 0, 0
         for index, (record, spans) in enumerate(rows):
             encoded, problem = examine(tokenizer, base, record, spans, keys[TextKeys].max_seq_length) if spans else (None, None)
             problem = problem or (limits.problem(encoded.ids, text) if encoded else None)
@@ -90,8 +90,19 @@ class CausalLM(ModelFamily):
             if encoded and not problem:
                 lengths.append(len(encoded.ids))
                 learned += sum(encoded.learned)
+                read += only_read(record, spans)
         facts = {"tokens": sum(lengths), "learned_tokens": learned, "longest_row": max(lengths, default=0)}
-        return Examination(problems, facts, shown, list(limits.notes(base.config, lengths, config.lora_target)))
+        lines = list(limits.notes(base.config, lengths, config.lora_target))
+        if read:
+            facts["answers_only_read"] = read
+            lines.append(
+                say(
+                    "Turns:      {n} earlier answers are read but not learned: when the next question is asked, this base's template shows them "
+                    "otherwise than they were given",
+                    n=read,
+                )
+            )
+        return Examination(problems, facts, shown, lines)
 
     def base_files(self, config: RunConfig) -> Sequence[Path]:
         folder = locate(config.base_model, config.revision, weights=True)

@@ -18,6 +18,7 @@ from loraforge import ModelError, Record, Span, speaker
 
 from ..base_files import BaseFiles
 from ..records import Conversation
+from ..templates.conversation import messages_of, parts_of
 
 say = speaker(__name__)
 
@@ -92,11 +93,14 @@ def pieces(tokenizer: Any, encoded: Encoded) -> list[Span]:
 def examine(tokenizer: Any, base: BaseFiles, record: Record, spans: Sequence[Span], longest: int) -> tuple[Encoded | None, str | None]:
     """One row's tokens, and why it cannot be trained on, if it cannot.
 
-    The learned tokens must decode to the answer and its stop token, the stop token among them; a row longer than ``longest`` is never cut;
-    control tokens inside the user's own text would end the answer early.
+    The learned tokens must decode to the row's answers and their stop token; a row longer than ``longest`` is never cut; control tokens
+    inside the user's own text would end the answer early.
+
+    Raises:
+        ModelError: if the stop token is no token of this base, whatever the row.
     """
     assert isinstance(record, Conversation)
-    own = [record.instruction, record.input, record.output, record.system or "", *(part for pair in record.history for part in pair)]
+    own = _texts(record)
     control = sorted({token for token in base.special if len(token) > 1 and any(token in text for text in own)})
     if control:
         return None, say("the text contains the control token {token}, which would end or begin a turn. Remove it.", token=control[0])
@@ -117,7 +121,59 @@ def examine(tokenizer: Any, base: BaseFiles, record: Record, spans: Sequence[Spa
         return encoded, say(
             "the answer does not end in a stop token ({stops}), so the model would never stop.", stops=", ".join(base.stops)
         )
+    for stop in {stop for text in wanted for stop in base.stops if text.endswith(stop)}:
+        _check_stop(tokenizer, base, stop)
+    if not _as_the_row(record, wanted):
+        return encoded, say("what would be learned is not the row's answer: {wanted!r}.", wanted=_short(wanted))
     return encoded, None
+
+
+def _check_stop(tokenizer: Any, base: BaseFiles, stop: str) -> None:
+    if len(tokenizer.encode(stop, add_special_tokens=False).ids) == 1:
+        return
+    raise ModelError(
+        say(
+            "{folder}: '{stop}', which ends an answer, is no token of this base's tokenizer, so the model would never stop. Correct eos_token "
+            "in tokenizer_config.json, or set prompt_template to a format whose end the tokenizer has.",
+            folder=base.folder,
+            stop=stop,
+        )
+    )
+
+
+def _texts(record: Conversation) -> list[str]:
+    """All that people wrote in a row; the marks around an answer's reasoning are replaced by those of the template."""
+    texts = [record.system or "", record.tools]
+    for message in messages_of(record):
+        parts = parts_of(message) if message.role == "assistant" else None
+        texts += [parts.thought, parts.answer] if parts else [message.content]
+        texts.append(message.tool_calls)
+    return texts
+
+
+def _answers(record: Conversation) -> list[str]:
+    """The answers that could be learned, without their reasoning."""
+    return [parts_of(one).answer for one in messages_of(record) if one.role == "assistant" and one.learn]
+
+
+def only_read(record: Record, spans: Sequence[Span]) -> int:
+    """How many answers of a row are only read, as the conversation later shows them otherwise than they were given."""
+    assert isinstance(record, Conversation)
+    return max(0, len(_answers(record)) - sum(span.learn for span in spans))
+
+
+def _as_the_row(record: Conversation, learned: Sequence[str]) -> bool:
+    """Whether the learned texts hold the row's answers, the last one at the end, each once and in their order."""
+    answers = [_fold(answer) for answer in _answers(record)]
+    for number, text in enumerate(map(_fold, reversed(learned))):
+        while answers and answers[-1] not in text and number:
+            answers.pop()  # it is only read
+        if not answers or answers[-1] not in text:
+            return False
+        answer = answers.pop()
+        if answer and len(answer) > 20 and text.count(answer) > 1:
+            return False
+    return True
 
 
 def _fold(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,13 +12,15 @@ from loraforge import ConfigError, DataError, KeySet, LoraForgeError, ModelError
 from ..base_files import BaseFiles, locate, read_base
 from ..records import Conversation, TextKeys
 from .formats import FORMATS, format_for
-from .inline import check_inline
-from .prompting import PINNED_DATE, THINK_END, Prompting
+from .inline import check_inline, fits_inline
+from .prompting import PINNED_DATE, Prompting
+from .settling import settle
 
 say = speaker(__name__)
 
 _KINDS: Mapping[str, Any] = {
     "jinja": str | None, "inline": str | None, "kwargs": Mapping, "tokens": Mapping, "stops": tuple, "bos": str, "system": str | None,
+    "reasoning": str,
 }  # fmt: skip
 
 
@@ -30,6 +33,7 @@ class TextTemplate(Template[Conversation]):
         self.prompting = prompting or Prompting()
         self.reason = reason
         self._base = base
+        self._own: dict[str, Prompting] = {}  # of rows with a template of their own
 
     def choose(self, base: BaseFiles, config: RunConfig, records: Sequence[Conversation]) -> tuple[Prompting, str]:
         """The prompting for a base, and why."""
@@ -37,6 +41,14 @@ class TextTemplate(Template[Conversation]):
 
     def prepare(self, config: RunConfig, keys: KeySet, records: Sequence[Conversation]) -> TextTemplate:
         base = read_base(locate(config.base_model, config.revision))
+        if not base.stops:
+            raise ModelError(
+                say(
+                    "{folder}: the base names no token that ends an answer, so the model would never stop. Write eos_token into its "
+                    "tokenizer_config.json, a token that its tokenizer has.",
+                    folder=base.folder,
+                )
+            )
         prompting, reason = self.choose(base, config, records)
         prompting = dataclasses.replace(
             prompting,
@@ -44,18 +56,23 @@ class TextTemplate(Template[Conversation]):
             stops=base.stops,
             system=keys[TextKeys].system_prompt,
             bos=base.tokens.get("bos_token", "") if base.adds_bos else "",
+            reasoning=keys[TextKeys].reasoning or "",
         )
         if prompting.jinja and prompting.jinja != base.chat_template and not base.adds_bos:
             # A format of ours must not add a BOS that the base's tokenizer would not add.
             prompting = dataclasses.replace(prompting, tokens={**prompting.tokens, "bos_token": ""})
+        _refuse_lost(prompting, records)
         try:
-            prompting, remark = _decide_thinking(prompting, records)
+            prompting, remark = settle(prompting, records)
         except LoraForgeError as error:
             raise type(error)([f"{base.folder}: {line}" for line in error.problems]) from None
         return type(self)(prompting, reason + remark, base)
 
     def describe(self) -> Mapping[str, Any]:
-        return {"name": self.name, "reason": self.reason, "pinned_date": PINNED_DATE, **dataclasses.asdict(self.prompting)}
+        values = dataclasses.asdict(self.prompting)
+        if not values["reasoning"]:
+            del values["reasoning"]  # so that the manifests of runs without it stay as they were
+        return {"name": self.name, "reason": self.reason, "pinned_date": PINNED_DATE, **values}
 
     def recall(self, description: Mapping[str, Any]) -> TextTemplate:
         known = {f.name for f in dataclasses.fields(Prompting)}
@@ -70,31 +87,35 @@ class TextTemplate(Template[Conversation]):
         own = record.prompt_template
         if not own:
             return self.prompting.render(record)
-        if own in FORMATS:
-            misfit = FORMATS[own].misfit(own, self.prompting.stops)
-            if misfit:
-                raise DataError(misfit)
-            return dataclasses.replace(self.prompting, jinja=FORMATS[own].jinja, inline=None, kwargs={}).render(record)
-        problem = check_inline(own)
+        if own not in self._own:
+            self._own[own] = self._row_prompting(own)
+        return self._own[own].render(record)
+
+    def _row_prompting(self, own: str) -> Prompting:
+        """The prompting of rows that say which template they have.
+
+        Raises:
+            DataError: if it does not suit the base.
+        """
+        problem = FORMATS[own].misfit(own, self.prompting.stops) if own in FORMATS else check_inline(own)
         if problem:
             raise DataError(problem)
-        return dataclasses.replace(self.prompting, inline=own).render(record)
+        if own in FORMATS:
+            return dataclasses.replace(self.prompting, jinja=FORMATS[own].jinja, inline=None, kwargs={})
+        return dataclasses.replace(self.prompting, inline=own)
 
 
-def _decide_thinking(prompting: Prompting, records: Sequence[Conversation]) -> tuple[Prompting, str]:
-    """Whether a template that can switch thinking on and off shall think: as the answers do. Found by rendering both ways."""
-    if prompting.jinja is None or prompting.inline is not None:
-        return prompting, ""
-    sample = [{"role": "user", "content": "question"}]
-    if "question" not in prompting.text(sample, ask=True):
-        raise ModelError(say("the chat template leaves the question out."))
-    on, off = (dataclasses.replace(prompting, kwargs={**prompting.kwargs, "enable_thinking": value}) for value in (True, False))
-    if on.text(sample, ask=True) == off.text(sample, ask=True):
-        return prompting, ""
-    thinking = sum(THINK_END in record.output for record in records)
-    if thinking:
-        return on, say("; thinking is on, as {n} answers contain their reasoning", n=thinking)
-    return off, say("; thinking is off (enable_thinking: false), as the answers contain no reasoning: ask the trained model the same way")
+def _refuse_lost(prompting: Prompting, records: Sequence[Conversation]) -> None:
+    """Stops where an inline template has no place for something that the rows or the config bring.
+
+    Raises:
+        DataError: naming what, and in how many rows.
+    """
+    inline = ((record, record.prompt_template or prompting.inline) for record in records)
+    problems = [fits_inline(own, record, prompting.system) for record, own in inline if own and own not in FORMATS]
+    counts = Counter(problem for problem in problems if problem)
+    if counts:
+        raise DataError([say("{n} rows: {problem}", n=n, problem=problem) for problem, n in counts.items()])
 
 
 class AutoTemplate(TextTemplate):

@@ -28,6 +28,28 @@ def fill(inline: str, record: Conversation, system: str | None = None) -> str:
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), inline)
 
 
+def fits_inline(inline: str, record: Conversation, system: str | None) -> str | None:
+    """Why an inline template cannot write a row without losing something, or None.
+
+    Args:
+        system: the system message of rows that have none of their own.
+    """
+    if (record.system if record.system is not None else system) and "{system}" not in inline:
+        return say(
+            "the template '{value}' has no {{system}}, so the system message (system_prompt, or the row's own) would be lost. Write "
+            "{{system}} where it belongs, or take the message away.",
+            value=inline,
+        )
+    odd = [one for i, one in enumerate(record.messages) if one.role != ("user", "assistant")[i % 2] or one.tool_calls]
+    if odd or record.tools:
+        return say(
+            "the template '{value}' can write questions and answers in turns only, and this row holds more: tools, or messages out of "
+            "turn. Take a base with a chat template, and no prompt_template.",
+            value=inline,
+        )
+    return None
+
+
 def check_inline(inline: str) -> str | None:
     """What is wrong with an inline template, or None."""
     if "{" not in inline:

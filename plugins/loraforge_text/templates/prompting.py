@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loraforge import DataError, ModelError, Span, speaker
+from loraforge import DataError, Span, speaker
 
-from ..records import Conversation
+from ..records import Conversation, Message
+from .conversation import Parts, Style, as_mapping, check_calls, check_context, messages_of, parts_of, styles
 from .formats import FORMATS
-from .inline import fill
-from .jinja_limits import LONGEST, SECONDS, TooLong, limited, refuse_powers
+from .inline import fill, fits_inline
+from .reasoning import QUESTION, SYSTEM, AnswerForm, ending, find_form, follow
+from .rendering import SECONDS, render
 
 say = speaker(__name__)
 
 # Some templates print today's date, which would make every day's prompts another training set: it is pinned, and the manifest says so.
 # It is the day that Llama 3's own template falls back to.
 PINNED_DATE = "26 Jul 2024"
-THINK_END = "</think>"
+_A_TOOL = {"type": "function", "function": {"name": "look_up", "description": "-", "parameters": {"type": "object", "properties": {}}}}
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Prompting:
         tokens: the base's named special tokens.
         stops: the tokens that end an answer, the usual one first.
         bos: what stands before an inline prompt.
+        reasoning: ``learn``: answers keep their reasoning even where the template has no place for it; ``drop``: they lose it; empty: it
+            is learned where the template puts it.
     """
 
     jinja: str | None = None
@@ -43,6 +49,7 @@ class Prompting:
     stops: tuple[str, ...] = ()
     bos: str = ""
     system: str | None = None
+    reasoning: str = ""
 
     @property
     def stop(self) -> str:
@@ -51,109 +58,234 @@ class Prompting:
 
     # --- rendering ---------------------------------------------------------------------------------------------------------
 
-    def text(self, messages: Sequence[Mapping[str, str]], *, ask: bool) -> str:
+    def text(self, messages: Sequence[Mapping[str, Any]], *, ask: bool, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The chat template's text of messages; ``ask`` adds what asks for an answer.
 
         Raises:
             DataError: with what the template itself complains about.
         """
+        # Gemma and others know no system role; the first question carries it, as their own documentation advises.
+        folded = _folded(messages)
+        if folded is not None and self._folds:
+            return self._written(folded, ask, tools)
         try:
-            return self._written(messages, ask)
+            return self._written(messages, ask, tools)
         except DataError:
-            if messages[0]["role"] != "system" or len(messages) < 2:
+            if folded is None:
                 raise
-            # Gemma and others know no system role; the first question carries it, as their own documentation advises.
-            first = {"role": "user", "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
             with contextlib.suppress(DataError):
-                return self._written([first, *messages[2:]], ask)
+                return self._written(folded, ask, tools)
             raise
 
-    def _written(self, messages: Sequence[Mapping[str, str]], ask: bool) -> str:
+    def _written(self, messages: Sequence[Mapping[str, Any]], ask: bool, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The chat template's text of these messages.
 
         Raises:
             DataError: with what the template itself complains about.
-            ModelError: if the template comes to no end.
+            ModelError: if the template comes to no end, or takes too much memory.
         """
-        from transformers.utils.chat_template_utils import render_jinja_template
+        values = {"bos_token": "", "eos_token": self.stop, **self.tokens, "date_string": PINNED_DATE, **self.kwargs}
+        return render(self.jinja or "", messages, list(tools) or None, ask, values, PINNED_DATE, SECONDS)
 
+    @functools.cached_property
+    def _folds(self) -> bool:
+        """Whether the template leaves a system message out without a word."""
+        with contextlib.suppress(DataError):
+            said = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
+            written = self._written(said, True)
+            return QUESTION in written and SYSTEM not in written
+        return False
+
+    def sample(self, messages: Sequence[Mapping[str, Any]], *, ask: bool) -> str:
+        """``text`` of messages without tools, or with one where the template is made for conversations with tools only."""
         try:
-            with limited(SECONDS):
-                refuse_powers(self.jinja)
-                rendered, _ = render_jinja_template(
-                    conversations=[[dict(m) for m in messages]], chat_template=self.jinja, add_generation_prompt=ask,
-                    **{"bos_token": "", "eos_token": self.stop, **self.tokens},
-                    **{"date_string": PINNED_DATE, "strftime_now": pinned_date, **self.kwargs},
-                )  # fmt: skip
-        except TooLong:
-            raise ModelError(say("the chat template is not done with one conversation after {n} seconds.", n=SECONDS)) from None
-        except Exception as error:  # a template is a program, and can fail as one
-            text = str(error) or type(error).__name__
-            raise DataError(say("the chat template refuses this conversation: {error}", error=text.split("\n")[0])) from None
-        if len(rendered[0]) > LONGEST:
-            raise ModelError(say("the chat template makes {n} characters of one conversation.", n=len(rendered[0])))
-        return str(rendered[0])
+            return self.text(messages, ask=ask)
+        except DataError:
+            with contextlib.suppress(DataError):
+                return self.text(messages, ask=ask, tools=[_A_TOOL])
+            raise
+
+    @functools.cached_property
+    def form(self) -> AnswerForm:
+        """How the template writes reasoning."""
+        off = dataclasses.replace(self, kwargs={**self.kwargs, "enable_thinking": False})
+        return find_form(self.sample, off.sample, self.jinja or "")
+
+    # --- rows --------------------------------------------------------------------------------------------------------------
 
     def render(self, record: Conversation) -> list[Span]:
-        """The spans of one row: prompts as they will be asked, and after each the answer with its stop token."""
+        """The spans of one row: prompts as they will be asked, and after each the answer with its stop token.
+
+        Earlier answers are learned where the conversation shows them, when the last one is asked for, as they were given. Where the template
+        shows them otherwise (thinking models drop their thoughts), they are context.
+
+        Raises:
+            DataError: if the template cannot write the row so that it is learned as it will be asked.
+        """
         if self.inline is not None:
             return self._render_inline(record, self.inline)
-        messages = _messages(record, self.system)
-        turns = [*record.history, (record.question, record.output)] if record.output else list(record.history)
+        content = record.system if record.system is not None else self.system
+        messages = [*([Message("system", content)] if content else []), *messages_of(record)]
+        tools = json.loads(record.tools) if record.tools else []
+        if not any(message.tool_calls for message in messages):
+            return self._spans(messages, tools, Style())
+        first: DataError | None = None
+        for style in styles():
+            try:
+                return self._spans(messages, tools, style)
+            except DataError as error:
+                first = first or error
+        assert first is not None
+        raise first
+
+    def _spans(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], style: Style) -> list[Span]:
+        answers = [i for i, message in enumerate(messages) if message.role == "assistant" and message.learn]
+        asked = len(messages) if not answers or answers[-1] < len(messages) - 1 else answers[-1]
+        prompt = self._prompt(messages[:asked], tools, style)
+        if tools or any(message.role in ("tool", "system") for message in messages[1:asked]):
+            check_context(messages[1:asked], tools, prompt)
         spans: list[Span] = []
-        whole = ""
-        for number, (question, answer) in enumerate(turns):
-            messages = [*messages, {"role": "user", "content": question}]
-            prompt = self.text(messages, ask=True)
-            messages = [*messages, {"role": "assistant", "content": answer}]
-            full = self.text(messages, ask=False)
-            if not prompt.startswith(whole):
-                # The template shows earlier turns otherwise than it asked for them (thinking models drop their thoughts): they are context.
-                spans, whole = [], ""
-            learned = self._learned(prompt, full, answer)
-            spans += [Span(prompt[len(whole) :]), Span(learned, learn=True)]
-            whole = prompt + learned
-            rest = full[len(whole) :] if full.startswith(whole) else ""
-            if rest and number < len(turns) - 1:
-                spans.append(Span(rest))
-                whole += rest
-        if not record.output:
-            messages = [*messages, {"role": "user", "content": record.question}]
-            prompt = self.text(messages, ask=True)
-            spans = [*spans, Span(prompt[len(whole) :])] if prompt.startswith(whole) else [Span(prompt)]
+        place = 0
+        for i in answers:
+            if i == asked:
+                continue
+            before = self._prompt(messages[:i], tools, style)
+            if len(before) < place or not prompt.startswith(before):
+                continue
+            learned = self._learned(before, messages[: i + 1], tools, style)
+            if prompt.startswith(before + learned):
+                spans += [Span(prompt[place : len(before)]), Span(learned, learn=True)]
+                place = len(before + learned)
+        spans.append(Span(prompt[place:]))
+        if asked < len(messages):
+            spans.append(Span(self._learned(prompt, messages, tools, style), learn=True))
         return spans
 
-    def _learned(self, prompt: str, full: str, answer: str) -> str:
-        """The answer and its stop token, as they follow ``prompt``.
+    def _prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], style: Style) -> str:
+        return self.text([self._mapping(message, style) for message in messages], ask=True, tools=tools)
+
+    def _mapping(self, message: Message, style: Style) -> dict[str, Any]:
+        if message.role != "assistant":
+            return as_mapping(message, "", style)
+        return as_mapping(message, self._way(parts_of(message)), style)
+
+    def _way(self, parts: Parts) -> str:
+        """How the reasoning of an answer reaches the template; nothing: not at all.
+
+        Raises:
+            DataError: if the template has no place for it, and nobody said what to do.
+        """
+        if not parts.thought or self.reasoning == "drop":
+            return ""
+        if self.form.place:
+            return self.form.way(parts)
+        if self.form.written and (parts.written or self.reasoning == "learn"):
+            return "written"
+        raise DataError(no_place(self.form.written))
+
+    def _learned(self, prompt: str, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], style: Style) -> str:
+        """The last message, an answer, and its stop token, as they follow ``prompt``.
 
         Raises:
             DataError: if the template writes an answered conversation otherwise than it asks for the answer.
         """
-        if full.startswith(prompt):
-            tail = full[len(prompt) :]
-            # Up to the end of the stop token: the line break that follows it in ChatML is the server's, not the model's.
-            after = tail.find(answer.strip()) + len(answer.strip()) if answer.strip() in tail else 0
-            ends = [tail.index(stop, after) + len(stop) for stop in self.stops if stop and stop in tail[after:]]
-            return tail[: min(ends)] if ends else tail.rstrip() + self.stop
-        if prompt.rstrip().endswith("<think>"):
-            # The prompt opens a thought that the template leaves out of finished answers: the model has to close it itself.
-            return f"\n{THINK_END}\n\n{answer}{self.stop}"
-        raise DataError(
-            say(
-                "the base's chat template writes a finished answer otherwise than it asks for one, so it cannot be trained as it will be "
-                "served. Choose another prompt_template: {names}.",
-                names=", ".join(FORMATS),
+        message = messages[-1]
+        parts = parts_of(message)
+        way = self._way(parts)
+        thought = parts.thought if self.reasoning != "drop" else ""
+        full = self.text([self._mapping(one, style) for one in messages], ask=False, tools=tools)
+        answer = parts.answer.strip()
+        anchor = next((one.content.strip() for one in reversed(messages[:-1]) if one.role != "assistant" and one.content.strip()), "")
+        tail = follow(prompt, full, anchor, answer, self.form.header)
+        if tail and self.form.header.strip() and not prompt.endswith(self.form.header):
+            # After what a tool gave, some templates begin a new turn in finished conversations only.
+            tail = tail.removeprefix(self.form.header)
+        if self.form.opens(prompt) and not (tail and full.startswith(prompt) and _closes(tail, answer, thought, self.form.close)):
+            # The prompt opens a thought that the template leaves out of finished answers: the model has to continue and close it itself.
+            rest = full[full.rfind(answer) :] if answer else (tail or "").lstrip()
+            tail = thought + self.form.close + rest
+        elif thought and self.form.marks and tail is not None:
+            tail = self.form.think(thought, tail)
+        elif thought and way != "written" and (tail is None or thought not in tail):
+            raise DataError(no_place(self.form.written))
+        if tail is None:
+            names = [name for name, one in FORMATS.items() if one.misfit(name, self.stops) is None]
+            raise DataError(
+                say(
+                    "the base's chat template writes a finished answer otherwise than it asks for one, so it cannot be trained as it will be "
+                    "served. Take the base's newest chat_template.jinja, or another prompt_template that its tokens allow: {names}.",
+                    names=", ".join(names),
+                )
             )
-        )
+        learned = self._ended(tail, answer, message)
+        check_calls(message, learned)
+        return learned
+
+    def _ended(self, tail: str, answer: str, message: Message) -> str:
+        """An answer up to the end of its stop token, or with the usual one where the template writes none."""
+        after = tail.rfind(answer) + len(answer) if answer and answer in tail else 0
+        if message.tool_calls:
+            names = [json.dumps(call["name"])[1:-1] for call in json.loads(message.tool_calls)]
+            after = max([after, *(tail.rfind(name) for name in names)])
+        end = ending(tail[after:], self.stops)
+        return tail[:after] + end if end is not None else tail.rstrip() + self.stop
 
     def _render_inline(self, record: Conversation, inline: str) -> list[Span]:
+        problem = fits_inline(inline, record, None)  # what the config brings was looked at when the run was prepared
+        if problem:
+            raise DataError(problem)
+        messages = messages_of(record)
         spans = []
-        for question, answer in [*record.history, (record.question, record.output)]:
-            current = dataclasses.replace(record, instruction=question, input="") if question != record.question else record
+        for asked, answer in zip(messages[::2], [*messages[1::2], None], strict=False):
+            # The last question of an ordinary row has its material apart; those before it are one text.
+            last = asked is messages[-1] or answer is messages[-1]
+            own = last and not record.messages
+            current = record if own else dataclasses.replace(record, instruction=asked.content, input="")
             spans.append(Span(self.bos + fill(inline, current, self.system)))
-            if answer:
-                spans.append(Span(answer + self.stop, learn=True))
+            if answer is not None:
+                spans.append(Span(self._plain(answer) + self.stop, learn=answer.learn))
         return spans
+
+    def _plain(self, message: Message) -> str:
+        """An answer where there is no chat template.
+
+        Raises:
+            DataError: if it comes with reasoning, and nobody said what to do with it.
+        """
+        parts = parts_of(message)
+        if not parts.thought:
+            return message.content
+        if self.reasoning == "drop":
+            return parts.answer
+        if not parts.written and self.reasoning != "learn":
+            raise DataError(no_place(written=True))
+        return str(as_mapping(message, "written")["content"])
+
+
+def no_place(written: bool) -> str:
+    """What is said of reasoning that the template has no place for; ``written``: whether it can be learned all the same."""
+    if written:
+        return say(
+            "the answer comes with its reasoning, and this base's chat template has no place for reasoning. Set 'reasoning: learn' to learn "
+            "it before the answer, between <think> and </think>, or 'reasoning: drop' to learn the answers alone."
+        )
+    return say(
+        "the answer comes with its reasoning, and this base's chat template leaves reasoning out. Set 'reasoning: drop' to learn the answers "
+        "alone, or take a base that shows its reasoning."
+    )
+
+
+def _closes(tail: str, answer: str, thought: str, close: str) -> bool:
+    """Whether what follows a prompt that opens a thought closes it before the answer, with the whole thought before that."""
+    before = tail[: tail.rfind(answer)] if answer and answer in tail else tail
+    return thought in before and close.strip() in before and (bool(thought) or before.strip().startswith(close.strip()))
+
+
+def _folded(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
+    """The messages with the system message in the first question; None where that cannot be."""
+    if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
+        return None
+    return [{"role": "user", "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}, *messages[2:]]
 
 
 def pinned_date(pattern: str) -> str:
@@ -161,9 +293,3 @@ def pinned_date(pattern: str) -> str:
     from datetime import datetime
 
     return datetime.strptime(PINNED_DATE, "%d %b %Y").strftime(pattern)
-
-
-def _messages(record: Conversation, system: str | None) -> list[dict[str, str]]:
-    """The system message, if there is one."""
-    content = record.system if record.system is not None else system
-    return [{"role": "system", "content": content}] if content else []

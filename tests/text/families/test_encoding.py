@@ -127,13 +127,46 @@ def test_a_row_that_learns_nothing(tokenizer):
     assert examine(tokenizer, BASE, row(), [Span("问"), Span("答<|im_end|>")], 512)[1] == "nothing of this row would be learned."
 
 
-@pytest.mark.parametrize(("answer", "fine"), [("答<|im_end|>", True), ("答<eos>", True), ("答", False), ("<|im_end|>答", False)])
+@pytest.mark.parametrize(("answer", "fine"), [("答<|im_end|>", True), ("答", False), ("<|im_end|>答", False)])
 def test_an_answer_ends_in_one_of_the_stop_tokens(tokenizer, answer, fine):
     problem = examine(tokenizer, BASE, row(), spans(answer), 512)[1]
     assert (problem is None) is fine and (fine or "(<|im_end|>, <eos>)" in problem)
     assert examine(tokenizer, dataclasses.replace(BASE, stops=()), row(), spans(answer), 512)[1] is None
     both = [Span("问"), Span("一<|im_end|>", learn=True), Span("问"), Span(answer, learn=True)]
-    assert (examine(tokenizer, BASE, row(), both, 512)[1] is None) is fine, "each answer of the row"
+    assert (examine(tokenizer, BASE, row(history=(("问", "一"),)), both, 512)[1] is None) is fine, "each answer of the row"
+
+
+def test_a_stop_that_the_tokenizer_cuts_into_pieces_stops_nothing(tokenizer):
+    with pytest.raises(ModelError, match="'<eos>', which ends an answer, is no token of this base's tokenizer"):
+        examine(tokenizer, BASE, row(), spans("答<eos>"), 512)
+
+
+@pytest.mark.parametrize(
+    ("record", "learned", "fine"),
+    [
+        ({}, ["答<|im_end|>"], True),
+        ({}, ["<think>\n\n</think>\n\n答<|im_end|>"], True),
+        ({}, ["别的<|im_end|>"], False),
+        ({"output": "<think>想</think>答"}, ["想</think>答<|im_end|>"], True),
+        ({"output": "<think>想</think>答"}, ["想</think><|im_end|>"], False),
+        ({"history": (("问", "一"),)}, ["一<|im_end|>", "答<|im_end|>"], True),
+        ({"history": (("问", "一"),)}, ["答<|im_end|>"], True),
+        ({"history": (("问", "一"),)}, ["一<|im_end|>"], False),
+        ({"history": (("问", "一"), ("问", "二"))}, ["一<|im_end|>", "答<|im_end|>"], True),
+        ({"history": (("问", "一"), ("问", "二"))}, ["二<|im_end|>", "一<|im_end|>", "答<|im_end|>"], False),
+        ({"output": "根据《劳动合同法》第四十六条，应当支付补偿。"}, ["根据《劳动合同法》第四十六条，应当支付补偿。" * 2 + "<|im_end|>"], False),
+    ],
+)
+def test_what_is_learned_is_compared_with_the_row(tokenizer, record, learned, fine):
+    made = [span for text in learned for span in (Span("问"), Span(text, learn=True))]
+    problem = examine(tokenizer, dataclasses.replace(BASE, stops=("<|im_end|>",)), row(**record), made, 512)[1]
+    assert (problem is None) is fine and (fine or "not the row's answer" in problem)
+
+
+def test_answers_that_are_only_read_are_counted():
+    record = row(history=(("问", "一"), ("问", "二")))
+    assert encoding.only_read(record, [Span("x"), Span("答", learn=True)]) == 2
+    assert encoding.only_read(record, [Span("一", learn=True), Span("二", learn=True), Span("答", learn=True)]) == 0
 
 
 def test_a_tokenizer_that_changes_the_answer_is_noticed():
@@ -142,10 +175,10 @@ def test_a_tokenizer_that_changes_the_answer_is_noticed():
     made = Tokenizer(models.WordLevel({"q": 0, "a": 1, "?": 2}, unk_token="?"))
     made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     plain = dataclasses.replace(BASE, stops=())
-    problem = examine(made, plain, row(), [Span("q"), Span("abc", learn=True)], 512)[1]
+    problem = examine(made, plain, row(output="abc"), [Span("q"), Span("abc", learn=True)], 512)[1]
     assert problem is not None and problem.startswith("the tokens that would be learned say '") and "not 'abc'" in problem
     made.normalizer = normalizers.NFKC()
-    assert examine(made, plain, row(), [Span("q"), Span("ａ", learn=True)], 512)[1] is None, "another width is the same answer"
+    assert examine(made, plain, row(output="a"), [Span("q"), Span("ａ", learn=True)], 512)[1] is None, "another width is the same answer"
 
 
 @pytest.mark.parametrize(

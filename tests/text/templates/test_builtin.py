@@ -241,7 +241,7 @@ def test_a_bad_inline_template_is_an_error_of_the_config(tmp_path):
 # --- recalled and exported ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wanted", ["auto", "alpaca", "[INST]{instruction}[/INST]"])
+@pytest.mark.parametrize("wanted", ["auto", "alpaca", "{system}[INST]{instruction}[/INST]"])
 def test_an_opened_run_asks_as_it_was_trained(tmp_path, wanted):
     template = prepared(base_in(tmp_path), wanted, system="S")
     known = {t.name: t for t in templates()}

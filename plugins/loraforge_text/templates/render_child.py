@@ -1,0 +1,70 @@
+"""Writes chat templates out, as transformers does. ``rendering`` runs this file as a process of its own; it imports nothing of ours."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def write(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] | None,
+    ask: bool,
+    values: Mapping[str, Any],
+    day: str,
+) -> str:
+    """The text of ``messages``, through transformers' own sandbox.
+
+    Args:
+        ask: whether the text ends by asking for an answer.
+        values: what the template is given besides.
+        day: the date that ``strftime_now`` knows, like 26 Jul 2024. Since 5.23 transformers turns a function that is passed as a value into
+            a string, so that it is put where transformers' own one stands: among the globals of the template's environment.
+
+    Raises:
+        Exception: whatever the template, a program, fails with.
+    """
+    from datetime import datetime
+
+    from transformers.utils import chat_template_utils
+
+    compiled = chat_template_utils._compile_jinja_template(template)
+    compiled.environment.globals["strftime_now"] = datetime.strptime(day, "%d %b %Y").strftime
+    rendered, _ = chat_template_utils.render_jinja_template(
+        conversations=[[dict(message) for message in messages]],
+        tools=[dict(tool) for tool in tools] if tools else None,
+        chat_template=template,
+        add_generation_prompt=ask,
+        **values,
+    )
+    return str(rendered[0])
+
+
+def main() -> None:
+    """A request and an answer a line, as JSON in ASCII. A template is sent once, when it is another than before."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the other one decides
+    answers, sys.stdout = sys.stdout, sys.stderr
+    from transformers.utils import chat_template_utils  # noqa: F401  what takes a second
+
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    template = ""
+    for line in sys.stdin:
+        request = json.loads(line)
+        template = request.pop("template", template)
+        longest = request.pop("longest")
+        try:
+            text = write(template, **request)
+            answer = {"text": text} if len(text) <= longest else {"long": len(text)}
+        except Exception as error:  # a template is a program, and can fail as one
+            answer = {"error": (str(error) or type(error).__name__).split("\n")[0][:2000]}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this folder, in which files are named like those of libraries
+    main()

@@ -1,0 +1,188 @@
+"""Chat templates of strangers, rendered in a process that may end: a template is a program, and can loop for ever or fill the memory.
+
+One call into C (``'a' * 6000000000``) cannot be interrupted from within, and no list of forbidden calls is complete. So the process that
+renders is another one; it is watched while it works, and ended if it takes too long or too much. Nothing else stops it on every system.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loraforge import DataError, ModelError, speaker
+
+from ..base_files import EMBEDDED
+from . import render_child
+from .formats import FORMATS
+
+say = speaker(__name__)
+
+SECONDS = 5.0  # for one conversation, which takes milliseconds
+MEGABYTES = 500  # for one conversation, above what the process needs when it begins
+LONGEST = 10_000_000  # characters of one conversation
+_LOOK = 0.02  # seconds between two looks at the memory
+_START = 300.0  # seconds for libraries from a slow disk
+
+
+@functools.cache
+def _ours() -> frozenset[str]:
+    """The templates that come with the package, which need no watching and therefore no process."""
+    files = (folder / "chat_template.jinja" for folder in EMBEDDED.values())
+    return frozenset([*(one.jinja for one in FORMATS.values()), *(f.read_text(encoding="utf-8") for f in files if f.is_file())])
+
+
+class _Child:
+    """The process that renders. It ends when this one does, whose end closes what it reads from."""
+
+    def __init__(self) -> None:
+        import psutil
+
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(render_child.__file__))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="ascii",
+            bufsize=1,
+        )
+        self._watched = psutil.Process(self._process.pid)
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._template = ""
+        threading.Thread(target=self._read, daemon=True).start()
+        self._wait(_START, float("inf"))
+        self._start = self._watched.memory_info().rss
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(ValueError, OSError):
+            for line in self._process.stdout:
+                self._lines.put(line)
+        self._lines.put("")
+
+    def _wait(self, seconds: float, most: float) -> str:
+        """The next line.
+
+        Raises:
+            TimeoutError, MemoryError: if there is none in time, or the process has more than ``most`` bytes.
+            EOFError: if the process has ended.
+        """
+        import psutil
+
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._lines.get(timeout=_LOOK)
+            except queue.Empty:
+                with contextlib.suppress(psutil.Error):
+                    if self._watched.memory_info().rss > most:
+                        raise MemoryError from None
+                if time.monotonic() > end:
+                    raise TimeoutError from None
+                continue
+            if not line:
+                raise EOFError
+            return line
+
+    def ask(self, template: str, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """The answer to one request; see ``_wait`` for what it raises."""
+        assert self._process.stdin is not None
+        new = {"template": template} if template != self._template else {}
+        try:
+            self._process.stdin.write(json.dumps({**request, **new}) + "\n")
+        except OSError:
+            raise EOFError from None
+        self._template = template
+        answer: dict[str, Any] = json.loads(self._wait(seconds, self._start + MEGABYTES * 10**6))
+        return answer
+
+    def end(self) -> None:
+        self._process.kill()
+        with contextlib.suppress(OSError):
+            self._process.communicate(timeout=10)
+
+
+_child: _Child | None = None
+_owner = 0
+_lock = threading.Lock()
+
+
+def render(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] | None,
+    ask: bool,
+    values: Mapping[str, Any],
+    day: str,
+    seconds: float = SECONDS,
+) -> str:
+    """The chat template's text of messages; see ``render_child.write``.
+
+    Raises:
+        DataError: with what the template itself complains about.
+        ModelError: if the template comes to no end, or takes more memory than any conversation needs.
+    """
+    request = {"messages": messages, "tools": tools, "ask": ask, "values": values, "day": day}
+    if template in _ours():
+        try:
+            return render_child.write(template, messages, tools, ask, values, day)
+        except Exception as error:  # it fails for one kind of messages or another
+            raise _refusal(str(error) or type(error).__name__) from None
+    answer = _answer(template, {**request, "longest": LONGEST}, seconds)
+    if "error" in answer:
+        raise _refusal(answer["error"])
+    if "long" in answer:
+        raise ModelError(say("the chat template makes {n} characters of one conversation.", n=answer["long"]))
+    return str(answer["text"])
+
+
+def _refusal(text: str) -> DataError:
+    return DataError(say("the chat template refuses this conversation: {error}", error=text.split("\n")[0]))
+
+
+def _answer(template: str, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    global _child, _owner
+    with _lock:
+        if _child is None or _owner != os.getpid():
+            _child, _owner = _started(), os.getpid()
+        try:
+            return _child.ask(template, request, seconds)
+        except (TimeoutError, MemoryError, EOFError) as error:
+            _end()
+            if isinstance(error, TimeoutError):
+                text = say("the chat template is not done with one conversation after {n} seconds.", n=f"{seconds:g}")
+            elif isinstance(error, MemoryError):
+                text = say("the chat template takes more than {n} MB of memory for one conversation.", n=MEGABYTES)
+            else:
+                text = say("the chat template ended the process that rendered it.")
+            raise ModelError(text) from None
+        except BaseException:
+            _end()  # an answer that nobody waited for would be taken for the next one
+            raise
+
+
+def _started() -> _Child:
+    try:
+        return _Child()
+    except (OSError, EOFError, TimeoutError) as error:
+        reason = str(error) or type(error).__name__
+        raise ModelError(say("the process that renders chat templates cannot be started: {error}", error=reason)) from None
+
+
+@atexit.register
+def _end() -> None:
+    global _child
+    if _child is not None and _owner == os.getpid():
+        _child.end()
+    _child = None
