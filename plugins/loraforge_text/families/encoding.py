@@ -96,8 +96,7 @@ def examine(tokenizer: Any, base: BaseFiles, record: Record, spans: Sequence[Spa
     control tokens inside the user's own text would end the answer early.
     """
     assert isinstance(record, Conversation)
-    own = [record.instruction, record.input, record.output, record.system or "", *(part for pair in record.history for part in pair)]
-    control = sorted({token for token in base.special if len(token) > 1 and any(token in text for text in own)})
+    control = sorted({token for token in base.special if len(token) > 1 and any(token in text for text in record.texts)})
     if control:
         return None, say("the text contains the control token {token}, which would end or begin a turn. Remove it.", token=control[0])
     encoded = encode(tokenizer, spans)
