@@ -60,12 +60,15 @@ def is_header(names: Sequence[str], given: Mapping[str, str]) -> bool:
     return "messages" in fields or ("output" in fields and bool(fields & {"instruction", "input"}))
 
 
-def map_columns(names: Sequence[str], given: Mapping[str, str], file: str, decisions: Collection[str] = ()) -> dict[str, str]:
+def map_columns(
+    names: Sequence[str], given: Mapping[str, str], file: str, decisions: Collection[str] = (), conversations: Collection[str] = ()
+) -> dict[str, str]:
     """Our field names to the column names of one file.
 
     Args:
         given: the config's ``columns``: field to column; it wins. A field with an empty name has no column.
         decisions: the columns that hold decisions (``decides``); none of them names a reviewer.
+        conversations: the columns that hold lists of messages, whatever they are called.
 
     Raises:
         DataError: if a given column is not there, two columns could be one field, or question or answer is missing.
@@ -91,6 +94,11 @@ def map_columns(names: Sequence[str], given: Mapping[str, str], file: str, decis
     if "instruction" not in found and "input" in found and "input" not in given:
         found["instruction"] = found.pop("input")  # tables of just input and output
     missing = [field for field in ("instruction", "output") if field not in found]
+    spoken = [name for name in conversations if name not in found.values()]
+    if missing == ["instruction"] and found["output"] in conversations:
+        missing = []  # the chosen conversations of preference data hold their questions
+    elif missing and "messages" not in found and len(spoken) == 1:
+        found["messages"] = spoken[0]
     if "messages" not in found and missing and not problems:
         problems.append(
             say(

@@ -29,7 +29,7 @@ def refuse_undecided(names: Sequence[str], given: Mapping[str, str], rows: Seque
     Raises:
         DataError: with the line to write.
     """
-    folded = {name: "".join(c for c in unicodedata.normalize("NFKC", name).lower() if c.isalnum()) for name in names}
+    folded = {name: _fold(name) for name in names}
     rejected = next((name for name, fold in folded.items() if fold in _REJECTED and _filled(rows, name)), None)
     if rejected and given.get("output") == rejected:
         raise DataError(say("{file}: columns: '{column}' holds the bad answers; they are never learned.", file=file, column=rejected))
@@ -61,6 +61,15 @@ def refuse_undecided(names: Sequence[str], given: Mapping[str, str], rows: Seque
                     all=len(told),
                 )
             )
+
+
+def is_rejected(name: str) -> bool:
+    """Whether a column is called like one of bad answers."""
+    return _fold(name) in _REJECTED
+
+
+def _fold(name: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKC", name).lower() if c.isalnum())
 
 
 def _filled(rows: Sequence[Row], name: str) -> bool:

@@ -12,9 +12,9 @@ from loraforge import DataError, Keys, KeySet, Loader, RunConfig, condense, deci
 
 from ..records import Conversation
 from .columns import FIELDS, is_header, listed, map_columns, to_conversation
-from .conversations import Remarks, number_of
+from .conversations import Remarks, are_messages, number_of
 from .files import DataFile, find_files, given_hold_out
-from .preferences import refuse_undecided
+from .preferences import is_rejected, refuse_undecided
 from .readers import read_tables
 from .readers.number_formats import cell_text
 from .readers.rows import Reading, Row, Source, Table
@@ -119,7 +119,12 @@ def _columns(name: str, rows: list[Row], given: Mapping[str, str], note: Callabl
         return {}
     refuse_undecided(names, given, rows, name)
     decisions = {column for column in names if decides(row.values.get(column) for row in rows)}
-    columns = map_columns(names, given, name, decisions)
+    conversations = [
+        column
+        for column in names
+        if not is_rejected(column) and all(are_messages(row.values[column]) for row in rows if row.problem is None and column in row.values)
+    ]
+    columns = map_columns(names, given, name, decisions, conversations)
     # Columns of these names may hold something else: the patient's weight, a split of the bill.
     for field, understood in (("weight", lambda cell: number_of(cell) is not None), ("split", split_called)):
         cells = [text for row in rows if (text := cell_text(row.values.get(columns.get(field, ""))).strip())]
