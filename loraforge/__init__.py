@@ -14,6 +14,7 @@ from .plugin_api.hookspecs import hookimpl
 if TYPE_CHECKING:
     from .adapters.targets import match_layers, scanned_layers
     from .config.schema import Keys, KeySet, NoKeys, RunConfig
+    from .data.condensing import condense
     from .data.review import REVIEW_COLUMNS, decides, match_columns, read_review
     from .data.similarity import character_pairs, fold, near_pairs
     from .errors import ConfigError, DataError, ExportError, LoraForgeError, ModelError, PluginError, RunError, TrainingError
@@ -47,6 +48,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "adapters.targets": ("match_layers", "scanned_layers"),
     "config.schema": ("Keys", "KeySet", "NoKeys", "RunConfig"),
+    "data.condensing": ("condense",),
     "data.review": ("REVIEW_COLUMNS", "decides", "match_columns", "read_review"),
     "data.similarity": ("character_pairs", "fold", "near_pairs"),
     "errors": ("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
@@ -147,6 +149,7 @@ __all__ = [
     "__version__",
     "atomic_dir",
     "character_pairs",
+    "condense",
     "decides",
     "explain_base",
     "fetch_base",

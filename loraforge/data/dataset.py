@@ -15,6 +15,7 @@ from ..plugin_api.components import Template
 from ..plugin_api.models import Examination
 from ..plugin_api.types import Record, Span
 from . import findings, splitting
+from .condensing import condense
 from .findings import PlacedFinding
 from .lineage import parent_of
 from .splitting import HELD_OUT, LEARNED, Split
@@ -120,12 +121,13 @@ def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None, *, st
     for name, where in findings.unknown_waivers(plan, kept).items():
         remember(say("{where}: waives '{name}', but there is no such check; `loraforge list` names them.", where=where, name=name))
     stops = findings.explain(findings.stopping(found, plan.config.stop_on)) if stop else []
-    lines = [f"{records[i].where}: {problems[i]}" for i in sorted(problems)]
+    bad = len(problems)
+    lines = condense(f"{records[i].where}: {problems[i]}" for i in sorted(problems))
     if early:
         raise DataError([*early, *lines, *stops])
     if lines and plan.config.on_bad_row == "stop":
         hint = say("on_bad_row: skip leaves such rows out and goes on.")
-        raise DataError([*lines, say("{n} of {all} rows cannot be used. {hint}", n=len(lines), all=len(records), hint=hint), *stops])
+        raise DataError([*lines, say("{n} of {all} rows cannot be used. {hint}", n=bad, all=len(records), hint=hint), *stops])
     for line in lines:
         remember(say("skipped: {line}", line=line))
     if not good:
@@ -152,22 +154,44 @@ def _split(plan: Plan, records: Sequence[Record], note: Callable[[str], None]) -
     fingerprints = [splitting.fingerprinter(plan.task)(record) for record in records]
     keys = [splitting.key_of(fingerprint) for fingerprint in fingerprints]
     fixed = [
-        before.get(key, before.get(record.content_hash())) if record.can_be_held_out else splitting.LEARNED
+        _given(record, before.get(key, before.get(record.content_hash()))) if record.can_be_held_out else splitting.LEARNED
         for key, record in zip(keys, records, strict=True)
     ]
-    parted = splitting.split(fingerprints, plan.config.eval_ratio, fixed)
-    for leak in parted.leaks:
-        note(
-            say(
-                "{row}: is nearly the same as {learned}, which is learned, and as {heldout}, which is held out; it is kept out of both.",
-                row=records[leak.row].where,
-                learned=records[leak.learned].where if leak.learned != leak.row else say("a row of the earlier run"),
-                heldout=records[leak.heldout].where if leak.heldout != leak.row else say("a row of the earlier run"),
-            )
-        )
+    given = any(record.side == HELD_OUT for record in records)
+    parted = splitting.split(fingerprints, 0 if given else plan.config.eval_ratio, fixed)
+    for line in condense(_leak(leak, records) for leak in parted.leaks):
+        note(line)
     if plan.config.eval_ratio and not parted.of(HELD_OUT):
         note(say("no row could be held out, so nothing will be measured on unseen questions: there are too few different ones."))
     return parted, {key: side for key, side in before.items() if key not in set(keys)}
+
+
+def _given(record: Record, before: str | None) -> str | None:
+    """The side that the data or the earlier run gives a row; ASIDE if they say different things."""
+    sides = {side for side in (record.side, before) if side}
+    return splitting.ASIDE if len(sides) > 1 else next(iter(sides), None)
+
+
+def _leak(leak: splitting.Leak, records: Sequence[Record]) -> str:
+    """A row that is kept out of both sides, and why."""
+    row = records[leak.row]
+
+    def other(index: int) -> str:
+        return records[index].where if index != leak.row else say("a row of the earlier run")
+
+    learned, heldout = other(leak.learned), other(leak.heldout)
+    if leak.learned == leak.heldout:
+        return say("{row}: the data give it another side than the earlier run did; it is kept out of both.", row=row.where)
+    if row.side == LEARNED and leak.learned == leak.row:
+        return say("{row}: is nearly the same as {heldout}, which is held out, so it is not learned.", row=row.where, heldout=heldout)
+    if row.side == HELD_OUT and leak.heldout == leak.row:
+        return say("{row}: is nearly the same as {learned}, which is learned, so it is not held out.", row=row.where, learned=learned)
+    return say(
+        "{row}: is nearly the same as {learned}, which is learned, and as {heldout}, which is held out; it is kept out of both.",
+        row=row.where,
+        learned=learned,
+        heldout=heldout,
+    )
 
 
 def _review(records: Sequence[Record]) -> dict[str, Any]:

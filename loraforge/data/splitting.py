@@ -16,7 +16,10 @@ LEARNED, HELD_OUT, ASIDE = "train", "held-out", "set aside"
 
 @dataclass(frozen=True)
 class Leak:
-    """A row that resembles one that is learned and one that is held out: it is kept out of both."""
+    """A row that resembles one that is learned and one that is held out: it is kept out of both.
+
+    Where one of these is the row itself, its side was given.
+    """
 
     row: int
     learned: int
@@ -70,7 +73,7 @@ def split(fingerprints: Sequence[Fingerprint], ratio: float, fixed: Sequence[str
     rows of both sides would leak one into the other: it is set aside.
 
     Args:
-        fixed: for every row the side that is given, or None: that of the run that this one continues.
+        fixed: for every row the side that is given, or None: by the run that this one continues, or by the data; ASIDE if these differ.
     """
     import numpy as np
 
@@ -89,8 +92,9 @@ def split(fingerprints: Sequence[Fingerprint], ratio: float, fixed: Sequence[str
         for other in near.tolist():
             clusters.join(row, other)
         wanted = given[row]
-        if wanted in (LEARNED, HELD_OUT):
-            seen.setdefault(wanted, row)
+        for side in (LEARNED, HELD_OUT):
+            if wanted in (side, ASIDE):
+                seen.setdefault(side, row)
         if len(seen) > 1:
             sides.append(ASIDE)
             leaks.append(Leak(row, seen[LEARNED], seen[HELD_OUT]))

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -42,11 +42,13 @@ class Record:
         where: what the user calls this row: ``metadata.csv, row 12``. It is not part of what the row says.
         repeats: how often one pass over the data shows it.
         review: what people say of it.
+        side: where the data themselves say what is learned and what is only asked, which of the two it is.
     """
 
     where: str = field(compare=False, kw_only=True)
     repeats: int = field(default=1, compare=False, kw_only=True)
     review: Review = field(default=Review(), compare=False, kw_only=True)
+    side: Literal["train", "held-out"] | None = field(default=None, compare=False, kw_only=True)
 
     @property
     def can_be_held_out(self) -> bool:
@@ -56,7 +58,7 @@ class Record:
     def content(self) -> dict[str, Any]:
         """What the row says, without where it stands and what is said of it: plain values that JSON can hold."""
         values = dataclasses.asdict(self)
-        del values["where"], values["repeats"], values["review"]
+        del values["where"], values["repeats"], values["review"], values["side"]
         return values
 
     def content_hash(self) -> str:

@@ -67,6 +67,25 @@ class Conversation(Record):
         """Instruction and input as one message."""
         return f"{self.instruction}\n{self.input}" if self.input else self.instruction
 
+    @property
+    def context(self) -> list[str]:
+        """All that the answer depends on besides the question: the system message, earlier turns, tools and what they gave."""
+        if not self.messages:
+            return [self.system or "", *(part for pair in self.history for part in pair)]
+        before = self.messages[:-1]
+        answered = max((i + 1 for i, one in enumerate(before) if one.role == "assistant" and not one.tool_calls), default=0)
+        kept = [one for i, one in enumerate(before) if i < answered or one.role != "user"]
+        return [self.system or "", self.tools, *(text for one in kept for text in (one.content, one.tool_calls) if text)]
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts of the row."""
+        if not self.messages:
+            turns = (part for pair in self.history for part in pair)
+            return [text for text in (self.instruction, self.input, self.output, self.system or "", *turns) if text]
+        said = (text for one in self.messages for text in (one.content, one.reasoning, one.tool_calls))
+        return [text for text in (self.system or "", self.tools, *said) if text]
+
 
 class TextKeys(Keys):
     """The keys of every text run."""

@@ -79,7 +79,8 @@ def test_a_malformed_input_ends_in_a_message_and_leaves_nothing_behind(case, tmp
 
 def test_a_workbook_that_unpacks_to_gigabytes_is_refused_before_anything_is_unpacked(tmp_path):
     from builders.malformed.workbooks import WORKBOOKS
-    from loraforge_text.data.tables import read_rows
+    from loraforge_text.data.readers import read_tables
+    from loraforge_text.data.readers.rows import Reading, Source
 
     from loraforge import DataError
 
@@ -87,7 +88,7 @@ def test_a_workbook_that_unpacks_to_gigabytes_is_refused_before_anything_is_unpa
     file.write_bytes(WORKBOOKS["a sheet that unpacks to 300 MB"][0]())
     tracemalloc.start()
     with pytest.raises(DataError, match="bomb.xlsx: unpacks to 300 MB"):
-        read_rows(file, "auto", lambda text: None)
+        read_tables(Source.of(file), Reading())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000

@@ -17,19 +17,20 @@ def answer(record: Conversation) -> str:
 
 def answers(record: Conversation) -> list[str]:
     """All answers that are learned: those of earlier turns too."""
+    if record.messages:
+        learned = (one.content for one in record.messages if one.role == "assistant" and one.learn and one.content)
+        return [_THOUGHT.sub("", said, count=1).strip() for said in learned]
     return [*(_THOUGHT.sub("", said, count=1).strip() for _, said in record.history), answer(record)]
 
 
 def asked(record: Conversation) -> str:
     """All that the answer depends on: two rows ask the same if this is the same."""
-    turns = (part for pair in record.history for part in pair)
-    return "\n".join([record.system or "", *turns, record.instruction, record.input]).strip()
+    return "\n".join([*record.context, record.instruction, record.input]).strip()
 
 
 def everything(record: Conversation) -> list[str]:
     """All texts of the row."""
-    turns = (part for pair in record.history for part in pair)
-    return [text for text in (record.instruction, record.input, record.output, record.system or "", *turns) if text]
+    return record.texts
 
 
 def excerpt(text: str, start: int = 0, end: int | None = None, around: int = 12) -> str:

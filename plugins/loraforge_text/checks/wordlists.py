@@ -13,7 +13,8 @@ from pydantic import Field
 
 from loraforge import ConfigError, DataError, Keys, speaker
 
-from ..data.tables import decode
+from ..data.readers.encodings import decode
+from ..data.readers.rows import Source
 from .folding import narrow
 
 say = speaker(__name__)
@@ -134,7 +135,7 @@ def _merged(section: str, own: str | None, changed: int) -> WordList:
     lines = list(_shipped(section))
     if own:
         try:
-            text = decode(Path(own), "auto", lambda note: None)
+            text = decode(Source.of(Path(own)), "auto", lambda note: None)
         except DataError as error:
             raise ConfigError([f"word_list: {problem}" for problem in error.problems]) from None
         added, alone = _sections(Path(own), text)[section]

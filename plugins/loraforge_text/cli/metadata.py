@@ -18,29 +18,71 @@ if TYPE_CHECKING:
 
 say = speaker(__name__)
 
-_FIELDS = ("instruction", "output", "input", "system", "prompt_template", "history", "reviewer", "approved", "waive")
+_FIELDS = (
+    "instruction",
+    "output",
+    "input",
+    "system",
+    "prompt_template",
+    "history",
+    "messages",
+    "tools",
+    "split",
+    "reviewer",
+    "approved",
+    "waive",
+)
 
 
 def _row(record: Conversation) -> dict[str, Any]:
     """A record as the loader would read it again, with what people said of it."""
     review = record.review
+    content = record.content()
+    if record.messages:  # they hold the question and the answer; two columns that say the same could be made to differ
+        content |= {"instruction": "", "output": "", "history": "", "messages": json.dumps(_messages(record), ensure_ascii=False)}
+    elif record.history:
+        content["history"] = json.dumps(record.history, ensure_ascii=False)
+    else:
+        content["history"] = ""
     return {
-        **record.content(),
-        "history": json.dumps(record.history, ensure_ascii=False) if record.history else "",
+        **content,
+        "split": {"train": "train", "held-out": "test", None: ""}[record.side],
         "reviewer": review.reviewer,
         "approved": {True: "yes", False: "no", None: ""}[review.approved],
         "waive": ", ".join(review.waived),
     }
 
 
+def _messages(record: Conversation) -> list[dict[str, Any]]:
+    """OpenAI's shape of the messages."""
+    made: list[dict[str, Any]] = []
+    for one in record.messages:
+        told = {
+            "role": one.role,
+            "content": one.content,
+            "reasoning_content": one.reasoning,
+            "tool_calls": json.loads(one.tool_calls) if one.tool_calls else "",
+            "name": one.name,
+            "tool_call_id": one.call_id,
+            "weight": "" if one.learn else 0,
+        }
+        made.append({key: value for key, value in told.items() if value != "" or key in ("role", "content")})
+    return made
+
+
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write; by default metadata.csv in the folder of SOURCE.")
 @click.option("--columns", metavar="FIELD=COLUMN", multiple=True, help="Which column is what, where the names are not recognised.")
+@click.option("--encoding", default="auto", show_default=True, help="The encoding of text files.")
+@click.option("--sheet", default="", help="The sheet of a workbook: its name or number.")
+@click.option("--header-row", type=click.IntRange(min=0), default=0, help="The row that names the columns; 0 finds it.")
 @click.option("--skip", is_flag=True, help="Leave bad rows out instead of stopping; they are listed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
-def metadata(source: Path, out: Path | None, columns: Sequence[str], skip: bool, as_json: bool) -> None:
-    """Make a metadata.csv of a table, or of a folder of tables: CSV, TSV, JSONL, JSON, Excel."""
+def metadata(
+    source: Path, out: Path | None, columns: Sequence[str], encoding: str, sheet: str, header_row: int, skip: bool, as_json: bool
+) -> None:
+    """Make a metadata.csv of a file, or of a folder of files: tables, workbooks, JSON, Parquet, Word, Markdown, also packed."""
     from loraforge import KeySet, RunConfig
 
     from ..data.table_loader import TableKeys, TableLoader
@@ -51,9 +93,10 @@ def metadata(source: Path, out: Path | None, columns: Sequence[str], skip: bool,
     mapping = dict(part.partition("=")[::2] for part in columns)
     config = RunConfig(train_data_dir=str(source), base_model="none", on_bad_row="skip" if skip else "stop")
     notes: list[str] = []
-    records = list(TableLoader().load(config, KeySet({RunConfig: config, TableKeys: TableKeys(columns=mapping)}), notes.append))
+    keys = TableKeys(columns=mapping, encoding=encoding, sheet=sheet, header_row=header_row)
+    records = list(TableLoader().load(config, KeySet({RunConfig: config, TableKeys: keys}), notes.append))
     rows = [_row(record) for record in records]
-    used = [field for field in _FIELDS if field in _FIELDS[:2] or any(row[field] for row in rows)]
+    used = [field for field in _FIELDS if field in _FIELDS[:2] or any(row.get(field) for row in rows)]
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, used, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

@@ -183,7 +183,7 @@ def fingerprint(record: Conversation) -> Fingerprint:
     adding their own: a long system message that all rows share would make all questions alike.
     """
     question = letters(record.question)
-    parts = [record.system or "", *(part for turn in record.history for part in turn)]
+    parts = record.context
     context = "\n".join(letters(part) for part in parts) if any(parts) else ""
     mark = hashlib.sha256(context.encode("utf-8", "surrogatepass")).hexdigest()[:16] if context else ""
     return Fingerprint(f"{context}\n{question}" if context else question, loraforge.character_pairs(question, mark))

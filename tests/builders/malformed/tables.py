@@ -115,11 +115,15 @@ LINES: dict[str, Any] = {
     "content with a picture": {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, _A]},
     "content of numbers": {"messages": [{"role": "user", "content": [1]}, _A]},
     "no part of content is text": {"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}, {"role": "assistant", "content": []}]},
-    "a question twice": {"messages": [_Q, _Q, _A]},
     "an answer first": {"messages": [_A, _Q]},
-    "no answer at the end": {"messages": [_Q, _A, _Q]},
+    "no answer at all": {"messages": [_Q, _Q]},
     "only a system message": {"messages": [{"role": "system", "content": "x"}]},
-    "a system message in the middle": {"messages": [_Q, {"role": "system", "content": "x"}, _A]},
+    "a call without a name": {"messages": [_Q, {"role": "assistant", "content": None, "tool_calls": [{"function": {"arguments": "{}"}}]}]},
+    "arguments that are no JSON": {"messages": [_Q, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{a"}}]}]},
+    "a weight that is text": {"messages": [_Q, {**_A, "weight": "much"}]},
+    "reasoning that is a list": {"messages": [_Q, {**_A, "reasoning_content": ["x"]}]},
+    "tools that are text": {"messages": [_Q, _A], "tools": "search"},
+    "tools without a name": {"messages": [_Q, _A], "tools": [{"type": "function"}]},
     "conversations of odd speakers": {"conversations": [{"from": "alien", "value": "x"}, {"from": "gpt", "value": "y"}]},
 }  # fmt: skip
 
@@ -138,12 +142,12 @@ BROKEN_LINES: dict[str, str | bytes] = {
 # Whole JSON files.
 JSONS: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "metadata.json"), "blank": ("  \n", "metadata.json"), "truncated": ('[{"instruction": "一？"', "metadata.json:1"),
-    "a scalar": ("7", "metadata.json"), "an object": ('{"instruction": "一？", "output": "答"}', "metadata.json"),
+    "a scalar": ("7", "metadata.json"), "an object": ('{"instruction": "一？", "answers": 1}', "metadata.json"),
     "two lists": ('{"a": [], "b": []}', "metadata.json"), "an empty list": ("[]", "metadata.json"), "numbers": ("[1, 2]", "metadata.json, item 1"),
     "lists": ('[["一？", "答"]]', "metadata.json, item 1"), "deep": ("[" * DEEP, "metadata.json"), "deep objects": ('{"a":' * DEEP, "metadata.json"),
     "digits": ("[" + "9" * 5000 + "]", "metadata.json"), "duplicate keys": ('[{"instruction": "", "instruction": "", "output": "x"}]', "item 1"),
     "keys that differ in spaces": ('[{"output": "答", "instruction ": "一？", " instruction": ""}]', "metadata.json, item 1"),
-    "utf-16 without a mark, cut": ('[{"a": 1}]'.encode("utf-16-le")[:-1], "metadata.json"), "JSON lines": ('{"a": 1}\n{"a": 2}\n', "metadata.json:2"),
+    "utf-16 without a mark, cut": ('[{"a": 1}]'.encode("utf-16-le")[:-1], "metadata.json"), "JSON lines": ('{"a": 1}\n{"a": 2}\n', "metadata.json"),
     "an object of objects": ('{"rows": {"1": {}}}', "metadata.json"), "NaN": ("NaN", "metadata.json"), "nul": (b"[\0]", "metadata.json"),
     "no columns that fit": ('[{"foo": "一？", "bar": "答"}]', "metadata.json"),
 }  # fmt: skip

@@ -230,14 +230,14 @@ def test_bad_rows_of_several_files_come_together(tmp_path):
 @pytest.mark.parametrize(
     ("messages", "words"),
     [([], "is empty|expected"), ([{"role": "user", "content": "q"}], "ending with the assistant; found user"),
-     ([{"role": "user", "content": "q"}, {"role": "tool", "content": "a"}], "role 'tool' is unknown"),
+     ([{"role": "user", "content": "q"}, {"role": "narrator", "content": "a"}], "role 'narrator' is unknown"),
      ([{"role": "user", "content": ""}, {"role": "assistant", "content": "a"}], "message 1: the text is empty"),
      ("nonsense", "not valid JSON"), ([1], "message 1: expected a role")],
 )  # fmt: skip
 def test_conversations_that_cannot_be_learned(tmp_path, messages, words):
     import re
 
-    found = problems(write(tmp_path / "d.jsonl", json.dumps({"messages": messages, "output": "x"})))
+    found = problems(write(tmp_path / "d.jsonl", json.dumps({"messages": messages})))
     assert re.search(words, found[0]), found
 
 

@@ -1,0 +1,142 @@
+"""JSON and JSON Lines: a list of objects, parts by name, columns by name, or objects by key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from loraforge import DataError, speaker
+
+from .rows import Reading, Row, Source, Table, header_names, row_place
+from .splits import split_called
+
+say = speaker(__name__)
+
+
+def read_json_lines(source: Source, text: str) -> list[Table]:
+    """The one table of a file with one object in each line."""
+    return [Table(source.name, list(_lines(source, text)))]
+
+
+def _lines(source: Source, text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = say("{file}, line {n}", file=source.name, n=number)
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield Row(where, {}, say("is not valid JSON: {error}.", error=error))
+            continue
+        yield row_of(where, value)
+
+
+def read_json(source: Source, text: str, reading: Reading) -> list[Table]:
+    """The tables of a JSON file: one, or one for each part (train, test).
+
+    Raises:
+        DataError: if it is no JSON, or holds no rows.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and text[: error.pos].count("\n") == 1 and text[: error.pos].rstrip().endswith(("}", "]")):
+            reading.note(say("{file}: read as JSON Lines: each line is an object of its own", file=source.name))
+            return read_json_lines(source, text)
+        raise DataError(say("{path}:{line}: is not valid JSON: {error}.", path=source.path, line=error.lineno, error=error.msg)) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(say("{path}:{line}: is not valid JSON: {error}.", path=source.path, line=1, error=error)) from None
+    return _tables(source, value, reading)
+
+
+def _tables(source: Source, value: Any, reading: Reading) -> list[Table]:
+    if isinstance(value, list):
+        return [Table(source.name, list(_items(source, value, reading)))]
+    if isinstance(value, dict):
+        lists = {str(key): item for key, item in value.items() if isinstance(item, list)}
+        if reading.is_header([str(key) for key in value]):
+            return [Table(source.name, list(_columnar(source, value)))]
+        parts = {key: item for key, item in lists.items() if item and all(isinstance(one, dict) for one in item)}
+        splits = {key: item for key, item in parts.items() if split_called(key)}
+        if len(splits) > 1 or (splits and len(parts) == 1):
+            _left(source, value, splits, reading)
+            return [
+                Table(f"{source.name} ({key})", list(_items(source, item, reading, key)), key if len(splits) > 1 else "")
+                for key, item in splits.items()
+            ]
+        if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):  # pandas, orient="split"
+            return [Table(source.name, list(_items(source, [value["columns"], *value["data"]], reading)))]
+        if len(lists) == 1:
+            _left(source, value, lists, reading)
+            return [Table(source.name, list(_items(source, next(iter(lists.values())), reading)))]
+        if len(parts) == 1:
+            _left(source, value, parts, reading)
+            return [Table(source.name, list(_items(source, next(iter(parts.values())), reading)))]
+        if not lists and value and all(isinstance(item, dict) for item in value.values()):
+            return [
+                Table(source.name, [row_of(say("{file}, item {n}", file=source.name, n=str(key)), item) for key, item in value.items()])
+            ]
+    raise DataError(say("{path}: expected a list of objects, like [{{...}}, {{...}}].", path=source.path))
+
+
+def _left(source: Source, value: Mapping[str, Any], used: Mapping[str, Any], reading: Reading) -> None:
+    left = [str(key) for key, item in value.items() if str(key) not in used and isinstance(item, dict | list) and item]
+    if left:
+        reading.note(say("{file}: read: {used}; left out: {left}", file=source.name, used=", ".join(used), left=", ".join(left[:40])))
+
+
+def _items(source: Source, items: list[Any], reading: Reading, part: str = "") -> Iterator[Row]:
+    file = f"{source.name} ({part})" if part else source.name
+    if items and isinstance(items[0], list) and all(isinstance(cell, str) for cell in items[0]) and reading.is_header(items[0]):
+        names = header_names(source.path, items[0])
+        for number, cells in enumerate(items[1:], 2):
+            where = row_place(file, number)
+            if not isinstance(cells, list) or len(cells) > len(names):
+                yield Row(where, {}, say("is no list of {n} values, one for each column.", n=len(names)))
+            else:
+                yield row_of(where, dict(zip(names, cells, strict=False)))
+        return
+    for number, item in enumerate(items, 1):
+        yield row_of(say("{file}, item {n}", file=file, n=number), item)
+
+
+def _columnar(source: Source, value: Mapping[str, Any]) -> Iterator[Row]:
+    """``{"instruction": [...], "output": [...]}``, also with pandas' ``{"0": ..., "1": ...}`` for the lists; or one single row.
+
+    Raises:
+        DataError: if the columns are not equally long.
+    """
+    columns = {str(key): list(item.values()) if isinstance(item, dict) else item for key, item in value.items()}
+    long = {key: item for key, item in columns.items() if isinstance(item, list)}
+    single = any(key in ("messages", "conversations") and item and isinstance(item[0], dict) for key, item in long.items())
+    if not long or single or any(isinstance(value.get(key), str) for key in columns):
+        yield row_of(say("{file}, item {n}", file=source.name, n=1), dict(value))
+        return
+    lengths = {len(item) for item in long.values()}
+    if len(lengths) > 1:
+        raise DataError(
+            say(
+                "{path}: its columns are not equally long: {lengths}.",
+                path=source.path,
+                lengths=", ".join(f"{key} {len(item)}" for key, item in list(long.items())[:20]),
+            )
+        )
+    for number, cells in enumerate(zip(*long.values(), strict=True), 1):
+        yield row_of(say("{file}, item {n}", file=source.name, n=number), dict(zip(long, cells, strict=True)))
+
+
+def row_of(where: str, value: Any) -> Row:
+    """One object as a row, or why it is none. A bare list of messages is a conversation."""
+    if isinstance(value, list) and value and all(isinstance(one, dict) and ("role" in one or "from" in one) for one in value):
+        value = {"messages": value}
+    if not isinstance(value, dict):
+        return Row(where, {}, say("is no object with named values ({...})."))
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        return Row(where, {}, say("has half a character ({half}), which is no text. Write it out, or take it away.", half=half))
+    except (RecursionError, ValueError):
+        return Row(where, {}, say("is not valid JSON: {error}.", error=say("nested too deeply")))
+    return Row(where, {str(key).strip(): item for key, item in value.items()})

@@ -1,0 +1,140 @@
+"""What every reader takes and gives: a file's bytes, tables of raw rows, and the row that names the columns."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from loraforge import DataError, speaker
+
+say = speaker(__name__)
+
+LARGEST = 200 * 10**6  # bytes of an unpacked file: millions of long answers
+_TITLES = 20  # rows above a header: a title, who made it, when
+
+
+@dataclass(frozen=True)
+class Source:
+    """The bytes of one file.
+
+    Attributes:
+        path: what the user calls it in errors about the whole file.
+        name: the same for its rows, without folders.
+    """
+
+    path: str
+    name: str
+    data: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, path: Path, name: str = "") -> Source:
+        """A file of this machine.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        try:
+            return cls(str(path), name or path.name, path.read_bytes())
+        except OSError as error:
+            raise DataError(say("{path}: cannot be read: {error}.", path=path, error=error.strerror)) from None
+
+    @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.name).suffix.lower()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One raw row: where it stands, and its values by column name. ``problem`` is why it cannot be read."""
+
+    where: str
+    values: Mapping[str, Any]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one file, sheet or part that share their columns.
+
+    Attributes:
+        name: what notes call it.
+        split: what the file calls it, ``train`` or ``test``, where it holds several parts; otherwise empty.
+    """
+
+    name: str
+    rows: Sequence[Row]
+    split: str = ""
+
+
+def nothing_known(names: Sequence[str]) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read.
+
+    Attributes:
+        encoding: of text files: ``auto``, or a name that Python knows.
+        sheet: of a workbook: a name, or a number from 1; empty for the first that has the columns.
+        header_row: the row that names the columns, from 1; 0 finds it.
+        is_header: whether these cells are the names of columns that are needed.
+        note: tells the user a decision.
+    """
+
+    encoding: str = "auto"
+    sheet: str = ""
+    header_row: int = 0
+    is_header: Callable[[Sequence[str]], bool] = nothing_known
+    note: Callable[[str], None] = field(default=lambda text: None)
+
+
+def row_place(name: str, number: int) -> str:
+    """What a row of a table is called."""
+    return say("{file}, row {n}", file=name, n=number)
+
+
+def header_names(path: str, cells: Sequence[str]) -> list[str]:
+    """The column names.
+
+    Raises:
+        DataError: if one occurs twice.
+    """
+    names = [cell.strip().lstrip("\ufeff") for cell in cells]
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise DataError(say("{path}: the column '{name}' occurs twice.", path=path, name=twice[0]))
+    return names
+
+
+def find_header(source: Source, rows: Iterable[tuple[int, Sequence[str]]], reading: Reading) -> int | None:
+    """The number of the row that names the columns: ``header_row``, else the first that names known ones, else the first that is filled.
+
+    Raises:
+        DataError: if ``header_row`` is empty or not there.
+    """
+    filled = ((number, cells) for number, cells in rows if any(cell.strip() for cell in cells))
+    if reading.header_row:
+        for number, _ in filled:
+            if number == reading.header_row:
+                return number
+        raise DataError(say("{path}: header_row: row {n} is empty, or not there.", path=source.path, n=reading.header_row))
+    first = list(itertools.islice(filled, _TITLES))
+    return next((number for number, cells in first if reading.is_header([cell.strip() for cell in cells])), first[0][0] if first else None)
+
+
+def tell_titles(source: Source, above: Iterable[Sequence[str]], header: int, reading: Reading) -> None:
+    """Names the rows above the header, which nobody learns."""
+    words = " / ".join(dict.fromkeys(cell.strip() for cells in above for cell in cells if cell.strip()))
+    if words:
+        reading.note(
+            say(
+                "{file}: row {n} names the columns (header_row: {n}); above it, not used: {words}",
+                file=source.name,
+                n=header,
+                words=words if len(words) <= 80 else f"{words[:77]}...",
+            )
+        )
