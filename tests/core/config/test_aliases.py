@@ -240,7 +240,7 @@ def test_keys_are_listed_with_their_other_names(command):
     assert "also: network_dim, lora_r, r" in command("keys", "text")[1]
 
 
-@pytest.mark.parametrize("host_name", ["{hub}.co", "www.{hub}.co", "hf-mirror.test", "modelscope.test"])
+@pytest.mark.parametrize("host_name", ["{hub}.co", "www.{hub}.co", "hf.test", "modelscope.test"])
 @pytest.mark.parametrize("way", ["https://{host}/{models}Qwen/Qwen3-8B{end}", "{host}/{models}Qwen/Qwen3-8B{end}"])
 @pytest.mark.parametrize("end", ["", "/", "/tree/main", "/tree/main/"])
 def test_the_address_of_a_models_page_is_its_id(tmp_path, host_name, way, end):
