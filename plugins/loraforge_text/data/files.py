@@ -26,12 +26,14 @@ class DataFile:
     """A file that is read.
 
     Attributes:
-        split: what its name says, ``train`` or ``test``; empty if it says neither.
+        name: what its rows call it.
+        split: what that says, ``train`` or ``test``; empty if it says neither.
         columns: which column is what, as a file beside it says.
         only_if_data: leave it out with a note where it holds no questions and answers.
     """
 
     path: Path
+    name: str
     split: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     only_if_data: bool = False
@@ -45,7 +47,7 @@ def find_files(config: RunConfig, note: Callable[[str], None]) -> list[DataFile]
     """
     start = Path(config.metadata_path or config.train_data_dir)
     if start.is_file():
-        return [DataFile(start)]
+        return [DataFile(start, start.name)]
     if not start.is_dir():
         raise DataError(say("{path}: there is no such file or folder.", path=start.absolute()))
     saved = _saved_dataset(start)
@@ -73,7 +75,8 @@ def find_files(config: RunConfig, note: Callable[[str], None]) -> list[DataFile]
             )
         )
     return [
-        DataFile(p, split_called(stem(p.name)), info.get(p.name, {}), only_if_data=p in prose and len(chosen) > 1) for p in sorted(chosen)
+        DataFile(p, p.name, split_called(stem(p.name)), info.get(p.name, {}), only_if_data=p in prose and len(chosen) > 1)
+        for p in sorted(chosen)
     ]
 
 
@@ -102,13 +105,16 @@ def _saved_dataset(folder: Path) -> list[DataFile]:
     parts = _json(folder / "dataset_dict.json").get("splits")
     if isinstance(parts, list) and all(isinstance(part, str) for part in parts):
         return [
-            DataFile(file.path, split_called(part)) for part in parts if Path(part).name == part for file in _saved_dataset(folder / part)
+            DataFile(file.path, f"{part}/{file.name}", split_called(part))
+            for part in parts
+            if Path(part).name == part
+            for file in _saved_dataset(folder / part)
         ]
     listed = _json(folder / "state.json").get("_data_files")
     if not isinstance(listed, list):
         return []
     names = [str(item.get("filename")) for item in listed if isinstance(item, dict)]
-    return [DataFile(folder / name) for name in names if Path(name).name == name and (folder / name).is_file()]
+    return [DataFile(folder / name, name) for name in names if Path(name).name == name and (folder / name).is_file()]
 
 
 def _dataset_info(folder: Path) -> dict[str, dict[str, str]]:

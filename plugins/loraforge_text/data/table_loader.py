@@ -60,7 +60,7 @@ class TableLoader(Loader[Conversation]):
             given = {**file.columns, **options.columns}
             reading = Reading(options.encoding, options.sheet, options.header_row, lambda names, given=given: is_header(names, given), note)  # type: ignore[misc]
             try:
-                read += [(table, file) for table in read_tables(Source.of(file.path), reading, only_questions=file.only_if_data)]
+                read += [(table, file) for table in read_tables(Source.of(file.path, file.name), reading, only_questions=file.only_if_data)]
             except DataError as error:  # go on to the next file: all problems at once
                 if file.only_if_data:
                     note(say("not read: {problem}", problem=error))

@@ -43,13 +43,17 @@ def test_what_follows_the_last_learned_answer_is_left_out_and_counted(tmp_path):
 
 
 def test_a_row_of_which_nothing_is_learned_is_left_out_and_counted(tmp_path):
-    made, notes = load(rows(tmp_path, {"messages": [U, {**A, "weight": 0}]}, {"messages": [U, A]}, {"messages": [U, {**A, "train": False}]}))
+    made, notes = load(
+        rows(tmp_path, {"messages": [U, {**A, "weight": 0}]}, {"messages": [U, A]}, {"messages": [U, {**A, "train": False}]})
+    )
     assert len(made) == 1 and any("2 rows in which nothing is to be learned" in note and "line 1" in note for note in notes)
 
 
 def test_other_weights_are_said_and_nonsense_is_a_bad_row(tmp_path):
     made, notes = load(rows(tmp_path, {"messages": [U, {**A, "weight": 0.5}]}, {"messages": [{**U, "loss": True}, A]}))
-    assert not made[0].messages and any("weights other than 0 and 1" in n for n in notes) and any("messages of the user" in n for n in notes)
+    assert (
+        not made[0].messages and any("weights other than 0 and 1" in n for n in notes) and any("messages of the user" in n for n in notes)
+    )
     assert "weight: 'much' is neither" in problems(rows(tmp_path, {"messages": [U, {**A, "weight": "much"}]}))[0]
 
 
@@ -139,7 +143,10 @@ def test_a_call_beside_a_sentence_is_not_the_answer_alone(tmp_path):
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"messages": [U, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]}, "call of 'f' are no JSON object"),
+        (
+            {"messages": [U, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]},
+            "call of 'f' are no JSON object",
+        ),
         ({"messages": [U, {"role": "assistant", "tool_calls": [{}]}]}, "no object with name and arguments"),
         ({"messages": [U, A], "tools": "search"}, "tools: expected a list of tools"),
     ],
@@ -152,7 +159,12 @@ def test_calls_that_cannot_be_meant(tmp_path, row, words):
 
 
 def test_an_answer_before_any_question_is_left_out(tmp_path):
-    made, notes = load(rows(tmp_path, {"conversations": [{"from": "gpt", "value": "您好"}, {"from": "human", "value": "问"}, {"from": "gpt", "value": "答"}]}))
+    made, notes = load(
+        rows(
+            tmp_path,
+            {"conversations": [{"from": "gpt", "value": "您好"}, {"from": "human", "value": "问"}, {"from": "gpt", "value": "答"}]},
+        )
+    )
     assert made == [Conversation("问", "答", where="x")] and any("begin with an answer" in note for note in notes)
 
 
@@ -162,7 +174,9 @@ def test_questions_after_each_other_and_a_system_message_in_the_middle_stay(tmp_
     assert made.history == (("问\n还有", "答"),) and made.system is None
 
 
-@pytest.mark.parametrize("part", [{"type": "text", "text": "问"}, {"type": "text", "value": "问"}, {"type": "input_text", "text": "问"}, "问"])
+@pytest.mark.parametrize(
+    "part", [{"type": "text", "text": "问"}, {"type": "text", "value": "问"}, {"type": "input_text", "text": "问"}, "问"]
+)
 def test_content_as_parts(tmp_path, part):
     assert record(tmp_path, [{"role": "user", "content": [part]}, A]) == Conversation("问", "答", where="x")
 

@@ -45,7 +45,10 @@ def test_files_whose_names_say_nothing_or_all_the_same_are_just_data(tmp_path):
 def test_parts_of_a_json_file(tmp_path):
     parts = {"train": [{"question": "一？", "answer": "答"}], "test": [{"question": "二？", "answer": "答"}]}
     records, notes = load(write(tmp_path / "d.json", json.dumps(parts)))
-    assert [(r.instruction, r.side, r.where) for r in records] == [("二？", "held-out", "d.json (test), item 1"), ("一？", "train", "d.json (train), item 1")]
+    assert [(r.instruction, r.side, r.where) for r in records] == [
+        ("二？", "held-out", "d.json (test), item 1"),
+        ("一？", "train", "d.json (train), item 1"),
+    ]
     assert any("d.json (test): held out" in note for note in notes)
 
 
@@ -63,7 +66,9 @@ def test_what_is_not_read_is_named_in_one_note(tmp_path):
     table(tmp_path / "more" / "e.csv", "二？")
     records, notes = load(tmp_path)
     [told] = [note for note in notes if "not read" in note]
-    assert len(records) == 1 and all(name in told for name in ("b.pdf", "c.doc", "notes.txt", "d.zip", "more/", "README.md", "metadata_path"))
+    assert len(records) == 1 and all(
+        name in told for name in ("b.pdf", "c.doc", "notes.txt", "d.zip", "more/", "README.md", "metadata_path")
+    )
     assert ".hidden" not in told
 
 
@@ -74,7 +79,9 @@ def test_a_folder_without_data_says_what_there_is(tmp_path):
     assert "a.pdf" in told and "data/" in told and "train_data_dir" in told
 
 
-@pytest.mark.parametrize(("name", "words"), [("a.pdf", "is a PDF"), ("a.doc", "old Word file"), ("a.rar", "cannot read files of this kind")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("a.pdf", "is a PDF"), ("a.doc", "old Word file"), ("a.rar", "cannot read files of this kind")]
+)
 def test_a_file_of_another_kind_gets_its_sentence(tmp_path, name, words):
     assert words in problems(write(tmp_path / name, "x"))[0]
 

@@ -14,7 +14,7 @@ from .rows import LARGEST, Row, Source, Table
 
 say = speaker(__name__)
 
-_MOST_ROWS = 5_000_000
+_MOST_ROWS = 1_000_000
 
 
 def read_columnar(source: Source) -> list[Table]:
@@ -35,30 +35,41 @@ def read_columnar(source: Source) -> list[Table]:
 
 
 def _rows(source: Source) -> Iterator[Row]:
-    number = size = 0
+    number = 0
     for batch in _batches(source):
-        size += batch.nbytes
-        number_of = number + batch.num_rows
-        if number_of > _MOST_ROWS or size > LARGEST:
-            raise DataError(say("{path}: unpacks to more than the {most} MB that are read.", path=source.path, most=LARGEST // 10**6))
         for item in batch.to_pylist():
             number += 1
             yield row_of(say("{file}, row {n}", file=source.name, n=number), {key: _plain(value) for key, value in item.items()})
 
 
-def _batches(source: Source) -> Iterator[Any]:
+def _batches(source: Source) -> list[Any]:
+    """All record batches: counted before any value becomes an object of Python."""
     import pyarrow
     import pyarrow.parquet
 
+    buffer = pyarrow.BufferReader(source.data)
     if source.suffix == ".parquet":
-        yield from pyarrow.parquet.ParquetFile(pyarrow.BufferReader(source.data)).iter_batches(batch_size=1000)
-        return
-    if source.data.startswith(b"ARROW1"):
-        file = pyarrow.ipc.open_file(pyarrow.BufferReader(source.data))
-        for index in range(file.num_record_batches):
-            yield file.get_batch(index)
-        return
-    yield from pyarrow.ipc.open_stream(pyarrow.BufferReader(source.data))
+        file = pyarrow.parquet.ParquetFile(buffer)
+        if file.metadata.num_rows > _MOST_ROWS:  # of equal rows a million fit into a kilobyte
+            raise DataError(_too_large(source))
+        reader: Any = file.iter_batches(batch_size=1000)
+    elif source.data.startswith(b"ARROW1"):
+        opened = pyarrow.ipc.open_file(buffer)
+        reader = (opened.get_batch(index) for index in range(opened.num_record_batches))
+    else:
+        reader = pyarrow.ipc.open_stream(buffer)
+    batches = []
+    rows = size = 0
+    for batch in reader:
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if rows > _MOST_ROWS or size > LARGEST:
+            raise DataError(_too_large(source))
+        batches.append(batch)
+    return batches
+
+
+def _too_large(source: Source) -> str:
+    return say("{path}: holds more than the {n} rows or {most} MB that are read.", path=source.path, n=_MOST_ROWS, most=LARGEST // 10**6)
 
 
 def _plain(value: Any) -> Any:

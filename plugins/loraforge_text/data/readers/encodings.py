@@ -18,6 +18,7 @@ say = speaker(__name__)
 _SAMPLE = 20_000  # characters that are looked at
 _SURE = 4.0  # how much likelier the best reading must be than the second, as a logarithm
 _TYPICAL = 0.65  # the share of its foreign characters that must be common ones
+_GLUED = -4.0  # a foreign character right after a Latin letter: B超 is seldom, qu弾st is what a misread apostrophe makes
 _BAD = -25.0  # the likelihood of a byte that the encoding does not know
 
 
@@ -205,6 +206,8 @@ class _Reading:
             if kind == "letter" and not (before[0].isascii() or before[1].isascii()):
                 kind = "rare"  # ÖÐ¹ú: hardly ever do three such letters stand together
             likelihood += _weight(language, kind)
+            if character > "\x7f" and kind not in ("letter", "mark") and before[1].isascii() and before[1].isalpha():
+                likelihood += _GLUED
             if character > "\x7f" and kind != "mark":
                 foreign += 1
                 common += kind in ("common", "letter")
@@ -275,38 +278,39 @@ def _western(character: str) -> str:
 
 
 _JIS = _by_bytes("shift_jis", (0x88, 0x97), (0x98, 0xEA))
-# Each list sums to about one. The shares are round numbers: what decides are the sizes of the classes and that a wrong reading falls
-# into rare ones. Python's cp932, cp949 and cp950 are what Windows calls Shift-JIS, Korean and Big5.
+# The shares are round numbers: what decides are the sizes of the classes and that a wrong reading falls into rare ones. Plain ASCII weighs
+# the same everywhere, so that a word of Chinese in a page of English counts as it would alone. Of the syllables of Korean and the letters of
+# Japanese few are in use, hence their smaller numbers. Python's cp932, cp949 and cp950 are what Windows calls Shift-JIS, Korean and Big5.
 LANGUAGES = (
     Language(
         "gb18030",
         _by_bytes("gb2312", (0xB0, 0xD7), (0xD8, 0xF7)),
-        {"ascii": (0.3, 95), "mark": (0.12, 80), "common": (0.55, 3755), "second": (0.02, 3008), "foreign": (0.002, 16000)},
+        {"ascii": (0.4, 95), "mark": (0.12, 80), "common": (0.55, 3755), "second": (0.02, 3008), "foreign": (0.002, 16000)},
     ),
     Language(
         "big5",
         _by_bytes("big5", (0xA4, 0xC6), (0xC9, 0xF9)),
-        {"ascii": (0.3, 95), "mark": (0.12, 80), "common": (0.55, 5401), "second": (0.02, 7650), "foreign": (0.001, 500)},
+        {"ascii": (0.4, 95), "mark": (0.12, 80), "common": (0.55, 5401), "second": (0.02, 7650), "foreign": (0.001, 500)},
         -4,
     ),
     Language(
         "cp932",
         _japanese,
-        {"ascii": (0.3, 95), "mark": (0.12, 80), "common": (0.55, 1500), "second": (0.02, 3390), "foreign": (0.002, 500)},
+        {"ascii": (0.4, 95), "mark": (0.12, 80), "common": (0.55, 1500), "second": (0.02, 3390), "foreign": (0.002, 500)},
         -6,
     ),
     Language(
         "cp949",
         _korean,
         {
-            "ascii": (0.3, 95),
+            "ascii": (0.4, 95),
             "mark": (0.08, 80),
-            "common": (0.6, 2350),
+            "common": (0.6, 1200),
             "second": (0.003, 8822),
             "hanja": (0.01, 4888),
             "foreign": (0.001, 900),
         },
         -8,
     ),
-    Language("cp1252", _western, {"ascii": (0.92, 95), "letter": (0.07, 75), "rare": (0.0005, 40)}, -2),
+    Language("cp1252", _western, {"ascii": (0.4, 95), "letter": (0.07, 75), "rare": (0.0005, 40)}, -2),
 )

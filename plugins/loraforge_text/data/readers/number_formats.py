@@ -102,7 +102,7 @@ def _time(value: Any, code: str) -> str | None:
         return None  # what Excel and openpyxl put by themselves
     made = []
     for place, token in enumerate(tokens):
-        made.append(_part(value, token, seconds, half, _is_minute(tokens, place)))
+        made.append(_part(value, token, seconds, half, token.lower() in ("m", "mm") and _is_minute(tokens, place)))
     if any(part is None for part in made):
         return None
     return "".join(part for part in made if part is not None).strip()

@@ -22,6 +22,7 @@ say = speaker(__name__)
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # how .xls and encrypted .xlsx begin
 _LAST_ROW = 1_048_576  # of a sheet
+_MOST_CELLS = 20_000_000  # of a sheet that is held in memory
 _LOOK = 50  # rows that are looked at to find out whether a sheet holds any
 # <c r="B2"><f>…</f><v/></c>, with or without a prefix
 _CELL = re.compile(
@@ -123,6 +124,8 @@ def _calamine(source: Source, reading: Reading) -> list[Table]:
         if meta.typ is not python_calamine.SheetTypeEnum.WorkSheet:
             continue
         sheet = book.get_sheet_by_name(meta.name)
+        if sheet.height * sheet.width > _MOST_CELLS:
+            raise ValueError(say("the sheet '{sheet}' has {n} cells", sheet=meta.name, n=sheet.height * sheet.width))
         values = sheet.to_python(skip_empty_area=False)
         if any(isinstance(cell, float) and not cell.is_integer() for row in values for cell in row):
             reading.note(

@@ -1,0 +1,52 @@
+"""Questions and answers in running text."""
+
+from __future__ import annotations
+
+import pytest
+from builders.text_data import load, problems, write
+
+MARKED = {
+    "问：": "问：一？\n答：好。\n第二行。\n\n问：二？\n答：行。\n",
+    "Q:": "Q: 一？\nA: 好。\n第二行。\n\nQ: 二？\nA: 行。\n",
+    "numbered": "Q1: 一？\nA1: 好。\n第二行。\nQ2: 二？\nA2: 行。\n",
+    "numbers before": "1. 问：一？\n答：好。\n第二行。\n2. 问：二？\n答：行。\n",
+    "brackets": "【问】一？\n【答】好。\n第二行。\n【问】二？\n【答】行。\n",
+    "bold": "**Q:** 一？\n\n**A:** 好。\n第二行。\n\n**Q:** 二？\n\n**A:** 行。\n",
+    "bold over all": "**Q: 一？**\n\nA: 好。\n第二行。\n\n**Q: 二？**\n\nA: 行。\n",
+    "list": "- **问**：一？\n- **答**：好。\n第二行。\n- **问**：二？\n- **答**：行。\n",
+    "words": "Question: 一？\nAnswer: 好。\n第二行。\nQuestion: 二？\nAnswer: 行。\n",
+    "a question of two lines": "问题：\n一？\n答案：\n好。\n第二行。\n问题：二？\n答案：行。\n",
+}
+
+
+@pytest.mark.parametrize("name", ["d.txt", "d.md"])
+@pytest.mark.parametrize("shape", MARKED)
+def test_marked_questions(tmp_path, name, shape):
+    records, _ = load(write(tmp_path / name, MARKED[shape]))
+    assert [(r.instruction, r.output) for r in records] == [("一？", "好。\n第二行。"), ("二？", "行。")]
+    assert records[0].where.startswith(f"{name}, line ")
+
+
+def test_headings_of_markdown(tmp_path):
+    text = "# 劳动法问答\n\n序言。\n\n## 试用期最长多久？\n\n六个月。\n\n- 一年以下：一个月\n\n```\n# 不是标题\n```\n\n## 第二章\n\n### 可以辞职吗？ ##\n可以。\n"
+    records, notes = load(write(tmp_path / "faq.md", text))
+    assert [(r.instruction, r.output, r.where) for r in records][1:] == [
+        ("试用期最长多久？", "六个月。\n\n- 一年以下：一个月\n\n```\n# 不是标题\n```", "faq.md, line 5"), ("可以辞职吗？", "可以。", "faq.md, line 17"),
+    ]  # fmt: skip
+    assert any("3 headings are taken for questions" in note for note in notes) and any("第二章" in note for note in notes)
+
+
+def test_text_that_belongs_to_no_question_is_named(tmp_path):
+    _, notes = load(write(tmp_path / "d.txt", "某律所编写\n问：一？\n答：好。\n"))
+    assert any("1 lines belong to no question" in note and "某律所编写" in note for note in notes)
+
+
+def test_an_unanswered_question_is_a_bad_row(tmp_path):
+    assert problems(write(tmp_path / "d.txt", "问：一？\n问：二？\n答：好。\n"))[0] == "d.txt, line 1: 'output' is empty."
+
+
+def test_a_letter_is_no_data(tmp_path):
+    assert "no questions and answers" in problems(write(tmp_path / "d.txt", "尊敬的客户：\n您好。\n"))[0]
+    write(tmp_path / "f" / "a.csv", "问题,答案\n一？,答\n")
+    records, notes = load(write(tmp_path / "f" / "notes.md", "# 说明\n这是一封信。\n").parent)
+    assert len(records) == 1 and any("not read: notes.md" in note for note in notes)

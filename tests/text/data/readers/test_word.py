@@ -1,0 +1,91 @@
+"""Word documents."""
+
+from __future__ import annotations
+
+import pytest
+from builders import office
+from builders.text_data import load, problems
+from builders.text_data import write as write_text
+
+HEAD = ["问题", "答案"]
+
+
+def rows(path, **keys):
+    return [(r.instruction, r.output) for r in load(path, **keys)[0]]
+
+
+def test_tables_with_a_header_and_those_that_go_on(tmp_path):
+    file = office.docx(
+        tmp_path / "d.docx",
+        ["说明", [HEAD, ["一？", "好。\n第二行"]], [["二？", "行。"]], [["甲", "乙", "丙"]], [["题目", *HEAD], ["1", "三？", "好"]]],
+    )
+    with pytest.raises(Exception, match="could all be"):
+        load(office.docx(tmp_path / "e.docx", [[["题目", *HEAD], ["1", "三？", "好"]]]))
+    made, notes = load(file, columns={"instruction": "问题"})
+    assert [(r.instruction, r.output) for r in made] == [("一？", "好。\n第二行"), ("二？", "行。"), ("三？", "好")]
+    assert made[0].where == "d.docx, table 1, row 2" and made[1].where == "d.docx, table 2, row 1"
+    assert any("1 tables without the columns" in n for n in notes) and any("1 paragraphs of text" in n and "说明" in n for n in notes)
+
+
+def test_a_title_row_and_cells_merged_downwards(tmp_path):
+    import docx
+
+    file = office.docx(tmp_path / "d.docx", [[["法律问答", ""], HEAD, ["一？", "同一个。"], ["二？", ""]]])
+    document = docx.Document(file)
+    table = document.tables[0]
+    table.cell(0, 0).merge(table.cell(0, 1))
+    table.cell(2, 1).merge(table.cell(3, 1))
+    document.save(file)
+    assert rows(file) == [("一？", "同一个。"), ("二？", "同一个。")]
+
+
+@pytest.mark.parametrize("blocks", [["问：一？", "答：好。", "第二段", "问：二？", "答：行。"], ["Q: 一？", "A: 好。", "第二段", "Q: 二？", "A: 行。"],
+                                    [(1, "一？"), "好。", "第二段", (1, "章"), (2, "二？"), "行。"]])  # fmt: skip
+def test_paragraphs_and_headings(tmp_path, blocks):
+    file = office.docx(tmp_path / "d.docx", blocks)
+    assert rows(file) == [("一？", "好。\n第二段"), ("二？", "行。")]
+    assert load(file)[0][0].where == "d.docx, paragraph 1"
+
+
+def test_tracked_changes_read_as_accepted(tmp_path):
+    import docx
+    from docx.oxml import parse_xml
+
+    file = office.docx(tmp_path / "d.docx", ["问：一？", "答："])
+    document = docx.Document(file)
+    w = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    paragraph = document.paragraphs[1]._p
+    paragraph.append(parse_xml(f'<w:del {w} w:id="1" w:author="a"><w:r><w:delText>旧</w:delText></w:r></w:del>'))
+    paragraph.append(parse_xml(f'<w:ins {w} w:id="2" w:author="a"><w:r><w:t>新的</w:t></w:r></w:ins>'))
+    document.save(file)
+    assert rows(file) == [("一？", "新的")]
+
+
+def test_beside_tables_a_document_counts_only_if_it_holds_questions(tmp_path):
+    write_text(tmp_path / "a.csv", "问题,答案\n一？,答\n")
+    office.docx(tmp_path / "合同.docx", [(1, "第一条 总则"), "本合同……", (1, "第二条 期限"), "一年。"])
+    records, notes = load(tmp_path)
+    assert len(records) == 1 and any("合同.docx" in note and "not read" in note for note in notes)
+    office.docx(tmp_path / "问答.docx", ["问：二？", "答：好。"])
+    assert len(load(tmp_path)[0]) == 2
+
+
+@pytest.mark.parametrize("kind", ["cut", "noise", "empty", "a workbook"])
+def test_damaged_documents_end_in_a_sentence(tmp_path, kind):
+    whole = office.docx(tmp_path / "w.docx", ["问：一？"]).read_bytes()
+    book = office.xlsx(tmp_path / "w.xlsx", [HEAD]).read_bytes()
+    (tmp_path / "d.docx").write_bytes(
+        {"cut": whole[:-900], "noise": b"PK\x03\x04" + bytes(range(256)), "empty": b"", "a workbook": book}[kind]
+    )
+    assert "d.docx: is no readable Word file (.docx)" in problems(tmp_path / "d.docx")[0]
+
+
+def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
+    import sys
+
+    file = office.docx(tmp_path / "d.docx", ["问：一？"])
+    monkeypatch.setitem(sys.modules, "docx", None)
+    assert "pip install 'loraforge[office]'" in problems(file)[0]
+    write_text(tmp_path / "a.csv", "问题,答案\n一？,答\n")
+    records, notes = load(tmp_path)
+    assert len(records) == 1 and any("d.docx" in note or "loraforge[office]" in note for note in notes)

@@ -1,0 +1,135 @@
+"""Workbooks as people make them: titles above the header, covers, merged cells, several programs."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from builders import office
+from builders.text_data import load, problems
+from builders.text_data import write as write_text
+
+HEAD = ["问题", "答案"]
+
+
+def answers(path, **keys):
+    return [record.output for record in load(path, **keys)[0]]
+
+
+def test_a_title_row_and_a_cover_sheet(tmp_path):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    book.active.title = "封面"
+    book.active.append(["2024 年法律问答（内部）"])
+    book.active.append(["问题请联系张律师"])
+    page = book.create_sheet("问答")
+    for row in (["2024 年法律问答（内部）"], [], ["制表：王", "日期：5月"], HEAD, ["一？", "答"]):
+        page.append(row)
+    book.create_sheet("备注").append(["x"])
+    book.save(tmp_path / "d.xlsx")
+    records, notes = load(tmp_path / "d.xlsx")
+    assert [(r.instruction, r.output, r.where) for r in records] == [("一？", "答", "d.xlsx, row 5")]
+    assert any("sheet '问答' is read; left out: 封面, 备注 (sheet: 封面" in note for note in notes)
+    assert any("row 4 names the columns" in note and "2024 年法律问答（内部） / 制表：王" in note for note in notes)
+
+
+def test_the_sheet_and_the_header_can_be_named(tmp_path):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for name in ("一", "二"):
+        page = book.create_sheet(name)
+        for row in (["题", "解"], [f"{name}a", "x"], ["Q2", "A2"], [f"{name}b", "y"]):
+            page.append(row)
+    book.remove(book.worksheets[0])
+    book.save(tmp_path / "d.xlsx")
+    file = tmp_path / "d.xlsx"
+    columns = {"instruction": "题", "output": "解"}
+    assert [r.instruction for r in load(file, sheet="二", columns=columns)[0]] == ["二a", "Q2", "二b"]
+    assert [r.instruction for r in load(file, sheet="2", columns=columns)[0]] == ["二a", "Q2", "二b"]
+    made, _ = load(file, sheet="二", header_row=3, columns={"instruction": "Q2", "output": "A2"})
+    assert [r.instruction for r in made] == ["二b"]
+    assert "there is no sheet '三'. There are: 一, 二" in problems(file, sheet="三")[0]
+    assert "header_row: row 9 is empty" in problems(file, header_row=9)[0]
+
+
+def test_a_title_above_the_header_of_a_csv(tmp_path):
+    text = '法律问答，内部,\n;;\n"问题";答案;备注\n一？;"答;案";x\n'
+    records, notes = load(write_text(tmp_path / "d.csv", text))
+    assert [(r.instruction, r.output, r.where) for r in records] == [("一？", "答;案", "d.csv, row 4")]
+    assert any("row 3 names the columns" in note for note in notes)
+
+
+def test_an_answer_merged_over_rows_belongs_to_all_of_them_and_a_section_to_none(tmp_path):
+    rows = [["法律问答", None], HEAD, ["一？", "同一个答案。"], ["二？", None], ["三？", None], ["四？", "另一个。"]]
+    file = office.xlsx(tmp_path / "d.xlsx", rows, merged=["A1:B1", "B3:B5"])
+    records, notes = load(file)
+    assert [r.output for r in records] == ["同一个答案。"] * 3 + ["另一个。"] and any(
+        "merged cells" in note and "2 cells" in note for note in notes
+    )
+    section = office.xlsx(tmp_path / "e.xlsx", [HEAD, ["第一章", None], ["一？", "答"]], merged=["A2:B2"])
+    assert problems(section)[0] == "e.xlsx, row 2: '答案' is empty."
+
+
+def test_formulas_that_nobody_computed_are_said(tmp_path):
+    file = office.xlsx(tmp_path / "d.xlsx", [HEAD, ["一？", "=1+1"], ["二？", "答"]])
+    records, notes = load(file, on_bad_row="skip")
+    assert len(records) == 1 and any("1 formulas have no value" in note and "B2" in note for note in notes)
+
+
+def test_cells_under_no_name_are_said(tmp_path):
+    _, notes = load(office.xlsx(tmp_path / "d.xlsx", [[*HEAD, None], ["一？", "答", "这是什么", "x"]]))
+    assert any("columns without a name in row 1 are not used: C, D" in note for note in notes)
+
+
+# What Excel itself shows for these.
+SHOWN = [
+    (0.15, "0%", "15%"), (0.1534, "0.00%", "15.34%"), (12.5, '"¥"#,##0.00', "¥12.50"), (12.5, "¥#,##0.00", "¥12.50"),
+    (1234567, "#,##0", "1,234,567"), (12.5, "[$¥-804]#,##0.00", "¥12.50"), (-3, "0.0", "-3.0"), (-3, "0;(0)", "(3)"), (7, "000", "007"),
+    (12.5, '0.0"元"', "12.5元"), (3, "General", "3"), (2.50, "0.##", "2.5"), (0.5, "# ?/?", "0.5"), (1.5, "0.00E+00", "1.5"),
+    (datetime.date(2024, 5, 1), 'yyyy"年"m"月"d"日"', "2024年5月1日"), (datetime.date(2024, 5, 1), "yyyy/m/d", "2024/5/1"),
+    (datetime.datetime(2024, 5, 1, 9, 5), "yyyy-mm-dd hh:mm", "2024-05-01 09:05"), (datetime.time(14, 30), "h:mm AM/PM", "2:30 PM"),
+    (datetime.timedelta(hours=30), "[h]:mm", "30:00"), (datetime.datetime(2024, 5, 1), 'm"月"d"日"', "5月1日"),
+    (datetime.datetime(2021, 1, 1), "yyyy-mm-dd h:mm:ss", "2021-01-01"), (0.15, "General", "0.15"),
+]  # fmt: skip
+
+
+def test_cells_are_read_as_the_workbook_shows_them(tmp_path):
+    rows = [HEAD, *([f"{i}？", value] for i, (value, _, _) in enumerate(SHOWN))]
+    file = office.xlsx(tmp_path / "d.xlsx", rows, {f"B{i}": code for i, (_, code, _) in enumerate(SHOWN, 2)})
+    assert answers(file) == [shown for _, _, shown in SHOWN]
+
+
+def test_the_old_excel_format(tmp_path):
+    records, notes = load(office.xls(tmp_path / "d.xls"))
+    assert [(r.instruction, r.output) for r in records] == [
+        ("几年？", "20"), ("哪天？", "2024-05-01"), ("多少？", "0.15"), ("一问", "同一个答案。"), ("二问", "同一个答案。"),
+    ]  # fmt: skip
+    assert any("15% as 0.15" in note for note in notes) and any("left out: 封面" in note for note in notes)
+
+
+def test_opendocument(tmp_path):
+    assert answers(office.ods(tmp_path / "d.ods", [["标题"], HEAD, ["一？", "答\u3000案"]])) == ["答\u3000案"]
+
+
+@pytest.mark.parametrize("name", ["d.xls", "d.ods", "d.xlsx", "d.xlsb"])
+@pytest.mark.parametrize("kind", ["cut", "noise", "empty"])
+def test_damaged_workbooks_end_in_a_sentence(tmp_path, name, kind):
+    whole = office.xls(tmp_path / "w.xls").read_bytes() if name == "d.xls" else office.ods(tmp_path / "w.ods", [HEAD]).read_bytes()
+    data = {"cut": whole[: len(whole) // 2], "noise": b"PK\x03\x04" + bytes(range(256)) * 4, "empty": b""}[kind]
+    (tmp_path / name).write_bytes(data)
+    assert f"{name}: is no readable Excel file" in problems(tmp_path / name)[0]
+
+
+def test_an_old_workbook_called_xlsx_and_one_behind_a_password(tmp_path):
+    file = tmp_path / "d.xlsx"
+    file.write_bytes(office.xls(tmp_path / "w.xls").read_bytes())
+    assert "old or a protected workbook" in problems(file)[0]
+
+
+def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    assert "pip install 'loraforge[office]'" in problems(office.ods(tmp_path / "d.ods", [HEAD]))[0]
