@@ -169,11 +169,14 @@ def check_calls(message: Message, learned: str) -> None:
             )
 
 
-def check_context(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], prompt: str) -> None:
-    """That the prompt holds all that was said before (of ``messages``, all but the first), and the tools.
+def check_tools(tools: Sequence[Mapping[str, Any]], prompt: str) -> None:
+    """That a prompt names the tools.
+
+    Args:
+        prompt: one without calls, which would name them too.
 
     Raises:
-        DataError: if the template leaves something out.
+        DataError: if the template leaves them out.
     """
     for tool in tools:
         name = str((tool.get("function") or tool).get("name", ""))
@@ -181,6 +184,14 @@ def check_context(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]
             raise DataError(
                 say("the base's chat template has no place for tools ('{name}'). Take another base, or rows without.", name=name)
             )
+
+
+def check_context(messages: Sequence[Message], prompt: str) -> None:
+    """That the prompt holds all that was said before, of ``messages`` (all but the first).
+
+    Raises:
+        DataError: if the template leaves something out.
+    """
     for message in messages:
         check_calls(message, prompt)
         if message.role == "tool" and not _holds(prompt, message.content) and not _json_in(message.content, prompt):

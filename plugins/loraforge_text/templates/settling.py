@@ -116,7 +116,8 @@ def _with_header(prompting: Prompting) -> tuple[Prompting, str]:
     quoted = "'" + lead.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
     added = "{% if add_generation_prompt %}{{ " + quoted + " }}{% endif %}"
     return dataclasses.replace(prompting, jinja=(prompting.jinja or "") + added), say(
-        "; it does not ask for an answer (it ignores add_generation_prompt), so {lead!r} is added to each prompt, also in what is exported: "
+        "; it does not ask for an answer (it ignores add_generation_prompt), so {lead!r} is added to each prompt, also in what is "
+        "exported: "
         "a server must use the exported chat template",
         lead=lead,
     )

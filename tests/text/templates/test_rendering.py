@@ -155,5 +155,7 @@ def test_threads_share_one_process():
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(8) as pool:
-        texts = list(pool.map(lambda i: render(f"t{i % 3} {{{{ messages[0].content }}}}", [{"content": str(i)}], None, True, {}, DAY), range(60)))
+        texts = list(
+            pool.map(lambda i: render(f"t{i % 3} {{{{ messages[0].content }}}}", [{"content": str(i)}], None, True, {}, DAY), range(60))
+        )
     assert texts == [f"t{i % 3} {i}" for i in range(60)]
