@@ -104,8 +104,8 @@ class TextKeys(Keys):
     )
     reasoning: Literal["learn", "drop"] | None = Field(
         None,
-        description="What becomes of the reasoning before answers, in a column, a field or between <think> and </think>. Without this key it "
-        "is learned where the base's chat template has a place for it, and stops the run where it has none. learn: there too, between "
+        description="What becomes of the reasoning before answers, in a column, a field or between <think> and </think>. Without this key "
+        "it is learned where the base's chat template has a place for it, and stops the run where it has none. learn: there too, between "
         "<think> and </think>. drop: only the answers are learned.",
     )
 

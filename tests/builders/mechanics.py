@@ -42,14 +42,19 @@ MECHANICS: Mapping[str, Mechanics] = {
         read=2,
     ),
     "the prompt opens it, finished answers lack it (R1)": Mechanics(
-        _TURN + "<|assistant|>{{ m.content.split('</think>')[-1] }}<|end|>{% endif %}{% endfor %}" + _ASK + "<|assistant|><think>\n{% endif %}",
+        _TURN
+        + "<|assistant|>{{ m.content.split('</think>')[-1] }}<|end|>{% endif %}{% endfor %}"
+        + _ASK
+        + "<|assistant|><think>\n{% endif %}",
         ("<|assistant|><think>\n", "\n</think>\n\nA1<|end|>"),
         ("<|assistant|><think>\n", "T1\n</think>\n\nA1<|end|>"),
         read=2,
     ),
     "the prompt opens it, finished answers do not close it (Nemotron Nano)": Mechanics(
-        _TURN + "<|assistant|>{% if loop.last %}<think>\n{% endif %}{{ m.content.split('</think>')[-1].strip() }}<|end|>{% endif %}{% endfor %}"
-        + _ASK + "<|assistant|><think>\n{% endif %}",
+        _TURN
+        + "<|assistant|>{% if loop.last %}<think>\n{% endif %}{{ m.content.split('</think>')[-1].strip() }}<|end|>{% endif %}{% endfor %}"
+        + _ASK
+        + "<|assistant|><think>\n{% endif %}",
         ("<|assistant|><think>\n", "\n</think>\n\nA1<|end|>"),
         ("<|assistant|><think>\n", "T1\n</think>\n\nA1<|end|>"),
         read=2,
@@ -79,7 +84,10 @@ MECHANICS: Mapping[str, Mechanics] = {
         read=2,
     ),
     "only the prompt has an empty thought (Gemma 4, MiniCPM)": Mechanics(
-        _PLAIN + "<|end|>\n{% endfor %}" + _ASK + "<|assistant|>{% if not enable_thinking %}<|channel>thought\n<channel|>{% endif %}{% endif %}",
+        _PLAIN
+        + "<|end|>\n{% endfor %}"
+        + _ASK
+        + "<|assistant|>{% if not enable_thinking %}<|channel>thought\n<channel|>{% endif %}{% endif %}",
         ("<|assistant|><|channel>thought\n<channel|>", "A1<|end|>"),
         ("<|assistant|>", "<|channel>thought\nT1\n<channel|>A1<|end|>"),
         read=2,
@@ -90,7 +98,9 @@ MECHANICS: Mapping[str, Mechanics] = {
         ("<|assistant|>", "<think>T1</think>A1<|end|>"),
     ),
     "the prompt closes what finished answers never open (DeepSeek V3.2)": Mechanics(
-        _TURN + "<|assistant|></think>{{ m.content.split('</think>')[-1] }}<|end|>{% endif %}{% endfor %}" + _ASK
+        _TURN
+        + "<|assistant|></think>{{ m.content.split('</think>')[-1] }}<|end|>{% endif %}{% endfor %}"
+        + _ASK
         + "<|assistant|>{% if thinking %}<think>{% else %}<think></think>{% endif %}{% endif %}",
         ("<|assistant|><think></think>", "A1<|end|>"),
         ("<|assistant|><think>", "T1</think>A1<|end|>"),

@@ -213,13 +213,13 @@ def test_plugins(tmp_path, data):
 ))  # fmt: skip
 def test_chat_templates(monkeypatch, data):
     from loraforge_text.records import Conversation
-    from loraforge_text.templates import prompting
+    from loraforge_text.templates.prompting import Prompting
 
     monkeypatch.setattr("loraforge_text.templates.prompting.SECONDS", 2)
     record = Conversation("q", "a", where="x", history=(("b", "c"),))
     for prompting in (
-        prompting.Prompting(jinja=data.decode("utf-8", "replace"), stops=("</s>",)),
-        prompting.Prompting(inline=data.decode("utf-8", "replace")),
+        Prompting(jinja=data.decode("utf-8", "replace"), stops=("</s>",)),
+        Prompting(inline=data.decode("utf-8", "replace")),
     ):
         with only_messages():
             prompting.render(record)

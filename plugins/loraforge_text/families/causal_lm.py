@@ -97,7 +97,8 @@ class CausalLM(ModelFamily):
             facts["answers_only_read"] = read
             lines.append(
                 say(
-                    "Turns:      {n} earlier answers are read but not learned: when the next question is asked, this base's template shows them "
+                    "Turns:      {n} earlier answers are read but not learned: when the next question is asked, this base's "
+                    "template shows them "
                     "otherwise than they were given",
                     n=read,
                 )

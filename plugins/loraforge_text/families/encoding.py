@@ -133,7 +133,8 @@ def _check_stop(tokenizer: Any, base: BaseFiles, stop: str) -> None:
         return
     raise ModelError(
         say(
-            "{folder}: '{stop}', which ends an answer, is no token of this base's tokenizer, so the model would never stop. Correct eos_token "
+            "{folder}: '{stop}', which ends an answer, is no token of this base's tokenizer, so the model would never stop. "
+            "Correct eos_token "
             "in tokenizer_config.json, or set prompt_template to a format whose end the tokenizer has.",
             folder=base.folder,
             stop=stop,

@@ -47,7 +47,7 @@ def messages_of(record: Conversation) -> list[Message]:
     if record.messages:
         return list(record.messages)
     turns = [*record.history, (record.question, record.output)]
-    said = [Message(role, text) for question, answer in turns for role, text in (("user", question), ("assistant", answer))]
+    said = [message for question, answer in turns for message in (Message("user", question), Message("assistant", answer))]
     return said if record.output else said[:-1]
 
 
@@ -90,7 +90,7 @@ def _number(call: str) -> str:
     return hashlib.sha256(call.encode("utf-8", "surrogatepass")).hexdigest()[:9]
 
 
-def as_mapping(message: Message, way: str = "", style: Style = Style()) -> dict[str, Any]:  # noqa: B008  frozen
+def as_mapping(message: Message, way: str = "", style: Style = Style()) -> dict[str, Any]:
     """One message as a chat template reads it.
 
     Args:
@@ -169,16 +169,29 @@ def check_calls(message: Message, learned: str) -> None:
             )
 
 
-def check_context(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], prompt: str) -> None:
-    """That the prompt holds all that was said before (of ``messages``, all but the first), and the tools.
+def check_tools(tools: Sequence[Mapping[str, Any]], prompt: str) -> None:
+    """That a prompt names the tools.
+
+    Args:
+        prompt: one without calls, which would name them too.
 
     Raises:
-        DataError: if the template leaves something out.
+        DataError: if the template leaves them out.
     """
     for tool in tools:
         name = str((tool.get("function") or tool).get("name", ""))
         if not _holds(prompt, name):
-            raise DataError(say("the base's chat template has no place for tools ('{name}'). Take another base, or rows without.", name=name))
+            raise DataError(
+                say("the base's chat template has no place for tools ('{name}'). Take another base, or rows without.", name=name)
+            )
+
+
+def check_context(messages: Sequence[Message], prompt: str) -> None:
+    """That the prompt holds all that was said before, of ``messages`` (all but the first).
+
+    Raises:
+        DataError: if the template leaves something out.
+    """
     for message in messages:
         check_calls(message, prompt)
         if message.role == "tool" and not _holds(prompt, message.content) and not _json_in(message.content, prompt):

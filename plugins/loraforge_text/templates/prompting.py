@@ -13,7 +13,7 @@ from typing import Any
 from loraforge import DataError, Span, speaker
 
 from ..records import Conversation, Message
-from .conversation import Parts, Style, as_mapping, check_calls, check_context, messages_of, parts_of, styles
+from .conversation import Parts, Style, as_mapping, check_calls, check_context, check_tools, messages_of, parts_of, styles
 from .formats import FORMATS
 from .inline import fill, fits_inline
 from .reasoning import QUESTION, SYSTEM, AnswerForm, ending, find_form, follow
@@ -116,8 +116,8 @@ class Prompting:
     def render(self, record: Conversation) -> list[Span]:
         """The spans of one row: prompts as they will be asked, and after each the answer with its stop token.
 
-        Earlier answers are learned where the conversation shows them, when the last one is asked for, as they were given. Where the template
-        shows them otherwise (thinking models drop their thoughts), they are context.
+        Earlier answers are learned where the conversation shows them, when the last one is asked for, as they were given. Where the
+        template shows them otherwise (thinking models drop their thoughts), they are context.
 
         Raises:
             DataError: if the template cannot write the row so that it is learned as it will be asked.
@@ -142,8 +142,11 @@ class Prompting:
         answers = [i for i, message in enumerate(messages) if message.role == "assistant" and message.learn]
         asked = len(messages) if not answers or answers[-1] < len(messages) - 1 else answers[-1]
         prompt = self._prompt(messages[:asked], tools, style)
-        if tools or any(message.role in ("tool", "system") for message in messages[1:asked]):
-            check_context(messages[1:asked], tools, prompt)
+        if tools:
+            first = next((i for i, message in enumerate(messages) if message.role == "assistant"), 0)
+            check_tools(tools, self._prompt(messages[:first], tools, style) if first else prompt)
+        if any(message.role != "user" for message in messages[1:asked]):
+            check_context(messages[1:asked], prompt)
         spans: list[Span] = []
         place = 0
         for i in answers:
@@ -212,7 +215,8 @@ class Prompting:
             names = [name for name, one in FORMATS.items() if one.misfit(name, self.stops) is None]
             raise DataError(
                 say(
-                    "the base's chat template writes a finished answer otherwise than it asks for one, so it cannot be trained as it will be "
+                    "the base's chat template writes a finished answer otherwise than it asks for one, so it cannot be trained as "
+                    "it will be "
                     "served. Take the base's newest chat_template.jinja, or another prompt_template that its tokens allow: {names}.",
                     names=", ".join(names),
                 )
@@ -266,11 +270,13 @@ def no_place(written: bool) -> str:
     """What is said of reasoning that the template has no place for; ``written``: whether it can be learned all the same."""
     if written:
         return say(
-            "the answer comes with its reasoning, and this base's chat template has no place for reasoning. Set 'reasoning: learn' to learn "
+            "the answer comes with its reasoning, and this base's chat template has no place for reasoning. Set 'reasoning: "
+            "learn' to learn "
             "it before the answer, between <think> and </think>, or 'reasoning: drop' to learn the answers alone."
         )
     return say(
-        "the answer comes with its reasoning, and this base's chat template leaves reasoning out. Set 'reasoning: drop' to learn the answers "
+        "the answer comes with its reasoning, and this base's chat template leaves reasoning out. Set 'reasoning: drop' to learn "
+        "the answers "
         "alone, or take a base that shows its reasoning."
     )
 

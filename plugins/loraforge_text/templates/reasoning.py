@@ -67,7 +67,8 @@ class AnswerForm:
         return self.opened and prompt.endswith(self.header)
 
     def think(self, thought: str, tail: str) -> str:
-        """What the model writes where the template never writes a thought: it, in its marks, before ``tail``, or in the empty ones there."""
+        """What the model writes where the template never writes a thought: it, in its marks, before ``tail``, or in the empty "
+        "ones there."""
         assert self.marks is not None
         whole = thought.join(self.marks)
         found = _EMPTY.match(tail)
@@ -180,7 +181,7 @@ def follow(prompt: str, full: str, anchor: str, answer: str, header: str = "") -
     place -= start + len(anchor)
     if "".join(asked.split()) == "".join(written[:place].split()):
         return written[place:]
-    same = commonprefix([asked, written])
+    same = commonprefix([asked, written])  # noqa: RUF071  characters are meant
     # Not in the middle of a mark: <think> and </think> share a bracket.
     cut = max((same.rfind(bracket) for bracket in "<[" if same.rfind(bracket) > same.rfind({"<": ">", "[": "]"}[bracket])), default=-1)
     same = same[:cut] if cut >= 0 and len(same) < len(asked) else same

@@ -59,7 +59,9 @@ def main() -> None:
         longest = request.pop("longest")
         try:
             text = write(template, **request)
-            answer = {"text": text} if len(text) <= longest else {"long": len(text)}
+            answer: dict[str, object] = {"text": text} if len(text) <= longest else {"long": len(text)}
+        except MemoryError:
+            answer = {"memory": True}
         except Exception as error:  # a template is a program, and can fail as one
             answer = {"error": (str(error) or type(error).__name__).split("\n")[0][:2000]}
         print(json.dumps(answer), file=answers, flush=True)

@@ -157,7 +157,10 @@ def _answer(template: str, request: Mapping[str, Any], seconds: float) -> dict[s
         if _child is None or _owner != os.getpid():
             _child, _owner = _started(), os.getpid()
         try:
-            return _child.ask(template, request, seconds)
+            answer = _child.ask(template, request, seconds)
+            if "memory" in answer:
+                raise MemoryError
+            return answer
         except (TimeoutError, MemoryError, EOFError) as error:
             _end()
             if isinstance(error, TimeoutError):

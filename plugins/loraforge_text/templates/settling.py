@@ -37,7 +37,11 @@ def settle(prompting: Prompting, records: Sequence[Conversation]) -> tuple[Promp
         remark = say("; the reasoning of {n} answers is left out (reasoning: drop)", n=thoughts)
         thoughts = fields = 0
     else:
-        remark = say("; reasoning: {value} changes nothing, as no answer has any", value=prompting.reasoning) if _idle(prompting, thoughts) else ""
+        remark = (
+            say("; reasoning: {value} changes nothing, as no answer has any", value=prompting.reasoning)
+            if _idle(prompting, thoughts)
+            else ""
+        )
     if prompting.inline is not None or prompting.jinja is None:
         if fields and prompting.reasoning != "learn":
             raise DataError(_of(fields, no_place(written=True)))
@@ -73,13 +77,16 @@ def _checked(prompting: Prompting, records: Sequence[Conversation]) -> Prompting
     """
     asked = [{"role": "user", "content": "question"}]
     names = ", ".join(name for name, one in FORMATS.items() if one.misfit(name, prompting.stops) is None)
-    advice = say("Put the base's ordinary template into its chat_template.jinja, or set prompt_template to what suits its tokens: {names}.", names=names)
+    advice = say(
+        "Put the base's ordinary template into its chat_template.jinja, or set prompt_template to what suits its tokens: {names}.",
+        names=names,
+    )
     try:
         text = prompting.sample(asked, ask=True)
     except DataError as error:
         raise DataError([f"{line.rstrip('.')}. {advice}" for line in error.problems]) from None
     if "question" not in text:
-        raise ModelError(say("the chat template leaves the question out."))
+        raise ModelError(f"{say('the chat template leaves the question out.')} {advice}")
     plain = sum(not record.tools for record in records)
     if plain or not records:
         try:
@@ -109,7 +116,8 @@ def _with_header(prompting: Prompting) -> tuple[Prompting, str]:
     quoted = "'" + lead.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
     added = "{% if add_generation_prompt %}{{ " + quoted + " }}{% endif %}"
     return dataclasses.replace(prompting, jinja=(prompting.jinja or "") + added), say(
-        "; it does not ask for an answer (it ignores add_generation_prompt), so {lead!r} is added to each prompt, also in what is exported: "
+        "; it does not ask for an answer (it ignores add_generation_prompt), so {lead!r} is added to each prompt, also in what is "
+        "exported: "
         "a server must use the exported chat template",
         lead=lead,
     )

@@ -154,7 +154,11 @@ def test_a_stop_that_the_tokenizer_cuts_into_pieces_stops_nothing(tokenizer):
         ({"history": (("问", "一"),)}, ["一<|im_end|>"], False),
         ({"history": (("问", "一"), ("问", "二"))}, ["一<|im_end|>", "答<|im_end|>"], True),
         ({"history": (("问", "一"), ("问", "二"))}, ["二<|im_end|>", "一<|im_end|>", "答<|im_end|>"], False),
-        ({"output": "根据《劳动合同法》第四十六条，应当支付补偿。"}, ["根据《劳动合同法》第四十六条，应当支付补偿。" * 2 + "<|im_end|>"], False),
+        (
+            {"output": "根据《劳动合同法》第四十六条，应当支付补偿。"},
+            ["根据《劳动合同法》第四十六条，应当支付补偿。" * 2 + "<|im_end|>"],
+            False,
+        ),
     ],
 )
 def test_what_is_learned_is_compared_with_the_row(tokenizer, record, learned, fine):
