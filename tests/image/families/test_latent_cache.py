@@ -79,7 +79,9 @@ def test_a_cache_that_cannot_be_written_is_told_once(tmp_path, capsys):
 
 def test_every_weight_its_name_its_shape_and_its_type_count():
     def hashed(**tensors):
-        return weights_hash(torch.nn.ParameterDict({name: torch.nn.Parameter(value, requires_grad=False) for name, value in tensors.items()}))
+        return weights_hash(
+            torch.nn.ParameterDict({name: torch.nn.Parameter(value, requires_grad=False) for name, value in tensors.items()})
+        )
 
     one, two = torch.ones(2, 3), torch.zeros(3)
     plain = hashed(a=one, b=two)

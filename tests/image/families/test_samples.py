@@ -101,7 +101,9 @@ def test_the_grid_has_a_row_for_every_step_with_the_same_prompts(trained, tmp_pa
 
     seen = []
     real = samples.grid
-    monkeypatch.setattr(samples, "grid", lambda rows, labels, headings: seen.append((len(rows), labels, headings)) or real(rows, labels, headings))
+    monkeypatch.setattr(
+        samples, "grid", lambda rows, labels, headings: seen.append((len(rows), labels, headings)) or real(rows, labels, headings)
+    )
     made = trained(sample_prompts=["a", "b"])
     other = tmp_path / "samples" / "step-000001"  # of an earlier run, with one prompt
     other.mkdir(parents=True)

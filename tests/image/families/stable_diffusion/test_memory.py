@@ -43,7 +43,11 @@ def unet_and_inputs(config: dict, rows: int, side: tuple[int, int], device: str 
     torch.manual_seed(0)
     with torch.device(device):
         unet = UNet2DConditionModel.from_config(config)
-        inputs = [torch.randn(rows, 4, side[1] // 8, side[0] // 8), torch.full((rows,), 20), torch.randn(rows, 77, config["cross_attention_dim"])]
+        inputs = [
+            torch.randn(rows, 4, side[1] // 8, side[0] // 8),
+            torch.full((rows,), 20),
+            torch.randn(rows, 77, config["cross_attention_dim"]),
+        ]
         wide = config.get("projection_class_embeddings_input_dim", 0) - 6 * config.get("addition_time_embed_dim", 0)
         added = {"text_embeds": torch.randn(rows, wide), "time_ids": torch.ones(rows, 6)} if wide else None
     return unet, lambda: unet(*inputs, added_cond_kwargs=added).sample
