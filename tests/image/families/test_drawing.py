@@ -31,6 +31,16 @@ def loaded(family: str, base, **keys):
     return families[family].load_base(config, ImageKeys(**keys).model_dump())
 
 
+@pytest.mark.parametrize("family", ["sd15", "sd3"])
+def test_what_diffusers_warns_of_is_not_printed(family, sd_bases):
+    from diffusers.utils import logging
+
+    logging.set_verbosity_warning()
+    logging.enable_progress_bar()
+    loaded(family, sd_bases(family))
+    assert logging.get_verbosity() == logging.ERROR and not logging.is_progress_bar_enabled()
+
+
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
 @pytest.mark.parametrize(("family", "options", "sampler"), CASES)
 def test_it_draws_what_diffusers_pipeline_draws(family, options, sampler, cfg, sd_bases):

@@ -290,6 +290,16 @@ def broken(kind: str, folder: Path) -> str:
         config = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps({**config, "num_layers": 10**6}), encoding="utf-8")
         return "num_layers cannot be 1000000"
+    if kind.startswith("shards"):
+        named = {
+            "shards above": "../x.safetensors",
+            "shards below": "a/x.safetensors",
+            "shards of Windows": "..\\x",
+            "shards of nothing": 3,
+        }
+        weights = {"weight_map": {"a": "x.safetensors", "b": named[kind]}}
+        (folder / "transformer" / "x.safetensors.index.json").write_text(json.dumps(weights), encoding="utf-8")
+        return "names files outside of its folder"
     if kind in ("vae", "tokenizer_3", "scheduler"):
         shutil.rmtree(folder / kind)
         return f"lacks {kind}"
@@ -297,7 +307,10 @@ def broken(kind: str, folder: Path) -> str:
     return "cannot be loaded"
 
 
-@pytest.mark.parametrize("kind", ["tensors", "text", "code", "config", "vae", "tokenizer_3", "scheduler", "bytes"])
+SHARDS = ["shards above", "shards below", "shards of Windows", "shards of nothing"]
+
+
+@pytest.mark.parametrize("kind", ["tensors", "text", "code", "config", "vae", "tokenizer_3", "scheduler", "bytes", *SHARDS])
 def test_a_base_that_is_damaged_or_brings_code_is_refused(kind, gallery, host, sd_bases, tmp_path):
     import torch
 
