@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shlex
 from pathlib import Path
@@ -55,7 +56,11 @@ def test_every_reader_finds_the_stop_and_the_base_keeps_its_other_defaults(base,
         "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "model_max_length": 512,
     }  # fmt: skip
     assert read(out / "special_tokens_map.json") == {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-    assert read(out / "config.json") == {"eos_token_id": [2, 0], "hidden_size": 8, "text_config": {"eos_token_id": [2, 0], "hidden_size": 8}}
+    assert read(out / "config.json") == {
+        "eos_token_id": [2, 0],
+        "hidden_size": 8,
+        "text_config": {"eos_token_id": [2, 0], "hidden_size": 8},
+    }
     assert {file.name: file.read_bytes() for file in base.iterdir()} == before
 
 
@@ -71,7 +76,9 @@ def test_a_stop_that_is_no_token_is_refused(adapter):
         served(adapter)
 
 
-@pytest.mark.parametrize("settings", [{}, {"tokenizer_class": None}, {"auto_map": {"AutoTokenizer": ["t.MyTokenizer", None]}, "tokenizer_class": "MyTokenizer"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"tokenizer_class": None}, {"auto_map": {"AutoTokenizer": ["t.MyTokenizer", None]}, "tokenizer_class": "MyTokenizer"}]
+)
 def test_an_adapter_folder_brings_a_tokenizer_that_needs_no_model_and_no_code(settings, base, tmp_path):
     from transformers import AutoTokenizer
 
@@ -92,7 +99,7 @@ def test_the_printed_lines_can_be_pasted_and_say_what_each_program_takes(base, a
     vllm, llama, other = PeftExporter().usage(adapter, path)
     words = shlex.split(vllm)
     assert words[:3] == ["vllm", "serve", str(base)]
-    options = dict(zip(words[3:], words[4:], strict=False))
+    options = dict(itertools.pairwise(words[3:]))
     assert options["--generation-config"] == str(path) and options["--chat-template"] == str(path / "chat_template.jinja")
     assert options["--lora-modules"] == f"legal={path}"
     assert shlex.split(llama, comments=True) == ["python", "convert_lora_to_gguf.py", str(path), "--base", str(base)]
