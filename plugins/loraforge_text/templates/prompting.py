@@ -17,7 +17,7 @@ from .conversation import Parts, Style, as_mapping, check_calls, check_context, 
 from .formats import FORMATS
 from .inline import fill, fits_inline
 from .reasoning import QUESTION, SYSTEM, AnswerForm, ending, find_form, follow
-from .rendering import SECONDS, render
+from .rendering import SECONDS, render, render_ahead
 
 say = speaker(__name__)
 
@@ -84,17 +84,42 @@ class Prompting:
             DataError: with what the template itself complains about.
             ModelError: if the template comes to no end, or takes too much memory.
         """
-        values = {"bos_token": "", "eos_token": self.stop, **self.tokens, "date_string": PINNED_DATE, **self.kwargs}
-        return render(self.jinja or "", messages, list(tools) or None, ask, values, PINNED_DATE, SECONDS)
+        return render(self.jinja or "", messages, list(tools) or None, ask, self._values, PINNED_DATE, SECONDS)
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        return {"bos_token": "", "eos_token": self.stop, **self.tokens, "date_string": PINNED_DATE, **self.kwargs}
+
+    def render_ahead(self, records: Sequence[Conversation]) -> None:
+        """Prepares what ``render`` will need for the last answers of ordinary rows, which is most of all."""
+        if self.inline is not None:
+            return
+        requests = []
+        for record in records:
+            if record.prompt_template or record.tools or not record.output or any(one.tool_calls for one in record.messages):
+                continue
+            messages = [self._mapping(one, Style()) for one in self._all(record)]
+            for said, ask in ((messages[:-1], True), (messages, False)):
+                folded = _folded(said) if self._folds else None
+                said = folded or said
+                requests.append({"messages": said, "tools": None, "ask": ask, "values": self._values, "day": PINNED_DATE})
+        render_ahead(self.jinja or "", requests, SECONDS)
+
+    def _all(self, record: Conversation) -> list[Message]:
+        content = record.system if record.system is not None else self.system
+        return [*([Message("system", content)] if content else []), *messages_of(record)]
 
     @functools.cached_property
     def _folds(self) -> bool:
-        """Whether the template leaves a system message out without a word."""
-        with contextlib.suppress(DataError):
-            said = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
-            written = self._written(said, True)
-            return QUESTION in written and SYSTEM not in written
-        return False
+        """Whether the template refuses a system message, or leaves it out without a word."""
+        asked = {"role": "user", "content": QUESTION}
+        try:
+            written = self._written([{"role": "system", "content": SYSTEM}, asked], True)
+        except DataError:
+            with contextlib.suppress(DataError):
+                return QUESTION in self._written([asked], True)
+            return False
+        return QUESTION in written and SYSTEM not in written
 
     def sample(self, messages: Sequence[Mapping[str, Any]], *, ask: bool) -> str:
         """``text`` of messages without tools, or with one where the template is made for conversations with tools only."""
@@ -124,8 +149,7 @@ class Prompting:
         """
         if self.inline is not None:
             return self._render_inline(record, self.inline)
-        content = record.system if record.system is not None else self.system
-        messages = [*([Message("system", content)] if content else []), *messages_of(record)]
+        messages = self._all(record)
         tools = json.loads(record.tools) if record.tools else []
         if not any(message.tool_calls for message in messages):
             return self._spans(messages, tools, Style())
