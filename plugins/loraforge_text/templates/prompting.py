@@ -94,15 +94,14 @@ class Prompting:
         """Prepares what ``render`` will need for the last answers of ordinary rows, which is most of all."""
         if self.inline is not None:
             return
-        requests = []
+        requests: list[Mapping[str, Any]] = []
         for record in records:
             if record.prompt_template or record.tools or not record.output or any(one.tool_calls for one in record.messages):
                 continue
             messages = [self._mapping(one, Style()) for one in self._all(record)]
             for said, ask in ((messages[:-1], True), (messages, False)):
                 folded = _folded(said) if self._folds else None
-                said = folded or said
-                requests.append({"messages": said, "tools": None, "ask": ask, "values": self._values, "day": PINNED_DATE})
+                requests.append({"messages": folded or said, "tools": None, "ask": ask, "values": self._values, "day": PINNED_DATE})
         render_ahead(self.jinja or "", requests, SECONDS)
 
     def _all(self, record: Conversation) -> list[Message]:

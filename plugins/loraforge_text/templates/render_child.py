@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -71,5 +72,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder, in which files are named like those of libraries
+    # This folder, in which files are named like those of libraries, is no place to import from.
+    sys.path[:] = [path for path in sys.path if not os.path.isdir(path) or not os.path.samefile(path, os.path.dirname(__file__))]
     main()

@@ -137,7 +137,7 @@ def render(
     """
     request = {"messages": messages, "tools": tools, "ask": ask, "values": values, "day": day}
     if template in _ours():
-        answer = render_child.answer(template, LONGEST, request)
+        answer: Mapping[str, Any] = render_child.answer(template, LONGEST, request)
     else:
         known = _ahead.pop((template, json.dumps(request)), None) if _ahead else None
         answer = known or _answers(template, [request], seconds)[0]
