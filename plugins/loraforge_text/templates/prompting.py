@@ -16,7 +16,7 @@ from ..records import Conversation, Message
 from .conversation import Parts, Style, as_mapping, check_calls, check_context, check_tools, messages_of, parts_of, styles
 from .formats import FORMATS
 from .inline import fill, fits_inline
-from .reasoning import QUESTION, SYSTEM, AnswerForm, ending, find_form, follow
+from .reasoning import QUESTION, SYSTEM, AnswerForm, ending, find_form, follow, place_of
 from .rendering import SECONDS, render, render_ahead
 
 say = speaker(__name__)
@@ -222,13 +222,15 @@ class Prompting:
         full = self.text([self._mapping(one, style) for one in messages], ask=False, tools=tools)
         answer = parts.answer.strip()
         anchor = next((one.content.strip() for one in reversed(messages[:-1]) if one.role != "assistant" and one.content.strip()), "")
-        tail = follow(prompt, full, anchor, answer, self.form.header)
+        tail = follow(prompt, full, anchor, answer, self.form.header, self.stops)
         if tail and self.form.header.strip() and not prompt.endswith(self.form.header):
             # After what a tool gave, some templates begin a new turn in finished conversations only.
             tail = tail.removeprefix(self.form.header)
-        if self.form.opens(prompt) and not (tail and full.startswith(prompt) and _closes(tail, answer, thought, self.form.close)):
+        if self.form.opens(prompt) and not (
+            tail and full.startswith(prompt) and _closes(tail[: self._place(tail, answer)], thought, self.form.close)
+        ):
             # The prompt opens a thought that the template leaves out of finished answers: the model has to continue and close it itself.
-            rest = full[full.rfind(answer) :] if answer else (tail or "").lstrip()
+            rest = full[self._place(full, answer) :] if answer else (tail or "").lstrip()
             tail = thought + self.form.close + rest
         elif thought and self.form.marks and tail is not None:
             tail = self.form.think(thought, tail)
@@ -248,9 +250,15 @@ class Prompting:
         check_calls(message, learned)
         return learned
 
+    def _place(self, text: str, answer: str) -> int:
+        """Where the answer begins; at the end if it does not stand there."""
+        place = place_of(text, answer, self.stops)
+        return place if place >= 0 else len(text)
+
     def _ended(self, tail: str, answer: str, message: Message) -> str:
         """An answer up to the end of its stop token, or with the usual one where the template writes none."""
-        after = tail.rfind(answer) + len(answer) if answer and answer in tail else 0
+        place = place_of(tail, answer, self.stops)
+        after = place + len(answer) if place >= 0 else 0
         if message.tool_calls:
             names = [json.dumps(call["name"])[1:-1] for call in json.loads(message.tool_calls)]
             after = max([after, *(tail.rfind(name) for name in names)])
@@ -304,9 +312,8 @@ def no_place(written: bool) -> str:
     )
 
 
-def _closes(tail: str, answer: str, thought: str, close: str) -> bool:
-    """Whether what follows a prompt that opens a thought closes it before the answer, with the whole thought before that."""
-    before = tail[: tail.rfind(answer)] if answer and answer in tail else tail
+def _closes(before: str, thought: str, close: str) -> bool:
+    """Whether what stands between a prompt that opens a thought and the answer closes it, with the whole thought before that."""
     return thought in before and close.strip() in before and (bool(thought) or before.strip().startswith(close.strip()))
 
 
