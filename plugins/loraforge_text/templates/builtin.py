@@ -66,6 +66,7 @@ class TextTemplate(Template[Conversation]):
             prompting, remark = settle(prompting, records)
         except LoraForgeError as error:
             raise type(error)([f"{base.folder}: {line}" for line in error.problems]) from None
+        prompting.render_ahead(records)
         return type(self)(prompting, reason + remark, base)
 
     def describe(self) -> Mapping[str, Any]:

@@ -16,8 +16,8 @@ from ..records import Conversation, Message
 from .conversation import Parts, Style, as_mapping, check_calls, check_context, check_tools, messages_of, parts_of, styles
 from .formats import FORMATS
 from .inline import fill, fits_inline
-from .reasoning import QUESTION, SYSTEM, AnswerForm, ending, find_form, follow
-from .rendering import SECONDS, render
+from .reasoning import QUESTION, SYSTEM, AnswerForm, ending, find_form, follow, place_of
+from .rendering import SECONDS, render, render_ahead
 
 say = speaker(__name__)
 
@@ -84,17 +84,41 @@ class Prompting:
             DataError: with what the template itself complains about.
             ModelError: if the template comes to no end, or takes too much memory.
         """
-        values = {"bos_token": "", "eos_token": self.stop, **self.tokens, "date_string": PINNED_DATE, **self.kwargs}
-        return render(self.jinja or "", messages, list(tools) or None, ask, values, PINNED_DATE, SECONDS)
+        return render(self.jinja or "", messages, list(tools) or None, ask, self._values, PINNED_DATE, SECONDS)
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        return {"bos_token": "", "eos_token": self.stop, **self.tokens, "date_string": PINNED_DATE, **self.kwargs}
+
+    def render_ahead(self, records: Sequence[Conversation]) -> None:
+        """Prepares what ``render`` will need for the last answers of ordinary rows, which is most of all."""
+        if self.inline is not None:
+            return
+        requests: list[Mapping[str, Any]] = []
+        for record in records:
+            if record.prompt_template or record.tools or not record.output or any(one.tool_calls for one in record.messages):
+                continue
+            messages = [self._mapping(one, Style()) for one in self._all(record)]
+            for said, ask in ((messages[:-1], True), (messages, False)):
+                folded = _folded(said) if self._folds else None
+                requests.append({"messages": folded or said, "tools": None, "ask": ask, "values": self._values, "day": PINNED_DATE})
+        render_ahead(self.jinja or "", requests, SECONDS)
+
+    def _all(self, record: Conversation) -> list[Message]:
+        content = record.system if record.system is not None else self.system
+        return [*([Message("system", content)] if content else []), *messages_of(record)]
 
     @functools.cached_property
     def _folds(self) -> bool:
-        """Whether the template leaves a system message out without a word."""
-        with contextlib.suppress(DataError):
-            said = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
-            written = self._written(said, True)
-            return QUESTION in written and SYSTEM not in written
-        return False
+        """Whether the template refuses a system message, or leaves it out without a word."""
+        asked = {"role": "user", "content": QUESTION}
+        try:
+            written = self._written([{"role": "system", "content": SYSTEM}, asked], True)
+        except DataError:
+            with contextlib.suppress(DataError):
+                return QUESTION in self._written([asked], True)
+            return False
+        return QUESTION in written and SYSTEM not in written
 
     def sample(self, messages: Sequence[Mapping[str, Any]], *, ask: bool) -> str:
         """``text`` of messages without tools, or with one where the template is made for conversations with tools only."""
@@ -124,8 +148,7 @@ class Prompting:
         """
         if self.inline is not None:
             return self._render_inline(record, self.inline)
-        content = record.system if record.system is not None else self.system
-        messages = [*([Message("system", content)] if content else []), *messages_of(record)]
+        messages = self._all(record)
         tools = json.loads(record.tools) if record.tools else []
         if not any(message.tool_calls for message in messages):
             return self._spans(messages, tools, Style())
@@ -199,13 +222,15 @@ class Prompting:
         full = self.text([self._mapping(one, style) for one in messages], ask=False, tools=tools)
         answer = parts.answer.strip()
         anchor = next((one.content.strip() for one in reversed(messages[:-1]) if one.role != "assistant" and one.content.strip()), "")
-        tail = follow(prompt, full, anchor, answer, self.form.header)
+        tail = follow(prompt, full, anchor, answer, self.form.header, self.stops)
         if tail and self.form.header.strip() and not prompt.endswith(self.form.header):
             # After what a tool gave, some templates begin a new turn in finished conversations only.
             tail = tail.removeprefix(self.form.header)
-        if self.form.opens(prompt) and not (tail and full.startswith(prompt) and _closes(tail, answer, thought, self.form.close)):
+        if self.form.opens(prompt) and not (
+            tail and full.startswith(prompt) and _closes(tail[: self._place(tail, answer)], thought, self.form.close)
+        ):
             # The prompt opens a thought that the template leaves out of finished answers: the model has to continue and close it itself.
-            rest = full[full.rfind(answer) :] if answer else (tail or "").lstrip()
+            rest = full[self._place(full, answer) :] if answer else (tail or "").lstrip()
             tail = thought + self.form.close + rest
         elif thought and self.form.marks and tail is not None:
             tail = self.form.think(thought, tail)
@@ -225,9 +250,15 @@ class Prompting:
         check_calls(message, learned)
         return learned
 
+    def _place(self, text: str, answer: str) -> int:
+        """Where the answer begins; at the end if it does not stand there."""
+        place = place_of(text, answer, self.stops)
+        return place if place >= 0 else len(text)
+
     def _ended(self, tail: str, answer: str, message: Message) -> str:
         """An answer up to the end of its stop token, or with the usual one where the template writes none."""
-        after = tail.rfind(answer) + len(answer) if answer and answer in tail else 0
+        place = place_of(tail, answer, self.stops)
+        after = place + len(answer) if place >= 0 else 0
         if message.tool_calls:
             names = [json.dumps(call["name"])[1:-1] for call in json.loads(message.tool_calls)]
             after = max([after, *(tail.rfind(name) for name in names)])
@@ -281,9 +312,8 @@ def no_place(written: bool) -> str:
     )
 
 
-def _closes(tail: str, answer: str, thought: str, close: str) -> bool:
-    """Whether what follows a prompt that opens a thought closes it before the answer, with the whole thought before that."""
-    before = tail[: tail.rfind(answer)] if answer and answer in tail else tail
+def _closes(before: str, thought: str, close: str) -> bool:
+    """Whether what stands between a prompt that opens a thought and the answer closes it, with the whole thought before that."""
     return thought in before and close.strip() in before and (bool(thought) or before.strip().startswith(close.strip()))
 
 

@@ -28,6 +28,7 @@ _EMPTY = re.compile(
     re.IGNORECASE,
 )
 _CLOSE = re.compile(r"(?:</[^<>]+>|\[/THINK\]|<\|END_THINKING\|>|<channel\|>)\s*$", re.IGNORECASE)
+_MARK = re.compile(r"<[|｜/]?[\w:.▁ -]{1,40}[|｜]?>|\[/?[A-Z_]{2,30}\]")
 _WAYS = ("fields", "blocks", "thoughts", "inline")
 
 
@@ -157,7 +158,25 @@ def _tail(text: Callable[..., str], prompt: str, asked: Mapping[str, str], messa
     return tail if words else None
 
 
-def follow(prompt: str, full: str, anchor: str, answer: str, header: str = "") -> str | None:
+def place_of(text: str, answer: str, stops: Sequence[str]) -> int:
+    """Where an answer stands in a finished conversation, or in its end: the last time, but not within a stop token or another mark.
+
+    An answer may be a single letter, which stands in ``<|im_end|>`` as well. -1: nowhere.
+    """
+    if not answer:
+        return -1
+    marks = [found.span() for stop in stops if stop for found in re.finditer(re.escape(stop), text)]
+    marks += [found.span() for found in _MARK.finditer(text) if found[0] != answer]
+    places = [found.start() for found in re.finditer(f"(?={re.escape(answer)})", text)]
+    free = [place for place in places if not any(start < place + len(answer) and place < end for start, end in marks)]
+    for place in reversed(free):
+        rest = text[place + len(answer) :].lstrip()
+        if not rest or rest[0] in "<[" or any(stop and rest.startswith(stop) for stop in stops):
+            return place
+    return (free or places or [-1])[-1]
+
+
+def follow(prompt: str, full: str, anchor: str, answer: str, header: str = "", stops: Sequence[str] = ()) -> str | None:
     """What of a finished conversation follows the prompt; None where it is another conversation.
 
     Most templates write a finished answer behind the very prompt. Some leave out of it what only the prompt has: a thought that is closed
@@ -168,10 +187,11 @@ def follow(prompt: str, full: str, anchor: str, answer: str, header: str = "") -
         anchor: the last text before the answer.
         answer: the answer.
         header: what the template adds to ask for an answer.
+        stops: the tokens that end an answer.
     """
     if full.startswith(prompt):
         return full[len(prompt) :]
-    place = full.rfind(answer) if answer else len(full)
+    place = place_of(full, answer, stops) if answer else len(full)
     written_as = json.dumps(anchor, ensure_ascii=False)[1:-1]  # what a tool gave often stands in JSON
     anchor = anchor if anchor in prompt else written_as
     start = full.rfind(anchor, 0, place) if anchor else -1
@@ -188,7 +208,8 @@ def follow(prompt: str, full: str, anchor: str, answer: str, header: str = "") -
     extra, rest = asked[len(same) :], written[len(same) :]
     if extra.strip() and not _THINKS.search(extra) and not (extra == header and answer and rest.startswith(answer)):
         return None
-    overlap = max((n for n in range(len(extra) + 1) if extra.endswith(rest[:n]) and len(rest) >= n), default=0)
+    lead = max(0, place - len(same)) if answer else len(rest)  # what stands before the answer
+    overlap = max(n for n in range(min(len(extra), lead) + 1) if extra.endswith(rest[:n]))
     return rest[overlap:]
 
 

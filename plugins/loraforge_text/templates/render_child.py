@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,8 +44,19 @@ def write(
     return str(rendered[0])
 
 
+def answer(template: str, longest: int, request: Mapping[str, Any]) -> dict[str, object]:
+    """``write`` as an answer that can be sent."""
+    try:
+        text = write(template, **request)
+    except MemoryError:
+        return {"memory": True}
+    except Exception as error:  # a template is a program, and can fail as one
+        return {"error": (str(error) or type(error).__name__).split("\n")[0][:2000]}
+    return {"text": text} if len(text) <= longest else {"long": len(text)}
+
+
 def main() -> None:
-    """A request and an answer a line, as JSON in ASCII. A template is sent once, when it is another than before."""
+    """Requests and their answers a line, as JSON in ASCII. A template is sent once, when it is another than before."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the other one decides
@@ -54,19 +66,12 @@ def main() -> None:
     print(json.dumps({"ready": True}), file=answers, flush=True)
     template = ""
     for line in sys.stdin:
-        request = json.loads(line)
-        template = request.pop("template", template)
-        longest = request.pop("longest")
-        try:
-            text = write(template, **request)
-            answer: dict[str, object] = {"text": text} if len(text) <= longest else {"long": len(text)}
-        except MemoryError:
-            answer = {"memory": True}
-        except Exception as error:  # a template is a program, and can fail as one
-            answer = {"error": (str(error) or type(error).__name__).split("\n")[0][:2000]}
-        print(json.dumps(answer), file=answers, flush=True)
+        order = json.loads(line)
+        template = order.get("template", template)
+        print(json.dumps([answer(template, order["longest"], one) for one in order["requests"]]), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder, in which files are named like those of libraries
+    # This folder, in which files are named like those of libraries, is no place to import from.
+    sys.path[:] = [path for path in sys.path if not os.path.isdir(path) or not os.path.samefile(path, os.path.dirname(__file__))]
     main()

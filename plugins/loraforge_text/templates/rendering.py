@@ -32,6 +32,7 @@ SECONDS = 5.0  # for one conversation, which takes milliseconds
 MEGABYTES = 500  # for one conversation, above what the process needs when it begins
 LONGEST = 10_000_000  # characters of one conversation
 _LOOK = 0.02  # seconds between two looks at the memory
+_MANY = 64  # conversations at a time
 _START = 300.0  # seconds for libraries from a slow disk
 
 
@@ -95,17 +96,17 @@ class _Child:
                 raise EOFError
             return line
 
-    def ask(self, template: str, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """The answer to one request; see ``_wait`` for what it raises."""
+    def ask(self, template: str, requests: Sequence[Mapping[str, Any]], seconds: float) -> list[dict[str, Any]]:
+        """The answers to some requests; see ``_wait`` for what it raises."""
         assert self._process.stdin is not None
-        new = {"template": template} if template != self._template else {}
+        order = {"longest": LONGEST, "requests": requests, **({"template": template} if template != self._template else {})}
         try:
-            self._process.stdin.write(json.dumps({**request, **new}) + "\n")
+            self._process.stdin.write(json.dumps(order) + "\n")
         except OSError:
             raise EOFError from None
         self._template = template
-        answer: dict[str, Any] = json.loads(self._wait(seconds, self._start + MEGABYTES * 10**6))
-        return answer
+        answers: list[dict[str, Any]] = json.loads(self._wait(seconds, self._start + MEGABYTES * 10**6))
+        return answers
 
     def end(self) -> None:
         self._process.kill()
@@ -116,6 +117,7 @@ class _Child:
 _child: _Child | None = None
 _owner = 0
 _lock = threading.Lock()
+_ahead: dict[tuple[str, str], Mapping[str, Any]] = {}
 
 
 def render(
@@ -135,32 +137,50 @@ def render(
     """
     request = {"messages": messages, "tools": tools, "ask": ask, "values": values, "day": day}
     if template in _ours():
-        try:
-            return render_child.write(template, messages, tools, ask, values, day)
-        except Exception as error:  # it fails for one kind of messages or another
-            raise _refusal(str(error) or type(error).__name__) from None
-    answer = _answer(template, {**request, "longest": LONGEST}, seconds)
+        answer: Mapping[str, Any] = render_child.answer(template, LONGEST, request)
+    else:
+        known = _ahead.pop((template, json.dumps(request)), None) if _ahead else None
+        answer = known or _answers(template, [request], seconds)[0]
     if "error" in answer:
-        raise _refusal(answer["error"])
+        raise DataError(say("the chat template refuses this conversation: {error}", error=answer["error"]))
     if "long" in answer:
         raise ModelError(say("the chat template makes {n} characters of one conversation.", n=answer["long"]))
     return str(answer["text"])
 
 
-def _refusal(text: str) -> DataError:
-    return DataError(say("the chat template refuses this conversation: {error}", error=text.split("\n")[0]))
+def render_ahead(template: str, requests: Sequence[Mapping[str, Any]], seconds: float = SECONDS) -> None:
+    """Renders what will be asked for, many at a time: the way to the other process and back takes longer than most conversations.
+
+    Args:
+        requests: the arguments of ``render``: messages, tools, ask, values, day. Each answer is kept until it is asked for.
+    """
+    _ahead.clear()
+    if template in _ours():
+        return
+    for start in range(0, len(requests), _MANY):
+        some = requests[start : start + _MANY]
+        try:
+            answers = _answers(template, some, seconds)
+        except ModelError:
+            return  # which one it is, is found when it is asked for
+        _ahead.update({(template, json.dumps(one)): answer for one, answer in zip(some, answers, strict=True)})
 
 
-def _answer(template: str, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+def _answers(template: str, requests: Sequence[Mapping[str, Any]], seconds: float) -> list[dict[str, Any]]:
+    """The answers of the process.
+
+    Raises:
+        ModelError: if it had to be ended.
+    """
     global _child, _owner
     with _lock:
         if _child is None or _owner != os.getpid():
             _child, _owner = _started(), os.getpid()
         try:
-            answer = _child.ask(template, request, seconds)
-            if "memory" in answer:
+            answers = _child.ask(template, requests, seconds)
+            if any("memory" in answer for answer in answers):
                 raise MemoryError
-            return answer
+            return answers
         except (TimeoutError, MemoryError, EOFError) as error:
             _end()
             if isinstance(error, TimeoutError):

@@ -79,6 +79,18 @@ def test_a_row_with_reasoning(mechanics, folder, row):
     assert examine(tokenizer_of(folder), read_base(folder), row, spans, 512)[1] is None
 
 
+@pytest.mark.parametrize(
+    "answer", ["end", "e", "<", "|", "1", "assistant", "think", "final", "endoftext", "> <", "[INST", "return|>", "是\n\n否", "a<b>c"]
+)
+def test_short_answers_that_stand_in_marks_too(mechanics, folder, answer):
+    row = Conversation("Q1", answer, where="r")
+    thinks = Conversation("Q1", f"<think>{answer} T1 {answer}</think>{answer}", where="r")
+    assert learned(prepared(folder, row).render(row)) == [mechanics.plain[1].replace("A1", answer)]
+    if mechanics.thinking is not None:
+        wanted = mechanics.thinking[1].replace("A1", answer).replace("T1", f"{answer} T1 {answer}")
+        assert learned(prepared(folder, thinks).render(thinks)) == [wanted]
+
+
 @pytest.mark.parametrize("row", ROWS.values(), ids=list(ROWS))
 def test_reasoning_that_is_dropped_leaves_a_row_without(mechanics, folder, row):
     template = prepared(folder, row, reasoning="drop")
