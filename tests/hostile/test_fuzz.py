@@ -253,9 +253,9 @@ def test_chat_templates(monkeypatch, data):
 
     monkeypatch.setattr("loraforge_text.templates.prompting.SECONDS", 2)
     record = Conversation("q", "a", where="x", history=(("b", "c"),))
-    for prompting in (
+    for one in (
         prompting.Prompting(jinja=data.decode("utf-8", "replace"), stops=("</s>",)),
         prompting.Prompting(inline=data.decode("utf-8", "replace")),
     ):
         with only_messages():
-            prompting.render(record)
+            one.render(record)

@@ -278,9 +278,10 @@ def _western(character: str) -> str:
 
 
 _JIS = _by_bytes("shift_jis", (0x88, 0x97), (0x98, 0xEA))
-# The shares are round numbers: what decides are the sizes of the classes and that a wrong reading falls into rare ones. Plain ASCII weighs
-# the same everywhere, so that a word of Chinese in a page of English counts as it would alone. Of the syllables of Korean and the letters
-# of Japanese few are in use, hence their smaller numbers. Python's cp932, cp949 and cp950 are what Windows calls Shift-JIS, Korean and Big5.
+# The shares are round numbers: what decides are the sizes of the classes and that a wrong reading falls into rare ones. Plain ASCII
+# weighs the same everywhere, so that a word of Chinese in a page of English counts as it would alone. Of the syllables of Korean and
+# the letters of Japanese few are in use, hence their smaller numbers. Python's cp932 and cp949 are what Windows calls Shift-JIS and
+# Korean; its big5 is the standard's.
 LANGUAGES = (
     Language(
         "gb18030",
