@@ -97,10 +97,10 @@ def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None, *, st
     try:
         records: list[Record] = list(plan.loader.load(plan.config, plan.keys, remember))
     except DataError as error:
-        early = list(error.problems)
+        early = condense(error.problems)
         records = _sound_rows(plan)
         if not records:
-            raise
+            raise DataError(early) from None
     if not records:
         raise DataError(say("there are no examples in {path}.", path=plan.config.metadata_path or plan.config.train_data_dir))
     every = records

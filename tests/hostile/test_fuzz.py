@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import tempfile
 import warnings
@@ -103,6 +104,41 @@ def test_csv(tmp_path, data):
 @FEW
 @given(mutated(JSONL), st.sampled_from(("d.jsonl", "d.json")))
 def test_json_lines(tmp_path, data, name):
+    with only_messages():
+        rows_of(tmp_path, name, data)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, bytes]:
+    """A sound file of each packed kind."""
+    from builders import office
+
+    here = tmp_path_factory.mktemp("whole")
+    made = {
+        "d.xls": office.xls(here / "d.xls").read_bytes(),
+        "d.ods": office.ods(here / "d.ods", [["instruction", "output"], ["q", "a"]]).read_bytes(),
+        "d.docx": office.docx(here / "d.docx", ["Q: q", "A: a", [["instruction", "output"], ["q", "a"]]]).read_bytes(),
+        "d.zip": office.zipped({"a.csv": CSV}),
+        "d.csv.gz": gzip.compress(CSV),
+    }
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"instruction": ["q"], "output": ["a"]}), here / "d.parquet")
+    return made | {"d.parquet": (here / "d.parquet").read_bytes()}
+
+
+@settings(FEW, max_examples=25)
+@pytest.mark.parametrize("name", ["d.xls", "d.ods", "d.docx", "d.zip", "d.csv.gz", "d.parquet"])
+@given(data=st.data())
+def test_packed_files(tmp_path, whole, name, data):
+    with only_messages():
+        rows_of(tmp_path, name, data.draw(mutated(whole[name])))
+
+
+@FEW
+@given(mutated("# 一\n\n问：二？\n答：**三**\n- **Q1:** a\n  A: b\n```\n# c\n```\n".encode()), st.sampled_from(("d.txt", "d.md")))
+def test_running_text(tmp_path, data, name):
     with only_messages():
         rows_of(tmp_path, name, data)
 

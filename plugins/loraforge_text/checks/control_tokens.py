@@ -21,6 +21,8 @@ _TOKEN = re.compile(
     r"|</?(?:start|end)_of_(?:turn|image|text|role)>|\[gMASK\]|\[sMASK\]|<reserved_\d+>|<extra_id_\d+>|<seed:[a-z_]+>|<用户>|<AI>"
     r"|\[/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\]|</?tool_(?:call|response)>|<(?:start|end)_header_id>"
 )
+# Characters that belong to no script: what is left of a symbol font, or of text read in the wrong encoding.
+_PRIVATE_USE = re.compile("[\ue000-\uf8ff\U000f0000-\U0010fffd]")
 _THINK = re.compile(r"</?think>")
 # The only place where thinking may stand: once, before the answer.
 _THOUGHT = re.compile(r"^\s*(?:<think>)?(?:(?!</?think>).)*</think>(?=\s*\S)", re.DOTALL)
@@ -60,6 +62,17 @@ class ControlTokens(Check[Conversation]):
                         tokens=tokens,
                     ),
                     place,
+                )
+            elif (private := next(((text, m) for text in everything(row) if (m := _PRIVATE_USE.search(text))), None)) is not None:
+                text, match_ = private
+                yield Finding(
+                    (index,),
+                    say(
+                        "The text contains U+{code}, a character that no script knows: left of a symbol font, or of a wrong encoding. "
+                        "Replace it.",
+                        code=f"{ord(match_[0]):04X}",
+                    ),
+                    excerpt(text, *match_.span()),
                 )
             elif marker is not None:
                 text, match_ = marker

@@ -1,16 +1,19 @@
-"""Answers that break off: a model trained on them does not know where to stop."""
+"""Answers that break off, and texts with placeholders: a model trained on them does not know where to stop, or repeats the placeholder."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
 from ..records import Conversation
-from .texts import answer, excerpt
+from .texts import answer, everything, excerpt
 
 say = speaker(__name__)
 
+# {{name}}, ${name}, and the marks of pictures in other trainers' data.
+_PLACEHOLDER = re.compile(r"\{\{[^{}\n]{1,40}\}\}|\$\{\w{1,40}\}|<(?:image|video|audio)>")
 _OPEN_ENDS = "，,、：:；;（(《“「—"
 _BRACKETS = {"（": "）", "《": "》", "“": "”", "「": "」", "【": "】"}
 _STOPS = "。！？.!?…”」』）)】》;；"
@@ -22,11 +25,12 @@ _SENTENCE = 12
 
 
 class Unfinished(Check[Conversation]):
-    """One finding for each answer that ends in a comma, in an open bracket, or without the full stop that the others have."""
+    """One finding for each answer that ends in a comma, in an open bracket, or without the full stop that the others have, and for each row
+    with a placeholder."""
 
     name = "unfinished"
     task = "text"
-    help = "Answers that end in the middle of a sentence."
+    help = "Answers that end in the middle of a sentence, and placeholders such as {{name}} that nobody filled in."
     severity = "warning"
 
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
@@ -34,6 +38,15 @@ class Unfinished(Check[Conversation]):
         sentences = [text for text in texts if len(text) >= _SENTENCE]
         stopped = sum(text[-1] in _STOPS for text in sentences)
         by_habit = len(sentences) >= _FEWEST and stopped >= _SHARE * len(sentences)
+        for index, row in enumerate(rows):
+            place = next(((text, match) for text in everything(row) if (match := _PLACEHOLDER.search(text))), None)
+            if place is not None:
+                text, match = place
+                yield Finding(
+                    (index,),
+                    say("The text holds the placeholder {mark}. Write what belongs there, or take the row out.", mark=match[0]),
+                    excerpt(text, *match.span()),
+                )
         for index, text in enumerate(texts):
             if not text:
                 continue

@@ -135,7 +135,14 @@ def _columns(name: str, rows: list[Row], given: Mapping[str, str], note: Callabl
     if renamed:
         note(say("{file}: columns {renamed}", file=name, renamed=listed(renamed)))
     if unused:
-        note(say("{file}: columns not used: {unused}", file=name, unused=listed(unused)))
+        note(
+            say(
+                "{file}: columns not used: {unused} (columns: {{input: {first}}} would take that one as material)",
+                file=name,
+                unused=listed(unused),
+                first=listed(unused[:1]),
+            )
+        )
     return columns
 
 

@@ -88,6 +88,21 @@ def test_rows_that_are_left_out_take_their_texts_along(look):
     assert ["row 3" in skipped[0], "row 5" in skipped[1], len(skipped)] == [True, True, 2]
 
 
+def test_a_hold_out_that_the_data_give_is_the_only_one_and_leaks_are_told(look, tmp_path, host, project):
+    config = project("given.yaml", eval_ratio=0.5)
+    sides = ["train"] * 6 + ["test", "test"]
+    asked = [*QUESTIONS[:6], QUESTIONS[6], QUESTIONS[0]]
+    rows = "".join(f"{q}？,答{i},{side}\n" for i, (q, side) in enumerate(zip(asked, sides, strict=True)))
+    (tmp_path / "data" / "metadata.csv").write_text("instruction,output,split\n" + rows, encoding="utf-8")
+    told: list[str] = []
+    made = load_data(make_plan(host, "text", config), told.append)
+    by_side = {side: {made.records[i].where.rpartition(" ")[2] for i in made.split.of(side)} for side in (LEARNED, HELD_OUT, ASIDE)}
+    assert by_side == {LEARNED: {"3", "4", "5", "6", "7"}, HELD_OUT: {"8", "9"}, ASIDE: {"2"}}
+    assert any("row 2: is nearly the same as metadata.csv, row 9, which is held out, so it is not learned" in line for line in told)
+    plain = made.records[-1]
+    assert plain.side == "train" and "side" not in plain.content()
+
+
 def test_no_row_at_all(look):
     with pytest.raises(DataError, match="no row can be used") as error:
         look([f"乙问？,{'长' * 300}"], max_seq_length=64, on_bad_row="skip")

@@ -237,3 +237,11 @@ def test_clusters_are_called_by_their_first_row():
     for row, other in ((3, 2), (5, 4), (4, 3), (1, 0)):
         clusters.join(row, other)
     assert [clusters.first(row) for row in range(6)] == [0, 0, 2, 2, 2, 2]
+
+
+def test_a_side_that_is_given_twice_differently_sets_the_row_aside():
+    parted = split(
+        ["一个完全不同的问题是什么？", "另一个无关的题目在哪里？", "第三件事情如何办理呢？"], 0, [splitting.ASIDE, LEARNED, HELD_OUT]
+    )
+    assert parted.sides == (splitting.ASIDE, LEARNED, HELD_OUT)
+    assert parted.leaks == (splitting.Leak(0, 0, 0),)

@@ -17,3 +17,13 @@ def test_a_missing_full_stop_counts_only_where_the_others_have_one():
     found = run_check("unfinished", data)
     assert [(f.rows, severity("unfinished", f)) for f in found] == [((12,), "hint")]
     assert run_check("unfinished", rows(*((q, a.rstrip("。")) for q, a in PLAIN))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"), [("我是{{name}}。", "{{name}}"), ("请致电${phone}。", "${phone}"), ("<image>这是什么？", "<image>")]
+)
+def test_placeholders_that_nobody_filled_in(text, mark):
+    for row in ((text, "答案。"), ("问题？", text)):
+        found = run_check("unfinished", rows(row))
+        assert len(found) == 1 and mark in found[0].message
+    assert run_check("unfinished", rows(("{a}与{b}？", "集合{1, 2}。"))) == []

@@ -29,7 +29,7 @@ def test_pairs_stop_with_the_line_that_learns_the_good_ones(tmp_path, shape):
     file = write(tmp_path / "d.jsonl", json.dumps(PAIRS[shape]) + "\n" + json.dumps(PAIRS[shape]))
     [told] = problems(file)
     assert "columns: {output: chosen}" in told and "rejected" in told
-    made, notes = load(file, columns={"output": "chosen"})
+    made, _ = load(file, columns={"output": "chosen"})
     assert [(m.instruction, m.output, m.history) for m in made] == [("问", "好", ())] * 2
     assert "never learned" in problems(file, columns={"output": "rejected"})[0]
 

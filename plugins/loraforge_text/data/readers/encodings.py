@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import functools
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from .rows import Source
 
 say = speaker(__name__)
 
+_PRIVATE_USE = re.compile("[\ue000-\uf8ff\U000f0000-\U0010fffd]")
 _SAMPLE = 20_000  # characters that are looked at
 _SURE = 4.0  # how much likelier the best reading must be than the second, as a logarithm
 _TYPICAL = 0.65  # the share of its foreign characters that must be common ones
@@ -61,15 +63,15 @@ def _named(source: Source, encoding: str) -> str:
         raise DataError(
             say("encoding: Python knows no encoding '{value}'. Usual are utf-8, gb18030, big5, utf-16.", value=encoding)
         ) from None
-    private = next((i for i, c in enumerate(text) if unicodedata.category(c) == "Co"), None)
+    private = _PRIVATE_USE.search(text)
     if private is not None and codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"):
         raise DataError(
             say(
                 "{path}:{line}: has characters that no script knows when it is read as {encoding} ({sample}), so it is something else.",
                 path=source.path,
-                line=text[:private].count("\n") + 1,
+                line=text[: private.start()].count("\n") + 1,
                 encoding=encoding,
-                sample=_excerpt(text, private),
+                sample=_excerpt(text, private.start()),
             )
         )
     return text
@@ -144,7 +146,7 @@ def _not_decodable(source: Source, tried: str, error: UnicodeDecodeError | None)
 def _is_damaged_utf8(data: bytes) -> bool:
     """Whether nearly all that is not ASCII is UTF-8: other encodings hardly ever look like it."""
     text = data.decode("utf-8", "replace")
-    foreign = sum(c > "\x7f" for c in text)
+    foreign = len(text) - len(text.encode("ascii", "ignore"))
     return text.count("\ufffd") * 3 < foreign
 
 
@@ -212,7 +214,7 @@ class _Reading:
                 foreign += 1
                 common += kind in ("common", "letter")
             before = before[1] + character
-        private = any(unicodedata.category(c) == "Co" for c in text)
+        private = _PRIVATE_USE.search(text) is not None
         if private:
             likelihood -= 1e6
         return cls(language.encoding, text, likelihood, common / foreign if foreign else 1.0, text.count("\ufffd") + private)
@@ -278,9 +280,10 @@ def _western(character: str) -> str:
 
 
 _JIS = _by_bytes("shift_jis", (0x88, 0x97), (0x98, 0xEA))
-# The shares are round numbers: what decides are the sizes of the classes and that a wrong reading falls into rare ones. Plain ASCII weighs
-# the same everywhere, so that a word of Chinese in a page of English counts as it would alone. Of the syllables of Korean and the letters of
-# Japanese few are in use, hence their smaller numbers. Python's cp932, cp949 and cp950 are what Windows calls Shift-JIS, Korean and Big5.
+# The shares are round numbers: what decides are the sizes of the classes and that a wrong reading falls into rare ones. Plain ASCII
+# weighs the same everywhere, so that a word of Chinese in a page of English counts as it would alone. Of the syllables of Korean and
+# the letters of Japanese few are in use, hence their smaller numbers. Python's cp932 and cp949 are what Windows calls Shift-JIS and
+# Korean; big5hkscs is Big5 with what Hong Kong and Windows added.
 LANGUAGES = (
     Language(
         "gb18030",
@@ -288,9 +291,9 @@ LANGUAGES = (
         {"ascii": (0.4, 95), "mark": (0.12, 80), "common": (0.55, 3755), "second": (0.02, 3008), "foreign": (0.002, 16000)},
     ),
     Language(
-        "big5",
+        "big5hkscs",
         _by_bytes("big5", (0xA4, 0xC6), (0xC9, 0xF9)),
-        {"ascii": (0.4, 95), "mark": (0.12, 80), "common": (0.55, 5401), "second": (0.02, 7650), "foreign": (0.001, 500)},
+        {"ascii": (0.4, 95), "mark": (0.12, 80), "common": (0.55, 5401), "second": (0.02, 7650), "foreign": (0.001, 5000)},
         -4,
     ),
     Language(

@@ -69,10 +69,6 @@ class Table:
     split: str = ""
 
 
-def nothing_known(names: Sequence[str]) -> bool:
-    return False
-
-
 @dataclass(frozen=True)
 class Reading:
     """How files are read.
@@ -88,7 +84,7 @@ class Reading:
     encoding: str = "auto"
     sheet: str = ""
     header_row: int = 0
-    is_header: Callable[[Sequence[str]], bool] = nothing_known
+    is_header: Callable[[Sequence[str]], bool] = field(default=lambda names: False)
     note: Callable[[str], None] = field(default=lambda text: None)
 
 

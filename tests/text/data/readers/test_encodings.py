@@ -11,7 +11,7 @@ TABLES = {
                 "问题,答案\n囊肿？,腺样囊性癌\n鼾症？,睡眠呼吸暂停综合征，见于肥胖者。\n", "问题,答案\n“通知”要书面吗？,要——《劳动合同法》第40条。\n",
                 "question,answer\nWhat is 当归?,A herb (Angelica sinensis).\n", "问题,答案\n姓名？,䶮䲟\n谁？,李䶮是律师，他代理了这个案件。\n"],
     "big5": ["問題,答案\n試用期薪資怎麼算？,不低於百分之八十。\n", "問題,答案\n離婚？,協議。\n", "instruction,output\n房子漏水？,找物業。\n",
-             "問題,答案\n感冒了怎麼辦？,多喝水，注意休息。\n押金不退？,向法院起訴。\n", "問題,答案\n「契約」與『合約』？,同義。\n"],
+             "問題,答案\n感冒了怎麼辦？,多喝水，注意休息。\n押金不退？,向法院起訴。\n", "問題,答案\n「契約」與『合約』？,同義。\n", "問題,答案\n佢喺邊度返工？,喺恒生銀行裏面做嘢。\n"],
     "cp932": ["質問,回答\n試用期間の給料は？,八割以上です。\n", "question,answer\n風邪をひいたら？,水を飲んで休みましょう。\n", "q,a\nカルテとは？,診療録。\n"],
     "cp949": ["question,answer\n수습 기간 급여는 얼마입니까?,최저임금의 구십 퍼센트 이상입니다. 근로계약서를 확인하세요.\n"],
     "cp1252": ["question,answer\nWhat’s the notice period?,Thirty days – in writing.\n", "q,a\nQu’est-ce que c’est?,Le délai de préavis est d’un mois.\n",
@@ -22,7 +22,8 @@ TABLES = {
 @pytest.mark.parametrize(("encoding", "text"), [(name, text) for name, texts in TABLES.items() for text in texts])
 def test_each_is_read_as_what_it_is_and_a_piece_is_shown(tmp_path, encoding, text):
     names = text.split("\n")[0].split(",")
-    records, notes = load(write(tmp_path / "d.csv", text, encoding), columns={"instruction": names[0], "output": names[1]})
+    data = "big5hkscs" if encoding == "big5" else encoding
+    records, notes = load(write(tmp_path / "d.csv", text, data), columns={"instruction": names[0], "output": names[1]})
     rows = [(r.instruction, r.output) for r in records]
     assert rows == [tuple(line.split(",", 1)) for line in text.strip().split("\n")[1:]]
     assert encoding.upper() in notes[0] and any(c > "\x7f" and c in notes[0] for c in text)
@@ -38,7 +39,9 @@ def test_the_corpus_that_is_shipped_never_reads_as_another(language):
     for start in range(0, len(text) // 2, 7):
         piece = text[start : start + 40]
         if sum(c > "\x7f" for c in piece) >= (8 if language != "cp1252" else 3):
-            assert decode(Source("x", "x", piece.encode(language)), "auto", lambda note: None) == piece
+            assert (
+                decode(Source("x", "x", piece.encode("big5hkscs" if language == "big5" else language)), "auto", lambda note: None) == piece
+            )
 
 
 def test_what_cannot_be_told_stops_with_the_lines_to_choose_from(tmp_path):

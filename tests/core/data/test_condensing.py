@@ -1,0 +1,32 @@
+"""The same complaint about many rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from loraforge.data.condensing import condense
+
+
+def lines(count: int, complaint: str = "'output' is empty.") -> list[str]:
+    return [f"d.csv, row {i}: {complaint}" for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_few_rows_stand_each_on_a_line(count):
+    assert condense(lines(count)) == lines(count)
+
+
+def test_many_rows_are_one_sentence_with_a_count_where_the_first_stood():
+    made = condense(["b.csv, row 1: is odd.", *lines(60), "without a place", "without a place"])
+    assert made == [
+        "b.csv, row 1: is odd.",
+        "d.csv, row 0: 'output' is empty. The same holds for 59 more rows: "
+        "d.csv, row 1; d.csv, row 2; d.csv, row 3; d.csv, row 4; d.csv, row 5; ...",
+        "without a place", "without a place",
+    ]  # fmt: skip
+    assert condense(lines(6))[0].endswith("row 5")
+
+
+def test_numbers_in_a_complaint_may_differ_and_pictures_are_rows_too():
+    made = condense([f"cat {i}.png: is {i * 7} x 20 pixels." for i in range(9)])
+    assert len(made) == 1 and made[0].startswith("cat 0.png: is 0 x 20 pixels. The same holds for 8 more rows: cat 1.png;")
