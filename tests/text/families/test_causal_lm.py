@@ -392,7 +392,15 @@ def test_a_base_is_loaded_in_the_precision_that_is_asked_for(base, monkeypatch, 
     )
     model = load_model(base, precision, torch.device("cpu"))
     assert {p.dtype for p in model.parameters()} == {getattr(torch, dtype)}
-    assert asked == [{"output_loading_info": True, "dtype": getattr(torch, dtype), "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}]
+    assert asked == [
+        {
+            "output_loading_info": True,
+            "dtype": getattr(torch, dtype),
+            "local_files_only": True,
+            "use_safetensors": True,
+            "trust_remote_code": False,
+        }
+    ]
 
 
 def test_four_bits_are_nf4_twice_quantised_and_keep_their_gradients(base):
