@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import peft
 import torch
@@ -36,20 +37,20 @@ def _moves(model: nn.Module, name: str) -> bool:
 @contextlib.contextmanager
 def _as_named(model: nn.Module) -> Iterator[None]:
     """While it lasts, peft does not know what kind of model this is, and changes no name."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if not isinstance(getattr(config, "model_type", None), str):
         yield
         return
     own = "model_type" in vars(config)
-    before = config.model_type  # type: ignore[union-attr]
-    config.model_type = ""  # type: ignore[union-attr]
+    before = config.model_type
+    config.model_type = ""
     try:
         yield
     finally:
         if own:
-            config.model_type = before  # type: ignore[union-attr]
+            config.model_type = before
         else:
-            del config.model_type  # type: ignore[union-attr]
+            del config.model_type
 
 
 def inject(config: peft.LoraConfig, model: nn.Module, name: str) -> None:
@@ -74,7 +75,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
         module, _, part = key.rpartition(".lora_")
         part = f"lora_{part}".removesuffix(".weight")
         try:
-            weight = model.get_submodule(f"{module}.{part}.{name}").weight
+            weight: Any = model.get_submodule(f"{module}.{part}.{name}").weight
         except AttributeError:
             problems.append(module)
             continue

@@ -11,7 +11,7 @@ FAMILIES = ["llama", "qwen2", "gpt2"]
 
 
 def model_of(base, architecture="llama", tmp_path=None):
-    from loraforge_text.families.causal_lm import load_model
+    from loraforge_text.families.loading import load_model
 
     from builders.tiny_text import make_base
 

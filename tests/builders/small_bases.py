@@ -139,9 +139,7 @@ def reload(base: Path, export: Path, trainable: bool = False) -> Any:
 
 def pairs(model: Any) -> dict[str, torch.nn.Parameter]:
     """The LoRA's parameters of a peft model by their names in the exported file."""
-    return {
-        n.removeprefix("base_model.model.").replace(".default", ""): p for n, p in model.named_parameters() if ".lora_" in n
-    }
+    return {n.removeprefix("base_model.model.").replace(".default", ""): p for n, p in model.named_parameters() if ".lora_" in n}
 
 
 def reference(base: Path, seen: Trained) -> tuple[Any, list[float]]:

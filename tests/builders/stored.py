@@ -19,7 +19,9 @@ def _llama(width: int = 128) -> Any:
 
     torch.manual_seed(0)
     sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2}
-    return AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=97, num_attention_heads=4, num_key_value_heads=4, eos_token_id=2, **sizes))
+    return AutoModelForCausalLM.from_config(
+        LlamaConfig(vocab_size=97, num_attention_heads=4, num_key_value_heads=4, eos_token_id=2, **sizes)
+    )
 
 
 def _say(folder: Path, **settings: Any) -> None:
@@ -80,7 +82,9 @@ def bitsandbytes(folder: Path, bits: int) -> dict[str, torch.Tensor]:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     whole = make_base("llama", folder.with_name(f"{folder.name}-whole"), _llama())
-    settings = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype="float32")
+    settings = BitsAndBytesConfig(
+        load_in_4bit=bits == 4, load_in_8bit=bits == 8, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype="float32"
+    )
     model = AutoModelForCausalLM.from_pretrained(whole, quantization_config=settings, device_map={"": "cpu"})
     meant = {
         f"{name}.weight": dequantize_4bit(m.weight.data, m.weight.quant_state).float()

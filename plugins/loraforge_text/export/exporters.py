@@ -70,7 +70,7 @@ class MergedExporter(Exporter):
 
         from loraforge.adapters import lora
 
-        from ..families.causal_lm import load_model
+        from ..families.loading import load_model
 
         of = served(adapter)
         # Merged in float32 and rounded once: adding to bf16 weights would round away most of a small adapter.

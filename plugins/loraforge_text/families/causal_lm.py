@@ -191,6 +191,12 @@ def _tokenizer(folder: Path) -> Any:
     return backend
 
 
+def _config(model: Any) -> Mapping[str, Any]:
+    """Of the language model in ``model``, with what its config.json leaves to be the default."""
+    found: Mapping[str, Any] = model.config.get_text_config().to_dict()
+    return found
+
+
 class TrainableCausalLM(TrainableModel):
     """A causal language model with a LoRA: next-token cross entropy on the learned tokens.
 
@@ -201,7 +207,7 @@ class TrainableCausalLM(TrainableModel):
     def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int, system: str | None = None, fast: bool = False) -> None:
         self.lora = lora
         self._tokenizer, self._base, self._longest, self._system = tokenizer, base, longest, system
-        self._band = 1 if lora.model.config.model_type in limits.READS_PADDING else _BAND
+        self._band = 1 if _config(lora.model).get("model_type") in limits.READS_PADDING else _BAND
         self._head: Any = None
         self._in_line = self._places = False
         if fast:
@@ -219,8 +225,8 @@ class TrainableCausalLM(TrainableModel):
         """
         encoded, problem = examine(self._tokenizer, self._base, record, text, self._longest)
         if encoded and not problem:  # the loaded model knows more than its config.json says
-            model = self.lora.model
-            problem = limits.problem(encoded.ids, model.config.get_text_config().to_dict(), len(model.get_input_embeddings().weight))
+            model: Any = self.lora.model
+            problem = limits.problem(encoded.ids, _config(model), len(model.get_input_embeddings().weight))
         if problem or encoded is None:
             raise DataError(problem or "")
         return {"ids": encoded.ids, "learned": encoded.learned}

@@ -21,7 +21,20 @@ TABLES = _AFTER_PADDING | {
 _NAMES = ("n_positions", "max_position_embeddings", "max_target_positions", "max_seq_len")
 # Model types that fill gaps: what comes after a token is read too, unless the configuration says otherwise.
 BOTH_WAYS = _AFTER_PADDING | {
-    *("bert", "bert-generation", "big_bird", "cpmant", "electra", "ernie", "megatron-bert", "rembert", "roc_bert", "roformer", "xlm", "xlnet")
+    *(
+        "bert",
+        "bert-generation",
+        "big_bird",
+        "cpmant",
+        "electra",
+        "ernie",
+        "megatron-bert",
+        "rembert",
+        "roc_bert",
+        "roformer",
+        "xlm",
+        "xlnet",
+    )
 }
 # Model types that read padding as if it were text, in transformers too: their rows share a batch with rows of the same length only.
 READS_PADDING = frozenset({"prophetnet"})
@@ -62,8 +75,8 @@ def problem(ids: Sequence[int], config: Mapping[str, Any], rows: int | None = No
     rows = rows or _whole(config.get("vocab_size"))
     if rows and max(ids, default=0) >= rows:
         return say(
-            "has the token {token}, but the base's weights know tokens 0 to {last} only: its tokenizer was given tokens that its weights were "
-            "never given. Take the tokenizer files that belong to these weights.",
+            "has the token {token}, but the base's weights know tokens 0 to {last} only: its tokenizer was given tokens that its weights "
+            "were never given. Take the tokenizer files that belong to these weights.",
             token=max(ids),
             last=rows - 1,
         )
@@ -120,7 +133,7 @@ def notes(config: Mapping[str, Any], lengths: Sequence[int], target: str | Seque
             n=long,
             most=trained,
         )
-    towers = [name.removesuffix("_config") for name in config if name.endswith("_config") and "vision" in name or name == "audio_config"]
+    towers = [name.removesuffix("_config") for name in config if "vision" in name or name == "audio_config"]
     if towers:
         yield say("the base sees or hears too ({towers}); only its language model gets a LoRA.", towers=", ".join(towers))
     if target == "all-linear" and has_experts(text):

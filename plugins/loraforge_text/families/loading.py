@@ -122,8 +122,8 @@ def _require_whole(folder: Path, model: Any, info: Mapping[str, Any]) -> None:
     if missing:
         problems.append(
             say(
-                "base_model {folder} is not whole: its weights lack {n} of the {all} tensors that config.json describes, and random numbers "
-                "would stand there: {names}. Fetch it again; or config.json belongs to another model.",
+                "base_model {folder} is not whole: its weights lack {n} of the {all} tensors that config.json describes, and random "
+                "numbers would stand there: {names}. Fetch it again; or config.json belongs to another model.",
                 folder=folder,
                 n=len(missing),
                 all=len(own),
@@ -134,8 +134,8 @@ def _require_whole(folder: Path, model: Any, info: Mapping[str, Any]) -> None:
     if beyond:
         problems.append(
             say(
-                "base_model {folder}: the weights have more layers than config.json describes; {n} tensors would be left out: {names}. Fetch "
-                "config.json again; or it belongs to another model.",
+                "base_model {folder}: the weights have more layers than config.json describes; {n} tensors would be left out: {names}. "
+                "Fetch config.json again; or it belongs to another model.",
                 folder=folder,
                 n=len(beyond),
                 names=_some(beyond),

@@ -72,8 +72,8 @@ def choose(model: Any, target: str | Sequence[str]) -> Places:
         share = sum(p.numel() for _, p in fused) / sum(p.numel() for p in model.parameters())
         notes.append(
             say(
-                "the routed experts of this base are fused weights, no layers that a LoRA could sit on; they stay as they are ({share:.0%} of the "
-                "base). The LoRA is on the layers beside them.",
+                "the routed experts of this base are fused weights, no layers that a LoRA could sit on; they stay as they are "
+                "({share:.0%} of the base). The LoRA is on the layers beside them.",
                 share=share,
             )
         )

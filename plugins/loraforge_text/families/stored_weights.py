@@ -46,9 +46,9 @@ def _adapter_beside(base: BaseFiles) -> Iterator[str]:
         except (OSError, ValueError, KeyError, TypeError):
             below = "org/name"
         yield say(
-            "base_model {folder} also holds an adapter (adapter_config.json), which transformers would put on the base by itself. To train "
-            "that adapter further, set base_model: {below} and init_from_adapter: {folder}. To train the base alone, move adapter_config.json "
-            "and adapter_model.safetensors out of the folder.",
+            "base_model {folder} also holds an adapter (adapter_config.json), which transformers would put on the base by itself. To "
+            "train that adapter further, set base_model: {below} and init_from_adapter: {folder}. To train the base alone, move "
+            "adapter_config.json and adapter_model.safetensors out of the folder.",
             folder=base.folder,
             below=below,
         )
@@ -60,9 +60,9 @@ def _stored_otherwise(base: BaseFiles, precision: str) -> Iterator[str]:
         return
     if kind not in RESTORED:
         yield say(
-            "base_model {folder} is stored as {kind} (quantization_config in config.json), a form for answering that cannot be trained here. "
-            "Take the original weights, which the base was made from (often the same name without {kind}); precision: 4bit saves as much "
-            "memory.",
+            "base_model {folder} is stored as {kind} (quantization_config in config.json), a form for answering that cannot be trained "
+            "here. Take the original weights, which the base was made from (often the same name without {kind}); precision: 4bit saves "
+            "as much memory.",
             folder=base.folder,
             kind=kind,
         )

@@ -383,7 +383,7 @@ def test_which_folders_it_takes_for_a_language_model(tmp_path, architectures, ma
 def test_a_base_is_loaded_in_the_precision_that_is_asked_for(base, monkeypatch, precision, dtype):
     import torch
     import transformers
-    from loraforge_text.families.causal_lm import load_model
+    from loraforge_text.families.loading import load_model
 
     asked = []
     real = transformers.AutoModelForCausalLM.from_pretrained
@@ -392,12 +392,20 @@ def test_a_base_is_loaded_in_the_precision_that_is_asked_for(base, monkeypatch, 
     )
     model = load_model(base, precision, torch.device("cpu"))
     assert {p.dtype for p in model.parameters()} == {getattr(torch, dtype)}
-    assert asked == [{"output_loading_info": True, "dtype": getattr(torch, dtype), "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}]
+    assert asked == [
+        {
+            "output_loading_info": True,
+            "dtype": getattr(torch, dtype),
+            "local_files_only": True,
+            "use_safetensors": True,
+            "trust_remote_code": False,
+        }
+    ]
 
 
 def test_four_bits_are_nf4_twice_quantised_and_keep_their_gradients(base):
     import torch
-    from loraforge_text.families.causal_lm import load_model
+    from loraforge_text.families.loading import load_model
 
     bitsandbytes = pytest.importorskip("bitsandbytes")
     model = load_model(base, "4bit", torch.device("cpu"))
@@ -414,7 +422,7 @@ def test_weights_that_are_missing_or_of_another_kind_are_explained(base, tmp_pat
     import importlib.util
 
     import torch
-    from loraforge_text.families.causal_lm import load_model
+    from loraforge_text.families.loading import load_model
 
     from loraforge import ConfigError, ModelError
 

@@ -87,7 +87,7 @@ def test_what_a_frozen_block_can_make_again_is_not_kept_and_the_gradients_stay(b
 
 def test_four_bit_layers_pass_gradients_on_after_measuring(base):
     pytest.importorskip("bitsandbytes")
-    from loraforge_text.families.causal_lm import load_model
+    from loraforge_text.families.loading import load_model
 
     from loraforge import RunConfig
     from loraforge.adapters import lora
