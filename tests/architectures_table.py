@@ -2,7 +2,8 @@
 
     PYTHONPATH=tests python tests/architectures_table.py --keep /tmp/found
 
-takes half an hour. What has been found is kept in the folder, one file for each model type, and not looked for again.
+takes half an hour on two free cores. What has been found is kept in the folder, one file for each model type, and not looked for again;
+``--as-is`` writes the page of what is there.
 """
 
 from __future__ import annotations
@@ -60,10 +61,14 @@ def look(kind: str) -> dict[str, Any]:
 def row(kind: str, found: dict[str, Any]) -> str:
     same = ["yes" if yes else "NO" for yes in found["same"]] if "same" in found else ["", "", ""]
     remarks = " ".join(f"{note.rstrip('.')}." for note in found.get("notes", ()))
+    if "same" in found and not all(found["same"]):
+        remarks += " apart by {:.0e} (losses), {:.0e} (weights), {:.0e} (logits), {:.0e} (merged)".format(*found["figures"])
     if "refused" in found:
         same, remarks = ["refused", "", ""], found["refused"]
     elif "failed" in found:
         same, remarks = ["NO", "", ""], found["failed"]
+    elif "waiting" in found:
+        remarks = "not looked at yet"
     elif "unbuilt" in found:
         remarks = "not tried: it cannot be made small"
     return f"| `{kind}` | {found['class']} | {' | '.join(same)} | {remarks.replace('|', '/')} |\n"
@@ -73,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, required=True)
     parser.add_argument("--part", default="0/1", help="2/3: every third model type, beginning with the third; writes no page")
+    parser.add_argument("--as-is", action="store_true")
     options = parser.parse_args()
     os.environ.update({"LORAFORGE_LANG": "en", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"})
     import peft
@@ -86,19 +92,22 @@ def main() -> None:
     options.keep.mkdir(parents=True, exist_ok=True)
     mine, parts = map(int, options.part.split("/"))
     with blank_plots(real=lambda: False):
-        for kind in list(architectures())[mine::parts]:
+        for kind in list(architectures())[mine::parts] if not options.as_is else ():
             kept = options.keep / f"{kind}.json"
             if not kept.exists():
                 kept.write_text(json.dumps(look(kind)), encoding="utf-8")
                 print(kind, kept.read_text(encoding="utf-8"), flush=True)
     if parts > 1:
         return
-    rows = {kind: json.loads((options.keep / f"{kind}.json").read_text(encoding="utf-8")) for kind in sorted(architectures())}
+    files = {kind: options.keep / f"{kind}.json" for kind in sorted(architectures())}
+    waiting = {"class": "", "waiting": True}
+    rows = {kind: json.loads(file.read_text(encoding="utf-8")) if file.exists() else waiting for kind, file in files.items()}
     equal = sum(all(found.get("same", [False])) for found in rows.values())
     refused, unbuilt = (sum(key in found for found in rows.values()) for key in ("refused", "unbuilt"))
-    other = len(rows) - equal - refused - unbuilt
+    ahead = sum("waiting" in found for found in rows.values())
+    other = len(rows) - equal - refused - unbuilt - ahead
     versions = {"transformers": transformers.__version__, "peft": peft.__version__, "torch": torch.__version__.partition("+")[0]}
-    rest = f"{other} differ or fail." if other else "None differs."
+    rest = (f"{other} differ or fail." if other else "None differs.") + (f" {ahead} have not been looked at yet." if ahead else "")
     head = _HEAD.format(equal=equal, all=len(rows), refused=refused, unbuilt=unbuilt, other=rest, **versions)
     PAGE.write_text(head + "".join(row(kind, found) for kind, found in rows.items()), encoding="utf-8")
 
