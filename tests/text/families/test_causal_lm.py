@@ -178,7 +178,7 @@ def test_only_the_answer_counts_in_the_loss(base):
     expected = -sum(logits[i - 1, example["ids"][i]] for i in places) / len(places)
     assert float(trainable.loss(trainable.model, batch).detach()) == pytest.approx(float(expected), rel=1e-5)
     # Padding beside a longer row changes nothing.
-    other = trainable.encode(record, [*spans[:1], Span("长" * 40 + "<|im_end|>", learn=True)])
+    other = trainable.encode(Conversation("问", "长" * 40, where="y"), [*spans[:1], Span("长" * 40 + "<|im_end|>", learn=True)])
     both = trainable.collate([example, other])
     total = trainable.loss(trainable.model, both) * trainable.weight(both)
     apart = sum(
