@@ -109,6 +109,7 @@ def refuse_both_ways(config: Mapping[str, Any]) -> None:
 
 
 def both_ways(kind: Any) -> str:
+    """The sentence about a base of this model type that sees the next token before it is to say it."""
     return say(
         "base_model is a {kind} model that reads what comes after a word too: it fills gaps and does not write on. Take a base that writes "
         "(a causal language model).",

@@ -1,4 +1,4 @@
-"""Which linear layers text passes through on its way to the next token. Imports torch when it is imported.
+"""Which linear layers text passes through on its way to the next token.
 
 A base may hold more than that: the tower that sees pictures, the attention to an encoder that is not there, an indexer that only chooses,
 projections whose weights a scan reads past the layer. A LoRA there gets no gradient, stays zero, and would stand in every export. What is
@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from loraforge import ConfigError, ModelError, speaker
-from loraforge.adapters import lora
 
 from . import limits
+
+if TYPE_CHECKING:
+    import torch
 
 say = speaker(__name__)
 
@@ -44,6 +44,8 @@ def choose(model: Any, target: str | Sequence[str]) -> Places:
         ConfigError: if it means layers that text does not pass through, and nothing else.
         ModelError: see ``reached_layers``.
     """
+    from loraforge.adapters import lora
+
     reached = reached_layers(model)
     odd = lora.misread(model, reached)
     reached = [name for name in reached if name not in odd]
@@ -105,6 +107,10 @@ def reached_layers(model: Any) -> list[str]:
     Raises:
         ModelError: if the model cannot read a short text.
     """
+    import torch
+
+    from loraforge.adapters import lora
+
     names = lora.linear_names(model)
     tags: dict[str, torch.Tensor] = {}
     table = model.get_input_embeddings()
@@ -133,6 +139,8 @@ def _sees_ahead(logits: torch.Tensor, embedded: torch.Tensor | None) -> bool:
     """Whether what is said before the last token depends on it. Exact: what a mask hides has no gradient at all."""
     if embedded is None or embedded.ndim < 2 or embedded.shape[1] != _TOKENS or logits.shape[1] != _TOKENS:
         return False
+    import torch
+
     weights = torch.linspace(-1, 1, logits[:, :-1].numel(), device=logits.device).view_as(logits[:, :-1])
     (gradient,) = torch.autograd.grad((logits[:, :-1].float() * weights).sum(), embedded, retain_graph=True, allow_unused=True)
     return gradient is not None and bool(gradient[:, -1].abs().max() > 0)
@@ -140,6 +148,8 @@ def _sees_ahead(logits: torch.Tensor, embedded: torch.Tensor | None) -> bool:
 
 def _tagging(tags: dict[str, torch.Tensor], name: str, whole: bool = False) -> Any:
     """A hook that adds a zero, which can be found in the graph, to what a layer gives; ``whole``: one for each of its numbers."""
+
+    import torch
 
     def hook(module: Any, given: Any, made: torch.Tensor) -> torch.Tensor:
         shape = made.shape if whole else ()

@@ -88,7 +88,7 @@ def test_check_names_the_rows_and_sampling_says_it_of_a_prompt(short, project, t
     code, _, err = command("check", "text", project(base_model=str(short)))
     assert code == 2 and "metadata.csv, row 2: is " in err and "this base has positions for 64 only" in err and "row 3" not in err
     outcome = train(project(base_model=str(short), on_bad_row="skip", epochs=1))
-    code, _, err = command("sample", outcome.run.path, "--prompt", "长" * 60)
+    code, _, err = command("sample", outcome.run.path, "长" * 60)
     assert code == 2 and "the prompt is " in err and "positions for 64 only" in err
 
 
@@ -110,6 +110,15 @@ def test_tokens_that_the_weights_were_never_given(base, project, command, tmp_pa
     settings = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     settings["added_tokens"].append({**settings["added_tokens"][0], "content": "新词", "id": 600, "special": False})
     (folder / "tokenizer.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
+    from tokenizers import Tokenizer
+
+    number = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id("新词")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": number}), encoding="utf-8")
     (tmp_path / "data" / "metadata.csv").write_text("instruction,output\n新词？,答。\n短？,答。\n", encoding="utf-8")
     code, _, err = command("check", "text", project(base_model=str(folder)))
-    assert code == 2 and "row 2: has the token 600, but the base's weights know tokens 0 to 511 only" in err and "row 3:" not in err
+    assert (
+        code == 2
+        and f"row 2: has the token {number}, but the base's weights know tokens 0 to {number - 1} only" in err
+        and "row 3:" not in err
+    )
