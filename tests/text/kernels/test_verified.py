@@ -10,16 +10,19 @@ from builders.fast_text import rows
 
 KINDS = architectures()
 # These read padding as if it were text, in transformers too: rows beside each other are of one length.
-EVEN = ("cpmant",)
+EVEN = ("cpmant", "prophetnet")
 
 
 def reference(model, names, pairs, examples):
     """Mean loss per learned token and the gradients of A and B, each row by itself, with the library's code alone."""
     import peft
 
-    # peft asks for the names' ends; given whole, they mean one layer each.
-    wrapped = peft.get_peft_model(model, peft.LoraConfig(r=4, lora_alpha=8, target_modules=names, lora_dropout=0.0)).eval()
-    parameters = {n.removeprefix("base_model.model.").replace(".default", ""): p for n, p in wrapped.named_parameters() if "lora_" in n}
+    from loraforge.adapters import exact_names
+
+    # Asked by name, peft would take dense and shared experts for the fused ones; the layers that it puts there are its own.
+    exact_names.inject(peft.LoraConfig(r=4, lora_alpha=8, target_modules=names, lora_dropout=0.0), model, "default")
+    wrapped = model.eval()
+    parameters = {n.replace(".default", ""): p for n, p in wrapped.named_parameters() if "lora_" in n}
     assert set(parameters) == set(pairs)
     for name, parameter in parameters.items():
         parameter.data.copy_(pairs[name])
@@ -69,6 +72,8 @@ def test_loss_and_gradients_are_those_of_transformers_and_peft(kind, scale):
     names = lora.linear_names(plain)
     if not names:
         pytest.skip("no linear layer")
+    if kind == "reformer":
+        pytest.skip("its reversible layers pass no gradient where nothing before them learns; it is refused")
     for model in (plain, fast):  # beyond a clamp, too
         model.get_input_embeddings().register_forward_hook(lambda module, given, made: made * scale)
     examples = rows([9, 9, 9] if kind in EVEN else [9, 14, 5], vocabulary=90)
