@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from loraforge import Adapter, ExportError, LoraForgeError, prompt_of, speaker
 
+from ..families.encoding import tokenizer_of
 from ..records import Conversation
 from ..templates import golden_prompts
 from ..templates.prompting import Prompting
@@ -34,7 +36,9 @@ def check_folder(of: Served, adapter: Adapter, folder: Path) -> None:
 
 def _problems(of: Served, adapter: Adapter, folder: Path) -> Sequence[str]:
     tokenizer = _tokenizer(folder)
-    return [*_prompts(of.prompting, adapter, tokenizer), *_stops(of, tokenizer, folder)]
+    golden = _reachable(of.prompting, adapter.files.get(golden_prompts.NAME))
+    documents = [document for document in (golden, _probes(of)) if document is not None]
+    return [*(line for document in documents for line in _prompts(document, tokenizer)), *_stops(of, tokenizer, folder)]
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -47,11 +51,25 @@ def _tokenizer(folder: Path) -> Any:
         raise ExportError(say("transformers cannot read the exported tokenizer: {error}", error=reason)) from None
 
 
-def _prompts(prompting: Prompting, adapter: Adapter, tokenizer: Any) -> Iterable[str]:
-    """What differs between the golden prompts and what the exported tokenizer makes of their messages."""
-    document = _reachable(prompting, adapter.files.get(golden_prompts.NAME))
-    if document is None:
-        return []
+def _probes(of: Served) -> bytes | None:
+    """Golden prompts of no data: with and without a system message and an earlier turn, as far as the template takes them. The data's own
+    may hold none that messages alone can ask for."""
+    tokenizer = tokenizer_of(of.folder)
+    if tokenizer is None or not (of.prompting.jinja or of.prompting.inline):
+        return None
+    rows = []
+    for system in (None, "Be brief."):
+        for history in ((), (("First?", "Yes."),)):
+            if system and of.prompting.inline and "{system}" not in of.prompting.inline:
+                continue
+            record = Conversation("Second?", "answer", system=system, history=history, where="")
+            with contextlib.suppress(LoraForgeError):
+                rows.append((record, of.prompting.render(record)))
+    return golden_prompts.golden_prompts(tokenizer, rows, of.prompting.system, None, len(rows)) if rows else None
+
+
+def _prompts(document: str | bytes, tokenizer: Any) -> Iterable[str]:
+    """What differs between golden prompts and what the exported tokenizer makes of their messages."""
 
     def made(prompt: Mapping[str, Any]) -> Sequence[int]:
         ids = tokenizer.apply_chat_template(prompt["messages"], add_generation_prompt=True, tokenize=True, return_dict=False)
@@ -85,7 +103,8 @@ def _asked(prompting: Prompting, messages: Sequence[Mapping[str, str]]) -> str |
     turns = [message["content"] for message in messages if message["role"] != "system"]
     history = tuple(zip(turns[0:-1:2], turns[1:-1:2], strict=True))
     try:
-        return prompt_of(prompting.render(Conversation(turns[-1], system=system, history=history, where="")))
+        # With an answer, so that the prompt is what stands before the last one and not before an earlier one.
+        return prompt_of(prompting.render(Conversation(turns[-1], "answer", system=system, history=history, where="")))
     except LoraForgeError:
         return None
 

@@ -66,7 +66,7 @@ class Prompting:
         """
         # Gemma and others know no system role; the first question carries it, as their own documentation advises.
         folded = _folded(messages)
-        if folded is not None and self._folds:
+        if folded is not None and self.folds_system:
             return self._written(folded, ask, tools)
         try:
             return self._written(messages, ask, tools)
@@ -100,7 +100,7 @@ class Prompting:
                 continue
             messages = [self._mapping(one, Style()) for one in self._all(record)]
             for said, ask in ((messages[:-1], True), (messages, False)):
-                folded = _folded(said) if self._folds else None
+                folded = _folded(said) if self.folds_system else None
                 requests.append({"messages": folded or said, "tools": None, "ask": ask, "values": self._values, "day": PINNED_DATE})
         render_ahead(self.jinja or "", requests, SECONDS)
 
@@ -109,7 +109,7 @@ class Prompting:
         return [*([Message("system", content)] if content else []), *messages_of(record)]
 
     @functools.cached_property
-    def _folds(self) -> bool:
+    def folds_system(self) -> bool:
         """Whether the template refuses a system message, or leaves it out without a word."""
         asked = {"role": "user", "content": QUESTION}
         try:

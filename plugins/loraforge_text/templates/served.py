@@ -6,13 +6,9 @@ ends them: the renderers drop one after a block (``trim_blocks``), so the templa
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
-
-from loraforge import DataError
 
 from .prompting import PINNED_DATE, Prompting, pinned_date
 
@@ -74,7 +70,7 @@ def _resolved(jinja: str, prompting: Mapping[str, Any]) -> str:
     first = "".join("{% set " + name + " = " + _literal(value) + " %}" for name, value in given.items())
     if "strftime_now" in jinja:
         first += _pinned_now(jinja)
-    fold = _FOLD if _refuses_system(first + "\n" + jinja, prompting) else ""
+    fold = _FOLD if _folds_system(first + "\n" + jinja, prompting) else ""
     system = prompting.get("system")
     first += (_inserted(str(system)) if system else "") + fold
     return first + "\n" + jinja if first else jinja
@@ -87,26 +83,19 @@ def _inserted(system: str) -> str:
 
 def _pinned_now(jinja: str) -> str:
     """``strftime_now`` that knows one day: whatever pattern it is given, each of its fields is replaced."""
-    fields = sorted(set(re.findall(r"%-?[aAbBcdHIjmMpSUwWxXyY]", jinja)), key=lambda field: (-len(field), field))
+    # A pattern that is put together from pieces may hold any field.
+    written = re.findall(r"%[-_0^#]?[A-Za-z]", jinja) or [f"%{letter}" for letter in "aAbBcdeFHIjmMpSUwWxXyYZ"]
+    fields = sorted(set(written), key=lambda field: (-len(field), field))
     # %-d is %d without its zero, a form that not every system's C library knows.
     days = {f: pinned_date(f) if f[1] != "-" else pinned_date(f.replace("-", "")).lstrip("0") for f in fields}
     replaced = "".join(f" | replace({_literal(field)}, {_literal(day)})" for field, day in days.items())
     return "{% macro strftime_now(format) %}{{ format" + replaced + " }}{% endmacro %}"
 
 
-def _refuses_system(jinja: str, prompting: Mapping[str, Any]) -> bool:
-    """Whether a template that renders a question refuses the same question after a system message."""
+def _folds_system(jinja: str, prompting: Mapping[str, Any]) -> bool:
+    """Whether training put the system message into the first question, by the rule that training has."""
     stops = tuple(str(stop) for stop in prompting.get("stops") or ())
-    plain = Prompting(jinja=jinja, stops=stops)
-    # The message is inserted by the template itself: given to ``text``, it would be folded there.
-    inserted = dataclasses.replace(plain, jinja=_inserted("system") + "\n" + jinja)
-    question = [{"role": "user", "content": "question"}]
-    try:
-        inserted.text(question, ask=True)
-    except DataError:
-        with contextlib.suppress(DataError):
-            return bool(plain.text(question, ask=True))
-    return False
+    return Prompting(jinja=jinja, stops=stops).folds_system
 
 
 def _literal(value: Any) -> str:
