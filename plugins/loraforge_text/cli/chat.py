@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from loraforge import RunError, speaker
+from loraforge import DataError, RunError, speaker
 
 say = speaker(__name__)
 
@@ -50,8 +50,11 @@ def chat(ctx: click.Context, run: Path, base: bool, adapters: Sequence[Path], ma
             click.echo(session.command(line))
         elif line:
             settings = {"max_tokens": max_tokens, "temperature": temperature}
-            for name, answer in session.ask(line, inference_model, settings):
-                click.echo(f"[{name or 'base'}] {answer}")
+            try:
+                for name, answer in session.ask(line, inference_model, settings):
+                    click.echo(f"[{name or 'base'}] {answer}")
+            except DataError as error:  # of this question; the chat goes on
+                click.echo(str(error))
 
 
 class Session:

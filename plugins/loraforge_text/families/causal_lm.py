@@ -323,6 +323,8 @@ class CausalInferenceModel:
         longest = int(settings.get("max_tokens", 512))
         answers = []
         for prompt in prompts:
+            if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+                raise DataError(say("the question holds bytes that are no text here. Save or type it as UTF-8."))
             ids = torch.tensor([self._tokenizer.encode(prompt, add_special_tokens=False).ids], device=self._model.device)
             room = limits.room(ids[0].tolist(), self._model, longest)
             config = GenerationConfig(

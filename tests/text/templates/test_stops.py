@@ -47,3 +47,16 @@ def test_a_channels_end_is_no_end_where_the_answer_has_its_own(tmp_path):
     assert stop_ids(read_base(folder)) == (added["<|return|>"], added["<|endoftext|>"])
     other = base_in(tmp_path / "other", special=("<|endoftext|>", "<|end|>"), eos="<|endoftext|>")
     assert read_base(other).added["<|end|>"] in stop_ids(read_base(other))
+
+
+def test_a_token_that_ends_thoughts_ends_no_answer(tmp_path):
+    """A channel for thoughts that ends in the token that ends turns: to stop there would lose the answer."""
+    jinja = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}<|im_start|>assistant\n"
+        "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}<|im_end|><|im_start|>assistant\n</think>{% endif %}{{ m.content }}</s>"
+        "{% else %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    base = read_base(base_in(tmp_path / "base", chat_template=jinja, special=("<pad>", "<|im_start|>", "<|im_end|>", "</s>"), eos="</s>"))
+    assert {"</s>", "<|im_end|>"} <= {*base.stops}
+    assert stop_ids(base) == (base.added["</s>"],)
