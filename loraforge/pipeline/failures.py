@@ -26,6 +26,15 @@ def not_finite(error: Any, where: Sequence[str], checkpoints: Sequence[Path]) ->
     ]
 
 
+def base_not_finite(precision: str) -> str:
+    """The loss before the first step is no number: neither the rows nor the rate are to blame."""
+    return say(
+        "the base model's own loss is not a number, before anything is learned: its weights hold values that are no numbers, or are too "
+        "large for precision: {precision}. Fetch the base again, or set precision: fp32.",
+        precision=precision,
+    )
+
+
 def out_of_memory(error: Any, config: RunConfig, longest: str, checkpoints: Sequence[Path]) -> list[str]:
     """Too little memory even for one example at a time (``loop.OutOfMemory``).
 

@@ -221,6 +221,8 @@ class Session:
     def _on_event(self, event: Any) -> None:
         """Keeps the figures of the manifest while the loop's events pass through."""
         if event.name == "Evaluated":
+            if event.step == 0 and not math.isfinite(event.loss):
+                raise TrainingError(failures.base_not_finite(self.config.precision))
             first = "held_out_loss_start" if self.config.init_from_adapter else "held_out_loss_base"
             self.state.metrics[first if event.step == 0 else "held_out_loss"] = event.loss
             if event.step and event.loss < self.state.metrics.get("best_held_out_loss", math.inf):

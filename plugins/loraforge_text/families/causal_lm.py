@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 say = speaker(__name__)
 
+_OLDER_TOKENIZERS = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "merges.txt")
 _BAND = 16  # where rows are padded, those whose lengths differ by less than this many tokens may share a batch
 
 
@@ -77,6 +78,8 @@ class CausalLM(ModelFamily):
         limits.refuse_both_ways(text)
         _refuse_scanned(config.lora_target, base.config.get("model_type"))
         if tokenizer is None:
+            if not any((folder / name).is_file() for name in _OLDER_TOKENIZERS) and not any(folder.glob("*.tiktoken")):
+                raise ModelError(say("base_model {folder} has no tokenizer: take the tokenizer.json that belongs to it.", folder=folder))
             return Examination(facts={"tokens": say("counted when the model is loaded (the base has no tokenizer.json)")})
         problems: dict[int, str] = {}
         shown: list[list[Span]] = []

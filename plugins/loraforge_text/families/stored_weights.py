@@ -32,6 +32,8 @@ def stored_as(config: Mapping[str, Any]) -> str | None:
     """How the weights are stored, where they are no plain numbers: ``gptq``, ``bitsandbytes`` ..."""
     for part in (config, config.get("text_config"), config.get("llm_config")):
         settings = part.get("quantization_config") if isinstance(part, Mapping) else None
+        if settings and not isinstance(settings, Mapping):
+            return str(settings)
         if isinstance(settings, Mapping) and settings:
             bits = settings.get("load_in_4bit") or settings.get("load_in_8bit")
             return str(settings.get("quant_method") or ("bitsandbytes" if bits else "?")).lower()
@@ -98,7 +100,13 @@ def _damaged(folder: Path) -> Iterator[str]:
     for name in sorted(there & (set(listed.values()) or {"model.safetensors"})):
         header = _header(folder / name)
         if header is None:
-            continue  # not of this form at all: what loads it says so
+            yield say(
+                "base_model {folder}: {file} ({size:,} bytes) is damaged: it does not begin as safetensors files do. Fetch it again.",
+                folder=folder,
+                file=name,
+                size=(folder / name).stat().st_size,
+            )
+            continue
         tensors, size = header
         if size > (found := (folder / name).stat().st_size):
             yield say(

@@ -133,3 +133,22 @@ def test_a_base_in_fewer_bits_trains_and_merges(tmp_path, monkeypatch, kind, pre
         torch.testing.assert_close(merged[name].float(), weight, rtol=1e-2, atol=1e-3)
     assert changed == (0 if kind == "mxfp4" else len(meant))
     assert small_bases.load(seen.merged).dtype == torch.float32  # and plain transformers reads it
+
+
+def test_a_base_of_numbers_that_are_none_is_blamed_and_no_row(copy, command, project):
+    def spoil(tensors):
+        tensors["model.layers.0.mlp.up_proj.weight"][0, 0] = float("nan")
+        return tensors
+
+    code, _, err = command("train", "text", project(base_model=str(rewritten(copy, spoil)), max_steps=2, eval_answers=False))
+    assert code == 2 or code == 1
+    assert "the base model's own loss is not a number" in err and "row" not in err
+
+
+def test_a_base_without_a_tokenizer_is_refused_by_check(copy, command, project):
+    (copy / "tokenizer.json").unlink()
+    rewrite = json.loads((copy / "tokenizer_config.json").read_text(encoding="utf-8"))
+    rewrite["added_tokens_decoder"] = {"1": {"content": rewrite["eos_token"], "special": True}}
+    (copy / "tokenizer_config.json").write_text(json.dumps(rewrite), encoding="utf-8")
+    code, _, err = command("check", "text", project(base_model=str(copy), prompt_template="plain"))
+    assert code == 2 and "has no tokenizer" in err

@@ -104,7 +104,7 @@ def test_a_base_in_one_file_that_is_cut_short(base, tmp_path):
     assert "model.safetensors is cut short" in refusal(folder)
     for damaged in (b"", data[:7], b"x" * 50):
         (folder / "model.safetensors").write_bytes(damaged)
-        stored_weights.refuse_unusable(BaseFiles(folder), "fp32")  # what loads it says so
+        assert f"model.safetensors ({len(damaged)} bytes) is damaged" in refusal(folder)
 
 
 def test_check_says_it_too(base, tmp_path, command, project):
