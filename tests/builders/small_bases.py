@@ -24,12 +24,14 @@ LENGTHS = (1, 4, 2, 30, 7, 1, 12, 3, 9, 5)  # letters more or less: rows of 17 t
 
 def write_letters(folder: Path) -> None:
     """A tokenizer of one token for each letter: 74 tokens, fewer than the 97 of the small models."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    vocabulary = {token: number for number, token in enumerate([*_SPECIAL, *_LETTERS, "<unk>"])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    tokenizer.decoder = decoders.Fuse()
+    # In the form of bytes that GPT-2 began: some of transformers' own tokenizers read a vocabulary in that form only.
+    letters = [letter.replace(" ", "\u0120").replace("\n", "\u010a") for letter in _LETTERS]
+    vocabulary = {token: number for number, token in enumerate([*_SPECIAL, *letters, "<unk>"])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(_SPECIAL))
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "pad_token": "<pad>"}
