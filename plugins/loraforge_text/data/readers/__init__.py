@@ -44,7 +44,7 @@ def read_tables(source: Source, reading: Reading, *, only_questions: bool = Fals
     if suffix in (".parquet", ".arrow", ".feather"):
         from .columnar import read_columnar
 
-        return read_columnar(source)
+        return read_columnar(source, reading)
     if suffix == ".docx":
         from .word import read_word
 
@@ -84,7 +84,8 @@ def _zipped(members: list[Source], source: Source, reading: Reading) -> list[Tab
     tables: list[Table] = []
     problems: list[str] = []
     for member in chosen:
-        split = split_called(stem(member.name)) if len(chosen) > 1 else ""
+        called = [stem(member.name), *reversed(member.name.removeprefix(f"{source.name}/").split("/")[:-1])]  # test/a.csv says it too
+        split = next((side for name in called if (side := split_called(name))), "") if len(chosen) > 1 else ""
         try:
             tables += [Table(t.name, t.rows, t.split or split) for t in read_tables(member, reading, only_questions=len(chosen) > 1)]
         except DataError as error:
