@@ -55,7 +55,7 @@ def read_tables(source: Source, reading: Reading, *, only_questions: bool = Fals
 
 
 def _text_tables(source: Source, reading: Reading, only_questions: bool) -> list[Table]:
-    from .delimited import read_delimited
+    from .delimited import read_delimited, read_markdown_tables
     from .encodings import decode
     from .json_rows import read_json, read_json_lines
     from .questions import markdown_lines, read_questions, text_lines
@@ -68,6 +68,8 @@ def _text_tables(source: Source, reading: Reading, only_questions: bool) -> list
     if source.suffix == ".json":
         return read_json(source, text, reading)
     lines = text_lines(text) if source.suffix == ".txt" else markdown_lines(text)
+    if source.suffix != ".txt" and (tables := read_markdown_tables(source, lines, reading)):
+        return tables
     return read_questions(source, lines, reading, lambda n: say("{file}, line {n}", file=source.name, n=n), only_questions=only_questions)
 
 

@@ -174,3 +174,17 @@ def test_text_called_a_workbook_is_called_by_its_name(tmp_path, name, text, said
 @pytest.mark.parametrize(("written", "read"), [("一_x000D_\n二", "一\n二"), ("一_x000D_二", "一\n二"), ("a_x005F_x", "a_x"), ("a_x000b", "a_x000b")])
 def test_characters_that_excel_spells_out(tmp_path, written, read):
     assert answers(office.xlsx(tmp_path / "d.xlsx", [HEAD, ["一？", written]])) == [read]
+
+
+@pytest.mark.parametrize("named", [2, "2", "二"])
+def test_a_sheet_is_named_by_its_number_as_yaml_reads_it(tmp_path, named):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for name in ("一", "二"):
+        page = book.create_sheet(name)
+        page.append(HEAD)
+        page.append([f"{name}？", "答"])
+    book.remove(book.worksheets[0])
+    book.save(tmp_path / "d.xlsx")
+    assert load(tmp_path / "d.xlsx", sheet=named)[0][0].instruction == "二？"
