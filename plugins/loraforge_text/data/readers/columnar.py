@@ -49,9 +49,7 @@ def _rows(source: Source, reading: Reading) -> Iterator[Row]:
         names = ", ".join(list(refused)[:20])
         reading.note(say("{file}: these columns hold bytes that are no text, and are not read: {names}", file=source.name, names=names))
     for number, made in enumerate(rows, 1):
-        yield row_of(
-            say("{file}, row {n}", file=source.name, n=number), {key: value for key, value in made.items() if key not in refused}
-        )
+        yield row_of(say("{file}, row {n}", file=source.name, n=number), {key: value for key, value in made.items() if key not in refused})
 
 
 def _batches(source: Source) -> list[Any]:

@@ -118,16 +118,12 @@ def _tables(source: Source, document: Any, reading: Reading) -> Iterator[Table]:
     if stray:
         reading.note(say("{file}: cells under no column are not used: {words}", file=source.name, words=_short(stray)))
     if sections:
-        reading.note(
-            say("{file}: rows of one cell are headings, and not used: {words}", file=source.name, words=_short(sections))
-        )
+        reading.note(say("{file}: rows of one cell are headings, and not used: {words}", file=source.name, words=_short(sections)))
 
 
 def _under(columns: list[_Cell], cells: list[_Cell]) -> list[str]:
     """The text under each column: a header over two columns of the grid is one column, and a cell counts where it begins."""
-    return [
-        "\n".join(cell.text for cell in cells if column.start <= cell.start < column.end and cell.text).strip() for column in columns
-    ]
+    return ["\n".join(cell.text for cell in cells if column.start <= cell.start < column.end and cell.text).strip() for column in columns]
 
 
 def _grid(table: Any) -> list[list[_Cell]]:

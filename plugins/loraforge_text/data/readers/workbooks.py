@@ -296,7 +296,9 @@ def _rows(source: Source, sheet: _Sheet, reading: Reading) -> list[Row]:
 def _failed(header: Sequence[str], cells: Sequence[str]) -> str | None:
     for name, cell in zip(header, cells, strict=False):
         if name and isinstance(cell, _Error):
-            return say("'{column}' shows {error}: Excel could not compute that cell. Mend its formula, or write the text.", column=name, error=cell)
+            return say(
+                "'{column}' shows {error}: Excel could not compute that cell. Mend its formula, or write the text.", column=name, error=cell
+            )
     return None
 
 

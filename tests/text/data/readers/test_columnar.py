@@ -101,7 +101,10 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["d.parquet", "d.arrow", "d.feather"])
 def test_bytes_are_text_or_no_column(tmp_path, name):
-    rows = [{"question": "一？", "answer": "好".encode(), "scan": b"\xff\xd8\xff"}, {"question": "二？", "answer": "行".encode(), "scan": b"x"}]
+    rows = [
+        {"question": "一？", "answer": "好".encode(), "scan": b"\xff\xd8\xff"},
+        {"question": "二？", "answer": "行".encode(), "scan": b"x"},
+    ]
     records, notes = load(save(tmp_path / name, rows))
     assert [r.output for r in records] == ["好", "行"] and any("bytes that are no text" in n and "scan" in n for n in notes)
     assert "no column is the" in problems(save(tmp_path / name, [{"question": "一？", "answer": b"\xff\xfe\x00"}]))[0]

@@ -24,7 +24,9 @@ def test_a_quote_that_swallows_rows_is_a_bad_row(tmp_path, name, columns, lost):
     assert found[0].startswith(f"{name}, row 2: a quote in line 2 seems never to end") and f"down to line {lost + 2}," in found[0]
 
 
-@pytest.mark.parametrize("answer", ["first, second\nthird, fourth", "有 1,000 元\n有 2,000 元", "一\n二\n三", "甲、乙\n丙，丁", "a,b,c,d\nx", "", "一\n\n二"])
+@pytest.mark.parametrize(
+    "answer", ["first, second\nthird, fourth", "有 1,000 元\n有 2,000 元", "一\n二\n三", "甲、乙\n丙，丁", "a,b,c,d\nx", "", "一\n\n二"]
+)
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
 def test_an_answer_of_several_lines_stays_one(tmp_path, answer, quoting):
     made = io.StringIO()
@@ -33,7 +35,9 @@ def test_an_answer_of_several_lines_stays_one(tmp_path, answer, quoting):
 
 
 def test_lines_that_an_unmatched_quote_takes_are_named(tmp_path):
-    assert "The lines 2 to 4 are lost by it." in problems(write(tmp_path / "d.csv", '问题,答案\n一？,"好\n二？,行\n三？,"行"\n四？,好\n'))[0]
+    assert (
+        "The lines 2 to 4 are lost by it." in problems(write(tmp_path / "d.csv", '问题,答案\n一？,"好\n二？,行\n三？,"行"\n四？,好\n'))[0]
+    )
 
 
 TABLES = {
@@ -53,7 +57,9 @@ def test_tables_of_markdown(tmp_path, name, shape):
     assert records[0].where.startswith(f"{name}, line ") and any("lines beside them are not: 说明" in note for note in notes)
 
 
-@pytest.mark.parametrize(("cell", "read"), [(r"a \| b", "a | b"), ("一<br>二", "一\n二"), ("一<br/>二", "一\n二"), ("**重要**", "**重要**")])
+@pytest.mark.parametrize(
+    ("cell", "read"), [(r"a \| b", "a | b"), ("一<br>二", "一\n二"), ("一<br/>二", "一\n二"), ("**重要**", "**重要**")]
+)
 def test_cells_of_markdown(tmp_path, cell, read):
     assert load(write(tmp_path / "d.md", f"| 问题 | 答案 |\n|---|---|\n| 一？ | {cell} |\n"))[0][0].output == read
 

@@ -14,7 +14,19 @@ TEST = [
     "开发集", "my_test_set", "testdata", "testset", "valset", "val", "dev", "eval", "evalset", "eval_v3", "holdout", "hold-out", "test_sft",
     "Legal.Test", "legalTest", "TEST", "validation", "劳动法_test", "法律test集", "测试", "测试数据",
 ]  # fmt: skip
-TRAIN = ["train", "train1", "legal_train_v2", "trainset", "traindata", "训练集", "劳动法训练集", "训练集1", "train_sft", "training", "训练数据"]
+TRAIN = [
+    "train",
+    "train1",
+    "legal_train_v2",
+    "trainset",
+    "traindata",
+    "训练集",
+    "劳动法训练集",
+    "训练集1",
+    "train_sft",
+    "training",
+    "训练数据",
+]
 NEITHER = ["latest", "contest", "劳动法考试", "protest_rights", "心理测试集锦", "康复训练", "软件测试", "软件开发", "trainers", "devices", "value",
            "retrain", "attestation", "data", "法律", ""]  # fmt: skip
 

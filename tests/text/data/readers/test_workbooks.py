@@ -171,7 +171,9 @@ def test_text_called_a_workbook_is_called_by_its_name(tmp_path, name, text, said
     assert said in problems(write_text(tmp_path / name, text.lstrip("\ufeff") if encoding != "utf-8" else text, encoding))[0]
 
 
-@pytest.mark.parametrize(("written", "read"), [("一_x000D_\n二", "一\n二"), ("一_x000D_二", "一\n二"), ("a_x005F_x", "a_x"), ("a_x000b", "a_x000b")])
+@pytest.mark.parametrize(
+    ("written", "read"), [("一_x000D_\n二", "一\n二"), ("一_x000D_二", "一\n二"), ("a_x005F_x", "a_x"), ("a_x000b", "a_x000b")]
+)
 def test_characters_that_excel_spells_out(tmp_path, written, read):
     assert answers(office.xlsx(tmp_path / "d.xlsx", [HEAD, ["一？", written]])) == [read]
 
