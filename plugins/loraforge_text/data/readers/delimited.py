@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Sequence
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loraforge import speaker
@@ -93,7 +93,7 @@ def _swallowed(record: _Record, columns: int, separator: str) -> str | None:
         prose = any(re.search(rf"{re.escape(separator)}\s|(?<=\d){re.escape(separator)}(?=\d)", line) for line in below)
         if columns > 1 and rows and not prose and all(len(row) == columns and all(part.strip() for part in row[:-1]) for row in rows):
             return say(
-                "a quote in line {first} seems never to end, so that the rows below it, down to line {last}, stand in one cell: {sample}. "
+                "a quote in line {first} seems never to end, so that the rows below it, down to line {last}, stand in one cell ({sample}). "
                 "Take that quote away, or write it twice inside a quoted cell. If that is one text, save the table as .xlsx.",
                 first=record.first,
                 last=record.last,

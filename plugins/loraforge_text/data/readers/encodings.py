@@ -115,7 +115,8 @@ def _decode_other(source: Source, reason: UnicodeDecodeError | None, note: Calla
         raise DataError(_not_decodable(source, "UTF-8, UTF-16, GB18030", reason))
     best, *others = sorted((_Reading.of(data, language) for language in LANGUAGES), key=lambda one: -one.likelihood)
     close = [one for one in others if one.likelihood > best.likelihood - _SURE and one.text != best.text]
-    if best.bad and best.typical >= _TYPICAL and not close:
+    few = best.bad <= 2 or best.bad * 20 <= sum(c > "\x7f" for c in best.text)  # else it is another encoding, which is not looked for
+    if best.bad and few and best.typical >= _TYPICAL and not close:
         first = best.text.index("\ufffd")
         raise DataError(
             say(

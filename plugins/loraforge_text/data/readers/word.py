@@ -35,7 +35,7 @@ def read_word(source: Source, reading: Reading, *, only_questions: bool = False)
         refuse_bomb(source)
         document = docx.Document(io.BytesIO(source.data))
         tables = list(_tables(source, document, reading))
-        lines = list(_lines(document))
+        lines = list(_lines(document, with_tables=not tables))
     except DataError:
         raise
     except Exception as error:  # python-docx raises whatever the damage leads to
@@ -176,7 +176,8 @@ def _children(element: Any, name: str) -> Iterator[Any]:
             yield from _children(child, name)
 
 
-def _lines(document: Any) -> Iterator[Line]:
+def _lines(document: Any, *, with_tables: bool) -> Iterator[Line]:
+    """The paragraphs; of a table that stands in an answer each row is a line, called like the paragraph above it."""
     from docx.text.paragraph import Paragraph
 
     number = 0
@@ -186,6 +187,9 @@ def _lines(document: Any) -> Iterator[Line]:
             for text in _text(block).split("\n"):
                 number += 1
                 yield Line(number, text, level)
+        elif with_tables:
+            for cells in _grid(block):
+                yield Line(number, " | ".join(cell.text for cell in cells))
 
 
 def _level(paragraph: Any) -> int:

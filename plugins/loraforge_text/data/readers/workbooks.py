@@ -100,8 +100,8 @@ def _refuse_text(source: Source) -> None:
     if start and not start.startswith(b"PK") and (wide or not re.search(rb"[\x00-\x08\x0e-\x1f]", start)):
         raise DataError(
             say(
-                "{path}: is called {kind}, but is plain text, such as a CSV file. Rename it to .csv (.tsv if tabs separate its columns), or "
-                "open it in Excel or WPS and save it as .xlsx.",
+                "{path}: is called {kind}, but is plain text, such as a CSV file. Rename it to .csv (.tsv if tabs separate its columns), "
+                "or open it in Excel or WPS and save it as .xlsx.",
                 path=source.path,
                 kind=source.suffix,
             )

@@ -163,3 +163,24 @@ def test_a_table_in_an_answer_is_kept_as_text(tmp_path):
 
     file = changed(office.docx(tmp_path / "d.docx", [[HEAD, ["一？", "见表："]]]), nest)
     assert rows(file) == [("一？", "见表：\n年限 | 月数\n一年 | 两个月")]
+
+
+@pytest.mark.parametrize("asked", [(1, "一？"), "问：一？"])
+def test_a_table_below_a_question_in_the_text_is_kept(tmp_path, asked):
+    begin = "答：见表：" if isinstance(asked, str) else "见表："
+    file = office.docx(tmp_path / "d.docx", [asked, begin, [["年限", "月数"], ["一年", "两个月"]], "以上。"])
+    assert rows(file) == [("一？", "见表：\n年限 | 月数\n一年 | 两个月\n以上。")]
+
+
+def test_a_header_that_is_repeated_is_no_example(tmp_path):
+    assert rows(office.docx(tmp_path / "d.docx", [[HEAD, ["一？", "好"], HEAD, ["二？", "行"]]])) == [("一？", "好"), ("二？", "行")]
+
+
+def test_cells_under_no_column_are_said(tmp_path):
+    from docx.oxml import parse_xml
+
+    def add(_, body):
+        body.findall(f".//{{{W[9:-1]}}}tr")[1].append(parse_xml(f"<w:tc {W}><w:p><w:r><w:t>多出</w:t></w:r></w:p></w:tc>"))
+
+    _, notes = load(changed(office.docx(tmp_path / "d.docx", [[HEAD, ["一？", "好"]]]), add))
+    assert any("cells under no column are not used: 多出" in note for note in notes)
