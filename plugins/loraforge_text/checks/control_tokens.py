@@ -23,6 +23,11 @@ _TOKEN = re.compile(
 )
 # Characters that belong to no script: what is left of a symbol font, or of text read in the wrong encoding.
 _PRIVATE_USE = re.compile("[\ue000-\uf8ff\U000f0000-\U0010fffd]")
+# What makes text worth a closer look: first bytes of UTF-8 as GBK (锛 for ， and ！, 鐨 for 的) or a code page of Windows reads them.
+_SUSPECT = re.compile("[锛銆鈥鐨鏄鍦鏈涓浠鍙浣鎴鎮璇闂]|[â€ÃÂåäæçèé][\u0080-\u00ff\u0152-\u2122]")
+_FOREIGN = re.compile("[^\x00-\x7f\ufffd]{2,}")
+# U+FFFD written as UTF-8 and read as GBK; memory that Windows' debugger had filled.
+_LEFT = re.compile("锟斤拷|烫烫烫|屯屯屯")
 _THINK = re.compile(r"</?think>")
 # The only place where thinking may stand: once, before the answer.
 _THOUGHT = re.compile(r"^\s*(?:<think>)?(?:(?!</?think>).)*</think>(?=\s*\S)", re.DOTALL)
@@ -74,6 +79,15 @@ class ControlTokens(Check[Conversation]):
                     ),
                     excerpt(text, *match_.span()),
                 )
+            elif (broken := next((problem for text in everything(row) if (problem := _misread(text))), None)) is not None:
+                yield Finding((index,), *broken)
+            elif (lost := next((text for text in everything(row) if "\ufffd" in text), None)) is not None:
+                yield Finding(
+                    (index,),
+                    say("The text contains U+FFFD (�), which stands where a character was lost. Write the character out again."),
+                    excerpt(lost, lost.index("\ufffd"), lost.index("\ufffd") + 1),
+                    "warning",
+                )
             elif marker is not None:
                 text, match_ = marker
                 yield Finding(
@@ -82,3 +96,37 @@ class ControlTokens(Check[Conversation]):
                     excerpt(text, *match_.span()),
                     "warning",
                 )
+
+
+def _misread(text: str) -> tuple[str, str] | None:
+    """(what is wrong, where) if a part of the text is UTF-8 that was read as GBK or as a code page of Windows."""
+    left = _LEFT.search(text)
+    if left:
+        return say("'{found}' is what is left of text in the wrong encoding. Write the text out again.", found=left[0]), excerpt(
+            text, *left.span()
+        )
+    if not _SUSPECT.search(text):
+        return None
+    for run in _FOREIGN.finditer(text):
+        for encoding in ("gb18030", "cp1252"):
+            right = _as_utf8(run[0], encoding)
+            if right:
+                shown = run[0] if len(run[0]) <= 20 else f"{run[0][:17]}..."
+                return (
+                    say("'{found}' is text in the wrong encoding; it should read '{right}'. Save the source again as UTF-8.",
+                        found=shown, right=right[:20]),
+                    excerpt(text, *run.span()),
+                )  # fmt: skip
+    return None
+
+
+def _as_utf8(run: str, encoding: str) -> str:
+    """What the characters' bytes are as UTF-8, if they nearly all are: those of real text hardly ever are. Otherwise empty."""
+    try:
+        # Python leaves five bytes of cp1252 undefined, which Windows reads as control characters.
+        data = b"".join(bytes([ord(c)]) if encoding == "cp1252" and "\x80" <= c <= "\x9f" else c.encode(encoding, "strict") for c in run)
+    except UnicodeEncodeError:
+        return ""
+    right = data.decode("utf-8", "ignore")
+    enough = len(data) >= (6 if encoding == "gb18030" else 2)
+    return right if enough and len(right.encode()) * 5 >= len(data) * 4 and not right.isascii() else ""

@@ -31,7 +31,11 @@ class TableKeys(Keys):
         description="Which column is what, where the names are not recognised: {instruction: 客户问, output: 律师答}. '': none is.",
     )
     encoding: str = Field("auto", description="The encoding of text files: auto, or utf-8, gb18030, big5 and so on.")
-    sheet: str = Field("", description="The sheet of a workbook that is read: its name or number. By default the first with known columns.")
+    sheet: str = Field(
+        "",
+        coerce_numbers_to_str=True,  # sheet: 2 is a number to YAML
+        description="The sheet of a workbook that is read: its name or number. By default the first with known columns.",
+    )
     header_row: int = Field(0, ge=0, description="The row of a table that names the columns, counted from 1. 0 finds it.")
 
 

@@ -32,3 +32,58 @@ def test_what_is_no_control_token(text):
 def test_left_overs_of_a_prompt_are_a_warning():
     found = said("control_tokens", "可以。\n### Response:\n不可以。")
     assert severity("control_tokens", found[0]) == "warning"
+
+
+RIGHT = [
+    "试用期工资怎么算？不低于百分之八十。",
+    "你好，请问什么是劳动合同？",
+    "（一）律师说：“可以”。",
+    "《民法典》第五百条",
+    "患者头痛三天，伴发热。",
+]
+
+
+@pytest.mark.parametrize("text", RIGHT)
+@pytest.mark.parametrize("field", ["instruction", "output", "system"])
+@pytest.mark.parametrize("encoding", ["gb18030", "gbk"])
+def test_utf_8_read_as_gbk_is_found(text, field, encoding):
+    """As editors misread it: bytes that are none become U+FFFD, or ``?``."""
+    for lost in ("\ufffd", "?"):
+        wrong = text.encode().decode(encoding, "replace").replace("\ufffd", lost)
+        found = run_check("control_tokens", [Conversation(where="r", **{"instruction": "问", "output": "答。", field: wrong})])
+        assert len(found) == 1 and "wrong encoding" in found[0].message and severity("control_tokens", found[0]) == "error"
+
+
+@pytest.mark.parametrize("text", ["What’s that – naïve?", "Größe für Übung", "délai de préavis où", "试用期", "¿Cuánto?"])
+def test_utf_8_read_as_latin_is_found(text):
+    wrong = "".join(bytes([b]).decode("cp1252", "replace").replace("\ufffd", chr(b)) for b in text.encode())
+    assert "wrong encoding" in said("control_tokens", wrong)[0].message
+
+
+@pytest.mark.parametrize("text", ["锟斤拷锟斤拷", "可以。烫烫烫烫"])
+def test_left_overs_of_wrong_encodings(text):
+    assert "wrong encoding" in said("control_tokens", text)[0].message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *RIGHT,
+        "锛是一种工具，鐨字少见。",
+        "水烫烫的",
+        "São Paulo, Âmbar, às três",
+        "É où être naïf çà",
+        "Ængste",
+        "銆鈥",
+        "「質問」です。",
+        "한국어",
+        "¥€§°",
+    ],
+)
+def test_real_text_is_not_taken_for_misread(text):
+    assert said("control_tokens", text) == []
+
+
+def test_a_lost_character_is_a_warning():
+    found = said("control_tokens", "可以\ufffd的。")
+    assert "U+FFFD" in found[0].message and severity("control_tokens", found[0]) == "warning"

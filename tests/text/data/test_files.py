@@ -39,7 +39,7 @@ def test_files_whose_names_say_nothing_or_all_the_same_are_just_data(tmp_path):
         for name in names:
             table(tmp_path / folder / name, name)
         sides = {r.side for r in load(tmp_path / folder)[0]}
-        assert sides == ({None} if folder != "c" else {"train", "held-out"})
+        assert sides == {None}
 
 
 def test_parts_of_a_json_file(tmp_path):

@@ -44,7 +44,7 @@ def read_tables(source: Source, reading: Reading, *, only_questions: bool = Fals
     if suffix in (".parquet", ".arrow", ".feather"):
         from .columnar import read_columnar
 
-        return read_columnar(source)
+        return read_columnar(source, reading)
     if suffix == ".docx":
         from .word import read_word
 
@@ -55,7 +55,7 @@ def read_tables(source: Source, reading: Reading, *, only_questions: bool = Fals
 
 
 def _text_tables(source: Source, reading: Reading, only_questions: bool) -> list[Table]:
-    from .delimited import read_delimited
+    from .delimited import read_delimited, read_markdown_tables
     from .encodings import decode
     from .json_rows import read_json, read_json_lines
     from .questions import markdown_lines, read_questions, text_lines
@@ -68,6 +68,8 @@ def _text_tables(source: Source, reading: Reading, only_questions: bool) -> list
     if source.suffix == ".json":
         return read_json(source, text, reading)
     lines = text_lines(text) if source.suffix == ".txt" else markdown_lines(text)
+    if source.suffix != ".txt" and (tables := read_markdown_tables(source, lines, reading)):
+        return tables
     return read_questions(source, lines, reading, lambda n: say("{file}, line {n}", file=source.name, n=n), only_questions=only_questions)
 
 
@@ -84,7 +86,8 @@ def _zipped(members: list[Source], source: Source, reading: Reading) -> list[Tab
     tables: list[Table] = []
     problems: list[str] = []
     for member in chosen:
-        split = split_called(stem(member.name)) if len(chosen) > 1 else ""
+        called = [stem(member.name), *reversed(member.name.removeprefix(f"{source.name}/").split("/")[:-1])]  # test/a.csv says it too
+        split = next((side for name in called if (side := split_called(name))), "") if len(chosen) > 1 else ""
         try:
             tables += [Table(t.name, t.rows, t.split or split) for t in read_tables(member, reading, only_questions=len(chosen) > 1)]
         except DataError as error:

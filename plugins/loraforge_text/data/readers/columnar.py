@@ -10,14 +10,14 @@ from loraforge import DataError, speaker
 
 from .extras import needed
 from .json_rows import row_of
-from .rows import LARGEST, Row, Source, Table
+from .rows import LARGEST, Reading, Row, Source, Table
 
 say = speaker(__name__)
 
 _MOST_ROWS = 1_000_000
 
 
-def read_columnar(source: Source) -> list[Table]:
+def read_columnar(source: Source, reading: Reading) -> list[Table]:
     """The one table of a .parquet, .arrow or .feather file.
 
     Raises:
@@ -26,7 +26,7 @@ def read_columnar(source: Source) -> list[Table]:
     with needed("parquet", ".parquet, .arrow, .feather"):
         import pyarrow
     try:
-        return [Table(source.name, list(_rows(source)))]
+        return [Table(source.name, list(_rows(source, reading)))]
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         text = str(error) or type(error).__name__
         raise DataError(
@@ -34,12 +34,22 @@ def read_columnar(source: Source) -> list[Table]:
         ) from None
 
 
-def _rows(source: Source) -> Iterator[Row]:
-    number = 0
-    for batch in _batches(source):
-        for item in batch.to_pylist():
-            number += 1
-            yield row_of(say("{file}, row {n}", file=source.name, n=number), {key: _plain(value) for key, value in item.items()})
+def _rows(source: Source, reading: Reading) -> Iterator[Row]:
+    refused: dict[str, None] = {}
+    rows = []
+    for item in (item for batch in _batches(source) for item in batch.to_pylist()):
+        made = {}
+        for key, value in item.items():
+            try:
+                made[key] = _plain(value)
+            except UnicodeDecodeError:
+                refused[key] = None
+        rows.append(made)
+    if refused:
+        names = ", ".join(list(refused)[:20])
+        reading.note(say("{file}: these columns hold bytes that are no text, and are not read: {names}", file=source.name, names=names))
+    for number, made in enumerate(rows, 1):
+        yield row_of(say("{file}, row {n}", file=source.name, n=number), {key: value for key, value in made.items() if key not in refused})
 
 
 def _batches(source: Source) -> list[Any]:
@@ -73,13 +83,17 @@ def _too_large(source: Source) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON would hold it. Fields that a row lacks are null in every row of a column; they were never there."""
+    """A value as JSON would hold it. Fields that a row lacks are null in every row of a column; they were never there.
+
+    Raises:
+        UnicodeDecodeError: if it is bytes that are no text.
+    """
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, bytes):
-        return say("({n} bytes)", n=len(value))
+        return value.decode("utf-8")
     if isinstance(value, datetime.datetime | datetime.date):
         return (
             value.isoformat()[:10]

@@ -17,6 +17,9 @@ from .rows import Source
 say = speaker(__name__)
 
 _PRIVATE_USE = re.compile("[\ue000-\uf8ff\U000f0000-\U0010fffd]")
+_UTF_32 = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"))  # the first of them begins like UTF-16
+# ISO-2022-JP and its like switch to another script by ESC $, HZ by ~{.
+_ESCAPES = re.compile(rb"\x1b\$[@A-Z()]|~\{(?:[\x21-\x77][\x21-\x7e])+~\}")
 _SAMPLE = 20_000  # characters that are looked at
 _SURE = 4.0  # how much likelier the best reading must be than the second, as a logarithm
 _TYPICAL = 0.65  # the share of its foreign characters that must be common ones
@@ -36,7 +39,7 @@ def decode(source: Source, encoding: str, note: Callable[[str], None]) -> str:
     data = source.data
     if encoding != "auto":
         return _named(source, encoding)
-    for bom, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
+    for bom, name in ((codecs.BOM_UTF8, "utf-8-sig"), *_UTF_32, (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
         if data.startswith(bom):
             try:
                 text = data.decode(name)
@@ -44,11 +47,30 @@ def decode(source: Source, encoding: str, note: Callable[[str], None]) -> str:
                 raise DataError(_not_decodable(source, name, error)) from None
             note(say("{file}: read as {encoding}, because it begins with that byte order mark", file=source.name, encoding=name.upper()))
             return text
+    if _ESCAPES.search(data):
+        return _escaped(source, note)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         return _decode_other(source, error, note)
     return _decode_other(source, None, note) if "\0" in text else text
+
+
+def _escaped(source: Source, note: Callable[[str], None]) -> str:
+    """Text whose bytes are all ASCII, with marks where another script begins.
+
+    Raises:
+        DataError: if it is in none of these encodings.
+    """
+    for name in ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr", "iso2022_jp_2", "hz"):
+        try:
+            text = source.data.decode(name)
+        except UnicodeDecodeError:
+            continue
+        if "\x1b" not in text and not text.isascii():
+            _tell(source, name, text, note)
+            return text
+    raise DataError(_not_decodable(source, "UTF-8, ISO-2022-JP, ISO-2022-KR, HZ", None))
 
 
 def _named(source: Source, encoding: str) -> str:
@@ -93,7 +115,8 @@ def _decode_other(source: Source, reason: UnicodeDecodeError | None, note: Calla
         raise DataError(_not_decodable(source, "UTF-8, UTF-16, GB18030", reason))
     best, *others = sorted((_Reading.of(data, language) for language in LANGUAGES), key=lambda one: -one.likelihood)
     close = [one for one in others if one.likelihood > best.likelihood - _SURE and one.text != best.text]
-    if best.bad and best.typical >= _TYPICAL and not close:
+    few = best.bad <= 2 or best.bad * 20 <= sum(c > "\x7f" for c in best.text)  # else it is another encoding, which is not looked for
+    if best.bad and few and best.typical >= _TYPICAL and not close:
         first = best.text.index("\ufffd")
         raise DataError(
             say(
@@ -126,8 +149,8 @@ def _unsure(source: Source, candidates: list[_Reading], reason: UnicodeDecodeErr
         return _not_decodable(source, "UTF-8, UTF-16, GB18030", reason)
     shown = "; ".join(f'encoding: {one.encoding} → "{_excerpt(one.text, _first_foreign(one.text))}"' for one in candidates[:4])
     return say(
-        "{path}: is not UTF-8, and what it is cannot be told for sure. Write the line that reads rightly into the config: {candidates}. "
-        "Or save the file as UTF-8.",
+        "{path}: is not UTF-8, and what it is cannot be told for sure. Write the line that reads rightly into the config: {candidates}; "
+        "or another, such as cp1251 or koi8-r. Or save the file as UTF-8.",
         path=source.path,
         candidates=shown,
     )
@@ -212,7 +235,7 @@ class _Reading:
                 likelihood += _GLUED
             if character > "\x7f" and kind != "mark":
                 foreign += 1
-                common += kind in ("common", "letter")
+                common += kind in ("common", "letter", "kanji")
             before = before[1] + character
         private = _PRIVATE_USE.search(text) is not None
         if private:
@@ -261,6 +284,12 @@ def _japanese(character: str) -> str:
     return "foreign" if "\uff61" <= character <= "\uff9f" else _JIS(character)
 
 
+def _euc_japanese(character: str) -> str:
+    """Hanzi in GB2312 have the same bytes as kanji in EUC-JP; only the kana tell."""
+    kind = _japanese(character)
+    return "kanji" if kind == "common" and not "\u3041" <= character <= "\u30ff" else kind
+
+
 def _korean(character: str) -> str:
     kind = _shared(character)
     if kind:
@@ -301,6 +330,19 @@ LANGUAGES = (
         _japanese,
         {"ascii": (0.4, 95), "mark": (0.12, 80), "common": (0.55, 1500), "second": (0.02, 3390), "foreign": (0.002, 500)},
         -6,
+    ),
+    Language(
+        "euc_jp",
+        _euc_japanese,
+        {
+            "ascii": (0.4, 95),
+            "mark": (0.12, 80),
+            "common": (0.4, 170),
+            "kanji": (0.2, 2965),
+            "second": (0.01, 3390),
+            "foreign": (0.001, 900),
+        },
+        -10,
     ),
     Language(
         "cp949",

@@ -62,7 +62,7 @@ def _tables(source: Source, value: Any, reading: Reading) -> list[Table]:
         if len(splits) > 1 or (splits and len(parts) == 1):
             _left(source, value, splits, reading)
             return [
-                Table(f"{source.name} ({key})", list(_items(source, item, reading, key)), key if len(splits) > 1 else "")
+                Table(f"{source.name} ({key})", list(_items(source, item, reading, key)), split_called(key) if len(splits) > 1 else "")
                 for key, item in splits.items()
             ]
         if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):  # pandas, orient="split"
@@ -139,4 +139,13 @@ def row_of(where: str, value: Any) -> Row:
         return Row(where, {}, say("has half a character ({half}), which is no text. Write it out, or take it away.", half=half))
     except (RecursionError, ValueError):
         return Row(where, {}, say("is not valid JSON: {error}.", error=say("nested too deeply")))
-    return Row(where, {str(key).strip(): item for key, item in value.items()})
+    return Row(where, {str(key).strip(): _without_nan(item) for key, item in value.items()})
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN is how pandas writes an empty cell."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value

@@ -14,7 +14,7 @@ _TOKEN = re.compile(r'\[(?:h+|m+|s+)\]|y+|m+|d+|h+|s+(?:\.0+)?|AM/PM|上午/下�
 
 def cell_text(value: Any) -> str:
     """A value without a format as people see it: 12, not 12.0; a day without its midnight."""
-    if value is None:
+    if value is None or value != value:  # NaN is how pandas writes an empty cell
         return ""
     if isinstance(value, bool):
         return str(value).lower()

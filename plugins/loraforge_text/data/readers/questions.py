@@ -25,7 +25,10 @@ def _mark(word: str) -> re.Pattern[str]:
     )
 
 
+# A. begins an answer, or is the first of the choices of an exam.
+_LETTER = re.compile(rf"^\s*(?:[-*+>]\s+)?(?:\*\*|__)?\s*{_NUMBER}([QAB])\s*\d{{0,4}}\s*(?:\*\*|__)?\s*([:：.．、])", re.IGNORECASE)
 _ASKS, _ANSWERS = _mark(_QUESTION), _mark(_ANSWER)
+_DOTS = ".．、"
 _BOLD = re.compile(r"^(?:\*\*|__)\s*|\s*(?:\*\*|__)$")
 _INTERROGATIVE = re.compile(
     r"[?？]\s*$|吗|如何|怎么|怎样|什么|多久|多少|是否|能否|可否|哪|为何|几|谁|^(?:how|what|when|why|who|which|where|can|may|is|are|do|does|should|must)\b",
@@ -100,8 +103,11 @@ def read_questions(
 def _marked(lines: Sequence[Line]) -> tuple[list[_Pair], list[str]]:
     pairs: list[_Pair] = []
     left: list[str] = []
-    for line in lines:
+    dotted = any((letter := _LETTER.match(line.text)) and letter[1] in "Qq" and letter[2] in _DOTS for line in lines)
+    for place, line in enumerate(lines):
         asks, answers = _ASKS.match(line.text), _ANSWERS.match(line.text)
+        if answers and _is_choice(lines, place, dotted, bool(pairs) and pairs[-1].answered):
+            answers = None
         if asks:
             pairs.append(_Pair(line.number, [_unmarked(line.text, asks)]))
         elif answers and pairs:
@@ -117,6 +123,18 @@ def _marked(lines: Sequence[Line]) -> tuple[list[_Pair], list[str]]:
         elif line.text.strip():
             left.append(line.text.strip())
     return pairs, left
+
+
+def _is_choice(lines: Sequence[Line], place: int, dotted: bool, answered: bool) -> bool:
+    """Whether a line that an answer could begin is the first choice of an exam: ``A. one month``, and ``B. two months`` below it."""
+    letter = _LETTER.match(lines[place].text)
+    if letter is None:
+        return False
+    if letter[2] in _DOTS and (answered or not dotted):
+        return True
+    below = next((line.text for line in lines[place + 1 :] if line.text.strip()), "")
+    second = _LETTER.match(below)
+    return second is not None and second[1] in "Bb" and second[2] == letter[2]
 
 
 def _unmarked(text: str, mark: re.Match[str]) -> str:

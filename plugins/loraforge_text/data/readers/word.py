@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from loraforge import DataError, speaker
@@ -18,6 +19,8 @@ say = speaker(__name__)
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+# What stands around blocks, rows and cells and says nothing: content controls, changes that were tracked.
+_AROUND = tuple(f"{_W}{name}" for name in ("sdt", "sdtContent", "customXml", "ins", "moveTo", "smartTag"))
 
 
 def read_word(source: Source, reading: Reading, *, only_questions: bool = False) -> list[Table]:
@@ -32,7 +35,7 @@ def read_word(source: Source, reading: Reading, *, only_questions: bool = False)
         refuse_bomb(source)
         document = docx.Document(io.BytesIO(source.data))
         tables = list(_tables(source, document, reading))
-        lines = list(_lines(document))
+        lines = list(_lines(document, with_tables=not tables))
     except DataError:
         raise
     except Exception as error:  # python-docx raises whatever the damage leads to
@@ -71,46 +74,122 @@ def _has_text(blob: bytes) -> bool:
     return re.search(rb"<w:t(?:\s[^>]*)?>[^<]*\S", blob) is not None
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """A cell of a table's row: the columns of the grid from ``start`` to before ``end``, and its text."""
+
+    start: int
+    end: int
+    text: str
+
+
 def _tables(source: Source, document: Any, reading: Reading) -> Iterator[Table]:
     """Those with a header that is known. One of as many columns without a header goes on with the one before it."""
     header: list[str] = []
     left = 0
-    for number, table in enumerate(document.tables, 1):
-        rows = [[_cell(cell) for cell in row.cells] for row in table.rows]
-        top = next((i for i, cells in enumerate(rows[:5]) if reading.is_header([cell.strip() for cell in cells])), None)
+    sections: list[str] = []
+    stray: list[str] = []
+    for number, table in enumerate((block for block in _blocks(document.element.body) if block.tag == f"{_W}tbl"), 1):
+        rows = _grid(table)
+        top = next((i for i, cells in enumerate(rows[:5]) if reading.is_header([cell.text for cell in cells])), None)
         if top is not None:
-            header = header_names(source.path, rows[top])
+            header = header_names(source.path, [cell.text for cell in rows[top]])
+            columns = rows[top]
         elif not (header and rows and all(len(cells) == len(header) for cells in rows)):
             left += bool(rows)
             continue
-        yield Table(
-            source.name,
-            [
-                Row(
-                    say("{file}, table {t}, row {n}", file=source.name, t=number, n=place),
-                    {name: cell for name, cell in zip(header, cells, strict=False) if name},
-                )
-                for place, cells in enumerate(rows, 1)
-                if place > (-1 if top is None else top) + 1 and any(cell.strip() for cell in cells)
-            ],
-        )
+        else:
+            columns = rows[0]
+        made = []
+        for place, cells in enumerate(rows, 1):
+            if place <= (-1 if top is None else top) + 1 or not any(cell.text for cell in cells):
+                continue
+            if len(columns) > 1 and len(cells) == 1 and cells[0].start <= columns[0].start and cells[0].end >= columns[-1].end:
+                sections.append(cells[0].text)
+                continue
+            if [cell.text for cell in cells] == header:
+                continue  # repeated, or merged downwards
+            stray += [cell.text for cell in cells if cell.text and not any(one.start <= cell.start < one.end for one in columns)]
+            where = say("{file}, table {t}, row {n}", file=source.name, t=number, n=place)
+            made.append(Row(where, {name: text for name, text in zip(header, _under(columns, cells), strict=False) if name}))
+        yield Table(source.name, made)
     if left and header:
         reading.note(say("{file}: {n} tables without the columns are not used", file=source.name, n=left))
+    if stray:
+        reading.note(say("{file}: cells under no column are not used: {words}", file=source.name, words=_short(stray)))
+    if sections:
+        reading.note(say("{file}: rows of one cell are headings, and not used: {words}", file=source.name, words=_short(sections)))
 
 
-def _cell(cell: Any) -> str:
-    return "\n".join(_text(paragraph._p) for paragraph in cell.paragraphs).strip()
+def _under(columns: list[_Cell], cells: list[_Cell]) -> list[str]:
+    """The text under each column: a header over two columns of the grid is one column, and a cell counts where it begins."""
+    return ["\n".join(cell.text for cell in cells if column.start <= cell.start < column.end and cell.text).strip() for column in columns]
 
 
-def _lines(document: Any) -> Iterator[Line]:
+def _grid(table: Any) -> list[list[_Cell]]:
+    """The rows of a table. A cell that is merged downwards counts for each of its rows."""
+    rows: list[list[_Cell]] = []
+    for row in _children(table, "tr"):
+        marks = row.find(f"{_W}trPr")
+        if marks is not None and marks.find(f"{_W}del") is not None:
+            continue  # taken away while changes were tracked
+        before = marks.find(f"{_W}gridBefore") if marks is not None else None
+        start = int(before.get(f"{_W}val", "0")) if before is not None else 0
+        cells: list[_Cell] = []
+        for cell in _children(row, "tc"):
+            span = cell.find(f"{_W}tcPr/{_W}gridSpan")
+            end = start + (max(1, int(span.get(f"{_W}val", "1"))) if span is not None else 1)
+            merged = cell.find(f"{_W}tcPr/{_W}vMerge")
+            text = "\n".join(_block_lines(cell)).strip()
+            if merged is not None and merged.get(f"{_W}val") != "restart" and rows and not text:
+                text = next((above.text for above in rows[-1] if above.start == start), "")
+            cells.append(_Cell(start, end, text))
+            start = end
+        rows.append(cells)
+    return rows
+
+
+def _block_lines(element: Any) -> Iterator[str]:
+    """The paragraphs of a cell; of a table in it each row is a line."""
+    for block in _blocks(element):
+        if block.tag == f"{_W}p":
+            yield _text(block)
+        else:
+            for cells in _grid(block):
+                yield " | ".join(cell.text for cell in cells)
+
+
+def _blocks(element: Any) -> Iterator[Any]:
+    """Paragraphs and tables, also those in content controls, which python-docx passes over."""
+    for child in element:
+        if child.tag in (f"{_W}p", f"{_W}tbl"):
+            yield child
+        elif child.tag in _AROUND:
+            yield from _blocks(child)
+
+
+def _children(element: Any, name: str) -> Iterator[Any]:
+    for child in element:
+        if child.tag == f"{_W}{name}":
+            yield child
+        elif child.tag in _AROUND:
+            yield from _children(child, name)
+
+
+def _lines(document: Any, *, with_tables: bool) -> Iterator[Line]:
+    """The paragraphs; of a table that stands in an answer each row is a line, called like the paragraph above it."""
     from docx.text.paragraph import Paragraph
 
     number = 0
-    for block in document.iter_inner_content():
-        if isinstance(block, Paragraph):
-            for text in _text(block._p).split("\n"):
+    for block in _blocks(document.element.body):
+        if block.tag == f"{_W}p":
+            level = _level(Paragraph(block, document))
+            for text in _text(block).split("\n"):
                 number += 1
-                yield Line(number, text, _level(block))
+                yield Line(number, text, level)
+        elif with_tables:
+            for cells in _grid(block):
+                yield Line(number, " | ".join(cell.text for cell in cells))
 
 
 def _level(paragraph: Any) -> int:

@@ -29,7 +29,12 @@ _CELL = re.compile(
     rb'<(?:\w+:)?c\s[^>]*?\br="([A-Z]+[0-9]+)"[^>]*>\s*<(?:\w+:)?f\b[^>]*(?:/>|>[^<]*</(?:\w+:)?f>)\s*'
     rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
 )
+_HIDDEN = re.compile(rb'<(?:\w+:)?row\s[^>]*?\br="([0-9]+)"(?=[^>]*?\bhidden="(?:1|true)")')
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="([A-Z]+)([0-9]+):([A-Z]+)([0-9]+)"')
+
+
+class _Error(str):
+    """What a cell shows whose formula failed: #N/A, #REF!"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class _Sheet:
     Attributes:
         cells: (number from 1, cells) of its rows, read anew each time.
         merged: (first row, column, last row) of cells that stand for several rows, from 1 and 0.
+        hidden: whether the workbook hides it.
+        hidden_rows: the numbers of the rows that it hides, as a filter does.
         empty_formulas: places of formulas without a value: whoever wrote the file did not compute them.
     """
 
@@ -46,6 +53,8 @@ class _Sheet:
     read: Any
     merged: Sequence[tuple[int, int, int]] = ()
     empty_formulas: Sequence[str] = field(default=())
+    hidden: bool = False
+    hidden_rows: Sequence[int] = ()
 
     def rows(self, limit: int | None = None) -> Iterator[tuple[int, list[str]]]:
         for number, cells in enumerate(self.read(limit), 1):
@@ -60,6 +69,7 @@ def read_workbook(source: Source, reading: Reading) -> list[Table]:
     Raises:
         DataError: if it is no workbook that can be read, or unpacks to more than anybody means.
     """
+    _refuse_text(source)
     try:
         return _excel(source, reading) if source.suffix in (".xlsx", ".xlsm") else _calamine(source, reading)
     except (DataError, ImportError):
@@ -69,6 +79,33 @@ def read_workbook(source: Source, reading: Reading) -> list[Table]:
         raise DataError(
             say("{path}: is no readable Excel file ({kind}): {error}.", path=source.path, kind=source.suffix, error=text.split("\n")[0])
         ) from None
+
+
+def _refuse_text(source: Source) -> None:
+    """Many programs call a web page or a CSV file .xls, for Excel to open it.
+
+    Raises:
+        DataError: if this is one.
+    """
+    start = source.data[:4000].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start[:1] == b"<":
+        raise DataError(
+            say(
+                "{path}: is called {kind}, but is a web page (HTML) or XML. Open it in Excel or WPS and save it as .xlsx.",
+                path=source.path,
+                kind=source.suffix,
+            )
+        )
+    wide = start.startswith((b"\xff\xfe", b"\xfe\xff"))  # UTF-16
+    if start and not start.startswith(b"PK") and (wide or not re.search(rb"[\x00-\x08\x0e-\x1f]", start)):
+        raise DataError(
+            say(
+                "{path}: is called {kind}, but is plain text, such as a CSV file. Rename it to .csv (.tsv if tabs separate its columns), "
+                "or open it in Excel or WPS and save it as .xlsx.",
+                path=source.path,
+                kind=source.suffix,
+            )
+        )
 
 
 def _excel(source: Source, reading: Reading) -> list[Table]:
@@ -91,7 +128,7 @@ def _excel_sheet(source: Source, sheet: Any) -> _Sheet:
 
     def read(limit: int | None) -> Iterator[list[str]]:
         for row in sheet.iter_rows(max_row=limit):
-            yield [shown(cell.value, cell.number_format) if cell.value is not None else "" for cell in row]
+            yield [_cell(cell) for cell in row]
 
     with zipfile.ZipFile(io.BytesIO(source.data)) as archive:
         # openpyxl tells of merged cells and of formulas only where it holds the whole workbook in memory, fifty times its size.
@@ -103,7 +140,20 @@ def _excel_sheet(source: Source, sheet: Any) -> _Sheet:
         if int(bottom) > int(top)
     ]
     formulas = [match[1].decode() for match in _CELL.finditer(raw)]
-    return _Sheet(sheet.title, read, merged, formulas)
+    hidden_rows = [int(match[1]) for match in _HIDDEN.finditer(raw)]
+    return _Sheet(sheet.title, read, merged, formulas, sheet.sheet_state != "visible", hidden_rows)
+
+
+def _cell(cell: Any) -> str:
+    if cell.value is None:
+        return ""
+    if cell.data_type == "e":
+        return _Error(cell.value)
+    from openpyxl.utils.escape import unescape
+
+    text = shown(cell.value, cell.number_format)
+    # Excel writes a carriage return as _x000D_.
+    return unescape(text).replace("\r\n", "\n").replace("\r", "\n") if isinstance(cell.value, str) and "_x" in text else text
 
 
 def _column(letters: bytes) -> int:
@@ -139,7 +189,7 @@ def _calamine(source: Source, reading: Reading) -> list[Table]:
         def read(limit: int | None, values: Sequence[Sequence[Any]] = values) -> Iterator[list[str]]:
             return ([cell_text(cell) for cell in row] for row in values[:limit])
 
-        sheets.append(_Sheet(meta.name, read, merged))
+        sheets.append(_Sheet(meta.name, read, merged, hidden=meta.visible is not python_calamine.SheetVisibleEnum.Visible))
     return _chosen(source, sheets, reading)
 
 
@@ -150,7 +200,10 @@ def _chosen(source: Source, sheets: Sequence[_Sheet], reading: Reading) -> list[
     elif not filled:
         return [Table(source.name, [])]
     else:
+        filled.sort(key=lambda sheet: sheet.hidden)  # what is hidden comes last: old copies, lists of choices
         sheet = next((sheet for sheet in filled if any(reading.is_header(cells) for _, cells in sheet.rows(_LOOK))), filled[0])
+    if sheet.hidden:
+        reading.note(say("{file}: the sheet '{sheet}' that is read is a hidden one", file=source.name, sheet=sheet.name))
     others = [other.name for other in filled if other is not sheet]
     if others:
         reading.note(
@@ -158,7 +211,9 @@ def _chosen(source: Source, sheets: Sequence[_Sheet], reading: Reading) -> list[
                 "{file}: the sheet '{sheet}' is read; left out: {others} (sheet: {other} reads that one)",
                 file=source.name,
                 sheet=sheet.name,
-                others=", ".join(others),
+                others=", ".join(
+                    say("{sheet} (hidden)", sheet=other.name) if other.hidden else other.name for other in filled if other is not sheet
+                ),
                 other=others[0],
             )
         )
@@ -186,6 +241,8 @@ def _rows(source: Source, sheet: _Sheet, reading: Reading) -> list[Row]:
     header: list[str] | None = None
     above: list[list[str]] = []
     rows: list[Row] = []
+    concealed: list[int] = []
+    hidden = set(sheet.hidden_rows)
     beyond: set[int] = set()
     fill = _Filled(sheet.merged, top or 0)
     for number, read in sheet.rows():
@@ -198,17 +255,28 @@ def _rows(source: Source, sheet: _Sheet, reading: Reading) -> list[Row]:
         cells = fill(number, read)
         if not any(cell.strip() for cell in cells):
             continue
+        concealed += [number] if number in hidden else []
         beyond |= {i for i, cell in enumerate(cells) if cell.strip() and (i >= len(header) or not header[i])}
         rows.append(
             Row(
                 row_place(source.name, number),
                 {name: cell for name, cell in itertools.zip_longest(header, cells[: len(header)], fillvalue="") if name},
+                _failed(header, cells),
             )
         )
     tell_titles(source, above, top or 0, reading)
     if beyond:
         names = ", ".join(_letters(i) for i in sorted(beyond)[:20])
         reading.note(say("{file}: columns without a name in row {n} are not used: {names}", file=source.name, n=top, names=names))
+    if concealed:
+        reading.note(
+            say(
+                "{file}: {n} hidden rows are read as well ({places}). Delete those that you do not mean.",
+                file=source.name,
+                n=len(concealed),
+                places=", ".join(map(str, concealed[:10])),
+            )
+        )
     if fill.used:
         reading.note(say("{file}: merged cells count for each of their rows ({n} cells)", file=source.name, n=fill.used))
     lacking = [place for place in sheet.empty_formulas if int(re.sub(r"\D", "", place)) > (top or 0)]
@@ -223,6 +291,15 @@ def _rows(source: Source, sheet: _Sheet, reading: Reading) -> list[Row]:
             )
         )
     return rows
+
+
+def _failed(header: Sequence[str], cells: Sequence[str]) -> str | None:
+    for name, cell in zip(header, cells, strict=False):
+        if name and isinstance(cell, _Error):
+            return say(
+                "'{column}' shows {error}: Excel could not compute that cell. Mend its formula, or write the text.", column=name, error=cell
+            )
+    return None
 
 
 class _Filled:

@@ -97,3 +97,20 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
     file = save(tmp_path / "d.parquet", ROWS)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert "pip install 'loraforge[parquet]'" in problems(file)[0]
+
+
+@pytest.mark.parametrize("name", ["d.parquet", "d.arrow", "d.feather"])
+def test_bytes_are_text_or_no_column(tmp_path, name):
+    rows = [
+        {"question": "一？", "answer": "好".encode(), "scan": b"\xff\xd8\xff"},
+        {"question": "二？", "answer": "行".encode(), "scan": b"x"},
+    ]
+    records, notes = load(save(tmp_path / name, rows))
+    assert [r.output for r in records] == ["好", "行"] and any("bytes that are no text" in n and "scan" in n for n in notes)
+    assert "no column is the" in problems(save(tmp_path / name, [{"question": "一？", "answer": b"\xff\xfe\x00"}]))[0]
+
+
+@pytest.mark.parametrize("name", ["d.parquet", "d.arrow", "d.feather"])
+def test_nan_is_an_empty_cell(tmp_path, name):
+    rows = [{"question": "一？", "answer": "好", "input": float("nan")}, {"question": "二？", "answer": "行", "input": 0.5}]
+    assert [r.input for r in load(save(tmp_path / name, rows))[0]] == ["", "0.5"]

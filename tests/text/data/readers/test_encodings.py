@@ -13,6 +13,7 @@ TABLES = {
     "big5": ["問題,答案\n試用期薪資怎麼算？,不低於百分之八十。\n", "問題,答案\n離婚？,協議。\n", "instruction,output\n房子漏水？,找物業。\n",
              "問題,答案\n感冒了怎麼辦？,多喝水，注意休息。\n押金不退？,向法院起訴。\n", "問題,答案\n「契約」與『合約』？,同義。\n", "問題,答案\n佢喺邊度返工？,喺恒生銀行裏面做嘢。\n"],
     "cp932": ["質問,回答\n試用期間の給料は？,八割以上です。\n", "question,answer\n風邪をひいたら？,水を飲んで休みましょう。\n", "q,a\nカルテとは？,診療録。\n"],
+    "euc_jp": ["質問,回答\n試用期間の給料は？,八割以上です。\n", "question,answer\n風邪をひいたら？,水を飲んで休みましょう。\n", "q,a\nカルテとは？,診療録。\n"],
     "cp949": ["question,answer\n수습 기간 급여는 얼마입니까?,최저임금의 구십 퍼센트 이상입니다. 근로계약서를 확인하세요.\n"],
     "cp1252": ["question,answer\nWhat’s the notice period?,Thirty days – in writing.\n", "q,a\nQu’est-ce que c’est?,Le délai de préavis est d’un mois.\n",
                "q,a\nWie lange ist die Kündigungsfrist?,Vier Wochen für Beschäftigte. Größe egal.\n", "q,a\nPrice?,€5\n", "q,a\n¿Cuánto?,Un año\n"],
@@ -65,3 +66,39 @@ def test_characters_of_private_use_never_pass(tmp_path):
     file = write(tmp_path / "d.csv", text, "big5")
     found = problems(file, encoding="gb18030")
     assert "d.csv:" in found[0] and ("no script knows" in found[0] or "is not text" in found[0])
+
+
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-16", "utf-8-sig", "utf-32-le", "utf-32-be"])
+def test_byte_order_marks(tmp_path, encoding):
+    text = "问题,答案\n一？,好\n"
+    assert [r.output for r in load(write(tmp_path / "d.csv", "\ufeff" + text if encoding[-2:] in ("le", "be") else text, encoding))[0]] == [
+        "好"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("iso2022_jp", TABLES["cp932"][0]),
+        ("iso2022_jp_ext", "q,a\nﾃｽﾄ？,はい\n"),
+        ("iso2022_kr", TABLES["cp949"][0]),
+        ("hz", TABLES["gb18030"][1]),
+    ],
+)
+def test_encodings_that_look_like_ascii(tmp_path, encoding, text):
+    names = text.split("\n")[0].split(",")
+    records, notes = load(write(tmp_path / "d.csv", text, encoding), columns={"instruction": names[0], "output": names[1]})
+    assert [(r.instruction, r.output) for r in records] == [tuple(line.split(",", 1)) for line in text.strip().split("\n")[1:]]
+    assert any(f"read as {encoding.upper()[:10]}" in note for note in notes)
+
+
+def test_escapes_that_are_no_encoding_stop(tmp_path):
+    (tmp_path / "d.csv").write_bytes(b"q,a\nx?,\x1b$B~~~\x1b(B\n")
+    assert "is not text in UTF-8, ISO-2022-JP" in problems(tmp_path / "d.csv")[0]
+    assert load(write(tmp_path / "e.csv", "q,a\nx?,see ~{home}~ and \x1b[1mbold\n"))[0][0].output == "see ~{home}~ and \x1b[1mbold"
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "koi8-r", "cp1253"])
+def test_where_nothing_fits_others_are_named(tmp_path, encoding):
+    text = "q,a\nΚαλημέρα?,Αυτή είναι η απάντηση.\n" if encoding == "cp1253" else "q,a\nПривет мир?,Это ответ на вопрос.\n"
+    assert "or another, such as cp1251 or koi8-r" in problems(write(tmp_path / "d.csv", text, encoding))[0]

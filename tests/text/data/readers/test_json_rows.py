@@ -41,3 +41,14 @@ def test_what_is_left_out_of_a_wrapper_is_named_and_uneven_columns_stop(tmp_path
         "not equally long: question 2, answer 1"
         in problems(write(tmp_path / "e.json", json.dumps({"question": ["一", "二"], "answer": ["好"]})))[0]
     )
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+@pytest.mark.parametrize("column", ["answer", "input"])
+def test_nan_is_an_empty_cell(tmp_path, kind, column):
+    row = {"question": "一？", "answer": "好", "input": "材料"} | {column: float("nan")}
+    file = write(tmp_path / f"d.{kind}", json.dumps([row] if kind == "json" else row))
+    if column == "answer":
+        assert "'answer' is empty" in problems(file)[0]
+    else:
+        assert load(file)[0][0].input == ""

@@ -50,3 +50,19 @@ def test_a_letter_is_no_data(tmp_path):
     write(tmp_path / "f" / "a.csv", "问题,答案\n一？,答\n")
     records, notes = load(write(tmp_path / "f" / "notes.md", "# 说明\n这是一封信。\n").parent)
     assert len(records) == 1 and any("not read: notes.md" in note for note in notes)
+
+
+@pytest.mark.parametrize("mark", ["A. ", "A、 ", "A．  ", "A: ", "A："])
+@pytest.mark.parametrize("answered", [False, True])
+def test_the_choices_of_an_exam_are_no_answers(tmp_path, mark, answered):
+    choices = f"{mark}一个月\n{mark.replace('A', 'B')}两个月"
+    asked = f"问：试用期？\n{choices}\n答：选 B。\n" if not answered else f"问：试用期？\n答：选 B，见：\n{choices}\n"
+    [first, second], _ = load(write(tmp_path / "d.txt", f"{asked}问：二？\n答：行。\n"))
+    choices = choices.strip()
+    expected = (f"试用期？\n{choices}", "选 B。") if not answered else ("试用期？", f"选 B，见：\n{choices}")
+    assert (first.instruction, first.output) == expected and second.output == "行。"
+
+
+def test_letters_with_a_dot_mark_answers_where_they_mark_questions(tmp_path):
+    [first, second], _ = load(write(tmp_path / "d.txt", "Q. 一？\nA. 好。\nQ. 二？\nA. 行。\n"))
+    assert (first.output, second.output) == ("好。", "行。")

@@ -89,3 +89,98 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
     write_text(tmp_path / "a.csv", "问题,答案\n一？,答\n")
     records, notes = load(tmp_path)
     assert len(records) == 1 and any("d.docx" in note or "loraforge[office]" in note for note in notes)
+
+
+W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+
+
+def changed(path, change):
+    """The document with its body changed by ``change(document, body)``."""
+    import docx
+
+    document = docx.Document(path)
+    change(document, document.element.body)
+    document.save(path)
+    return path
+
+
+@pytest.mark.parametrize("columns", [2, 3, 4])
+def test_a_section_row_over_all_columns_is_no_example(tmp_path, columns):
+    head = [*HEAD, "备注", "日期"][:columns]
+    file = office.docx(tmp_path / "d.docx", [[head, ["第一章", *[""] * (columns - 1)], ["一？", "好", "x", "y"][:columns]]])
+    changed(file, lambda document, _: document.tables[0].cell(1, 0).merge(document.tables[0].cell(1, columns - 1)))
+    records, notes = load(file)
+    assert [(r.instruction, r.output) for r in records] == [("一？", "好")] and any("headings" in n and "第一章" in n for n in notes)
+
+
+@pytest.mark.parametrize("wide", [0, 1])
+@pytest.mark.parametrize("rows_too", [False, True])
+def test_a_header_over_two_columns_of_the_grid_is_one_column(tmp_path, wide, rows_too):
+    cells = [["问题", "", "答案"], ["一？", "", "好"]] if wide == 0 else [["问题", "答案", ""], ["一？", "好", ""]]
+    file = office.docx(tmp_path / "d.docx", [cells])
+
+    def merge(document, _):
+        for row in (0, 1)[: 1 + rows_too]:
+            document.tables[0].cell(row, wide).merge(document.tables[0].cell(row, wide + 1))
+
+    assert rows(changed(file, merge)) == [("一？", "好")]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("blocks", [["问：一？", "答：好。"], [[HEAD, ["一？", "好。"]]], [(1, "一？"), "好。"]])
+def test_what_stands_in_content_controls_is_read(tmp_path, blocks, depth):
+    from docx.oxml import parse_xml
+
+    def wrap(_, body):
+        for block in [child for child in body if not child.tag.endswith("sectPr")]:
+            for _ in range(depth):
+                control = parse_xml(f"<w:sdt {W}><w:sdtPr/><w:sdtContent/></w:sdt>")
+                block.addprevious(control)
+                control[1].append(block)
+                block = control
+
+    assert rows(changed(office.docx(tmp_path / "d.docx", blocks), wrap)) == [("一？", "好。")]
+
+
+@pytest.mark.parametrize("part", ["tr", "tc"])
+def test_rows_and_cells_in_content_controls_are_read(tmp_path, part):
+    from docx.oxml import parse_xml
+
+    def wrap(_, body):
+        for one in list(body.iter(f"{{{W[9:-1]}}}{part}")):
+            control = parse_xml(f"<w:sdt {W}><w:sdtPr/><w:sdtContent/></w:sdt>")
+            one.addprevious(control)
+            control[1].append(one)
+
+    assert rows(changed(office.docx(tmp_path / "d.docx", [[HEAD, ["一？", "好。"]]]), wrap)) == [("一？", "好。")]
+
+
+def test_a_table_in_an_answer_is_kept_as_text(tmp_path):
+    def nest(document, _):
+        inner = document.tables[0].cell(1, 1).add_table(2, 2)
+        for cell, text in zip(inner._cells, ("年限", "月数", "一年", "两个月"), strict=True):
+            cell.text = text
+
+    file = changed(office.docx(tmp_path / "d.docx", [[HEAD, ["一？", "见表："]]]), nest)
+    assert rows(file) == [("一？", "见表：\n年限 | 月数\n一年 | 两个月")]
+
+
+@pytest.mark.parametrize("asked", [(1, "一？"), "问：一？"])
+def test_a_table_below_a_question_in_the_text_is_kept(tmp_path, asked):
+    begin = "答：见表：" if isinstance(asked, str) else "见表："
+    file = office.docx(tmp_path / "d.docx", [asked, begin, [["年限", "月数"], ["一年", "两个月"]], "以上。"])
+    assert rows(file) == [("一？", "见表：\n年限 | 月数\n一年 | 两个月\n以上。")]
+
+
+def test_a_header_that_is_repeated_is_no_example(tmp_path):
+    assert rows(office.docx(tmp_path / "d.docx", [[HEAD, ["一？", "好"], HEAD, ["二？", "行"]]])) == [("一？", "好"), ("二？", "行")]
+
+
+def test_cells_under_no_column_are_said(tmp_path):
+    from docx.oxml import parse_xml
+
+    def add(_, body):
+        body.findall(f".//{{{W[9:-1]}}}tr")[1].append(parse_xml(f"<w:tc {W}><w:p><w:r><w:t>多出</w:t></w:r></w:p></w:tc>"))
+
+    _, notes = load(changed(office.docx(tmp_path / "d.docx", [[HEAD, ["一？", "好"]]]), add))
+    assert any("cells under no column are not used: 多出" in note for note in notes)

@@ -133,3 +133,60 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     assert "pip install 'loraforge[office]'" in problems(office.ods(tmp_path / "d.ods", [HEAD]))[0]
+
+
+@pytest.mark.parametrize("error", ["#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!"])
+def test_cells_that_excel_could_not_compute_are_bad_rows(tmp_path, error):
+    file = office.xlsx(tmp_path / "d.xlsx", [HEAD, ["一？", error], ["二？", "答"]])
+    assert problems(file)[0].startswith(f"d.xlsx, row 2: '答案' shows {error}: Excel could not compute")
+    assert answers(file, on_bad_row="skip") == ["答"]
+
+
+@pytest.mark.parametrize("state", ["hidden", "veryHidden"])
+def test_hidden_sheets_come_last_and_hidden_rows_are_said(tmp_path, state):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for name in ("旧", "新"):
+        page = book.create_sheet(name)
+        for row in (HEAD, [f"{name}？", "答"], ["二？", "答"]):
+            page.append(row)
+    book.remove(book.worksheets[0])
+    book["旧"].sheet_state = state
+    book["新"].row_dimensions[3].hidden = True
+    book.active = 1
+    book.save(tmp_path / "d.xlsx")
+    records, notes = load(tmp_path / "d.xlsx")
+    assert [r.instruction for r in records] == ["新？", "二？"]
+    assert any("1 hidden rows are read as well (3)" in n for n in notes) and any("left out: 旧 (hidden)" in n for n in notes)
+    records, notes = load(tmp_path / "d.xlsx", sheet="1")
+    assert records[0].instruction == "旧？" and any("'旧' that is read is a hidden one" in n for n in notes)
+
+
+@pytest.mark.parametrize("name", ["d.xls", "d.xlsx", "d.ods"])
+@pytest.mark.parametrize(("text", "said"), [("<html><table><tr><td>问题</td></tr></table></html>", "is a web page"), ('\ufeff<?xml version="1.0"?>', "is a web page"),
+                                            ("问题,答案\n一？,好\n", "is plain text"), ("问题\t答案\n一？\t好\n", "is plain text")])  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+def test_text_called_a_workbook_is_called_by_its_name(tmp_path, name, text, said, encoding):
+    assert said in problems(write_text(tmp_path / name, text.lstrip("\ufeff") if encoding != "utf-8" else text, encoding))[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("一_x000D_\n二", "一\n二"), ("一_x000D_二", "一\n二"), ("a_x005F_x", "a_x"), ("a_x000b", "a_x000b")]
+)
+def test_characters_that_excel_spells_out(tmp_path, written, read):
+    assert answers(office.xlsx(tmp_path / "d.xlsx", [HEAD, ["一？", written]])) == [read]
+
+
+@pytest.mark.parametrize("named", [2, "2", "二"])
+def test_a_sheet_is_named_by_its_number_as_yaml_reads_it(tmp_path, named):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for name in ("一", "二"):
+        page = book.create_sheet(name)
+        page.append(HEAD)
+        page.append([f"{name}？", "答"])
+    book.remove(book.worksheets[0])
+    book.save(tmp_path / "d.xlsx")
+    assert load(tmp_path / "d.xlsx", sheet=named)[0][0].instruction == "二？"
