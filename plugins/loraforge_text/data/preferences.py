@@ -84,7 +84,8 @@ def refuse_undecided(names: Sequence[str], given: Mapping[str, str], rows: Seque
     """
     rejected = [name for name in names if is_rejected(name) and _filled(rows, name)]
     if given.get("output") in rejected:
-        raise DataError(say("{file}: columns: '{column}' holds the bad answers; they are never learned.", file=file, column=given["output"]))
+        bad = given["output"]
+        raise DataError(say("{file}: columns: '{column}' holds the bad answers; they are never learned.", file=file, column=bad))
     if rejected and not given.get("output"):
         raise DataError(_paired(names, rejected[0], file))
     if "label" in given:
@@ -121,8 +122,8 @@ def _paired(names: Sequence[str], rejected: str, file: str) -> str:
             chosen=good[0],
         )
     return say(
-        "{file}: '{rejected}' holds bad answers, which are never learned, and no column is known to hold the good ones (there are: {names}). "
-        "Write columns: {{output: NAME}} with the name of theirs.",
+        "{file}: '{rejected}' holds bad answers, which are never learned, and no column is known to hold the good ones (there are: {names}). Write "
+        "columns: {{output: NAME}} with the name of theirs.",
         file=file,
         rejected=rejected,
         names=listed(list(folded)),

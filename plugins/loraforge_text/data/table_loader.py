@@ -25,7 +25,10 @@ from .tools import are_tools
 say = speaker(__name__)
 
 # Rows so marked may be meant to be left out, or to be all that is learned.
-_SKIPS = frozenset(("ignored", "skipped", "excluded", "donottrain", "notrain", "不训练", "不学习", "不参与训练", "屏蔽", "忽略", "跳过", "排除", "掩码"))
+_SKIPS = frozenset(
+    ("ignored", "skipped", "excluded", "donottrain", "notrain", "不训练", "不学习", "不参与训练", "屏蔽", "忽略", "跳过",
+     "排除", "掩码")
+)  # fmt: skip
 
 
 class TableKeys(Keys):
@@ -225,7 +228,7 @@ def _refuse_masks(name: str, names: Sequence[str], known: Collection[str], given
             raise DataError(
                 say(
                     "{file}: the column '{column}' may say which rows are not to be learned. Write columns: {{weight: {column}}} if 0, no "
-                    'false there means so, or columns: {{weight: ""}} if it means something else.',
+                    'or false there means so, or columns: {{weight: ""}} if it means something else.',
                     file=name,
                     column=column,
                 )
