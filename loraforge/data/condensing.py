@@ -24,10 +24,11 @@ def condense(lines: Iterable[str]) -> list[str]:
         groups.setdefault(_complaint(line), []).append(line)
     made = []
     for line in lines:
-        group = groups[_complaint(line)]
-        if len(group) <= _MOST:
+        group = groups.get(_complaint(line), [])
+        if 0 < len(group) <= _MOST:
             made.append(line)
-        elif line is group[0]:
+        elif group:
+            del groups[_complaint(line)]
             _, *others = dict.fromkeys(one.partition(": ")[0] for one in group)
             if not others:
                 made.append(say("{line} The same holds {n} times more there.", line=line, n=len(group) - 1))

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +73,12 @@ def _messages(record: Conversation) -> list[dict[str, Any]]:
 
 # What a loader advises to write into the config, and the option of this command that says the same.
 _OPTIONS = {"on_bad_row: skip": "--skip", "header_row: ": "--header-row ", "encoding: ": "--encoding ", "sheet: ": "--sheet "}
-_KEY = re.compile(r"(?<![\w-])(columns: \{[^{}]*\}|on_bad_row: skip|header_row: (?=\w)|encoding: (?=\w)|sheet: (?=\w))")
+_KEY = re.compile(r"(?<![\w-])(columns: \{[^{}]*\}|on_bad_row: skip|header_row: (?=\d|N)|encoding: (?=\w)|sheet: (?=\w))")
+
+
+def _quoted(text: str) -> str:
+    """For a shell, also that of Windows, which knows no single quotes."""
+    return text if re.fullmatch(r"[\w=.+-]*", text) else f'"{text}"'
 
 
 def _as_options(text: str) -> str:
@@ -85,7 +89,7 @@ def _as_options(text: str) -> str:
         if written in _OPTIONS:
             return _OPTIONS[written]
         pairs = re.findall(r"(\w+): (.*?)(?=, \w+: |\}$)", written.removeprefix("columns: {"))
-        return " ".join("--columns " + shlex.quote(f"{field}={column.strip(chr(34))}") for field, column in pairs)
+        return " ".join("--columns " + _quoted(f"{field}={column.strip(chr(34))}") for field, column in pairs)
 
     return _KEY.sub(option, text)
 

@@ -122,8 +122,8 @@ def _paired(names: Sequence[str], rejected: str, file: str) -> str:
             chosen=good[0],
         )
     return say(
-        "{file}: '{rejected}' holds bad answers, which are never learned, and no column is known to hold the good ones (there are: {names}). Write "
-        "columns: {{output: NAME}} with the name of theirs.",
+        "{file}: '{rejected}' holds bad answers, which are never learned, and no column is known to hold the good ones "
+        "(there are: {names}). Write columns: {{output: NAME}} with the name of theirs.",
         file=file,
         rejected=rejected,
         names=listed(list(folded)),
