@@ -13,7 +13,7 @@ _MOST = 5  # rows with the same complaint that get a line each; of more, this ma
 
 
 def condense(lines: Iterable[str]) -> list[str]:
-    """Lines such as ``d.csv, row 3: 'output' is empty.``; where more than five say the same of different rows, one of them with a count.
+    """Lines such as ``d.csv, row 3: 'output' is empty.``; where more than five say the same, one of them with a count of the rows.
 
     Numbers in what is said may differ: ``is 620 tokens long`` and ``is 618 tokens long`` are the same complaint. The order stays, with the
     one line where the first of them stood.
@@ -24,13 +24,17 @@ def condense(lines: Iterable[str]) -> list[str]:
         groups.setdefault(_complaint(line), []).append(line)
     made = []
     for line in lines:
-        group = groups[_complaint(line)]
-        if len(group) <= _MOST:
+        group = groups.get(_complaint(line), [])
+        if 0 < len(group) <= _MOST:
             made.append(line)
-        elif line is group[0]:
-            rows = [one.partition(": ")[0] for one in group[1 : _MOST + 1]]
-            more = "; ".join([*rows, "..."] if len(group) > _MOST + 1 else rows)
-            made.append(say("{line} The same holds for {n} more rows: {rows}", line=line, n=len(group) - 1, rows=more))
+        elif group:
+            del groups[_complaint(line)]
+            _, *others = dict.fromkeys(one.partition(": ")[0] for one in group)
+            if not others:
+                made.append(say("{line} The same holds {n} times more there.", line=line, n=len(group) - 1))
+                continue
+            rows = "; ".join([*others[:_MOST], "..."] if len(others) > _MOST else others)
+            made.append(say("{line} The same holds for {n} more rows: {rows}", line=line, n=len(others), rows=rows))
     return made
 
 

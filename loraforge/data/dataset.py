@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import DataError, LoraForgeError
+from ..errors import ConfigError, DataError, LoraForgeError
 from ..messages import speaker
 from ..plan import Plan
 from ..plugin_api.components import Template
@@ -77,11 +77,11 @@ class Data:
         ]
 
 
-def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None, *, stop: bool = True) -> Data:
+def load_data(plan: Plan, note: Callable[[str], None] | None = None, *, stop: bool = True) -> Data:
     """Reads, renders, examines, checks and splits the examples.
 
     Args:
-        note: told each decision.
+        note: told each decision; without it an error tells them too, as they may say why rows are bad or none is left.
         stop: whether findings of the checks that stop a run are raised.
 
     Raises:
@@ -91,8 +91,19 @@ def load_data(plan: Plan, note: Callable[[str], None] = lambda text: None, *, st
 
     def remember(text: str) -> None:
         notes.append(text)
-        note(text)
+        if note is not None:
+            note(text)
 
+    try:
+        return _load(plan, notes, remember, stop)
+    except (DataError, ConfigError) as error:
+        if note is not None or not notes:
+            raise
+        raise type(error)([*error.problems, *(say("note: {text}", text=text) for text in notes)]) from None
+
+
+def _load(plan: Plan, notes: Sequence[str], remember: Callable[[str], None], stop: bool) -> Data:
+    """See ``load_data``."""
     early: list[str] = []
     try:
         records: list[Record] = list(plan.loader.load(plan.config, plan.keys, remember))

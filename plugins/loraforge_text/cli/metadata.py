@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,29 @@ def _messages(record: Conversation) -> list[dict[str, Any]]:
     return made
 
 
+# What a loader advises to write into the config, and the option of this command that says the same.
+_OPTIONS = {"on_bad_row: skip": "--skip", "header_row: ": "--header-row ", "encoding: ": "--encoding ", "sheet: ": "--sheet "}
+_KEY = re.compile(r"(?<![\w-])(columns: \{[^{}]*\}|on_bad_row: skip|header_row: (?=\d|N)|encoding: (?=\w)|sheet: (?=\w))")
+
+
+def _quoted(text: str) -> str:
+    """For a shell, also that of Windows, which knows no single quotes."""
+    return text if re.fullmatch(r"[\w=.+-]*", text) else f'"{text}"'
+
+
+def _as_options(text: str) -> str:
+    """Advice for a config as advice for this command: ``columns: {output: 答}`` is ``--columns output=答``."""
+
+    def option(found: re.Match[str]) -> str:
+        written = found.group()
+        if written in _OPTIONS:
+            return _OPTIONS[written]
+        pairs = re.findall(r"(\w+): (.*?)(?=, \w+: |\}$)", written.removeprefix("columns: {"))
+        return " ".join("--columns " + _quoted(f"{field}={column.strip(chr(34))}") for field, column in pairs)
+
+    return _KEY.sub(option, text)
+
+
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write; by default metadata.csv in the folder of SOURCE.")
@@ -94,7 +118,13 @@ def metadata(
     config = RunConfig(train_data_dir=str(source), base_model="none", on_bad_row="skip" if skip else "stop")
     notes: list[str] = []
     keys = TableKeys(columns=mapping, encoding=encoding, sheet=sheet, header_row=header_row)
-    records = list(TableLoader().load(config, KeySet({RunConfig: config, TableKeys: keys}), notes.append))
+    try:
+        records = list(
+            TableLoader().load(config, KeySet({RunConfig: config, TableKeys: keys}), lambda text: notes.append(_as_options(text)))
+        )
+    except DataError as error:
+        told = (say("note: {text}", text=text) for text in notes)
+        raise DataError([*map(_as_options, error.problems), *told]) from None
     rows = [_row(record) for record in records]
     used = [field for field in _FIELDS if field in _FIELDS[:2] or any(row.get(field) for row in rows)]
     buffer = io.StringIO(newline="")

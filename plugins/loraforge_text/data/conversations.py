@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,8 +28,17 @@ _ROLES: Mapping[str, str] = {
 }  # fmt: skip
 _TEXT = ("content", "value", "text")
 _REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts")
-_LEARN = ("weight", "loss_weight", "loss", "train", "training", "learn")
-_USED = frozenset(("role", "from", *_TEXT, *_REASONING, *_LEARN, "tool_calls", "function_call", "tool_call_id"))
+_LEARN = ("weight", "loss_weight", "loss", "train", "training", "trainable", "is_trainable", "learn", "learnable", "do_train")
+# Some libraries learn what these mark, others all the rest.
+MASKS = ("mask", "loss_mask", "masked", "ignore", "skip", "exclude", "masking")
+_USED = frozenset(("role", "from", *_TEXT, *_REASONING, *_LEARN, *MASKS, "tool_calls", "function_call", "tool_call_id"))
+# One turn as an object: BELLE's {"human", "assistant"}, XTuner's {"system", "input", "output"}.
+_TURN: Mapping[str, str] = {
+    "system": "system",
+    **dict.fromkeys(("human", "user", "question", "instruction", "prompt", "input", "query", "q", "用户", "问题", "问"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "bot", "model", "answer", "output", "response", "a", "助手", "答案", "回答", "答"), "assistant"),
+}
+_SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 _CODE = re.compile(r" {4,}|\t+")
 
 
@@ -37,6 +47,7 @@ class Remarks:
     """What was left out of the conversations of one file: told once for all its rows.
 
     Attributes:
+        columns: columns beside messages that are not used, by the name of their count.
         keys: keys of messages that mean nothing here.
         counts: how many rows each thing happened to, by its name below.
         first: the first of these rows.
@@ -45,6 +56,12 @@ class Remarks:
     keys: dict[str, None] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+
+    def beside(self, column: str, where: str) -> None:
+        """A row has messages, and something in this column that is not used."""
+        self.columns[f"beside {column}"] = column
+        self.add(f"beside {column}", where)
 
     def add(self, what: str, where: str) -> None:
         self.counts[what] += 1
@@ -61,7 +78,12 @@ class Remarks:
             "ending": say("conversations go on after the last message that is learned; the rest is left out"),
             "question": say("rows mark messages of the user as to be learned; only answers are"),
             "thought": say("rows have their reasoning in the answer and in a column; that of the answer is used"),
+            "system": say("rows have a system message and another in a column; the message is used"),
             "output": say("rows have messages and an answer in a column of its own; the messages are used"),
+        }
+        sentences |= {
+            what: say("rows have messages and also something in '{column}', which is not used", column=column)
+            for what, column in self.columns.items()
         }
         for what, count in self.counts.items():
             note(say("{file}: {n} {sentence} (the first: {where})", file=file, n=count, sentence=sentences[what], where=self.first[what]))
@@ -116,7 +138,8 @@ def are_messages(value: Any) -> bool:
 def read_messages(value: Any, problems: list[str], remarks: Remarks, where: str) -> list[Message]:
     """The messages of a conversation in any known shape."""
     made = []
-    for number, message in enumerate(loaded(value, problems, "messages"), 1):
+    turns = [one for turn in loaded(value, problems, "messages") for one in _of_turn(turn)]
+    for number, message in enumerate(turns, 1):
         if not isinstance(message, dict):
             problems.append(say("message {n}: expected a role and a text.", n=number))
             continue
@@ -126,6 +149,33 @@ def read_messages(value: Any, problems: list[str], remarks: Remarks, where: str)
         if one is not None and not wrong:
             made.append(one)
     return made
+
+
+def _of_turn(turn: Any) -> list[Any]:
+    """The messages of a turn that is one object; anything else as it is."""
+    if not isinstance(turn, dict) or "role" in turn or "from" in turn or len(turn) < 2:
+        return [turn]
+    roles = [_TURN.get(str(key).strip().lower()) for key in turn]
+    said = dict(zip(roles, turn.values(), strict=True))
+    if None in roles or len(said) < len(roles) or not all(isinstance(text, str | None) for text in turn.values()):
+        return [turn]
+    order = ("system", "user", "assistant")
+    return [{"role": role, "content": said[role]} for role in order if said.get(role) or (role in said and role != "system")]
+
+
+def transcript(value: Any) -> list[dict[str, str]]:
+    """The turns of a text as hh-rlhf writes it, which begins with ``Human:``; empty if it is none."""
+    parts = _SPEAKER.split(value.strip()) if isinstance(value, str) else []
+    if len(parts) < 5 or parts[0].strip() or parts[1] != "Human":
+        return []
+    return [{"role": role.lower(), "content": text.strip()} for role, text in zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def text_of(parts: list[Any], wrong: list[str]) -> str:
+    """The text of a list of parts."""
+    made = _Parts()
+    made.add(parts, wrong)
+    return made.text
 
 
 def _message(message: Mapping[str, Any], wrong: list[str], remarks: Remarks, where: str) -> Message | None:
@@ -212,6 +262,11 @@ class _Parts:
 def _learns(message: Mapping[str, Any], wrong: list[str], remarks: Remarks, where: str) -> bool | None:
     """What the message says of whether it is learned; None if nothing."""
     decided: bool | None = None
+    for key in MASKS:
+        if message.get(key) not in (None, ""):
+            wrong.append(
+                say("'{key}' does not say what is learned. Write weight: 0 in the messages that are not to be learned instead.", key=key)
+            )
     for key in _LEARN:
         if message.get(key) is None:
             continue
@@ -227,13 +282,13 @@ def _learns(message: Mapping[str, Any], wrong: list[str], remarks: Remarks, wher
 
 def number_of(value: Any) -> float | None:
     """A weight: a number, yes or no in any usual writing; None if it is none of these."""
-    text = cell_text(value).strip().lower() if not isinstance(value, dict | list) else ""
-    if text in ("true", "yes", "y", "是", "t"):
+    text = unicodedata.normalize("NFKC", cell_text(value)).strip().lower() if not isinstance(value, dict | list) else ""
+    if text in ("true", "yes", "y", "是", "t", "on", "✓", "✔", "√"):
         return 1.0
-    if text in ("false", "no", "n", "否", "f"):
+    if text in ("false", "no", "n", "否", "f", "off", "✗", "✘", "×"):
         return 0.0
     try:
-        number = float(text)
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         return None
     return number if number == number else None

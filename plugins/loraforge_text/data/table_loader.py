@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -11,16 +11,24 @@ from pydantic import Field
 from loraforge import DataError, Keys, KeySet, Loader, RunConfig, condense, decides, speaker
 
 from ..records import Conversation
-from .columns import FIELDS, is_header, listed, map_columns, to_conversation
-from .conversations import Remarks, are_messages, number_of
+from .columns import FIELDS, SYNONYMS, fold, is_header, listed, map_columns, same_fields
+from .conversations import MASKS, Remarks, are_messages, number_of, transcript
 from .files import DataFile, find_files, given_hold_out
 from .preferences import is_rejected, refuse_undecided
+from .raw_rows import to_conversation
 from .readers import read_tables
 from .readers.number_formats import cell_text
 from .readers.rows import Reading, Row, Source, Table
 from .readers.splits import TEST, split_called
+from .tools import are_tools
 
 say = speaker(__name__)
+
+# Rows so marked may be meant to be left out, or to be all that is learned.
+_SKIPS = frozenset(
+    ("ignored", "skipped", "excluded", "donottrain", "notrain", "不训练", "不学习", "不参与训练", "屏蔽", "忽略", "跳过",
+     "排除", "掩码")
+)  # fmt: skip
 
 
 class TableKeys(Keys):
@@ -72,31 +80,41 @@ class TableLoader(Loader[Conversation]):
                     problems += error.problems
         records, bad = self._records(read, options, note, problems)
         if config.on_bad_row == "skip":
-            for line in condense(bad):
+            for line in condense(f"{where}: {problem}" for where, problem in bad):
                 note(say("skipped: {line}", line=line))
         elif bad:
-            problems += [*condense(bad), say("Bad rows: {n}. on_bad_row: skip leaves them out and goes on.", n=len(bad))]
+            rows = len({where for where, _ in bad})
+            problems += condense(f"{where}: {problem}" for where, problem in bad)
+            problems.append(say("Bad rows: {n}. on_bad_row: skip leaves them out and goes on.", n=rows))
         if problems:
             raise DataError(problems)
         return records
 
     def _records(
         self, read: Sequence[tuple[Table, DataFile]], options: TableKeys, note: Callable[[str], None], problems: list[str]
-    ) -> tuple[list[Conversation], list[str]]:
-        """(records, lines about bad rows). Files that cannot be used go to ``problems``."""
+    ) -> tuple[list[Conversation], list[tuple[str, str]]]:
+        """(records, bad rows with what is wrong). Files that cannot be used go to ``problems``."""
         records: list[Conversation] = []
-        bad: list[str] = []
+        bad: list[tuple[str, str]] = []
+        there = {column for table, _ in read for row in table.rows for column in row.values}
         hold_out = given_hold_out({table.name: table.split or file.split for table, file in read}, note)
         for name, tables in _by_file(read).items():
             rows = [row for table, _ in tables for row in table.rows]
+            names = list(dict.fromkeys(column for row in rows for column in row.values if column))
+            # What the config says of a column holds for the files that have it.
+            said = {field: column for field, column in options.columns.items() if not column or column in names or column not in there}
+            given = {**tables[0][1].columns, **said}
+            same = same_fields(names, given, rows)
             try:
-                columns = _columns(name, rows, {**tables[0][1].columns, **options.columns}, note)
+                columns = _columns(name, _renamed(rows, same), given, note)
             except DataError as error:
                 problems += error.problems
                 continue
             remarks = Remarks()
+            for other, column in same.items():
+                note(say("{file}: '{other}' is read as '{column}', as no row has both", file=name, other=other, column=column))
             for table, file in tables:
-                good, wrong = _convert(table.rows, columns, remarks)
+                good, wrong = _convert(_renamed(table.rows, same), columns, remarks)
                 if hold_out:
                     side: Literal["train", "held-out"] = "held-out" if (table.split or file.split) == TEST else "train"
                     good = [one if one.side else replace(one, side=side) for one in good]
@@ -114,7 +132,21 @@ def _by_file(read: Sequence[tuple[Table, DataFile]]) -> Mapping[str, list[tuple[
     return files
 
 
-def _columns(name: str, rows: list[Row], given: Mapping[str, str], note: Callable[[str], None]) -> dict[str, str]:
+def _renamed(rows: Sequence[Row], same: Mapping[str, str]) -> Sequence[Row]:
+    """The rows, with one name for what some of them call otherwise."""
+    if not same:
+        return rows
+    made = []
+    for row in rows:
+        values: dict[str, object] = {}
+        for column, value in row.values.items():
+            if same.get(column, column) not in values or value not in (None, ""):
+                values[same.get(column, column)] = value
+        made.append(replace(row, values=values))
+    return made
+
+
+def _columns(name: str, rows: Sequence[Row], given: Mapping[str, str], note: Callable[[str], None]) -> dict[str, str]:
     """The columns of one file, reported where their names are not our own."""
     names = list(dict.fromkeys(column for row in rows for column in row.values if column))
     if not names:
@@ -126,40 +158,97 @@ def _columns(name: str, rows: list[Row], given: Mapping[str, str], note: Callabl
     conversations = [
         column
         for column in names
-        if not is_rejected(column) and all(are_messages(row.values[column]) for row in rows if row.problem is None and column in row.values)
+        if not is_rejected(column) and all(_converses(row.values[column]) for row in rows if row.problem is None and column in row.values)
     ]
     columns = map_columns(names, given, name, decisions, conversations)
-    # Columns of these names may hold something else: the patient's weight, a split of the bill.
-    for field, understood in (("weight", lambda cell: number_of(cell) is not None), ("split", split_called)):
-        cells = [text for row in rows if (text := cell_text(row.values.get(columns.get(field, ""))).strip())]
-        if field in columns and field not in given and not all(map(understood, cells)):
-            del columns[field]
+    _drop_other_meanings(name, columns, given, rows)
+    _refuse_masks(name, names, {*columns.values(), *given.values()}, "weight" in given, rows)
     renamed = [f"{column} -> {field}" for field, column in columns.items() if column != field]
     unused = [column for column in names if column not in columns.values()]
     if renamed:
         note(say("{file}: columns {renamed}", file=name, renamed=listed(renamed)))
-    if unused:
+    material = next((column for column in unused if not is_rejected(column)), None)
+    if unused and (material is None or "input" in columns or "messages" in columns):
+        note(say("{file}: columns not used: {unused}", file=name, unused=listed(unused)))
+    elif unused:
         note(
             say(
                 "{file}: columns not used: {unused} (columns: {{input: {first}}} would take that one as material)",
                 file=name,
                 unused=listed(unused),
-                first=listed(unused[:1]),
+                first=listed([material or ""]),
             )
         )
     return columns
 
 
-def _convert(rows: Sequence[Row], columns: Mapping[str, str], remarks: Remarks) -> tuple[list[Conversation], list[str]]:
-    """(records, lines about bad rows)."""
+def _converses(value: object) -> bool:
+    return are_messages(value) or bool(transcript(value))
+
+
+def _drop_other_meanings(name: str, columns: dict[str, str], given: Mapping[str, str], rows: Sequence[Row]) -> None:
+    """Forgets columns that are called like a field of ours and hold something else: the patient's weight, a split of the bill, tools.
+
+    Raises:
+        DataError: if some weights are understood and others are not.
+    """
+    understood: Mapping[str, Callable[[str], bool]] = {
+        "weight": lambda cell: number_of(cell) is not None, "split": lambda cell: bool(split_called(cell)), "tools": are_tools,
+    }  # fmt: skip
+    for field, is_one in understood.items():
+        if field not in columns or field in given:
+            continue
+        column = columns[field]
+        cells = [row.values.get(column) for row in rows]
+        texts = [text for cell in cells if not isinstance(cell, dict | list) and (text := cell_text(cell).strip())]
+        strange = [text for text in texts if not is_one(text)]
+        if field == "weight" and 0 < len(strange) < len(texts):
+            raise DataError(
+                say(
+                    "{file}: the column '{column}' says of some rows whether they are learned, but of others '{value}'. Mend these, or "
+                    'write columns: {{weight: ""}} if it means something else.',
+                    file=name,
+                    column=column,
+                    value=listed(strange[:1]),
+                )
+            )
+        meant = field == "tools" and (len(strange) < sum(cell not in (None, "", []) for cell in cells) or "messages" in columns)
+        if strange and not meant:
+            del columns[field]
+
+
+def _refuse_masks(name: str, names: Sequence[str], known: Collection[str], given: bool, rows: Sequence[Row]) -> None:
+    """Stops at a column that marks rows to be learned or not, where nobody knows which: one called mask, or a second weight.
+
+    Args:
+        known: columns whose meaning is known.
+        given: whether the config names the column of weights, or says that there is none.
+    """
+    for column in names:
+        if given or column in known or fold(column) not in {*map(fold, MASKS), *_SKIPS, *SYNONYMS["weight"]}:
+            continue
+        told = {number_of(row.values[column]) for row in rows if row.problem is None and row.values.get(column) not in (None, "")}
+        if told & {0, 1} and None not in told and (told != {1} or fold(column) not in SYNONYMS["weight"]):
+            raise DataError(
+                say(
+                    "{file}: the column '{column}' may say which rows are not to be learned. Write columns: {{weight: {column}}} if 0, no "
+                    'or false there means so, or columns: {{weight: ""}} if it means something else.',
+                    file=name,
+                    column=column,
+                )
+            )
+
+
+def _convert(rows: Sequence[Row], columns: Mapping[str, str], remarks: Remarks) -> tuple[list[Conversation], list[tuple[str, str]]]:
+    """(records, bad rows with what is wrong)."""
     records: list[Conversation] = []
-    bad: list[str] = []
+    bad: list[tuple[str, str]] = []
     for row in rows:
         if row.problem is not None:
-            bad.append(f"{row.where}: {row.problem}")
+            bad.append((row.where, row.problem))
             continue
         record, problems = to_conversation(row.where, row.values, columns, remarks)
-        bad += [f"{row.where}: {problem}" for problem in problems]
+        bad += [(row.where, problem) for problem in problems]
         if record is not None:
             records.append(record)
     return records, bad

@@ -56,6 +56,11 @@ def read_tools(value: Any, wrong: list[str], what: str) -> str:
     return json.dumps(made, ensure_ascii=False, default=str) if made else ""
 
 
+def are_tools(text: str) -> bool:
+    """Whether a cell is meant to be a list of tools, well written or not; a scale and a scalpel are none."""
+    return text.lstrip().startswith(("[", "{"))
+
+
 def _from_json(value: Any) -> Any:
     if not isinstance(value, str):
         return value

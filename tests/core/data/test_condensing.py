@@ -30,3 +30,14 @@ def test_many_rows_are_one_sentence_with_a_count_where_the_first_stood():
 def test_numbers_in_a_complaint_may_differ_and_pictures_are_rows_too():
     made = condense([f"cat {i}.png: is {i * 7} x 20 pixels." for i in range(9)])
     assert len(made) == 1 and made[0].startswith("cat 0.png: is 0 x 20 pixels. The same holds for 8 more rows: cat 1.png;")
+
+
+@pytest.mark.parametrize(("places", "each"), [(10, 2), (7, 3), (6, 1), (2, 5)])
+def test_a_row_that_complains_twice_counts_and_is_named_once(places, each):
+    [made] = condense([f"d.csv, row {i}: message {n}: is empty." for i in range(places) for n in range(each)])
+    named = made.split("more rows: ")[1].split("; ")
+    assert f"for {places - 1} more rows" in made and len(set(named)) == len(named) and "row 0" not in named
+
+
+def test_one_row_that_complains_often_is_one_line():
+    assert condense(["d.csv, row 1: message 1: is empty."] * 9) == ["d.csv, row 1: message 1: is empty. The same holds 8 times more there."]

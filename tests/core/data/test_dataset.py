@@ -252,3 +252,25 @@ def test_a_template_that_cannot_render_a_row_names_it(host, project):
 def test_the_same_look_with_findings_that_do_not_stop(host, project):
     plan = make_plan(host, "text", project())
     assert load_data(plan, stop=False).records == load_data(plan).records
+
+
+@pytest.mark.parametrize(
+    ("lines", "settings", "said"),
+    [
+        (["甲问？,答,x", ",答,x"], {}, "'instruction' is empty"),
+        (["甲问？,答,0", "乙问？,答,0"], {"columns": {"weight": "note"}}, "there are no examples"),
+        ([f"甲问？,{'长' * 300},x"], {"max_seq_length": 32}, "cannot be used"),
+        ([f"甲问？,{'长' * 300},x"], {"max_seq_length": 32, "on_bad_row": "skip"}, "no row can be used"),
+    ],
+)
+def test_an_error_tells_what_was_told_of_the_files(host, project, tmp_path, lines, settings, said):
+    config = project("c.yaml", **settings)
+    (tmp_path / "data" / "metadata.csv").write_text("\n".join(["instruction,output,note", *lines]) + "\n", encoding="utf-8")
+    plan = make_plan(host, "text", config)
+    told: list[str] = []
+    with pytest.raises(DataError) as heard:
+        load_data(plan, told.append)
+    with pytest.raises(DataError) as error:
+        load_data(plan)
+    assert any(said in problem for problem in error.value.problems) and told
+    assert error.value.problems == (*heard.value.problems, *(f"note: {text}" for text in told))
