@@ -34,6 +34,7 @@ class Plan:
         advice: remarks on values that seldom work.
         notes: what was understood otherwise than it was written.
         places: where the keys that were given are written: ``configs/legal.yaml:4``.
+        names: what another program calls them, where they were written so.
     """
 
     task: Task[Any]
@@ -47,6 +48,7 @@ class Plan:
     checks: tuple[Check[Any], ...] = ()
     notes: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_plan(
@@ -108,6 +110,7 @@ def make_plan(
         tuple(checks.values()),
         source.notes,
         {key: value.where for key, value in source.values.items()},
+        {key: value.written for key, value in source.values.items() if value.written},
     )
 
 

@@ -69,7 +69,7 @@ class RunConfig(Keys):
         le=512,
         description="The rank of the adapter: how much it can hold.",
         json_schema_extra={
-            "aliases": ["network_dim", "lora_r", "r"],
+            "aliases": {"network_dim": {"assumes": {"lora_alpha": 1}}, "lora_r": {}, "r": {"assumes": {"lora_alpha": 8}}},
             "usual": [8, 16],
             "why": "16 suits medicine and law, 8 fixed formats; more rank on few rows over-fits",
         },
@@ -131,7 +131,7 @@ class RunConfig(Keys):
     max_steps: int | None = Field(
         None,
         ge=1,
-        description="Stop after this many optimizer steps, whatever epochs says.",
+        description="Stop after this many optimizer steps, where epochs would go on.",
         json_schema_extra={"aliases": {"max_train_steps": {"alone": "epochs"}}, "values": {"-1": None}},
     )
     learning_rate: float = Field(
@@ -190,8 +190,8 @@ class RunConfig(Keys):
         description="Of the base model: auto is bf16 where the hardware has it, otherwise fp32; 4bit is QLoRA.",
         json_schema_extra={
             "aliases": {
-                "mixed_precision": {"no": "fp32"},
-                "bf16": {"true": "bf16", "false": None},
+                "mixed_precision": {"no": "fp32", "within": {"4bit": ["bf16"]}},
+                "bf16": {"true": "bf16", "false": None, "auto": "auto", "within": {"4bit": ["bf16", "auto"]}},
                 "fp16": {"true": "fp16", "false": None},
                 "load_in_4bit": {"true": "4bit", "false": None},
                 "quantization_bit": {"4": "4bit"},

@@ -110,7 +110,7 @@ class ImageKeys(Keys):
         description="Put a LoRA on the text encoders too.",
         json_schema_extra={
             "aliases": {
-                name: {"true": False, "1": False, "false": True, "0": True} for name in ("network_train_unet_only", "train_unet_only")
+                name: {"true": False, "false": True} for name in ("network_train_unet_only", "train_unet_only")
             }
         },
     )
