@@ -25,16 +25,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ..messages import speaker
-from .elsewhere import Elsewhere, elsewhere
+from .elsewhere import NO, YES, Elsewhere, elsewhere
 from .explanations import plain
 from .paths import from_page, path_role
+from .refused import share_hint
 from .yaml_reader import Source, Value
 
 say = speaker(__name__)
 
 _Map = Mapping[str, Any]
 _RULES = ("below", "alone", "assumes", "within")
-YES, NO = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")  # as pydantic reads them
 
 
 def aliases_of(info: FieldInfo) -> dict[str, _Map]:
@@ -113,10 +113,10 @@ def rename(source: Source, owners: Sequence[type[BaseModel]], later: Collection[
         for other_key, default in conversion.get("assumes", {}).items():
             if value.written in said and not _given(other_key, values, known, source):
                 said[value.written] += " " + say(
-                    "Without {other} that program takes {default}, and LoRAForge does not ({help}). To train as there, write {line}.",
+                    "Without {other} that program takes {default}; LoRAForge does otherwise: {help} To train as there, write {line}.",
                     other=other_key,
                     default=plain(default),
-                    help=say(known[other_key].description or "").rstrip(".。"),
+                    help=say(known[other_key].description or ""),
                     line=f"{other_key}: {plain(default)}",
                 )
     return replace(source, values=values, notes=(*source.notes, *said.values()), problems=problems)
@@ -188,7 +188,8 @@ def _converted(key: str, written: str, value: Value, conversion: _Map, info: Fie
     limit = conversion.get("below")
     if limit is not None and isinstance(taken, int | float) and not isinstance(taken, bool) and taken >= limit:
         line = _line(written, value)
-        return None, say("{where}: {line}: must be less than {bound}.", where=value.where, line=line, bound=plain(limit))
+        problem = say("{where}: {line}: must be less than {bound}.", where=value.where, line=line, bound=plain(limit))
+        return None, problem + share_hint(taken, limit)
     if found and taken is None:
         return None, ""
     if path_role(info) == "base" and isinstance(taken, str):
