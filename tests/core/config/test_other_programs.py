@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -192,14 +193,30 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize(("task", "line", "words"), SAID, ids=[f"{row[0]}-{row[1]}" for row in SAID])
-def test_a_refusal_says_what_to_do(tmp_path, monkeypatch, task, line, words, language):
-    monkeypatch.setenv("LORAFORGE_LANG", language)
-    problems = problems_of(tmp_path, task, line)
-    assert len(problems) == 1 and problems[0].startswith("c.yaml:1")
-    if language == "en":
-        assert words in problems[0]
+def test_a_refusal_says_what_to_do_in_both_languages(tmp_path, monkeypatch, task, line, words):
+    monkeypatch.setenv("LORAFORGE_LANG", "en")
+    english = problems_of(tmp_path, task, line)
+    assert len(english) == 1 and english[0].startswith("c.yaml:1: ") and words in english[0]
+    monkeypatch.setenv("LORAFORGE_LANG", "zh")
+    chinese = problems_of(tmp_path, task, line)[0]
+    # Nothing is left of the English but keys, values and commands.
+    bare = re.sub(r"`[^`]*`|'[^']*'|\w+: *[\w.-]+|\[.*?\]", "", chinese)
+    assert re.search("[\u4e00-\u9fff]", chinese) and not re.search(r"[a-z]+ [a-z]+ [a-z]+", bare), bare
+
+
+@pytest.mark.parametrize(
+    ("data", "english", "chinese"),
+    [("epochs: 3\n---\nepochs: 4\n".encode(), "another document below it", "下面是另一份文档"),
+     ("system_prompt: 妳是律師，請說繁體\n".encode("big5"), "Save it as UTF-8", "请另存为 UTF-8")],
+)  # fmt: skip
+def test_a_file_that_cannot_be_read_says_so_in_both_languages(tmp_path, monkeypatch, data, english, chinese):
+    file = tmp_path / "c.yaml"
+    file.write_bytes(data)
+    for language, words in (("en", english), ("zh", chinese)):
+        monkeypatch.setenv("LORAFORGE_LANG", language)
+        with pytest.raises(ConfigError, match=words):
+            make_plan(HOST, "text", file)
 
 
 def test_folders_that_have_changed_places(tmp_path):
