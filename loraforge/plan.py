@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .config.advice import advice
-from .config.aliases import dismiss, rename
+from .config.aliases import all_aliases, dismiss, rename
 from .config.explanations import did_you_mean
 from .config.schema import Keys, KeySet, RunConfig, fields, resolve_base, validate
 from .config.yaml_reader import Source, read
@@ -34,6 +34,7 @@ class Plan:
         advice: remarks on values that seldom work.
         notes: what was understood otherwise than it was written.
         places: where the keys that were given are written: ``configs/legal.yaml:4``.
+        names: what another program calls them, where they were written so.
     """
 
     task: Task[Any]
@@ -47,6 +48,7 @@ class Plan:
     checks: tuple[Check[Any], ...] = ()
     notes: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_plan(
@@ -82,14 +84,14 @@ def make_plan(
     names = wanted if isinstance(wanted, list) else usual
     if not exporting:
         names = [name for name in names if str(name) in host.components("loraforge_exporters", task.name)]
-    exporters = [pick(lambda n=name: host.component("loraforge_exporters", task.name, str(n))) for name in names]  # type: ignore[misc]
+    exporters = [pick(lambda n=name: _exporter(host, task, source, str(n))) for name in names]  # type: ignore[misc]
     checks = cast("dict[str, Check[Any]]", {name: check for name, (check, _) in host.components("loraforge_checks", task.name).items()})
     problems += host.unusable()
     components = [c for c in (loader, template, family, *exporters, *checks.values()) if c is not None]
     owners = _owners(task, components)
     source = dismiss(rename(source, owners), fields(owners))
     try:
-        keys = validate(source, owners, paths=paths)
+        keys = validate(source, owners, paths=paths, others=_keys_of_others(host, task, source))
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
     problems += _unknown_checks(source, keys[RunConfig], checks, host)
@@ -108,6 +110,7 @@ def make_plan(
         tuple(checks.values()),
         source.notes,
         {key: value.where for key, value in source.values.items()},
+        {key: value.written for key, value in source.values.items() if value.written},
     )
 
 
@@ -195,7 +198,7 @@ def _raw(source: Source, key: str) -> str:
 def _task_problems(task: Task[Any], source: Source) -> list[str]:
     """A ``task_type`` that contradicts the command line."""
     written = source.values.get("task_type")
-    if written is None or written.value is None or written.value in (task.name, *task.aliases):
+    if written is None or written.value is None or _plain_word(written.value) in map(_plain_word, (task.name, *task.aliases)):
         return []
     return [
         say(
@@ -205,6 +208,44 @@ def _task_problems(task: Task[Any], source: Source) -> list[str]:
             task=task.name,
         )
     ]
+
+
+def _plain_word(name: object) -> str:
+    return str(name).replace("_", "-").casefold()
+
+
+def _keys_of_others(host: PluginHost, task: Task[Any], source: Source) -> dict[str, str]:
+    """The keys of the other tasks and their other names, each with its task; looked up only where something is left over."""
+    mine = [owner for _, owner in owners_of(host, task)]
+    known = {**fields(mine), **all_aliases(mine)}
+    if all(key in known for key in source.values):
+        return {}
+    found: dict[str, str] = {}
+    for name, (other, _) in host.tasks().items():
+        owners = [owner for _, owner in owners_of(host, other)]
+        for key in (*fields(owners), *all_aliases(owners)):
+            if key not in known:
+                found.setdefault(key, name)
+    return found
+
+
+def _exporter(host: PluginHost, task: Task[Any], source: Source, name: str) -> Any:
+    """By name, or an error at the key's line.
+
+    Raises:
+        PluginError: if there is none.
+    """
+    try:
+        return host.component("loraforge_exporters", task.name, name)
+    except PluginError as error:
+        written = source.values.get("export")
+        if written is None:
+            raise
+        more = ""
+        if name.casefold() in ("gguf", "ollama", "llama.cpp") and "merged" in host.components("loraforge_exporters", task.name):
+            more = say(" GGUF is made from merged weights: write export: [merged]; the run then prints llama.cpp's command for it.")
+        first, *others = error.problems
+        raise PluginError([f"{written.where}: export: {first}{more}", *others]) from None
 
 
 def _template(host: PluginHost, task: Task[Any], wanted: str) -> Any:
@@ -245,6 +286,8 @@ def _family(host: PluginHost, task: Task[Any], source: Source) -> Any:
         )
     if not fitting:
         helps = "; ".join(f"{name}: {say(family.help)}" for name, (family, _) in sorted(there.items())) or say("none")
+        if elsewhere := _misplaced(host, task, source, base):
+            raise PluginError(f"{where}: {elsewhere}")
         guess = explain_base(base)
         what = dict.fromkeys(found for family, _ in there.values() if (found := cast(ModelFamily, family).describe_base(base)))
         raise PluginError(
@@ -256,3 +299,29 @@ def _family(host: PluginHost, task: Task[Any], source: Source) -> Any:
             ]
         )
     return there[fitting[0]][0]
+
+
+def _misplaced(host: PluginHost, task: Task[Any], source: Source, base: str) -> str:
+    """For a base of another task, or one that stands in train_data_dir; otherwise empty."""
+
+    def takes(name: str, value: str) -> bool:
+        there = host.components("loraforge_model_families", name)
+        return any(cast(ModelFamily, family).matches(value) for family, _ in there.values())
+
+    data = _raw(source, "train_data_dir")
+    there = next((folder for folder in (Path(data), source.path.parent / data) if folder.is_dir()), None)
+    model = there is None or any((there / name).is_file() for name in ("config.json", "model_index.json"))
+    if data and model and takes(task.name, str(there or data)) and Path(base).is_dir():
+        return say(
+            "base_model: {base} is a folder without a model, and train_data_dir: {data} is one: they have changed places.",
+            base=base,
+            data=data,
+        )
+    others = [name for name in host.tasks() if name != task.name and takes(name, base)]
+    if others and not takes(task.name, base):
+        return say(
+            "base_model: '{base}' is a base of {other}: write `loraforge train {other}` (or check), or another base_model.",
+            base=base,
+            other=others[0],
+        )
+    return ""

@@ -138,7 +138,7 @@ def check(
     as_json: bool,
 ) -> None:
     """Find all that is wrong with a config and its data, and estimate whether it fits, without loading a model."""
-    from ..config.advice import warmup_advice
+    from ..config.advice import steps_advice, warmup_advice
     from ..data import findings
     from ..data.dataset import load_data
     from ..pipeline import estimate, hardware
@@ -151,7 +151,9 @@ def check(
     with located(plan):
         data = load_data(plan, stop=False)
         fit = estimate.estimate(plan, data, memory)
-    steps = schedule(plan.config, len(data.learned())).steps
+    planned = schedule(plan.config, len(data.learned()))
+    ceiling = steps_advice(plan.config, plan.places, plan.names, planned)
+    steps = planned.steps
     summary = {
         "config": str(config),
         "base_model": plan.config.base_model,
@@ -164,7 +166,7 @@ def check(
         "review": data.review,
         "findings": findings.counts(data.found),
         "notes": [*plan.notes, *data.notes],
-        "advice": [*plan.advice, *warmup_advice(plan.config.warmup, plan.places.get("warmup", str(config)), steps)],
+        "advice": [*plan.advice, *ceiling, *warmup_advice(plan.config.warmup, plan.places.get("warmup", str(config)), steps)],
         "fit": fit.as_json() if fit is not None else None,
     }
     for path in reports:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
+from ..errors import ConfigError
 from ..messages import speaker
 from .explanations import plain
-from .schema import KeySet
+from .schema import KeySet, RunConfig
 from .yaml_reader import Source
+
+if TYPE_CHECKING:
+    from ..training.batching import Schedule
 
 say = speaker(__name__)
 
@@ -58,7 +63,66 @@ def advice(keys: KeySet, source: Source, own: Mapping[str, tuple[float, float]] 
                     why=say(str(extra.get("why", ""))),
                 )
             )
-    return remarks
+    return remarks + _constant_advice(keys[RunConfig], source)
+
+
+def _constant_advice(config: RunConfig, source: Source) -> list[str]:
+    """A remark on a warm-up beside ``constant``, which has none in transformers, sd-scripts and those built on them."""
+    written = source.values.get("lr_scheduler")
+    if written is None or config.lr_scheduler != "constant" or not config.warmup:
+        return []
+    if "warmup" not in source.values and not written.written:
+        return []
+    return [
+        say(
+            "{where}: lr_scheduler is constant, and the rate still rises first here (warmup: {warmup}); other programs leave the warm-up "
+            "out with constant. To train as there, write warmup: 0.",
+            where=written.where,
+            warmup=plain(config.warmup),
+        )
+    ]
+
+
+def steps_advice(config: RunConfig, places: Mapping[str, str], names: Mapping[str, str], schedule: Schedule) -> list[str]:
+    """A remark on ``max_steps`` that the epochs do not reach.
+
+    Args:
+        places: where keys are written.
+        names: what another program calls them, where they were written so.
+        schedule: the run's steps.
+
+    Raises:
+        ConfigError: where the name that was written means exactly so many steps in its own program, and nothing was said of epochs.
+    """
+    wanted = config.max_steps
+    if wanted is None or schedule.steps >= wanted:
+        return []
+    needed = math.ceil(wanted / schedule.per_epoch)
+    where = places.get("max_steps", "max_steps")
+    if names.get("max_steps") and "epochs" not in places:
+        raise ConfigError(
+            say(
+                "{where}: {name}: {wanted} makes exactly {wanted} steps in its own program; here the run would end after {steps}, "
+                "the steps of {epochs} epochs. Write epochs: {needed} beside max_steps: {wanted}.",
+                where=where,
+                name=names["max_steps"],
+                wanted=wanted,
+                steps=schedule.steps,
+                epochs=plain(config.epochs),
+                needed=needed,
+            )
+        )
+    return [
+        say(
+            "{where}: max_steps is {wanted}, and the run ends after {steps} steps: epochs is {epochs}. For {wanted} steps write "
+            "epochs: {needed}.",
+            where=where,
+            wanted=wanted,
+            steps=schedule.steps,
+            epochs=plain(config.epochs),
+            needed=needed,
+        )
+    ]
 
 
 def warmup_advice(warmup: float, where: str, steps: int) -> list[str]:

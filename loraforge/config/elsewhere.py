@@ -11,6 +11,8 @@ from typing import Any
 
 from .explanations import plain
 
+YES, NO = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")  # as pydantic reads them
+
 
 @dataclass(frozen=True)
 class Elsewhere:
@@ -31,7 +33,8 @@ class Elsewhere:
         """Whether the line may stand there with a note. One without a value always may."""
         if self.unless is None or value is None or value == "" or value == []:
             return True
-        return plain(value).strip("'").casefold() in self.unless.split()
+        said, listed = plain(value).strip("'").casefold(), self.unless.split()
+        return said in listed or any(word in listed and said in ways for word, ways in (("true", YES), ("false", NO)))
 
 
 _OFF = "false 0 no none off"
@@ -220,6 +223,7 @@ _ROWS = (
     ),
     Elsewhere("save_model_as", description="Files are safetensors: a pickle can run code.", unless="safetensors"),
     Elsewhere("save_safetensors use_safetensors", description="Files are safetensors: a pickle can run code.", unless="true"),
+    Elsewhere("flip_aug_p flip_p", description="flip: true mirrors half of the pictures; there is no other share.", unless=_OFF),
     Elsewhere("enable_bucket", description="Pictures always go into buckets by their shape.", unless="true 1"),
     Elsewhere(
         "min_bucket_reso max_bucket_reso",

@@ -7,11 +7,36 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from ..messages import speaker
+from .refused import refused, share_hint
 from .slips import number_meant
 from .yaml_reader import Source
 
 say = speaker(__name__)
+
+
+# What people who write the keys in Chinese call them.
+_CHINESE = {
+    **dict.fromkeys(("学习率", "學習率"), "learning_rate"),
+    **dict.fromkeys(("轮数", "训练轮数", "轮次", "輪數", "训练轮次"), "epochs"),
+    **dict.fromkeys(("步数", "最大步数", "训练步数", "步數"), "max_steps"),
+    **dict.fromkeys(("批次大小", "批大小", "批量大小", "批量", "批次"), "batch_size"),
+    **dict.fromkeys(("秩", "网络维度", "維度", "维度"), "lora_rank"),
+    **dict.fromkeys(("底模", "基座模型", "基础模型", "底座模型", "模型", "模型路径"), "base_model"),
+    **dict.fromkeys(("数据", "数据集", "数据目录", "训练数据", "训练数据目录", "資料夾"), "train_data_dir"),
+    **dict.fromkeys(("输出", "输出目录", "输出文件夹", "輸出目錄"), "output_dir"),
+    **dict.fromkeys(("随机种子", "种子", "隨機種子"), "seed"),
+    **dict.fromkeys(("精度", "训练精度"), "precision"),
+    **dict.fromkeys(("优化器", "優化器"), "optimizer"),
+    **dict.fromkeys(("预热", "预热步数", "预热比例"), "warmup"),
+    **dict.fromkeys(("验证集比例", "验证比例", "留出比例"), "eval_ratio"),
+    **dict.fromkeys(("系统提示", "系统提示词"), "system_prompt"),
+    **dict.fromkeys(("最大长度", "最大序列长度", "截断长度"), "max_seq_length"),
+    **dict.fromkeys(("分辨率", "解析度"), "resolution"),
+    **dict.fromkeys(("触发词", "觸發詞"), "trigger_word"),
+}
 
 
 def plain(value: Any) -> str:
@@ -40,6 +65,9 @@ def unknown_key(key: str, value: object, known: Mapping[str, Any], aliases: Mapp
     """
     if isinstance(value, dict) or (isinstance(value, list) and value and all(isinstance(part, dict) for part in value)):
         return say(" The file is flat: write what stands below '{key}' at the left margin, and leave '{key}:' out.", key=key)
+    ours = _CHINESE.get(key.strip())
+    if ours in known:
+        return say(" Did you mean '{word}'?", word=ours)
     close = difflib.get_close_matches(key, [*known, *aliases], n=1, cutoff=0.8 if len(key) > 6 else 0.7)
     return say(" Did you mean '{word}'?", word=aliases.get(close[0], close[0])) if close else ""
 
@@ -50,7 +78,7 @@ def label(source: Source, key: str) -> str:
     return f"{key} ('{value.written}')" if value is not None and value.written else key
 
 
-def explain(source: Source, key: str, help_text: str, detail: Mapping[str, Any]) -> str:
+def explain(source: Source, key: str, help_text: str, detail: Mapping[str, Any], info: FieldInfo | None = None) -> str:
     """One validation error of pydantic's, with its place and the key's help."""
     context = detail.get("ctx", {})
     got = detail.get("input")
@@ -81,13 +109,18 @@ def explain(source: Source, key: str, help_text: str, detail: Mapping[str, Any])
     line = say(
         "{where}: {key}: {rule}; got {got}. ({help})", where=where, key=label(source, key), rule=rule, got=plain(got), help=help_text
     )
-    return line + _better(key, kind, got, context)
+    instead = refused(info, plain(got).strip("'"))
+    if not instead and kind in ("less_than", "less_than_equal"):
+        instead = share_hint(got, context.get("le", context.get("lt")))
+    return line + (instead or _better(key, kind, got, context))
 
 
 def _better(key: str, kind: str, got: Any, context: Mapping[str, Any]) -> str:
     """The line that was probably meant, with a leading space, or nothing."""
     meant = ""
-    if kind in ("int_parsing", "float_parsing", "int_from_float"):
+    if kind == "int_from_float" and isinstance(got, float) and got >= 1:
+        meant = str(round(got))
+    elif kind in ("int_parsing", "float_parsing", "int_from_float"):
         meant = number_meant(got)
     elif kind == "list_type" and isinstance(got, str) and got.strip():
         meant = f"[{', '.join(part.strip() for part in re.split('[,，、;；]', got) if part.strip())}]"

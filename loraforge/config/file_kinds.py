@@ -148,21 +148,21 @@ def _decode(path: Path, data: bytes) -> tuple[str, tuple[str, ...]]:
         if data.startswith(mark):
             try:
                 return data.decode(name), () if name == "utf-8-sig" else _read_as(path, name.upper(), data.decode(name))
-            except UnicodeDecodeError as error:
-                raise ConfigError(_unreadable(path, error.reason)) from None
+            except UnicodeDecodeError:
+                raise ConfigError(_unreadable(path)) from None
     zeros = [data[i::2].count(0) / max(1, len(data) // 2) for i in (0, 1)]
     if max(zeros) > 0.3 and min(zeros) < 0.05:  # every other byte: letters in UTF-16
         name = "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
         try:
             return data.decode(name), _read_as(path, name.upper(), data.decode(name))
-        except UnicodeDecodeError as error:
-            raise ConfigError(_unreadable(path, error.reason)) from None
+        except UnicodeDecodeError:
+            raise ConfigError(_unreadable(path)) from None
     try:
         return data.decode("utf-8"), ()
-    except UnicodeDecodeError as error:
+    except UnicodeDecodeError:
         text = _chinese(data)
         if not text:
-            raise ConfigError(_unreadable(path, error.reason)) from None
+            raise ConfigError(_unreadable(path)) from None
         return text, _read_as(path, "GB18030", text)
 
 
@@ -202,9 +202,9 @@ def _read_as(path: Path, encoding: str, text: str) -> tuple[str, ...]:
     )
 
 
-def _unreadable(path: Path, reason: str) -> str:
+def _unreadable(path: Path) -> str:
     return say(
-        "{path}: is not UTF-8 text ({error}), and what else it is cannot be told. Save it as UTF-8 (in Notepad: Save as, Encoding: UTF-8).",
+        "{path}: is not UTF-8 text, and what else it is cannot be told (Big5? Shift-JIS?). "
+        "Save it as UTF-8 (in Notepad: Save as, Encoding: UTF-8).",
         path=path,
-        error=reason,
     )

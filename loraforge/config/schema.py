@@ -7,6 +7,7 @@ come from that declaration.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast
 
@@ -18,6 +19,7 @@ from ..messages import speaker
 from .aliases import all_aliases
 from .explanations import explain, label, plain, unknown_key
 from .paths import resolve_path
+from .refused import ALPHA, OPTIMIZERS, PRECISIONS, SEEDS
 from .yaml_reader import Source, unwritable
 
 say = speaker(__name__)
@@ -29,6 +31,7 @@ class Keys(BaseModel):
     ``Field(json_schema_extra={"usual": [low, high], "why": "..."})`` draws advice outside of the usual range;
     ``json_schema_extra={"path": "input"}`` looks a relative path up from the working directory first, from the config file's folder second;
     ``json_schema_extra={"aliases": [...], "values": {...}}`` takes what other programs call the key and its values: see ``aliases``;
+    ``json_schema_extra={"refused": {...}}`` says what there is instead of values that only other programs know: see ``refused``;
     ``json_schema_extra={"needs": "other_key"}`` says so where the key is set and that key of the same owner is off.
     """
 
@@ -69,7 +72,7 @@ class RunConfig(Keys):
         le=512,
         description="The rank of the adapter: how much it can hold.",
         json_schema_extra={
-            "aliases": ["network_dim", "lora_r", "r"],
+            "aliases": {"network_dim": {"assumes": {"lora_alpha": 1}}, "lora_r": {}, "r": {"assumes": {"lora_alpha": 8}}},
             "usual": [8, 16],
             "why": "16 suits medicine and law, 8 fixed formats; more rank on few rows over-fits",
         },
@@ -78,7 +81,10 @@ class RunConfig(Keys):
         None,
         ge=1,
         description="The scale is lora_alpha / lora_rank; by default twice the rank.",
-        json_schema_extra={"aliases": ["network_alpha"]},
+        json_schema_extra={
+            "aliases": ["network_alpha"],
+            "refused": ALPHA,
+        },
     )
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="The share of the adapter's input that is dropped in training.")
     lora_target: str | list[str] = Field(
@@ -131,7 +137,7 @@ class RunConfig(Keys):
     max_steps: int | None = Field(
         None,
         ge=1,
-        description="Stop after this many optimizer steps, whatever epochs says.",
+        description="Stop after this many optimizer steps, where epochs would go on.",
         json_schema_extra={"aliases": {"max_train_steps": {"alone": "epochs"}}, "values": {"-1": None}},
     )
     learning_rate: float = Field(
@@ -168,6 +174,7 @@ class RunConfig(Keys):
                 "AdamW8bit": "adamw_8bit",
                 "adamw_bnb_8bit": "adamw_8bit",
             },
+            "refused": OPTIMIZERS,
         },
     )
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of the adapter's weights.")
@@ -190,12 +197,13 @@ class RunConfig(Keys):
         description="Of the base model: auto is bf16 where the hardware has it, otherwise fp32; 4bit is QLoRA.",
         json_schema_extra={
             "aliases": {
-                "mixed_precision": {"no": "fp32"},
-                "bf16": {"true": "bf16", "false": None},
+                "mixed_precision": {"no": "fp32", "within": {"4bit": ["bf16"]}},
+                "bf16": {"true": "bf16", "false": None, "auto": "auto", "within": {"4bit": ["bf16", "auto"]}},
                 "fp16": {"true": "fp16", "false": None},
                 "load_in_4bit": {"true": "4bit", "false": None},
                 "quantization_bit": {"4": "4bit"},
-            }
+            },
+            "refused": PRECISIONS,
         },
     )
 
@@ -246,7 +254,13 @@ class RunConfig(Keys):
         "show", description="What to do when the loss says that learning_rate does not suit: say so, or train once more with a better one."
     )
     save_total_limit: int = Field(5, ge=1, description="How many checkpoints are kept; older ones are deleted.")
-    seed: int = Field(42, ge=0, lt=2**32, description="Equal seeds give equal adapters on equal machines.")
+    seed: int = Field(
+        42,
+        ge=0,
+        lt=2**32,
+        description="Equal seeds give equal adapters on equal machines.",
+        json_schema_extra={"refused": SEEDS},
+    )
 
     prompt_template: str = Field("auto", description="auto, the name of a template, or an inline one such as '[INST]{instruction}[/INST]'.")
     data_loader: str | None = Field(None, description="Which plugin reads the data; by default the task's.")
@@ -302,10 +316,11 @@ def fields(owners: Sequence[type[Keys]]) -> dict[str, tuple[type[Keys], FieldInf
     return {name: (owner, info) for owner in owners for name, info in owner.model_fields.items()}
 
 
-def validate(source: Source, owners: Sequence[type[Keys]], *, paths: bool = True) -> KeySet:
+def validate(source: Source, owners: Sequence[type[Keys]], *, paths: bool = True, others: Mapping[str, str] | None = None) -> KeySet:
     """The values of every owner.
 
     Args:
+        others: keys of other tasks, each with its task.
         paths: look paths up; an opened run does without, because its data may have moved since.
 
     Raises:
@@ -316,6 +331,13 @@ def validate(source: Source, owners: Sequence[type[Keys]], *, paths: bool = True
     for key, value in source.values.items():
         if key in source.problems:
             problems[key] = source.problems[key]
+        elif key not in known and others and key in others:
+            problems[key] = say(
+                "{where}: '{key}' is a key of {task} (`loraforge train {task}`); it means nothing here: take the line out.",
+                where=value.where,
+                key=key,
+                task=others[key],
+            )
         elif key not in known:
             hint = unknown_key(key, value.value, known, all_aliases(owners))
             problems[key] = say("{where}: unknown key '{key}'.{hint}", where=value.where, key=key, hint=hint)
@@ -334,7 +356,9 @@ def validate(source: Source, owners: Sequence[type[Keys]], *, paths: bool = True
         mine = {
             key: resolve_path(source, value, owner.model_fields[key], key, problems) if paths else value.value
             for key, value in source.values.items()
-            if key in owner.model_fields and key not in problems and not (value.value is None and _has_default(owner.model_fields[key]))
+            if key in owner.model_fields
+            and key not in problems
+            and not (_blank(owner.model_fields[key], value.value) and _has_default(owner.model_fields[key]))
         }
         try:
             models[owner] = owner(**mine)
@@ -342,7 +366,9 @@ def validate(source: Source, owners: Sequence[type[Keys]], *, paths: bool = True
             for detail in error.errors():
                 key = str(detail["loc"][0]) if detail["loc"] else ""
                 about = say(known[key][1].description or "") if key in known else ""
-                problems.setdefault(key, explain(source, key, about, cast(Mapping[str, Any], detail)))
+                problems.setdefault(
+                    key, explain(source, key, about, cast(Mapping[str, Any], detail), known[key][1] if key in known else None)
+                )
     if problems:
         order = list(source.values)
         raise ConfigError([problems[k] for k in sorted(problems, key=lambda k: order.index(k) if k in order else len(order))])
@@ -351,6 +377,11 @@ def validate(source: Source, owners: Sequence[type[Keys]], *, paths: bool = True
 
 def _has_default(info: FieldInfo) -> bool:
     return not info.is_required()
+
+
+def _blank(info: FieldInfo, value: Any) -> bool:
+    """Whether nothing is said: no value, or an empty text where none is taken."""
+    return value is None or (value == "" and not re.search(r"\bstr\b", re.sub(r"'[^']*'", "", str(info.annotation))))
 
 
 def _takes_bool(info: FieldInfo) -> bool:

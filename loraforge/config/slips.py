@@ -66,7 +66,7 @@ def parser_says(problem: str) -> str:
         ("expected ',' or", say("a bracket is opened and not closed, or a comma is missing in it")),
         ("unknown escape character", say("a backslash in double quotes begins an escape; write single quotes")),
         ("expected escape sequence", say("a backslash in double quotes begins an escape; write single quotes")),
-        ("single document", say("there is a line of three dashes, and another document below it")),
+        ("another document", say("there is a line of three dashes, and another document below it")),
         ("found undefined alias", say("a value that begins with * stands for something else; put it in quotes")),
         ("did not find expected", say("something is missing or left over in the line")),
     )

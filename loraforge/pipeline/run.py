@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..config.advice import warmup_advice
+from ..config.advice import steps_advice, warmup_advice
 from ..data import findings
 from ..data.dataset import Data, load_data
 from ..device import is_main_process, make_accelerator, quiet_libraries
@@ -76,6 +76,9 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
     if not data.pick(heldout=False):
         raise DataError(say("eval_ratio leaves nothing to train on; there are {n} rows.", n=len(data.records)))
     accelerator, config = make_accelerator(plan.config)
+    planned = schedule(plan.config, len(data.learned()), accelerator.num_processes)
+    for line in steps_advice(plan.config, plan.places, plan.names, planned):
+        tell(StageStarted("data", line))
     start = plan.config.init_from_adapter
     if fresh and folder.occupied() and start and Path(start).absolute().is_relative_to(folder.path.absolute()):
         raise RunError(say("init_from_adapter lies in output_dir, which --fresh renames. Choose another output_dir."))

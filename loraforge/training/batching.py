@@ -29,7 +29,7 @@ class Schedule:
 
 
 def schedule(config: RunConfig, examples: int, processes: int = 1) -> Schedule:
-    """The steps of a run over ``examples`` examples."""
+    """The steps of a run over ``examples`` examples: those of its epochs; ``max_steps`` ends it earlier, and never makes it longer."""
     per_step = config.batch_size * config.gradient_accumulation * processes
     steps = max(1, round(config.epochs * math.ceil(examples / per_step)))
     return Schedule(examples, per_step, min(steps, config.max_steps) if config.max_steps else steps)

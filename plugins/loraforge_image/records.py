@@ -108,18 +108,17 @@ class ImageKeys(Keys):
     train_text_encoder: bool = Field(
         False,
         description="Put a LoRA on the text encoders too.",
-        json_schema_extra={
-            "aliases": {
-                name: {"true": False, "1": False, "false": True, "0": True} for name in ("network_train_unet_only", "train_unet_only")
-            }
-        },
+        json_schema_extra={"aliases": {name: {"true": False, "false": True} for name in ("network_train_unet_only", "train_unet_only")}},
     )
     text_encoder_lr: float | None = Field(
         None,
         gt=0,
         le=1,
         description="The text encoders' own learning rate; by default learning_rate.",
-        json_schema_extra={"needs": "train_text_encoder"},
+        json_schema_extra={
+            "needs": "train_text_encoder",
+            "refused": {"0": {"why": "A rate of 0 trains nothing: write train_text_encoder: false instead of this line."}},
+        },
     )
     conv_rank: int = Field(
         0,

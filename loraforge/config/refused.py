@@ -1,0 +1,63 @@
+"""Values that other programs know and this one does not: what there is instead, said beside the refusal.
+
+A key declares them: ``Field(..., json_schema_extra={"refused": {"prodigy* lion": {"why": "..."}}})``; names stand with spaces between,
+a star stands for anything, and upper and lower case, ``-`` and ``_`` inside a name are the same.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from ..messages import speaker
+
+say = speaker(__name__)
+
+ALPHA: dict[str, Any] = {
+    "0.*": {
+        "why": "The scale is lora_alpha / lora_rank: one below 1 has no equal here unless lora_rank is raised with it. Write "
+        "lora_alpha: 1, and learning_rate a little lower."
+    }
+}
+OPTIMIZERS: dict[str, Any] = {
+    "prodigy* dadapt* schedulefree* *schedulefree": {
+        "why": "Those find the rate by themselves and are given 1. Write optimizer: adamw and a learning_rate of the usual size; "
+        "`lr_advice: apply` finds a better one."
+    },
+    "pagedadamw8bit": {"why": "adamw_8bit is the same without the paging, which only moves memory: write optimizer: adamw_8bit."},
+    "pagedadamw pagedadamw32bit": {"why": "adamw is the same without the paging, which only moves memory: write optimizer: adamw."},
+    "lion* pagedlion* sgd* rmsprop* adagrad* came* muon* galore* lomo*": {
+        "why": "Write optimizer: adamw, or adafactor for the least memory; each wants a learning_rate of its own."
+    },
+}
+PRECISIONS: dict[str, Any] = {
+    "8 2 3 5 6 int8 8bit": {"why": "The only rounded base that is trained on is 4bit (QLoRA): write precision: 4bit."}
+}
+SEEDS: dict[str, Any] = {
+    "-*": {"why": "No seed is drawn, so that a run can be repeated: write any number from 0, or leave the line out for 42."}
+}
+
+
+def refused(info: FieldInfo | None, got: str) -> str:
+    """What there is instead of a value, with a leading space, or nothing.
+
+    Args:
+        got: the value as people write it.
+    """
+    extra = info.json_schema_extra if info is not None else None
+    declared = extra.get("refused") if isinstance(extra, dict) else None
+    word = re.sub(r"(?<=\w)[-_ ]", "", got).casefold()
+    for names, row in declared.items() if isinstance(declared, dict) else ():
+        for name in names.split():
+            if re.fullmatch(re.escape(name).replace(r"\*", ".*"), word) and isinstance(row, dict):
+                return " " + say(str(row["why"]))
+    return ""
+
+
+def share_hint(got: object, bound: object) -> str:
+    """For a number of rows or steps, or per cent, where a share is asked for, with a leading space; or nothing."""
+    if not isinstance(got, int | float) or not isinstance(bound, int | float) or isinstance(got, bool) or bound > 1 or got < 1:
+        return ""
+    return say(" It is a share, not a number of things and not per cent: 0.1 is a tenth.")
