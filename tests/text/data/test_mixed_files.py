@@ -63,3 +63,24 @@ def test_tools_that_are_badly_written_are_bad_rows(tmp_path, broken):
 def test_bad_rows_are_counted_once(tmp_path):
     file = write(tmp_path / "d.csv", "问题,答案,备注\n,,x\n一,甲,\n,,y\n")
     assert problems(file)[-1].startswith("Bad rows: 2.")
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "xlsx"])
+@pytest.mark.parametrize("twice", ["备注", "答案", "思考"])
+def test_a_name_that_occurs_twice_matters_where_it_is_used(tmp_path, kind, twice):
+    table = (
+        [["问题", "答案", twice, twice], ["一", "甲", "左", "右"]] if twice != "答案" else [["问题", "答案", "答案"], ["一", "甲", "乙"]]
+    )
+    file = tmp_path / f"d.{kind}"
+    if kind == "xlsx":
+        book = pytest.importorskip("openpyxl").Workbook()
+        for row in table:
+            book.active.append(row)
+        book.save(file)
+    else:
+        write(file, json.dumps(table) if kind == "json" else "\n".join(map(",".join, table)))
+    if twice == "备注":
+        [made], notes = load(file)
+        assert made.output == "甲" and any("not used: 备注, 备注 (2)" in note for note in notes)
+    else:
+        assert f"the column '{twice}' occurs twice" in problems(file)[0]
