@@ -18,7 +18,7 @@ from .preferences import is_rejected, refuse_undecided
 from .raw_rows import to_conversation
 from .readers import read_tables
 from .readers.number_formats import cell_text
-from .readers.rows import Reading, Row, Source, Table
+from .readers.rows import Reading, Repeated, Row, Source, Table
 from .readers.splits import TEST, split_called
 from .tools import are_tools
 
@@ -160,6 +160,10 @@ def _columns(name: str, rows: Sequence[Row], given: Mapping[str, str], note: Cal
         for column in names
         if not is_rejected(column) and all(_converses(row.values[column]) for row in rows if row.problem is None and column in row.values)
     ]
+    used = {*given.values(), *(called for field in SYNONYMS if field not in given for called in SYNONYMS[field])}
+    twice = [column.of for column in names if isinstance(column, Repeated) and used & {column.of, fold(column.of)}]
+    if twice:
+        raise DataError(say("{path}: the column '{name}' occurs twice.", path=name, name=twice[0]))
     columns = map_columns(names, given, name, decisions, conversations)
     _drop_other_meanings(name, columns, given, rows)
     _refuse_masks(name, names, {*columns.values(), *given.values()}, "weight" in given, rows)

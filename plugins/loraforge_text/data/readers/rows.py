@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -93,16 +94,30 @@ def row_place(name: str, number: int) -> str:
     return say("{file}, row {n}", file=name, n=number)
 
 
-def header_names(path: str, cells: Sequence[str]) -> list[str]:
-    """The column names.
+class Repeated(str):
+    """The name of a column whose own name stands further left already: ``备注 (2)``. ``of`` is that name."""
 
-    Raises:
-        DataError: if one occurs twice.
-    """
-    names = [cell.strip().lstrip("\ufeff") for cell in cells]
-    twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice:
-        raise DataError(say("{path}: the column '{name}' occurs twice.", path=path, name=twice[0]))
+    of: str = ""
+
+    def __str__(self) -> str:  # stays one where a reader tidies its keys
+        return self
+
+    def strip(self, chars: str | None = None, /) -> str:
+        return self
+
+
+def header_names(path: str, cells: Sequence[str]) -> list[str]:
+    """The column names; of those that occur twice the later ones are ``Repeated``, an error only where the name is used."""
+    names: list[str] = []
+    times: Counter[str] = Counter()
+    for name in (cell.strip().lstrip("\ufeff") for cell in cells):
+        times[name] += 1
+        if name and times[name] > 1:
+            again = Repeated(f"{name} ({times[name]})")
+            again.of = name
+            names.append(again)
+        else:
+            names.append(name)
     return names
 
 
