@@ -109,7 +109,7 @@ def _elsewhere_meant(
     """Adds to notes and problems what a name means in its own program beside, or without, another key."""
     for key, value in values.items():
         conversion = aliases_of(known[key]).get(value.written, {}) if key in known and value.written else {}
-        instead = conversion.get("alone")
+        instead = str(conversion.get("alone", ""))
         if instead in values and not values[instead].overrides and key not in problems:
             problems[key] = say(
                 "{where}: '{written}' gives way to '{other}' in its own program, and not here ('{key}'). Keep one of them.",

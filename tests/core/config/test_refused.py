@@ -208,7 +208,7 @@ def test_a_refusal_says_what_to_do_in_both_languages(tmp_path, monkeypatch, task
 
 @pytest.mark.parametrize(
     ("data", "english", "chinese"),
-    [("epochs: 3\n---\nepochs: 4\n".encode(), "another document below it", "下面是另一份文档"),
+    [(b"epochs: 3\n---\nepochs: 4\n", "another document below it", "下面是另一份文档"),
      ("system_prompt: 妳是律師，請說繁體\n".encode("big5"), "Save it as UTF-8", "请另存为 UTF-8")],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_says_so_in_both_languages(tmp_path, monkeypatch, data, english, chinese):
