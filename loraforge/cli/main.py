@@ -152,7 +152,7 @@ def check(
         data = load_data(plan, stop=False)
         fit = estimate.estimate(plan, data, memory)
     planned = schedule(plan.config, len(data.learned()))
-    ceiling = steps_advice(plan.config, plan.places, plan.names, planned)
+    ceiling = steps_advice(plan.config, plan.places, plan.names, planned.steps, planned.per_epoch)
     steps = planned.steps
     summary = {
         "config": str(config),

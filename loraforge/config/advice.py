@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from ..errors import ConfigError
 from ..messages import speaker
 from .explanations import plain
 from .schema import KeySet, RunConfig
 from .yaml_reader import Source
-
-if TYPE_CHECKING:
-    from ..training.batching import Schedule
 
 say = speaker(__name__)
 
@@ -83,21 +80,22 @@ def _constant_advice(config: RunConfig, source: Source) -> list[str]:
     ]
 
 
-def steps_advice(config: RunConfig, places: Mapping[str, str], names: Mapping[str, str], schedule: Schedule) -> list[str]:
+def steps_advice(config: RunConfig, places: Mapping[str, str], names: Mapping[str, str], steps: int, per_epoch: int) -> list[str]:
     """A remark on ``max_steps`` that the epochs do not reach.
 
     Args:
         places: where keys are written.
         names: what another program calls them, where they were written so.
-        schedule: the run's steps.
+        steps: how many the run has.
+        per_epoch: how many one pass has.
 
     Raises:
         ConfigError: where the name that was written means exactly so many steps in its own program, and nothing was said of epochs.
     """
     wanted = config.max_steps
-    if wanted is None or schedule.steps >= wanted:
+    if wanted is None or steps >= wanted:
         return []
-    needed = math.ceil(wanted / schedule.per_epoch)
+    needed = math.ceil(wanted / per_epoch)
     where = places.get("max_steps", "max_steps")
     if names.get("max_steps") and "epochs" not in places:
         raise ConfigError(
@@ -107,7 +105,7 @@ def steps_advice(config: RunConfig, places: Mapping[str, str], names: Mapping[st
                 where=where,
                 name=names["max_steps"],
                 wanted=wanted,
-                steps=schedule.steps,
+                steps=steps,
                 epochs=plain(config.epochs),
                 needed=needed,
             )
@@ -118,7 +116,7 @@ def steps_advice(config: RunConfig, places: Mapping[str, str], names: Mapping[st
             "epochs: {needed}.",
             where=where,
             wanted=wanted,
-            steps=schedule.steps,
+            steps=steps,
             epochs=plain(config.epochs),
             needed=needed,
         )

@@ -99,9 +99,17 @@ def rename(source: Source, owners: Sequence[type[BaseModel]], later: Collection[
             ours = f"'{key}'" if taken.value == value.value else _line(key, taken)
             theirs = f"'{written}'" if taken.value == value.value else _line(written, value)
             said[written] = say("{where}: {theirs} is {ours} here.", where=value.where, theirs=theirs, ours=ours)
+    _elsewhere_meant(source, values, known, said, problems)
+    return replace(source, values=values, notes=(*source.notes, *said.values()), problems=problems)
+
+
+def _elsewhere_meant(
+    source: Source, values: Mapping[str, Value], known: Mapping[str, FieldInfo], said: dict[str, str], problems: dict[str, str]
+) -> None:
+    """Adds to notes and problems what a name means in its own program beside, or without, another key."""
     for key, value in values.items():
         conversion = aliases_of(known[key]).get(value.written, {}) if key in known and value.written else {}
-        instead = conversion.get("alone")
+        instead = str(conversion.get("alone", ""))
         if instead in values and not values[instead].overrides and key not in problems:
             problems[key] = say(
                 "{where}: '{written}' gives way to '{other}' in its own program, and not here ('{key}'). Keep one of them.",
@@ -119,7 +127,6 @@ def rename(source: Source, owners: Sequence[type[BaseModel]], later: Collection[
                     help=say(known[other_key].description or ""),
                     line=f"{other_key}: {plain(default)}",
                 )
-    return replace(source, values=values, notes=(*source.notes, *said.values()), problems=problems)
 
 
 def _given(key: str, values: Mapping[str, Value], known: Mapping[str, FieldInfo], source: Source) -> bool:

@@ -77,7 +77,7 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
         raise DataError(say("eval_ratio leaves nothing to train on; there are {n} rows.", n=len(data.records)))
     accelerator, config = make_accelerator(plan.config)
     planned = schedule(plan.config, len(data.learned()), accelerator.num_processes)
-    for line in steps_advice(plan.config, plan.places, plan.names, planned):
+    for line in steps_advice(plan.config, plan.places, plan.names, planned.steps, planned.per_epoch):
         tell(StageStarted("data", line))
     start = plan.config.init_from_adapter
     if fresh and folder.occupied() and start and Path(start).absolute().is_relative_to(folder.path.absolute()):

@@ -37,7 +37,8 @@ def problems_of(tmp_path: Path, task: str, text: str) -> list[str]:
 
 
 def advised(plan, examples: int, processes: int = 1) -> list[str]:
-    return steps_advice(plan.config, plan.places, plan.names, schedule(plan.config, examples, processes))
+    planned = schedule(plan.config, examples, processes)
+    return steps_advice(plan.config, plan.places, plan.names, planned.steps, planned.per_epoch)
 
 
 @pytest.mark.parametrize("task", ["text", "image"])
