@@ -79,7 +79,7 @@ def test_the_templates_keep_the_contract(host):
         for name, (listed, _) in host.components("loraforge_templates", task).items():
             if name == "llama3":
                 continue  # its tokens are not those of the embedded base
-            base, named = ("tiny-chat", "[INST]{instruction}[/INST]") if task == "text" else ("tiny-sd", "auto")
+            base, named = ("tiny-chat", "[INST]{system}{instruction}[/INST]") if task == "text" else ("tiny-sd", "auto")
             named = named if listed.name == "inline" else listed.name
             config = RunConfig(train_data_dir="x", base_model=base, prompt_template=named)
             made = listed.prepare(config, keys_of(config, listed, host.task(task)), records)
