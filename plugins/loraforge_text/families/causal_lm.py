@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -210,7 +211,6 @@ class TrainableCausalLM(TrainableModel):
     def __init__(self, lora: Lora, tokenizer: Any, base: BaseFiles, longest: int, system: str | None = None, fast: bool = False) -> None:
         self.lora = lora
         self._tokenizer, self._base, self._longest, self._system = tokenizer, base, longest, system
-        self._band = 1 if _config(lora.model).get("model_type") in limits.READS_PADDING else _BAND
         self._head: Any = None
         self._in_line = self._places = False
         if fast:
@@ -233,6 +233,10 @@ class TrainableCausalLM(TrainableModel):
         if problem or encoded is None:
             raise DataError(problem or "")
         return {"ids": encoded.ids, "learned": encoded.learned}
+
+    @functools.cached_property
+    def _band(self) -> int:
+        return 1 if _config(self.lora.model).get("model_type") in limits.READS_PADDING else _BAND
 
     def group(self, example: Example) -> Hashable:
         """The length band; rows that lie end to end may have any length."""
