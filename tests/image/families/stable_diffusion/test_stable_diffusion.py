@@ -447,7 +447,7 @@ def test_export_again_installs_where_it_is_told(gallery, paint, command, tmp_pat
 
 
 def test_a_wrong_base_is_told_what_it_is(gallery, host, base, sd_bases, tmp_path):
-    with pytest.raises(ConfigError, match=r"is a language model \(LlamaForCausalLM\)"):
+    with pytest.raises(ConfigError, match=r"is a base of text: write `loraforge train text`"):
         make_plan(host, "image", gallery(base_model=str(base)))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="is no diffusers folder"):
