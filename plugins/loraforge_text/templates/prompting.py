@@ -84,7 +84,12 @@ class Prompting:
             DataError: with what the template itself complains about.
             ModelError: if the template comes to no end, or takes too much memory.
         """
-        return render(self.jinja or "", messages, list(tools) or None, ask, self._values, PINNED_DATE, SECONDS)
+        text = render(self.jinja or "", messages, list(tools) or None, ask, self._values, PINNED_DATE, SECONDS)
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise DataError(
+                say("half a character (a lone surrogate) stands in the row or in what the chat template writes; that is no text.")
+            )
+        return text
 
     @property
     def _values(self) -> dict[str, Any]:
