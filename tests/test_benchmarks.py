@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import io
 import json
+import os
 import random
 import subprocess
 import sys
@@ -425,6 +426,7 @@ def test_memory_end_to_end(work, tmp_path, inside, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("LORAFORGE_GPU_BENCHMARK" not in os.environ, reason="a minute: set LORAFORGE_GPU_BENCHMARK=1")
 def test_gpu_small_end_to_end_on_the_cpu(work, tmp_path, inside, monkeypatch):
     from benchmarks import gpu
 

@@ -29,12 +29,12 @@ def adapter(run: RunFolder) -> bytes:
 
 
 @pytest.mark.slow
-def test_runs_killed_at_twenty_instants_end_as_if_they_had_never_been_stopped():
-    command = [sys.executable, str(TESTS / "killing.py"), "--kills", "20", "--task", "both", "--seed", "5"]
+def test_runs_killed_at_eight_instants_end_as_if_they_had_never_been_stopped():
+    command = [sys.executable, str(TESTS / "killing.py"), "--kills", "8", "--task", "both", "--seed", "5"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     last = done.stdout.splitlines()[-1].split()
-    assert last[0] == "all" and sum(int(cell.split("/")[1]) for cell in last[1:]) == 20
+    assert last[0] == "all" and sum(int(cell.split("/")[1]) for cell in last[1:]) == 8
 
 
 # --- the narrow places -------------------------------------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 
 import pytest
 from builders.architectures import architectures, small, torch
 from builders.fast_text import rows
 
 KINDS = architectures()
+COMMON = ("llama", "mistral", "phi3", "qwen2", "qwen3", "smollm3", "gemma2", "gpt2", "deepseek_v3", "qwen2_moe", "olmo", "gemma4_text")
 # These read padding as if it were text, in transformers too: rows beside each other are of one length.
 EVEN = ("cpmant", "prophetnet")
 
@@ -72,6 +74,8 @@ def test_loss_and_gradients_are_those_of_transformers_and_peft(kind, scale):
     names = lora.linear_names(plain)
     if not names:
         pytest.skip("no linear layer")
+    if scale == 1 and kind not in COMMON and "LORAFORGE_ALL_ARCHITECTURES" not in os.environ:
+        pytest.skip("the scale of 30 shows it too; minutes: set LORAFORGE_ALL_ARCHITECTURES=1")
     if kind == "reformer":
         pytest.skip("its reversible layers pass no gradient where nothing before them learns")
     for model in (plain, fast):  # beyond a clamp, too
