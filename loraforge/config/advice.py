@@ -36,30 +36,19 @@ def advice(keys: KeySet, source: Source, own: Mapping[str, tuple[float, float]] 
             low, high = for_base or cast(list[float], extra["usual"])
             if value is None or low <= value <= high:
                 continue
-            where = source.values[name].where if name in source.values else str(source.path)
+            told = {
+                "where": source.values[name].where if name in source.values else str(source.path),
+                "key": name,
+                "value": plain(value),
+                "low": plain(low),
+                "high": plain(high),
+            }
             if for_base is not None:
+                remarks.append(say("{where}: {key} is {value}; this base model wants {low} to {high}.", **told))
+            else:
                 remarks.append(
-                    say(
-                        "{where}: {key} is {value}; this base model wants {low} to {high}.",
-                        where=where,
-                        key=name,
-                        value=plain(value),
-                        low=plain(low),
-                        high=plain(high),
-                    )
+                    say("{where}: {key} is {value}; usual is {low} to {high} ({why}).", **told, why=say(str(extra.get("why", ""))))
                 )
-                continue
-            remarks.append(
-                say(
-                    "{where}: {key} is {value}; usual is {low} to {high} ({why}).",
-                    where=where,
-                    key=name,
-                    value=plain(value),
-                    low=plain(low),
-                    high=plain(high),
-                    why=say(str(extra.get("why", ""))),
-                )
-            )
     return remarks + _constant_advice(keys[RunConfig], source)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,12 +58,12 @@ def base_in(folder: Path, **options) -> Path:
     return folder
 
 
-def prepared(folder: Path, wanted: str = "auto", system: str | None = None) -> TextTemplate:
-    """The template that a run with this base would use."""
+def prepared(folder: Path, wanted: str = "auto", records: Sequence[Conversation] | None = None, system: str | None = None) -> TextTemplate:
+    """The template that a run with this base would use for these rows, or for an ordinary one."""
     config = RunConfig(train_data_dir=".", base_model=str(folder), prompt_template=wanted)
     known = {t.name: t for t in templates()}
     template = known.get(wanted) or next(t for t in known.values() if t.matches(wanted))
-    rows = [Conversation("问？", "答。", where="d.csv, row 2")]
+    rows = records or [Conversation("问？", "答。", where="d.csv, row 2")]
     return template.prepare(config, KeySet({RunConfig: config, TextKeys: TextKeys(system_prompt=system)}), rows)
 
 

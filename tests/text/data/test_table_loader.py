@@ -6,31 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from builders.text_data import load, problems, write
 from loraforge_text.data.columns import map_columns
-from loraforge_text.data.table_loader import TableKeys, TableLoader
 
-from loraforge import DataError, KeySet, RunConfig
+from loraforge import DataError
 
 Q, A = "试用期工资怎么算？", "不低于百分之八十。"
-
-
-def load(path: Path, *, on_bad_row: str = "stop", metadata: str | None = None, **keys):
-    """(records, notes) of a file or folder."""
-    config = RunConfig(train_data_dir=str(path), metadata_path=metadata, base_model="x", on_bad_row=on_bad_row)
-    notes: list[str] = []
-    records = list(TableLoader().load(config, KeySet({RunConfig: config, TableKeys: TableKeys(**keys)}), notes.append))
-    return records, notes
-
-
-def problems(path: Path, **keys) -> list[str]:
-    with pytest.raises(DataError) as error:
-        load(path, **keys)
-    return list(error.value.problems)
-
-
-def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
-    path.write_bytes(text.encode(encoding))
-    return path
 
 
 # --- formats -----------------------------------------------------------------------------------------------------------------

@@ -5,35 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
-from builders.tiny_text import make_tokenizer
+from builders.chat_bases import GEMMA, GEMMA_TOKENS, LLAMA3, LLAMA3_TOKENS, QWEN3, R1, base_in, prepared
 from loraforge_text.base_files import read_base
 from loraforge_text.families.encoding import encode, examine, pieces, tokenizer_of
-from loraforge_text.records import Conversation, TextKeys
+from loraforge_text.records import Conversation
 from loraforge_text.templates.builtin import templates
 from loraforge_text.templates.formats import FORMATS
 from loraforge_text.templates.prompting import PINNED_DATE, Prompting
 from loraforge_text.templates.served import export_jinja
 
-from loraforge import ConfigError, DataError, KeySet, RunConfig, Span, prompt_of
+from loraforge import ConfigError, DataError, Span, prompt_of
 
 
 def conversation(question: str = "问？", answer: str = "答。", **values) -> Conversation:
     return Conversation(question, answer, where="d.csv, row 2", **values)
-
-
-def base_in(tmp_path, name: str = "base", **options):
-    folder = tmp_path / name
-    folder.mkdir()
-    make_tokenizer(folder, **options)
-    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}), encoding="utf-8")
-    return folder
-
-
-def prepared(folder, wanted: str = "auto", records=None, system: str | None = None):
-    config = RunConfig(train_data_dir=".", base_model=str(folder), prompt_template=wanted)
-    known = {t.name: t for t in templates()}
-    template = known.get(wanted) or next(t for t in known.values() if t.matches(wanted))
-    return template.prepare(config, KeySet({RunConfig: config, TextKeys: TextKeys(system_prompt=system)}), records or [conversation()])
 
 
 def text(spans: list[Span]) -> str:
@@ -42,42 +27,9 @@ def text(spans: list[Span]) -> str:
 
 # --- the base's own template -------------------------------------------------------------------------------------------------
 
-LLAMA3 = (
-    "{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}"
-    "<|start_header_id|>system<|end_header_id|>\n\nToday Date: {{ date_string }}<|eot_id|>"
-    "{%- for message in messages %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
-    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
-)
-# The shape of Qwen3's: answers always carry a think block; the prompt does only when thinking is switched off.
-QWEN3 = (
-    "{%- for message in messages %}{%- if message.role == 'assistant' and loop.last %}{%- set content = message.content %}"
-    "{%- if '</think>' in content %}{%- set thought = content.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
-    "{%- set content = content.split('</think>')[-1].lstrip('\n') %}{%- else %}{%- set thought = '' %}{%- endif %}"
-    "{{- '<|im_start|>assistant\n<think>\n' + thought + '\n</think>\n\n' + content + '<|im_end|>\n' }}"
-    "{%- else %}{{- '<|im_start|>' + message.role + '\n' + message.content.split('</think>')[-1].lstrip('\n') + '<|im_end|>\n' }}{%- endif %}"
-    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}"
-    "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}"
-)
-R1 = (
-    "{{ bos_token }}{% for message in messages %}{% if message.role == 'user' %}<|User|>{{ message.content }}"
-    "{% elif message.role == 'assistant' %}<|Assistant|>{{ message.content.split('</think>')[-1] }}{{ eos_token }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|Assistant|><think>\n{% endif %}"
-)
-GEMMA = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    "{% for message in messages %}{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' "
-    "+ message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
-)
-GEMMA_TOKENS = {"special": ("<pad>", "<start_of_turn>", "<end_of_turn>", "<eos>", "<bos>"), "eos": "<eos>", "bos": "<bos>"}
-LLAMA3_TOKENS = {
-    "special": ("<pad>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|begin_of_text|>"),
-    "eos": "<|eot_id|>",
-    "bos": "<|begin_of_text|>",
-}
-
 
 def test_chatml_learns_the_answer_and_its_stop_token_and_not_the_line_break_after_it(tmp_path):
-    template = prepared(base_in(tmp_path))
+    template = prepared(base_in(tmp_path / "base"))
     assert text(template.render(conversation())) == "<|im_start|>user\n问？<|im_end|>\n<|im_start|>assistant\n«答。<|im_end|>»"
     assert "own chat template" in template.reason
 
@@ -86,7 +38,7 @@ def test_it_is_what_the_tokenizer_itself_renders(tmp_path):
     from transformers import AutoTokenizer
 
     for name, own, options in (("a", None, {}), ("b", QWEN3, {}), ("c", GEMMA, GEMMA_TOKENS)):
-        folder = base_in(tmp_path, name, **options, **({"chat_template": own} if own else {}))
+        folder = base_in(tmp_path / name, **options, **({"chat_template": own} if own else {}))
         template = prepared(folder)
         kwargs = template.prompting.kwargs
         messages = [{"role": "user", "content": "问？"}]
@@ -95,34 +47,34 @@ def test_it_is_what_the_tokenizer_itself_renders(tmp_path):
 
 
 def test_every_answer_of_a_conversation_is_learned(tmp_path):
-    template = prepared(base_in(tmp_path))
+    template = prepared(base_in(tmp_path / "base"))
     made = template.render(conversation("q2", "a2", history=(("q1", "a1"),), system="S"))
     assert text(made) == ("<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nq1<|im_end|>\n<|im_start|>assistant\n«a1<|im_end|>»\n"
                           "<|im_start|>user\nq2<|im_end|>\n<|im_start|>assistant\n«a2<|im_end|>»")  # fmt: skip
 
 
 def test_system_prompt_of_the_config_and_of_the_row(tmp_path):
-    template = prepared(base_in(tmp_path), system="全局")
+    template = prepared(base_in(tmp_path / "base"), system="全局")
     assert "system\n全局<|im_end|>" in text(template.render(conversation()))
     assert "system\n本行<|im_end|>" in text(template.render(conversation(system="本行")))
 
 
 def test_a_template_without_system_role_carries_it_in_the_first_question(tmp_path):
-    template = prepared(base_in(tmp_path, chat_template=GEMMA, **GEMMA_TOKENS), system="S")
+    template = prepared(base_in(tmp_path / "base", chat_template=GEMMA, **GEMMA_TOKENS), system="S")
     assert text(template.render(conversation())) == (
         "<bos><start_of_turn>user\nS\n\n问？<end_of_turn>\n<start_of_turn>model\n«答。<end_of_turn>»"
     )
 
 
 def test_dates_in_templates_are_pinned(tmp_path):
-    template = prepared(base_in(tmp_path, chat_template=LLAMA3, **LLAMA3_TOKENS))
+    template = prepared(base_in(tmp_path / "base", chat_template=LLAMA3, **LLAMA3_TOKENS))
     assert f"Today Date: {PINNED_DATE}" in text(template.render(conversation()))
     assert template.describe()["pinned_date"] == PINNED_DATE
     assert text(template.render(conversation())).endswith("assistant<|end_header_id|>\n\n«答。<|eot_id|>»")
 
 
 def test_thinking_is_off_unless_the_answers_think(tmp_path):
-    folder = base_in(tmp_path, chat_template=QWEN3)
+    folder = base_in(tmp_path / "base", chat_template=QWEN3)
     off = prepared(folder)
     assert off.prompting.kwargs == {"enable_thinking": False} and "thinking is off" in off.reason
     assert text(off.render(conversation())).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n«答。<|im_end|>»")
@@ -133,20 +85,20 @@ def test_thinking_is_off_unless_the_answers_think(tmp_path):
 
 
 def test_a_thinking_conversation_with_history_learns_the_last_answer(tmp_path):
-    template = prepared(base_in(tmp_path, chat_template=QWEN3))
+    template = prepared(base_in(tmp_path / "base", chat_template=QWEN3))
     made = template.render(conversation("q2", "a2", history=(("q1", "a1"),)))
     assert [s.text for s in made if s.learn][-1] == "a2<|im_end|>"
     assert "".join(s.text for s in made).count("<|im_start|>user\nq1") == 1
 
 
 def test_a_prompt_that_opens_a_thought_is_closed_by_the_model(tmp_path):
-    template = prepared(base_in(tmp_path, chat_template=R1, special=("<pad>", "<|User|>", "<|Assistant|>", "</s>"), eos="</s>"))
+    template = prepared(base_in(tmp_path / "base", chat_template=R1, special=("<pad>", "<|User|>", "<|Assistant|>", "</s>"), eos="</s>"))
     assert text(template.render(conversation())) == "<|User|>问？<|Assistant|><think>\n«\n</think>\n\n答。</s>»"
 
 
 def test_a_template_that_asks_otherwise_than_it_answers_is_refused(tmp_path):
     odd = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}(answer now){% endif %}"
-    template = prepared(base_in(tmp_path, chat_template=odd))
+    template = prepared(base_in(tmp_path / "base", chat_template=odd))
     with pytest.raises(DataError, match="otherwise than it asks for one"):
         template.render(conversation())
 
@@ -154,7 +106,7 @@ def test_a_template_that_asks_otherwise_than_it_answers_is_refused(tmp_path):
 def test_a_hostile_template_can_do_nothing(tmp_path):
     evil = "{{ ''.__class__.__mro__[1].__subclasses__() }}{% for m in messages %}{{ m.content }}{% endfor %}"
     with pytest.raises(DataError, match="refuses this conversation"):
-        prepared(base_in(tmp_path, chat_template=evil))
+        prepared(base_in(tmp_path / "base", chat_template=evil))
 
 
 # --- without a template of its own -------------------------------------------------------------------------------------------
@@ -165,12 +117,12 @@ def test_a_hostile_template_can_do_nothing(tmp_path):
     [({}, "chatml"), (LLAMA3_TOKENS, "llama3"), ({"special": ("<unk>", "<s>", "</s>"), "eos": "</s>", "bos": "<s>"}, "llama2")],
 )
 def test_the_format_follows_the_family_and_says_why(tmp_path, options, name):
-    template = prepared(base_in(tmp_path, chat_template=None, **options))
+    template = prepared(base_in(tmp_path / "base", chat_template=None, **options))
     assert template.reason.startswith(f"{name}, because the base has no chat template of its own and its ")
 
 
 def test_plain_is_the_last_resort_and_says_so(tmp_path):
-    folder = base_in(tmp_path, chat_template=None, special=("<pad>", "<end>"), eos="<end>")
+    folder = base_in(tmp_path / "base", chat_template=None, special=("<pad>", "<end>"), eos="<end>")
     template = prepared(folder)
     assert template.reason.startswith("plain") and text(template.render(conversation())) == "问？\n«答。<end>»"
 
@@ -178,7 +130,7 @@ def test_plain_is_the_last_resort_and_says_so(tmp_path):
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_every_format_is_asked_as_it_was_trained(tmp_path, name):
     own = {"chatml": {}, "llama3": LLAMA3_TOKENS}.get(name, {"special": ("<unk>", "<s>", "</s>"), "eos": "</s>", "bos": "<s>"})
-    template = prepared(base_in(tmp_path, chat_template=None, **own), name, system="S")
+    template = prepared(base_in(tmp_path / "base", chat_template=None, **own), name, system="S")
     made = template.render(conversation("q2", "a2", history=(("q1", "a1"),)))
     whole = "".join(s.text for s in made)
     assert [s.learn for s in made].count(True) == 2
@@ -190,7 +142,7 @@ def test_every_format_is_asked_as_it_was_trained(tmp_path, name):
 
 
 def test_a_format_whose_stop_token_the_base_lacks_is_refused(tmp_path):
-    folder = base_in(tmp_path, chat_template=None, special=("<unk>", "<s>", "</s>"), eos="</s>", bos="<s>")
+    folder = base_in(tmp_path / "base", chat_template=None, special=("<unk>", "<s>", "</s>"), eos="</s>", bos="<s>")
     with pytest.raises(ConfigError, match=r"'chatml' ends answers with <\|im_end\|>.*Choose another: llama2, alpaca, vicuna, plain"):
         prepared(folder, "chatml")
     with pytest.raises(DataError, match="'llama3' ends answers with"):
@@ -199,7 +151,7 @@ def test_a_format_whose_stop_token_the_base_lacks_is_refused(tmp_path):
 
 def test_llama2_as_its_authors_write_it(tmp_path):
     template = prepared(
-        base_in(tmp_path, chat_template=None, special=("<unk>", "<s>", "</s>"), eos="</s>", bos="<s>"), "llama2", system="S"
+        base_in(tmp_path / "base", chat_template=None, special=("<unk>", "<s>", "</s>"), eos="</s>", bos="<s>"), "llama2", system="S"
     )
     assert text(template.render(conversation("q2", "a2", history=(("q1", "a1"),)))) == (
         "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nq1 [/INST]« a1 </s>»<s>[INST] q2 [/INST]« a2 </s>»"
@@ -210,13 +162,13 @@ def test_llama2_as_its_authors_write_it(tmp_path):
 
 
 def test_the_articles_inline_template(tmp_path):
-    folder = base_in(tmp_path, chat_template=None, special=("<unk>", "<s>", "</s>"), eos="</s>", bos="<s>")
+    folder = base_in(tmp_path / "base", chat_template=None, special=("<unk>", "<s>", "</s>"), eos="</s>", bos="<s>")
     template = prepared(folder, "[INST]{instruction}[/INST]")
     assert text(template.render(conversation())) == "<s>[INST]问？[/INST]«答。</s>»"
 
 
 def test_a_column_that_agrees_in_all_rows_decides_and_single_rows_have_their_own(tmp_path):
-    folder = base_in(tmp_path)
+    folder = base_in(tmp_path / "base")
     rows = [conversation(prompt_template="[INST]{instruction}[/INST]")] * 3
     template = prepared(folder, records=rows)
     assert template.reason.endswith("because every row says so")
@@ -227,15 +179,15 @@ def test_a_column_that_agrees_in_all_rows_decides_and_single_rows_have_their_own
 
 
 def test_input_is_never_lost(tmp_path):
-    template = prepared(base_in(tmp_path), "Q: {instruction}\nA: ")
+    template = prepared(base_in(tmp_path / "base"), "Q: {instruction}\nA: ")
     assert text(template.render(conversation(input="材料"))).startswith("Q: 问？\n材料\nA: «答。")
-    template = prepared(base_in(tmp_path, "b"), "{input}|{instruction}|")
+    template = prepared(base_in(tmp_path / "b"), "{input}|{instruction}|")
     assert text(template.render(conversation(input="材料"))).startswith("材料|问？|«")
 
 
 def test_a_bad_inline_template_is_an_error_of_the_config(tmp_path):
     with pytest.raises(ConfigError, match=r"prompt_template: the template .* has no \{instruction\}"):
-        prepared(base_in(tmp_path), "[INST]{question}[/INST]")
+        prepared(base_in(tmp_path / "base"), "[INST]{question}[/INST]")
 
 
 # --- recalled and exported ---------------------------------------------------------------------------------------------------
@@ -243,7 +195,7 @@ def test_a_bad_inline_template_is_an_error_of_the_config(tmp_path):
 
 @pytest.mark.parametrize("wanted", ["auto", "alpaca", "{system}[INST]{instruction}[/INST]"])
 def test_an_opened_run_asks_as_it_was_trained(tmp_path, wanted):
-    template = prepared(base_in(tmp_path), wanted, system="S")
+    template = prepared(base_in(tmp_path / "base"), wanted, system="S")
     known = {t.name: t for t in templates()}
     again = known[template.name].recall(json.loads(json.dumps(template.describe())))
     assert again.render(conversation(answer="")) == template.render(conversation(answer=""))
@@ -251,7 +203,7 @@ def test_an_opened_run_asks_as_it_was_trained(tmp_path, wanted):
 
 @pytest.mark.parametrize("wanted", ["auto", "vicuna", "[INST]{instruction}[/INST]", "it's {instruction}\nA:"])
 def test_the_exported_template_gives_servers_the_same_prompt(tmp_path, wanted):
-    template = prepared(base_in(tmp_path), wanted)
+    template = prepared(base_in(tmp_path / "base"), wanted)
     jinja = export_jinja(template.describe())
     served = Prompting(jinja=jinja, tokens=template.prompting.tokens, stops=template.prompting.stops, kwargs=template.prompting.kwargs)
     if wanted == "vicuna":
@@ -266,7 +218,7 @@ def test_the_exported_template_carries_thinking_date_and_system_message(tmp_path
 
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    template = prepared(base_in(tmp_path, chat_template=own, **options), system="S'\n律师")
+    template = prepared(base_in(tmp_path / "base", chat_template=own, **options), system="S'\n律师")
     tokens = dict(template.prompting.tokens)
     served, _ = render_jinja_template(
         conversations=[[{"role": "user", "content": "问？"}]],
@@ -283,7 +235,7 @@ def test_the_exported_template_carries_thinking_date_and_system_message(tmp_path
 
 @pytest.mark.parametrize("answer", ["根据劳动合同法。", "根据龘", "好的 😀", "龘龘龘", "a 👩‍⚕️", "Ça va", "1234"])
 def test_learned_tokens_are_exactly_the_answer_and_the_stop_token(tmp_path, answer):
-    folder = base_in(tmp_path)
+    folder = base_in(tmp_path / "base")
     tokenizer, base = tokenizer_of(folder), read_base(folder)
     record = conversation(answer=answer)
     spans = prepared(folder).render(record)
@@ -296,7 +248,7 @@ def test_learned_tokens_are_exactly_the_answer_and_the_stop_token(tmp_path, answ
 
 
 def test_a_character_of_several_tokens_is_learned_whole(tmp_path):
-    folder = base_in(tmp_path)
+    folder = base_in(tmp_path / "base")
     tokenizer = tokenizer_of(folder)
     assert len(tokenizer.encode("龘", add_special_tokens=False).ids) == 3
     encoded = encode(tokenizer, [Span("问"), Span("龘", learn=True)])
@@ -304,7 +256,7 @@ def test_a_character_of_several_tokens_is_learned_whole(tmp_path):
 
 
 def test_a_token_across_the_border_is_cut_as_a_server_would(tmp_path):
-    folder = base_in(tmp_path)
+    folder = base_in(tmp_path / "base")
     tokenizer = tokenizer_of(folder)
     word = next(
         w for w in ("period", "notice", "thirty", "days", "the", "is") if len(tokenizer.encode(w, add_special_tokens=False).ids) == 1
@@ -315,7 +267,7 @@ def test_a_token_across_the_border_is_cut_as_a_server_would(tmp_path):
 
 
 def test_long_rows_and_control_tokens_are_problems(tmp_path):
-    folder = base_in(tmp_path)
+    folder = base_in(tmp_path / "base")
     tokenizer, base, template = tokenizer_of(folder), read_base(folder), prepared(folder)
     record = conversation(answer="长" * 300)
     assert "more than max_seq_length 64" in examine(tokenizer, base, record, template.render(record), 64)[1]
@@ -324,14 +276,14 @@ def test_long_rows_and_control_tokens_are_problems(tmp_path):
 
 
 def test_an_answer_without_stop_token_is_a_problem(tmp_path):
-    folder = base_in(tmp_path)
+    folder = base_in(tmp_path / "base")
     tokenizer, base = tokenizer_of(folder), read_base(folder)
     assert "never stop" in examine(tokenizer, base, conversation(), [Span("问"), Span("答。", learn=True)], 512)[1]
     assert "nothing of this row" in examine(tokenizer, base, conversation(), [Span("问答")], 512)[1]
 
 
 def test_bos_is_not_doubled(tmp_path):
-    folder = base_in(tmp_path, chat_template=GEMMA, **GEMMA_TOKENS)
+    folder = base_in(tmp_path / "base", chat_template=GEMMA, **GEMMA_TOKENS)
     tokenizer = tokenizer_of(folder)
     for wanted in ("auto", "alpaca", "Q {instruction} A "):
         ids = encode(tokenizer, prepared(folder, wanted).render(conversation())).ids

@@ -7,33 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
+from builders.chat_bases import GEMMA, LLAMA3, QWEN3
 from loraforge_text.records import Conversation
 from loraforge_text.templates.formats import FORMATS
 from loraforge_text.templates.prompting import Prompting
 
 RECORDED = Path(__file__).with_name("recorded.json")
 TINY_CHAT = Path(__file__).parents[3] / "plugins" / "loraforge_text" / "tiny_chat" / "model" / "chat_template.jinja"
-# The mechanics of Qwen3: answers always carry a think block; the prompt does only when thinking is switched off.
-QWEN3 = (
-    "{%- for message in messages %}{%- if message.role == 'assistant' and loop.last %}{%- set content = message.content %}"
-    "{%- if '</think>' in content %}{%- set thought = content.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
-    "{%- set content = content.split('</think>')[-1].lstrip('\n') %}{%- else %}{%- set thought = '' %}{%- endif %}"
-    "{{- '<|im_start|>assistant\n<think>\n' + thought + '\n</think>\n\n' + content + '<|im_end|>\n' }}"
-    "{%- else %}{{- '<|im_start|>' + message.role + '\n' + message.content.split('</think>')[-1].lstrip('\n') + '<|im_end|>\n' }}{%- endif %}"
-    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}"
-    "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}"
-)
-LLAMA3 = (
-    "{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}"
-    "<|start_header_id|>system<|end_header_id|>\n\nToday Date: {{ date_string }}<|eot_id|>"
-    "{%- for message in messages %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
-    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
-)
-GEMMA = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    "{% for message in messages %}{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' "
-    "+ message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
-)
 PROMPTINGS = {
     **{name: Prompting(jinja=kind.jinja, stops=(kind.stop or "</s>",), tokens={"bos_token": "<s>"}) for name, kind in FORMATS.items()},
     "tiny-chat": Prompting(jinja=TINY_CHAT.read_text(encoding="utf-8"), stops=("<|im_end|>",)),

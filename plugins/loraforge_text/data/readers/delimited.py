@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from loraforge import speaker
 
 from .questions import Line
-from .rows import Reading, Row, Source, Table, find_header, header_names, row_place, tell_titles
+from .rows import Reading, Row, Source, Table, find_header, header_names, row_place, some_of, tell_titles
 
 say = speaker(__name__)
 
@@ -126,13 +126,12 @@ def read_markdown_tables(source: Source, lines: Sequence[Line], reading: Reading
         tables.append(Table(source.name, rows))
     words = [line.text.strip() for place, line in enumerate(lines) if place not in used and line.text.strip()]
     if tables and words:
-        shown = " / ".join(words[:5])
         reading.note(
             say(
                 "{file}: its tables are read; {n} lines beside them are not: {words}",
                 file=source.name,
                 n=len(words),
-                words=shown if len(shown) <= 120 else f"{shown[:117]}...",
+                words=some_of(words),
             )
         )
     return tables

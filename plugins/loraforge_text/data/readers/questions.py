@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from loraforge import DataError, speaker
 
-from .rows import Reading, Row, Source, Table
+from .rows import Reading, Row, Source, Table, some_of
 
 say = speaker(__name__)
 
@@ -87,13 +87,12 @@ def read_questions(
             say("{file}: {n} headings are taken for questions, and what stands below them for answers", file=source.name, n=len(pairs))
         )
     if left:
-        words = " / ".join(left[:5])
         reading.note(
             say(
                 "{file}: {n} lines belong to no question and are not used: {words}",
                 file=source.name,
                 n=len(left),
-                words=words if len(words) <= 120 else f"{words[:117]}...",
+                words=some_of(left),
             )
         )
     rows = [Row(place(pair.number), {"instruction": "\n".join(pair.question).strip(), "output": _joined(pair.answer)}) for pair in pairs]

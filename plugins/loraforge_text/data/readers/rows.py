@@ -106,6 +106,12 @@ class Repeated(str):
         return self
 
 
+def some_of(pieces: Sequence[str]) -> str:
+    """A few pieces of text for a note: the first five, 120 characters at most."""
+    text = " / ".join(pieces[:5])
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
 def header_names(path: str, cells: Sequence[str]) -> list[str]:
     """The column names; of those that occur twice the later ones are ``Repeated``, an error only where the name is used."""
     names: list[str] = []

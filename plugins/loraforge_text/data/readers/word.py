@@ -13,7 +13,7 @@ from loraforge import DataError, speaker
 from .extras import needed
 from .packed import refuse_bomb
 from .questions import Line, read_questions
-from .rows import Reading, Row, Source, Table, header_names
+from .rows import Reading, Row, Source, Table, header_names, some_of
 
 say = speaker(__name__)
 
@@ -59,15 +59,10 @@ def read_word(source: Source, reading: Reading, *, only_questions: bool = False)
                 "{file}: its tables are read; {n} paragraphs of text beside them are not: {words}",
                 file=source.name,
                 n=len(words),
-                words=_short(words),
+                words=some_of(words),
             )
         )
     return tables
-
-
-def _short(words: list[str]) -> str:
-    text = " / ".join(words[:5])
-    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def _has_text(blob: bytes) -> bool:
@@ -116,9 +111,9 @@ def _tables(source: Source, document: Any, reading: Reading) -> Iterator[Table]:
     if left and header:
         reading.note(say("{file}: {n} tables without the columns are not used", file=source.name, n=left))
     if stray:
-        reading.note(say("{file}: cells under no column are not used: {words}", file=source.name, words=_short(stray)))
+        reading.note(say("{file}: cells under no column are not used: {words}", file=source.name, words=some_of(stray)))
     if sections:
-        reading.note(say("{file}: rows of one cell are headings, and not used: {words}", file=source.name, words=_short(sections)))
+        reading.note(say("{file}: rows of one cell are headings, and not used: {words}", file=source.name, words=some_of(sections)))
 
 
 def _under(columns: list[_Cell], cells: list[_Cell]) -> list[str]:
