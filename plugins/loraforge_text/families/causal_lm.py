@@ -31,7 +31,7 @@ from loraforge import (
 from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base
 from ..records import TextKeys
 from ..templates import golden_prompts
-from ..templates.stops import stop_ids
+from ..templates.stops import opening, stop_ids
 from . import limits
 from .encoding import examine, only_read, pieces, tokenizer_of
 from .loading import load_model
@@ -308,6 +308,7 @@ class CausalInferenceModel:
 
         self._model, self._tokenizer = model, tokenizer
         self._stops = list(stop_ids(base))
+        self._opening, self._special = opening(base), base.special
         # The base's own sampling defaults (temperature, penalties) would answer otherwise than what is asked for here.
         self._model.generation_config = GenerationConfig()
 
@@ -345,5 +346,15 @@ class CausalInferenceModel:
             made = out[0, ids.shape[1] :].tolist()
             # A stop token may be the last one that was allowed.
             stopped = len(made) < room or made[-1] in self._stops
-            answers.append(Answer(self._tokenizer.decode(made, skip_special_tokens=True).strip(), stopped))
+            answers.append(Answer(self._text(made), stopped))
         return answers
+
+    def _text(self, made: Sequence[int]) -> str:
+        """The answer in what the model wrote: where the template has channels, the words of the last one, without its name."""
+        whole = self._tokenizer.decode(made, skip_special_tokens=False) if self._opening else ""
+        if not self._opening or self._opening not in whole:
+            return str(self._tokenizer.decode(made, skip_special_tokens=True)).strip()
+        answer = whole.rpartition(self._opening)[2]
+        for token in self._special:
+            answer = answer.replace(token, "")
+        return answer.strip()

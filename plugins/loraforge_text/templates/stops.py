@@ -28,19 +28,26 @@ def trained_stop(prompting: Prompting) -> str:
 
 def stop_ids(base: BaseFiles, trained: str = "") -> tuple[int, ...]:
     """The ids of the tokens that end an answer, the trained one first: the same for `sample` and for every server."""
-    inner = _inner(base.chat_template, tuple(base.tokens.items()), base.stops) if base.chat_template else frozenset()
+    # A token that ends the thought in the base's own template ends no answer.
+    inner = _before_answer(base.chat_template, tuple(base.tokens.items()), base.stops, True) if base.chat_template else ""
     others = [stop for stop in base.stops if stop not in inner and _NO_END_BESIDE.get(stop) not in base.added]
     return tuple(dict.fromkeys(base.added[stop] for stop in [trained, *others] if stop in base.added))
 
 
+def opening(base: BaseFiles) -> str:
+    """What the model itself writes before an answer, where tokens of the base's own template are in it (a channel's name between marks);
+    otherwise nothing."""
+    before = _before_answer(base.chat_template, tuple(base.tokens.items()), base.stops, False) if base.chat_template else ""
+    return before.strip() if any(token in before for token in base.special) else ""
+
+
 @functools.cache
-def _inner(template: str, tokens: tuple[tuple[str, str], ...], stops: tuple[str, ...]) -> frozenset[str]:
-    """Those of ``stops`` that an answer goes on after: they end its thought in this template."""
+def _before_answer(template: str, tokens: tuple[tuple[str, str], ...], stops: tuple[str, ...], thinks: bool) -> str:
+    """What is learned before an answer, with a thought before it or without one."""
     prompting = Prompting(jinja=template, tokens=dict(tokens), stops=stops)
-    thought = (Message("user", "question"), Message("assistant", "answer", reasoning="thought"))
+    said = (Message("user", "question"), Message("assistant", "answer", reasoning="thought" if thinks else ""))
     try:
-        learned = [span.text for span in prompting.render(Conversation("question", "answer", messages=thought, where="")) if span.learn]
+        learned = [span.text for span in prompting.render(Conversation("question", "answer", messages=said, where="")) if span.learn]
     except LoraForgeError:  # no place for thoughts
-        return frozenset()
-    before = learned[-1].partition("answer")[0] if learned else ""
-    return frozenset(stop for stop in stops if stop and stop in before)
+        return ""
+    return learned[-1].partition("answer")[0] if learned else ""

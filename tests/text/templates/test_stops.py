@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from builders.chat_bases import GEMMA, GEMMA_TOKENS, LLAMA3, LLAMA3_TOKENS, QWEN3, base_in, prepared
 from builders.tiny_text import CHATML
 from loraforge_text.base_files import read_base
-from loraforge_text.templates.stops import stop_ids, trained_stop
+from loraforge_text.families.causal_lm import CausalInferenceModel
+from loraforge_text.families.encoding import tokenizer_of
+from loraforge_text.templates.stops import opening, stop_ids, trained_stop
 
 BASE = {"eos": "<|endoftext|>"}
 WANTS_TWO = "{% if messages | length == 2 %}{{ raise_exception('more') }}{% endif %}" + CHATML
@@ -60,3 +64,22 @@ def test_a_token_that_ends_thoughts_ends_no_answer(tmp_path):
     base = read_base(base_in(tmp_path / "base", chat_template=jinja, special=("<pad>", "<|im_start|>", "<|im_end|>", "</s>"), eos="</s>"))
     assert {"</s>", "<|im_end|>"} <= {*base.stops}
     assert stop_ids(base) == (base.added["</s>"],)
+
+
+CHANNELS = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}<|im_start|>assistant"
+    "{% if m.thinking %}<pad>analysis<pad>{{ m.thinking }}<|im_end|><|im_start|>assistant{% endif %}<pad>final<pad>{{ m.content }}</s>"
+    "{% else %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("jinja", "wanted"), [(CHANNELS, "<pad>final<pad>"), (CHATML, ""), (QWEN3, ""), (None, "")], ids=["channels", "chatml", "qwen3", "none"]
+)
+def test_what_a_channel_is_called_is_no_part_of_an_answer(jinja, wanted, tmp_path):
+    base = read_base(base_in(tmp_path / "base", chat_template=jinja, special=("<pad>", "<|im_start|>", "<|im_end|>", "</s>"), eos="</s>"))
+    assert opening(base) == wanted
+    model = CausalInferenceModel(SimpleNamespace(), tokenizer_of(base.folder), base)
+    written = "<pad>analysis<pad>先想<|im_end|><|im_start|>assistant<pad>final<pad>答案</s>" if wanted else "答案</s>"
+    assert model._text(tokenizer_of(base.folder).encode(written, add_special_tokens=False).ids) == "答案"
