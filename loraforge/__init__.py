@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .adapters.targets import match_layers, scanned_layers
     from .config.schema import Keys, KeySet, NoKeys, RunConfig
     from .data.condensing import condense
-    from .data.review import REVIEW_COLUMNS, decides, match_columns, read_review
+    from .data.review import REVIEW_COLUMNS, decides, fold_name, match_columns, read_review
     from .data.similarity import character_pairs, fold, near_pairs
     from .errors import ConfigError, DataError, ExportError, LoraForgeError, ModelError, PluginError, RunError, TrainingError
     from .hub import explain_base, fetch_base
@@ -49,7 +49,7 @@ _HOMES = {
     "adapters.targets": ("match_layers", "scanned_layers"),
     "config.schema": ("Keys", "KeySet", "NoKeys", "RunConfig"),
     "data.condensing": ("condense",),
-    "data.review": ("REVIEW_COLUMNS", "decides", "match_columns", "read_review"),
+    "data.review": ("REVIEW_COLUMNS", "decides", "fold_name", "match_columns", "read_review"),
     "data.similarity": ("character_pairs", "fold", "near_pairs"),
     "errors": ("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
     "hub": ("explain_base", "fetch_base"),
@@ -154,6 +154,7 @@ __all__ = [
     "explain_base",
     "fetch_base",
     "fold",
+    "fold_name",
     "hash_file",
     "hookimpl",
     "load_run",

@@ -32,6 +32,18 @@ _NOBODY = frozenset(
 _CHECK = re.compile(r"\*|[A-Za-z][A-Za-z0-9_-]*")
 
 
+# The characters of column names that traditional writing has otherwise: 問題, 標準答案, 審閱人.
+_SIMPLIFIED = str.maketrans(
+    "問題諮詢輸戶歷補說對話統詞範體審閱覆訓練測試驗證評權標準負選擇壞劃數據參與學習維鏈過註編號類別檢責準續輪隱觀驗單讀學領域長",
+    "问题咨询输户历补说对话统词范体审阅复训练测试验证评权标准负选择坏划数据参与学习维链过注编号类别检责准续轮隐观验单读学领域长",
+)
+
+
+def fold_name(name: str) -> str:
+    """A column's name as synonyms hold it: in lower case and simplified characters, letters and digits only."""
+    return "".join(c for c in unicodedata.normalize("NFKC", name).lower() if c.isalnum()).translate(_SIMPLIFIED)
+
+
 def match_columns(
     names: Sequence[str], synonyms: Mapping[str, Sequence[str]], given: Mapping[str, str], decisions: Collection[str] = ()
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
@@ -48,12 +60,12 @@ def match_columns(
         if field in found:
             continue
         free = [name for name in names if name not in found.values()]
-        candidates = [name for name in free if _fold(name) in called]
+        candidates = [name for name in free if fold_name(name) in called]
         if field == "reviewer":
             candidates = [name for name in candidates if name not in decisions]
         elif field == "approved" and not candidates:
-            candidates = [name for name in free if name in decisions and _fold(name) in REVIEW_COLUMNS["reviewer"]]
-        exact = [name for name in candidates if _fold(name) == called[0]]
+            candidates = [name for name in free if name in decisions and fold_name(name) in REVIEW_COLUMNS["reviewer"]]
+        exact = [name for name in candidates if fold_name(name) == called[0]]
         if len(candidates) > 1 and len(exact) != 1:
             doubtful[field] = candidates
         elif candidates:
@@ -108,10 +120,6 @@ def read_review(values: Mapping[str, Any], columns: Mapping[str, str], problems:
             )
         )
     return Review("、".join(reviewers), _DECISIONS.get(decision or ""), tuple(dict.fromkeys(waived)))
-
-
-def _fold(name: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKC", name).lower() if c.isalnum())
 
 
 def _text(value: Any) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 
-from loraforge import REVIEW_COLUMNS, DataError, match_columns, speaker
+from loraforge import REVIEW_COLUMNS, DataError, fold_name, match_columns, speaker
 
 from .readers.rows import Row
 
@@ -49,24 +48,19 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join([*shown, "..."] if len(names) > 40 else shown)
 
 
-def fold(name: str) -> str:
-    """A column's name as ``SYNONYMS`` holds it: in lower case, letters and digits only."""
-    return "".join(c for c in unicodedata.normalize("NFKC", name).lower() if c.isalnum())
-
-
 def same_fields(names: Sequence[str], given: Mapping[str, str], rows: Sequence[Row]) -> dict[str, str]:
     """Names that rows of one file use for what others call otherwise, with the name that is kept: no row has both."""
     same: dict[str, str] = {}
     for field, called in SYNONYMS.items():
         if field in given or field in REVIEW_COLUMNS:
             continue
-        candidates = [name for name in names if fold(name) in called and name not in given.values()]
+        candidates = [name for name in names if fold_name(name) in called and name not in given.values()]
         if len(candidates) < 2:
             continue
         filled = [[name for name in candidates if row.values.get(name) not in (None, "", [], {})] for row in rows]
         used = [name for name in candidates if any(name in there for there in filled)]
         if len(used) > 1 and all(len(there) < 2 for there in filled):
-            kept = next((name for name in used if fold(name) == called[0]), used[0])
+            kept = next((name for name in used if fold_name(name) == called[0]), used[0])
             same |= {name: kept for name in used if name != kept}
     return same
 

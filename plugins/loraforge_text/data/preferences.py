@@ -6,9 +6,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loraforge import DataError, speaker
+from loraforge import DataError, fold_name, speaker
 
-from .columns import SYNONYMS, fold, listed
+from .columns import SYNONYMS, listed
 from .readers.number_formats import cell_text
 from .readers.rows import Row
 
@@ -91,7 +91,7 @@ def refuse_undecided(names: Sequence[str], given: Mapping[str, str], rows: Seque
     if "label" in given:
         return
     for name in names:
-        folded = fold(name)
+        folded = fold_name(name)
         if name in given.values() or not (folded in _LABEL or folded in _FEEDBACK):
             continue
         cells = [row.values.get(name) for row in rows if row.problem is None]
@@ -103,13 +103,13 @@ def refuse_undecided(names: Sequence[str], given: Mapping[str, str], rows: Seque
 
 def is_rejected(name: str) -> bool:
     """Whether a column is called like one of bad answers."""
-    folded = fold(name)
+    folded = fold_name(name)
     return folded in _REJECTED or any(part in folded for part in _REJECTED_PARTS)
 
 
 def _paired(names: Sequence[str], rejected: str, file: str) -> str:
     """What to write where rows compare good answers with bad ones."""
-    folded = {name: fold(name) for name in names if not is_rejected(name)}
+    folded = {name: fold_name(name) for name in names if not is_rejected(name)}
     good = [name for name, plain in folded.items() if plain in _CHOSEN or any(part in plain for part in _CHOSEN_PARTS)]
     for field in ("output", "messages"):
         good += [name for called in SYNONYMS[field] for name, plain in folded.items() if plain == called]

@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from loraforge import DataError, Keys, KeySet, Loader, RunConfig, condense, decides, speaker
+from loraforge import DataError, Keys, KeySet, Loader, RunConfig, condense, decides, fold_name, speaker
 
 from ..records import Conversation
-from .columns import FIELDS, SYNONYMS, fold, is_header, listed, map_columns, same_fields
+from .columns import FIELDS, SYNONYMS, is_header, listed, map_columns, same_fields
 from .conversations import MASKS, Remarks, are_messages, number_of, transcript
 from .files import DataFile, find_files, given_hold_out
 from .preferences import is_rejected, refuse_undecided
@@ -161,7 +161,7 @@ def _columns(name: str, rows: Sequence[Row], given: Mapping[str, str], note: Cal
         if not is_rejected(column) and all(_converses(row.values[column]) for row in rows if row.problem is None and column in row.values)
     ]
     used = {*given.values(), *(called for field in SYNONYMS if field not in given for called in SYNONYMS[field])}
-    twice = [column.of for column in names if isinstance(column, Repeated) and used & {column.of, fold(column.of)}]
+    twice = [column.of for column in names if isinstance(column, Repeated) and used & {column.of, fold_name(column.of)}]
     if twice:
         raise DataError(say("{path}: the column '{name}' occurs twice.", path=name, name=twice[0]))
     columns = map_columns(names, given, name, decisions, conversations)
@@ -229,10 +229,10 @@ def _refuse_masks(name: str, names: Sequence[str], known: Collection[str], given
         given: whether the config names the column of weights, or says that there is none.
     """
     for column in names:
-        if given or column in known or fold(column) not in {*map(fold, MASKS), *_SKIPS, *SYNONYMS["weight"]}:
+        if given or column in known or fold_name(column) not in {*map(fold_name, MASKS), *_SKIPS, *SYNONYMS["weight"]}:
             continue
         told = {number_of(row.values[column]) for row in rows if row.problem is None and row.values.get(column) not in (None, "")}
-        if told & {0, 1} and None not in told and (told != {1} or fold(column) not in SYNONYMS["weight"]):
+        if told & {0, 1} and None not in told and (told != {1} or fold_name(column) not in SYNONYMS["weight"]):
             raise DataError(
                 say(
                     "{file}: the column '{column}' may say which rows are not to be learned. Write columns: {{weight: {column}}} if 0, no "

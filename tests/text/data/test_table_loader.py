@@ -381,3 +381,18 @@ def test_a_name_that_occurs_twice_matters_where_it_is_used(tmp_path, kind, twice
         assert made.output == "甲" and any("not used: 备注, 备注 (2)" in note for note in notes)
     else:
         assert f"the column '{twice}' occurs twice" in problems(file)[0]
+
+
+@pytest.mark.parametrize(("question", "answer"), [("問題", "答案"), ("諮詢問題", "標準答案"), ("提問", "回覆"), ("用戶問題", "輸出")])
+def test_column_names_in_traditional_writing(tmp_path, question, answer):
+    path = write(tmp_path / "a.csv", f"{question},{answer}\n契約如何解釋？,依約定辦理。\n".replace(",", ";"), "big5")
+    made, notes = load(path)
+    assert [(one.instruction, one.output) for one in made] == [("契約如何解釋？", "依約定辦理。")]
+    assert any("BIG5" in note for note in notes)
+
+
+@pytest.mark.parametrize("mark", ["\t", ",", ";"])
+def test_a_table_that_is_called_a_text_is_read_as_a_table(tmp_path, mark):
+    made, _ = load(write(tmp_path / "a.txt", f"问题{mark}答案\n{Q}{mark}{A}\n"))
+    assert [(one.instruction, one.output) for one in made] == [(Q, A)]
+    assert "holds no questions and answers" in problems(write(tmp_path / "b.txt", f"{Q}{mark}{A}\n"))[0]

@@ -55,7 +55,7 @@ def read_tables(source: Source, reading: Reading, *, only_questions: bool = Fals
 
 
 def _text_tables(source: Source, reading: Reading, only_questions: bool) -> list[Table]:
-    from .delimited import read_delimited, read_markdown_tables
+    from .delimited import SEPARATORS, read_delimited, read_markdown_tables
     from .encodings import decode
     from .json_rows import read_json, read_json_lines
     from .questions import markdown_lines, read_questions, text_lines
@@ -67,6 +67,9 @@ def _text_tables(source: Source, reading: Reading, only_questions: bool) -> list
         return read_json_lines(source, text)
     if source.suffix == ".json":
         return read_json(source, text, reading)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if source.suffix == ".txt" and any(reading.is_header([cell.strip() for cell in first.split(mark)]) for mark in SEPARATORS):
+        return read_delimited(source, text, reading)  # a table by another name
     lines = text_lines(text) if source.suffix == ".txt" else markdown_lines(text)
     if source.suffix != ".txt" and (tables := read_markdown_tables(source, lines, reading)):
         return tables

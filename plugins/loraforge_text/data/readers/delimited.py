@@ -17,7 +17,7 @@ from .rows import Reading, Row, Source, Table, find_header, header_names, row_pl
 say = speaker(__name__)
 
 # The separators that spreadsheets write; the full-width ones come from hand-made files.
-_SEPARATORS = (",", "\t", ";", "；", "，", "|")
+SEPARATORS = (",", "\t", ";", "；", "，", "|")
 csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is less than some answers
 
 
@@ -60,10 +60,10 @@ def _separator(text: str, reading: Reading) -> str:
     """That of the header: the first line that makes known columns of it, else the first line."""
     lines = [line for line in text[:20_000].splitlines() if line.strip()][:20]
     for line in lines:
-        likely = max(_SEPARATORS, key=line.count)
+        likely = max(SEPARATORS, key=line.count)
         if reading.is_header([cell.strip().strip('"').lstrip("\ufeff") for cell in line.split(likely)]):
             return likely
-    return max(_SEPARATORS, key=lines[0].count) if lines else ","
+    return max(SEPARATORS, key=lines[0].count) if lines else ","
 
 
 def _records(text: str, separator: str) -> list[_Record]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from loraforge import fold_name
+
 TRAIN, TEST = "train", "test"
 _TRAIN = ("train", "training", "训练")
 _TEST = (
@@ -35,5 +37,6 @@ def split_called(name: str) -> str:
 
 
 def _side(word: str) -> str:
+    word = fold_name(word)  # 測試集 too
     chinese = _CHINESE.search(word)
     return _SIDES.get(chinese[1] if chinese and chinese[1] != "开发" else "dev" if chinese else word, "")

@@ -10,7 +10,7 @@ from builders.text_data import load, write
 from loraforge_text.data.readers.splits import split_called
 
 TEST = [
-    "test", "test1", "test_2", "legal_test", "legal_test_v2", "test-00000-of-00001", "劳动法测试集", "测试集2", "测试集_终版", "验证集", "评测集",
+    "test", "test1", "test_2", "legal_test", "legal_test_v2", "test-00000-of-00001", "劳动法测试集", "勞動法測試集", "测试集2", "测试集_终版", "验证集", "评测集",
     "开发集", "my_test_set", "testdata", "testset", "valset", "val", "dev", "eval", "evalset", "eval_v3", "holdout", "hold-out", "test_sft",
     "Legal.Test", "legalTest", "TEST", "validation", "劳动法_test", "法律test集", "测试", "测试数据",
 ]  # fmt: skip
