@@ -69,16 +69,18 @@ def make_plan(
     source = rename(read(path, overrides), [RunConfig, task.keys], later)
     problems = _task_problems(task, source)
 
-    def pick(choose: Callable[[], Any]) -> Any:
+    def pick(choose: Callable[[], Any], key: str = "") -> Any:
         try:
             return choose()
         except PluginError as error:
-            problems.extend(error.problems)
+            first, *others = error.problems
+            where = f"{source.values[key].where}: {key}: " if key in source.values else ""
+            problems.extend([first if where and first.startswith(source.values[key].where) else where + first, *others])
             return None
 
-    loader = pick(lambda: host.component("loraforge_data_loaders", task.name, _raw(source, "data_loader") or task.loader))
-    template = pick(lambda: _template(host, task, _raw(source, "prompt_template")))
-    family = pick(lambda: _family(host, task, source))
+    loader = pick(lambda: host.component("loraforge_data_loaders", task.name, _raw(source, "data_loader") or task.loader), "data_loader")
+    template = pick(lambda: _template(host, task, _raw(source, "prompt_template")), "prompt_template")
+    family = pick(lambda: _family(host, task, source), "model_family")
     wanted = source.values["export"].value if "export" in source.values else None
     usual = (family.exporters if family is not None else ()) or task.exporters
     names = wanted if isinstance(wanted, list) else usual
@@ -94,6 +96,7 @@ def make_plan(
         keys = validate(source, owners, paths=paths, others=_keys_of_others(host, task, source))
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
+    problems += _no_folder(source, Path(keys[RunConfig].output_dir))
     problems += _unknown_checks(source, keys[RunConfig], checks, host)
     problems += [reason for exporter in exporters if exporter is not None and (reason := exporter.refuses(keys[RunConfig], keys))]
     if problems:
@@ -126,6 +129,15 @@ def located(plan: Plan) -> Iterator[None]:
             for key, problem in zip(keys, error.problems, strict=True)
         )
         raise
+
+
+def _no_folder(source: Source, path: Path) -> list[str]:
+    """Whether a file stands where the run's folder should be, or above it."""
+    there = next((place for place in (path, *path.parents) if place.exists()), path)
+    if not there.is_file():
+        return []
+    where = source.values["output_dir"].where if "output_dir" in source.values else str(source.path)
+    return [say("{where}: output_dir: {path} is a file, and the run needs a folder there. Choose another name.", where=where, path=there)]
 
 
 def _unknown_checks(source: Source, config: RunConfig, checks: Mapping[str, Any], host: PluginHost) -> list[str]:

@@ -39,13 +39,13 @@ def resolve_path(source: Source, value: Value, info: FieldInfo, key: str, proble
     written = os.path.expanduser(value.value)
     # A bare word names an embedded base even where a folder of that name happens to lie about; org/name may be a folder or a hub id.
     if role == "base" and "/" not in written and "\\" not in written:
-        return value.value
+        return value.value.strip()
     for candidate in (Path(written), source.path.parent / written):
         if os.path.exists(candidate):  # False for what is too long to be a name
             return str(candidate.absolute())
     first, second = Path(written).absolute(), (source.path.parent / written).absolute()
     if not _looks_like_path(value.value) and role != "input":
-        return value.value
+        return value.value.strip()
     if "://" in value.value:
         ours = say("a folder, or a hub id of the form org/name") if role == "base" else say("a folder or file on this computer")
         problems[key] = say(

@@ -10,6 +10,7 @@ import pytest
 from loraforge import ConfigError, RunConfig
 from loraforge.config.schema import validate
 from loraforge.config.yaml_reader import read
+from loraforge.plan import make_plan
 
 
 def said(folder: Path, line: str) -> str:
@@ -62,3 +63,21 @@ def test_a_weights_file_that_is_not_there_is_no_hub_id(tree, ending):
 @pytest.mark.parametrize("key", ["train_data_dir", "base_model", "metadata_path"])
 def test_an_address_on_the_web_is_no_place(tree, key):
     assert "is an address on the web. Write " in said(tree, f"{key}: https://example.org/a/b/c/d")
+
+
+@pytest.mark.parametrize("written", ["tiny-chat ", " tiny-chat", "tiny-chat\t"])
+def test_spaces_around_the_name_of_a_base_mean_nothing(host, project, written):
+    assert make_plan(host, "text", project(base_model=written)).config.base_model == "tiny-chat"
+
+
+@pytest.mark.parametrize("below", ["", "run", "a/b"])
+def test_a_file_where_the_runs_folder_should_be_is_told_by_check(command, project, tmp_path, below):
+    (tmp_path / "taken").write_text("x")
+    code, _, err = command("check", "text", project(output_dir=str(tmp_path / "taken" / below)))
+    assert code == 2 and "output_dir: " in err and "taken is a file" in err and "config.yaml:" in err
+
+
+@pytest.mark.parametrize("key", ["prompt_template", "data_loader", "model_family"])
+def test_a_name_that_no_plugin_brings_is_told_at_its_line(command, project, key):
+    code, _, err = command("check", "text", project(**{key: "nobody"}))
+    assert code == 2 and f": {key}: there is no " in err and "config.yaml:" in err
