@@ -85,8 +85,10 @@ class PluginHost:
         self._infos: dict[str, PluginInfo] = {}
         self.failures: list[str] = []
         if entry_points:
-            for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: p.name):
-                self._load(point.name, _origin(point), point.load)
+            points = sorted(metadata.entry_points(group=GROUP), key=lambda p: p.name)
+            origins = _origins(points)
+            for point, origin in zip(points, origins, strict=True):
+                self._load(point.name, origin, point.load)
         self._files = {str(file) for file in files}
         for file in files:
             self._load(file.stem, str(file), lambda file=file: _import_file(file))  # type: ignore[misc]
@@ -329,9 +331,10 @@ def _require_kind(hook: str, answer: Any) -> None:
         )
 
 
-def _origin(point: metadata.EntryPoint) -> str:
-    distribution = point.dist
-    return f"{distribution.name} {distribution.version}" if distribution else point.value
+def _origins(points: Sequence[metadata.EntryPoint]) -> list[str]:
+    """Whose each entry point is. A distribution's metadata, which holds its whole README, is parsed once."""
+    parsed = {id(point.dist): point.dist.metadata for point in points if point.dist}
+    return ["{Name} {Version}".format_map(parsed[id(point.dist)]) if point.dist else point.value for point in points]
 
 
 def _import_file(file: Path) -> ModuleType:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +31,7 @@ _EMPTY = re.compile(
 )
 _CLOSE = re.compile(r"(?:</[^<>]+>|\[/THINK\]|<\|END_THINKING\|>|<channel\|>)\s*$", re.IGNORECASE)
 _MARK = re.compile(r"<[|｜/]?[\w:.▁ -]{1,40}[|｜]?>|\[/?[A-Z_]{2,30}\]")
+_SPACE = re.compile(r"\s*")
 _WAYS = ("fields", "blocks", "thoughts", "inline")
 
 
@@ -166,14 +169,22 @@ def place_of(text: str, answer: str, stops: Sequence[str]) -> int:
     if not answer:
         return -1
     marks = [found.span() for stop in stops if stop for found in re.finditer(re.escape(stop), text)]
-    marks += [found.span() for found in _MARK.finditer(text) if found[0] != answer]
-    places = [found.start() for found in re.finditer(f"(?={re.escape(answer)})", text)]
-    free = [place for place in places if not any(start < place + len(answer) and place < end for start, end in marks)]
-    for place in reversed(free):
-        rest = text[place + len(answer) :].lstrip()
-        if not rest or rest[0] in "<[" or any(stop and rest.startswith(stop) for stop in stops):
-            return place
-    return (free or places or [-1])[-1]
+    marks = sorted(marks + [found.span() for found in _MARK.finditer(text) if found[0] != answer])
+    starts = [start for start, _ in marks]
+    reach = list(itertools.accumulate((end for _, end in marks), max))  # how far the marks up to each one go
+    last = free = -1
+    place = text.rfind(answer)
+    while place >= 0:  # from the end: the first that fits is it
+        end = place + len(answer)
+        before = bisect.bisect_left(starts, end)
+        if not before or reach[before - 1] <= place:
+            next_word = _SPACE.match(text, end).end()  # type: ignore[union-attr]
+            if next_word == len(text) or text[next_word] in "<[" or any(stop and text.startswith(stop, next_word) for stop in stops):
+                return place
+            free = place if free < 0 else free
+        last = place if last < 0 else last
+        place = text.rfind(answer, 0, end - 1)
+    return free if free >= 0 else last
 
 
 def follow(prompt: str, full: str, anchor: str, answer: str, header: str = "", stops: Sequence[str] = ()) -> str | None:
