@@ -62,5 +62,6 @@ def loraforge_model_families() -> Iterable[ModelFamily]:
 @hookimpl
 def loraforge_exporters() -> Iterable[Exporter]:
     from .export.exporters import MergedExporter, PeftExporter
+    from .export.llama_cpp import GgufExporter
 
-    return [PeftExporter(), MergedExporter()]
+    return [PeftExporter(), MergedExporter(), GgufExporter()]

@@ -49,9 +49,9 @@ class PeftExporter(Exporter):
         line = f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={folder}"
         return (
             line + (f" --chat-template {template}" if template else "") + stops,
-            f"python convert_lora_to_gguf.py {folder} --base {shlex.quote(str(base_folder(adapter)))}   # llama.cpp",
             say(
-                "# Ollama and `transformers serve` take no adapter folder: `loraforge export {run} --to merged` makes a model for them",
+                "# llama.cpp, LM Studio and Ollama: `loraforge export {run} --to gguf`. `transformers serve` takes no adapter folder: "
+                "`loraforge export {run} --to merged` makes a model for it",
                 run=run,
             ),
             *_note(path),

@@ -96,14 +96,13 @@ def test_the_printed_lines_can_be_pasted_and_say_what_each_program_takes(base, a
     path = tmp_path / "my run; $(x)" / "export" / "peft"
     path.parent.mkdir(parents=True)
     exported(base, prepared(base)).rename(path)
-    vllm, llama, other = PeftExporter().usage(adapter, path)
+    vllm, other = PeftExporter().usage(adapter, path)
     words = shlex.split(vllm)
     assert words[:3] == ["vllm", "serve", str(base)]
     options = dict(itertools.pairwise(words[3:]))
     assert options["--generation-config"] == str(path) and options["--chat-template"] == str(path / "chat_template.jinja")
     assert options["--lora-modules"] == f"legal={path}"
-    assert shlex.split(llama, comments=True) == ["python", "convert_lora_to_gguf.py", str(path), "--base", str(base)]
-    assert other.startswith("# Ollama and `transformers serve`") and "--to merged" in other
+    assert other.startswith("# llama.cpp, LM Studio and Ollama") and "--to gguf" in other and "--to merged" in other
     lines = MergedExporter().usage(adapter, path)
     assert [shlex.split(line, comments=True)[-1:] for line in lines[:3]] == [[str(path)]] * 3
     assert lines[3] == '# Ollama, in the Modelfile beside FROM: PARAMETER stop "<|im_end|>"' and len(lines) == 4

@@ -1,0 +1,111 @@
+"""Small bases as GGUF files, written without the product, and llama.cpp itself (in the xllamacpp package) answering for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+gguf = pytest.importorskip("gguf")
+xllamacpp = pytest.importorskip("xllamacpp")
+
+
+def write_base(folder: Path, file: Path) -> Path:
+    """A folder of transformers as one GGUF file, in float32. The tensors of these types are as transformers has them, but for Llama's
+    rotation and GPT-2's transposed layers."""
+    from safetensors.numpy import load_file
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kind = config["model_type"]
+    arch = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}[kind]
+    heads = config.get("num_attention_heads") or config["n_head"]
+    groups, layers = config.get("num_key_value_heads") or heads, config.get("num_hidden_layers") or config["n_layer"]
+    width = config.get("hidden_size") or config["n_embd"]
+    each = config.get("head_dim") or width // heads
+    writer = gguf.GGUFWriter(file, kind)
+    writer.add_block_count(layers)
+    writer.add_context_length(config.get("max_position_embeddings") or config["n_positions"])
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(config.get("intermediate_size") or 4 * width)
+    writer.add_head_count(heads)
+    if kind == "gpt2":
+        writer.add_layer_norm_eps(config["layer_norm_epsilon"])
+    else:
+        writer.add_head_count_kv(groups)
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+        writer.add_rope_freq_base(float((config.get("rope_parameters") or config)["rope_theta"]))
+        writer.add_rope_dimension_count(each)
+        writer.add_key_length(each)
+        writer.add_value_length(each)
+    _write_vocabulary(writer, folder, config)
+    table = gguf.get_tensor_name_map(arch, layers)
+    for name, tensor in sorted(load_file(folder / "model.safetensors").items()):
+        if kind == "gpt2" and name.endswith((".attn.bias", ".attn.masked_bias")):
+            continue
+        if kind == "gpt2" and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
+            tensor = tensor.T.copy()
+        if kind in ("llama", "smollm3") and name.endswith(("q_proj.weight", "k_proj.weight")):
+            count = heads if "q_proj" in name else groups
+            # Row by row: pairs that turn together stand side by side in llama.cpp, half a head apart in transformers.
+            size = tensor.shape[0] // count
+            order = [h * size + half * size // 2 + i for h in range(count) for i in range(size // 2) for half in (0, 1)]
+            tensor = tensor[order]
+        written = table.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert written, name
+        writer.add_tensor(written, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def _write_vocabulary(writer: Any, folder: Path, config: dict[str, Any]) -> None:
+    """Byte-level tokens as they stand in tokenizer.json, filled up to the width of the embedding."""
+    known = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    named = {number: token for token, number in known["model"]["vocab"].items()}
+    special = {entry["id"]: entry["content"] for entry in known["added_tokens"]}
+    size = config["vocab_size"]
+    tokens = [special.get(i) or named.get(i) or f"<unused{i}>" for i in range(size)]
+    kinds = [
+        gguf.TokenType.CONTROL if i in special else gguf.TokenType.NORMAL if i in named else gguf.TokenType.UNUSED for i in range(size)
+    ]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in known["model"]["merges"]]
+    merges = merges or ["\u0120 \u0120"]  # llama.cpp wants one; two spaces are no token here, and fall apart again
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges(merges)
+    writer.add_eos_token_id(next((i for i, token in special.items() if token in ("</s>", "<|im_end|>")), 0))
+    writer.add_add_bos_token(False)
+
+
+class LlamaCpp:
+    """llama.cpp with a base and, if given, an adapter on it."""
+
+    def __init__(self, base: Path, adapter: Path | None = None, context: int = 256) -> None:
+        params = xllamacpp.CommonParams()
+        params.model.path = str(base)
+        params.n_ctx, params.n_parallel, params.warmup, params.n_gpu_layers, params.port = context, 1, False, 0, 0
+        params.cpuparams.n_threads = 1
+        params.fit_params, params.verbosity = False, -1
+        if adapter is not None:
+            params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
+        self._server = xllamacpp.Server(params)
+
+    def next_token(self, prompt: list[int], most: int) -> dict[int, float]:
+        """The log-probabilities of the likeliest ``most`` tokens behind a prompt."""
+        return {one["id"]: one["logprob"] for one in self._tokens(prompt, 1, most)[0]["top_logprobs"]}
+
+    def answer(self, prompt: list[int], most: int) -> list[int]:
+        """The likeliest tokens behind a prompt, one after the other."""
+        return [one["id"] for one in self._tokens(prompt, most, 1)]
+
+    def _tokens(self, prompt: list[int], count: int, most: int) -> list[dict[str, Any]]:
+        asked = {"prompt": prompt, "n_predict": count, "n_probs": most, "temperature": 0, "cache_prompt": False}
+        told = self._server.handle_completions(asked)
+        answer = json.loads(told) if isinstance(told, str | bytes) else told
+        return list(answer["choices"][0]["logprobs"]["content"])
