@@ -63,5 +63,6 @@ def loraforge_model_families() -> Iterable[ModelFamily]:
 def loraforge_exporters() -> Iterable[Exporter]:
     from .export.exporters import MergedExporter, PeftExporter
     from .export.llama_cpp import GgufExporter
+    from .export.ollama import OllamaExporter
 
-    return [PeftExporter(), MergedExporter(), GgufExporter()]
+    return [PeftExporter(), MergedExporter(), GgufExporter(), OllamaExporter()]

@@ -107,7 +107,7 @@ class GgufExporter(Exporter):
         if adapter.dora:
             raise ExportError(_no_dora())
         of = served(adapter)
-        file = destination / f"{_file_name(adapter)}.gguf"
+        file = destination / f"{file_name(adapter)}.gguf"
         write_lora(adapter, of.base.config, file)
         jinja = export_jinja(adapter.facts.get("template") or {})
         if jinja is not None:
@@ -136,7 +136,8 @@ def _stop_note(of: Served) -> Sequence[str]:
     return (say('# the answers end in {stop}, where llama.cpp would go on: say "stop": ["{stop}"] in each request', stop=of.stop),)
 
 
-def _file_name(adapter: Adapter) -> str:
+def file_name(adapter: Adapter) -> str:
+    """The run's name as the name of a file, without its ending."""
     return re.sub(r"[^\w.-]+", "-", str(adapter.facts.get("name", "adapter"))).strip(".-") or "adapter"
 
 
