@@ -32,8 +32,8 @@ def read_grades(paths: Path | Sequence[Path], keys: Path, adapter: str = "") -> 
 
     Returns:
         ``accuracy`` (per side mean, low, high, the last two None for few questions: yes = 1, partly = 0.5, no = 0), ``comparison``,
-        ``sentence``, ``wins``, ``losses``, ``ties``, ``questions``, ``graded``, ``ungraded``, ``agreement`` (None for one grader), ``files``,
-        ``items`` and ``run``; as JSON.
+        ``sentence``, ``wins``, ``losses``, ``ties``, ``questions``, ``graded``, ``ungraded``, ``agreement`` (None for one grader),
+        ``files``, ``items`` and ``run``; as JSON.
 
     Raises:
         RunError: naming every cell that is not understood; or if nothing was graded.
