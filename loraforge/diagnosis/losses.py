@@ -299,9 +299,9 @@ class Plateau:
 def plateau(curve: Curve) -> Plateau | None:
     """The first measurement that nothing after it improved on, if it lies in the first part of the run, or None.
 
-    Later values are means of three, and an improvement counts from a hundredth of the loss, or a twentieth of
-    all that was gained, on. More, up to the error of these means, is passed over
-    only where the later values go up as well as down: a fall that is as small as the noise but steady is an improvement.
+    Later values are means of three, and an improvement counts from a hundredth of the loss, or a twentieth of all that was gained, on.
+    More, up to the error of these means, is passed over only where the later values go up as well as down: a fall that is as small as the
+    noise but steady is an improvement.
     """
     points = [(step, loss) for step, loss in curve.heldout if step > 0 and loss > 0]
     if len(points) < 6 or curve.drop < 0.05:
