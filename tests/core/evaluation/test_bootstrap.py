@@ -143,6 +143,8 @@ _CASES = {
     "scores": (lambda rng, n: (rng.beta(0.5, 0.5, n), rng.beta(0.5, 0.5, n)), 0.0),
     "skewed": (lambda rng, n: (rng.exponential(1, n), rng.exponential(1, n)), 0.0),
     "skewed differences": (lambda rng, n: (np.zeros(n), rng.exponential(1, n)), 1.0),
+    "log-normal differences": (lambda rng, n: (np.zeros(n), rng.lognormal(0, 1, n)), np.exp(0.5)),
+    "scores that hardly change": (lambda rng, n: (np.full(n, 0.25), 0.25 + 0.75 * rng.beta(1, 2, n) * (rng.random(n) < 0.1)), 0.025),
 }
 
 
