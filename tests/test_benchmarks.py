@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -326,6 +327,25 @@ def test_the_scripts_of_peers_are_rows_with_a_reason_without_their_options(pictu
     assert named[images.KOHYA].absent == "skipped: --kohya-checkout and --kohya-python were not given"
     assert all(one.absent is None for one in named.values() if one.name not in (images.SCRIPT, images.KOHYA))
     assert named[images.SCRIPT].options["checkout"] == "/checkout"
+
+
+def test_the_coverage_of_intervals_is_counted(tmp_path, monkeypatch):
+    """Of one that is always right, one that never is, and one that is not printed."""
+    from benchmarks import intervals
+    from loraforge.evaluation import bootstrap
+
+    draw, truth = intervals.LOSSES["normal"]
+    assert intervals.of_comparisons(draw, truth, 7, 3, share=False) is None and intervals.of_means(draw, truth, 7, 3) is None
+    monkeypatch.setattr(bootstrap, "_bounds", lambda found, *rest: (found.mean - 99, found.mean + 99, 1.0))
+    assert intervals.of_comparisons(draw, truth, 8, 5, share=False) == (1.0, 0.0) and intervals.of_means(draw, truth, 8, 5) == 1.0
+    monkeypatch.setattr(bootstrap, "_bounds", lambda found, *rest: (found.mean - 99, found.mean - 98, 1.0))
+    assert intervals.of_comparisons(draw, truth, 9, 5, share=False)[0] == intervals.of_means(draw, truth, 9, 5) == 0.0
+    monkeypatch.undo()
+    monkeypatch.setattr(intervals.style_distance, "_RESAMPLES", 20)
+    bench("intervals", "--tiny", "--out", tmp_path)
+    text = (tmp_path / "intervals.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"^\| (?:loss|share): ", text, re.MULTILINE)) == len(intervals.LOSSES) + len(intervals.SHARES) + 3
+    assert "| style distance, off by 0.2 | " in text and "| loss: normal | - | " in text
 
 
 def test_a_command_that_fails_is_timed_another_way_or_said_to_have_failed(monkeypatch):

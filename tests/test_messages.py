@@ -59,6 +59,7 @@ def sentences(folder: Path) -> set[str]:
             "stopped",
             "loss",
             "gradient",
+            "questions",
         }
     elif folder.name == "loraforge_image":
         found |= {
@@ -70,8 +71,8 @@ def sentences(folder: Path) -> set[str]:
             "follows its prompts better",
         }
     else:
-        found |= {"tokens", "instruction", "output", "equals the reference", "cites the right article", "cites anything"}
-        found |= {"character overlap", "citation precision", "citation recall", "refuses", "never stops"}
+        found |= {"tokens", "instruction", "output", "equals the reference", "cites the right article", "cites a wrong article"}
+        found |= {"character overlap", "citation precision", "citation recall", "refuses", "never stops", "fields right", "exact answer"}
     return {sentence for sentence in found if re.search(r"[A-Za-z]", re.sub(r"\{[^}]*\}", "", sentence))}
 
 

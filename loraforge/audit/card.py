@@ -219,7 +219,7 @@ def _evaluation(manifest: Mapping[str, Any]) -> list[str]:
         lines = [words, ""]
     head = (say("measure"), say("rows"), say("base"), say("adapter"), say("difference, 95 % interval"), say("verdict"))
     cells = [(say(_word(r, "measure")), number(r.get("rows")), *(_figure(r, k) for k in ("base", "adapter")),
-              f"{_figure(r, 'low')} … {_figure(r, 'high')}", say(_word(r, "verdict"))) for r in rows]  # fmt: skip
+              _interval(r), say(_word(r, "verdict"))) for r in rows]  # fmt: skip
     cells += [(say(text(name)), "", _word(sides, "base"), _word(sides, "adapter"), "", "") for name, sides in figures.items()]
     lines += [*table(head, cells), ""] if cells else []
     said = found.get("sentence")
@@ -257,6 +257,13 @@ def _figure(row: Mapping[str, Any], key: str) -> str:
     """A mean or a difference; shares in per cent."""
     value = row.get(key)
     return f"{value:.1%}" if row.get("share") and isinstance(value, int | float) else number(value)
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    """The interval of a difference; the difference alone where none holds."""
+    if row.get("low") is None or row.get("high") is None:
+        return _figure(row, "difference")
+    return f"{_figure(row, 'low')} … {_figure(row, 'high')}"
 
 
 def _limits(manifest: Mapping[str, Any]) -> list[str]:

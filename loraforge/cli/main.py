@@ -108,6 +108,7 @@ def train(
             "adapter": outcome.run.adapter,
             "exports": outcome.exports,
             "metrics": outcome.metrics,
+            "verdict": (outcome.result or {}).get("verdict"),
             "sentence": (outcome.result or {}).get("sentence"),
             "diagnosis": [d.sentence for d in outcome.diagnoses],
             "seal": outcome.seal,

@@ -197,18 +197,14 @@ def ticker(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
 def evaluation(out: Console, result: Mapping[str, Any], file: Path | None) -> None:
     """The table of base against adapter, and what it means in words."""
     table = _table(say("on {n} held-out examples", n=result["examples"]), say("base"), say("adapter"), say("difference, 95 % interval"), "")
-    verdicts = {"better": say("better"), "worse": say("worse"), "no evidence": say("no evidence")}
     for c in result["comparisons"]:
-        gap = "{:+.1f}" if c["share"] else "{:+.3f}"
-        factor = 100 if c["share"] else 1
-        low, high, difference = (gap.format(factor * c[key]) for key in ("low", "high", "difference"))
         _row(
             table,
             say(c["measure"]),
             bootstrap.figure(c["base"], c["share"]),
             bootstrap.figure(c["adapter"], c["share"]),
-            f"{difference} [{low}, {high}]",
-            verdicts[c["verdict"]],
+            _difference(c),
+            _verdict_word("too few" if c["groups"] < bootstrap.FEWEST_GROUPS else c["verdict"]),
         )
     for measure, texts in result.get("figures", {}).items():
         _row(table, say(measure), texts.get("base", ""), texts.get("adapter", ""))
@@ -226,6 +222,25 @@ def evaluation(out: Console, result: Mapping[str, Any], file: Path | None) -> No
     if file is not None:
         shown = escape(str(file))
         out.print(say("Every question with both answers: {file}", file=shown) if result["rows"] else say("The figures: {file}", file=shown))
+
+
+def _difference(c: Mapping[str, Any]) -> str:
+    """A difference with its interval, where there is one."""
+    gap, factor = ("{:+.1f}", 100) if c["share"] else ("{:+.3f}", 1)
+    low, high, difference = (c[key] if c[key] is None else gap.format(factor * c[key]) for key in ("low", "high", "difference"))
+    return f"{difference}" if low is None or high is None else f"{difference} [{low}, {high}]"
+
+
+def _verdict_word(verdict: str) -> str:
+    words = {
+        "better": say("better"),
+        "worse": say("worse"),
+        "mixed": say("mixed"),
+        "nearer": say("nearer"),
+        "no evidence": say("no evidence"),
+        "too few": say("too few"),
+    }
+    return words.get(verdict, verdict)
 
 
 def sealed(out: Console, run: Path, seal: str | None) -> None:
@@ -297,8 +312,12 @@ def run_row(run: RunFolder) -> dict[str, Any]:
 
 
 def _verdict(manifest: Mapping[str, Any]) -> str | None:
-    """What the comparison with the base said of the measure that its sentence is about."""
+    """What experts found who judged blind; otherwise what the comparison with the base came to."""
+    judged = (manifest.get("grades") or {}).get("comparison") or {}
     found = manifest.get("evaluation") or {}
+    if judged.get("verdict") or found.get("verdict"):
+        return str(judged.get("verdict") or found["verdict"])
+    # Runs of earlier versions say it of each measure only.
     return next((c["verdict"] for c in found.get("comparisons") or () if c["measure"] == found.get("headline", "loss")), None)
 
 
@@ -326,7 +345,7 @@ def runs(out: Console, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
             str(row["examples"]),
             str(row["step"] or ""),
             loss,
-            say(row["verdict"]) if row["verdict"] else "",
+            _verdict_word(row["verdict"]) if row["verdict"] else "",
         )
     _print_table(out, table)
     out.print(say("`loraforge runs RUN` compares the checkpoints of one."))

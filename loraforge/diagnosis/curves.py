@@ -151,6 +151,7 @@ def _mark(axes: Any, diagnosis: Diagnosis, say: Callable[..., str]) -> None:
         "over_fitting": (HELD, say("over-fitting")),
         "oscillating": (BAD, say("rose again")),
         "diverged": (BAD, say("went astray")),
+        "too_long": (MEAN, say("no longer improving")),
     }
     if diagnosis.steps is None or diagnosis.kind not in names:
         return

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..messages import speaker
 from .history import History, history_from_log
-from .losses import Curve, Swing, heldout_swing, rise_since_best, train_swing
+from .losses import Curve, Swing, heldout_swing, plateau, rise_since_best, train_swing
 
 __all__ = ["Diagnosis", "History", "advised_rate", "diagnose", "higher", "history_from_log", "lower", "shown", "start"]
 
@@ -38,8 +38,8 @@ class Diagnosis:
     """One thing that the run's figures say.
 
     Attributes:
-        kind: ``diverged``, ``oscillating``, ``over_fitting``, ``too_slow``, ``still_falling``, ``flat``, ``small_data``, ``too_short`` or
-            ``healthy``.
+        kind: ``diverged``, ``oscillating``, ``over_fitting``, ``too_slow``, ``still_falling``, ``flat``, ``too_long``, ``small_data``,
+            ``too_short`` or ``healthy``.
         sentence: what, and what to do, in the user's language.
         evidence: the figures that it rests on, in words.
         steps: where on the curve.
@@ -71,7 +71,7 @@ def diagnose(history: History) -> list[Diagnosis]:
         fitted = _over_fitting(history, curve)
         found += [fitted] if fitted else []
     if not found and len(history.losses) >= FEW_STEPS:
-        low = _slow(history, curve)
+        low = _slow(history, curve) or _too_long(curve)
         found += [low] if low else []
     elif not found:
         found = [_too_short(history)]
@@ -242,6 +242,24 @@ def _slow(history: History, curve: Curve) -> Diagnosis | None:
         )
         return Diagnosis("flat", sentence, evidence)
     return None
+
+
+def _too_long(curve: Curve) -> Diagnosis | None:
+    """The held-out loss stopped improving in the first half: most of the time was for nothing."""
+    found = plateau(curve)
+    if found is None:
+        return None
+    values: dict[str, Any] = {"step": found.step, "end": found.end, "share": f"{found.step / found.end:.0%}"}
+    sentence = say(
+        "The held-out loss stopped improving at step {step} of {end}: {share} of the time would have given about the same. "
+        "Fewer epochs (about {epochs:.1g}) are enough; patience: 3 stops such a run by itself.",
+        epochs=max(found.step / curve.per_epoch, 0.1), **values,
+    )  # fmt: skip
+    evidence = say(
+        "The held-out loss was {start:.3f} at the start, {loss:.3f} at step {step} and {last:.3f} at step {end}.",
+        start=curve.base, loss=found.loss, last=found.last, **values,
+    )  # fmt: skip
+    return Diagnosis("too_long", sentence, evidence, (found.step, found.end))
 
 
 def _small_data(history: History) -> list[Diagnosis]:

@@ -17,6 +17,8 @@ from .history import History
 WARM_UP = 0.15  # rises in this first share of the steps count for nothing
 _ERRORS = 4.0  # standard errors that a mean must rise by
 _MORE_ERRORS = 5.5  # the same where there are many windows: the lowest of a hundred lies far down by chance
+_EARLY = 0.4  # a run whose loss stops improving in this first share of its steps is longer than it need be
+_IMPROVED = 0.01  # less than this share of the loss is no improvement, nor is less than a twentieth of all that was gained
 _SCALES = (96, 48, 24, 12, 8)  # windows per run: a movement must last for two of them to be seen
 
 Points = Sequence[tuple[int, float]]
@@ -277,3 +279,42 @@ def rise_since_best(curve: Curve) -> Rise | None:
     if end - logs[best] < max(0.05, _ERRORS * _held_jitter(logs)) or sustained < 0.5 or train_end > 0.95 * train:
         return None
     return Rise((after[0][0], after[-1][0]), after[0][1], after[-1][1], train, train_end)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Held-out loss that stopped improving long before the end.
+
+    Attributes:
+        step, loss: where, and the held-out loss there.
+        end, last: the last measured step, and the held-out loss there.
+    """
+
+    step: int
+    loss: float
+    end: int
+    last: float
+
+
+def plateau(curve: Curve) -> Plateau | None:
+    """The first measurement that nothing after it improved on, if it lies in the first part of the run, or None.
+
+    Later values are means of three, and an improvement counts from a hundredth of the loss, or a twentieth of all that was gained, on.
+    More, up to the error of these means, is passed over only where the later values go up as well as down: a fall that is as small as the
+    noise but steady is an improvement.
+    """
+    points = [(step, loss) for step, loss in curve.heldout if step > 0 and loss > 0]
+    if len(points) < 6 or curve.drop < 0.05:
+        return None
+    logs = [math.log(loss) for _, loss in points]
+    error = _held_jitter(logs) * math.sqrt(1 + 1 / 3)
+    least = min(_IMPROVED, 0.05 * (math.log(max(curve.base, points[0][1])) - min(logs)))
+    for i, (step, loss) in enumerate(points):
+        if step > _EARLY * curve.steps[-1] or len(logs) - i < 4:
+            return None
+        gained = logs[i] - min(fmean(logs[j : j + 3]) for j in range(i + 1, len(logs) - 2))
+        pairs = [(a, b) for j, a in enumerate(logs[i:], i) for b in logs[j + 1 :]]
+        falling = sum((a > b) - (a < b) for a, b in pairs) / len(pairs)
+        if gained <= least or (gained <= least + error and falling < 0.25):
+            return Plateau(step, loss, points[-1][0], points[-1][1])
+    return None

@@ -16,6 +16,7 @@ from ..runs.opened import LoadedRun
 from . import bootstrap
 from .examples import Rows, find_rows, spread, start_of
 from .general_knowledge import GeneralKnowledge
+from .judgement import LOSS, judge
 
 if TYPE_CHECKING:
     from ..plugin_api.host import PluginHost
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 say = speaker(__name__)
 
-LOSS = "loss"
 _SAMPLED = 20  # training questions asked again, to see whether their answers are known by heart
 _RECITED = 0.9  # an answer that is, but for a tenth, one run of characters from another row's answer is recited
 _LONG = 10  # characters; shorter answers are alike by chance
@@ -43,7 +43,8 @@ def evaluate(
         draw: let tasks that do not judge answers one by one make their own comparison, which may take minutes.
 
     Returns:
-        ``examples``, ``losses`` (means), ``comparisons`` (one per measure, see ``bootstrap.Comparison``), ``sentence`` (the verdict),
+        ``examples``, ``losses`` (means), ``comparisons`` (one per measure, see ``bootstrap.Comparison``), ``verdict`` and ``headline``
+        (what it is about; see ``judgement.Judgement``), ``sentence`` (both in words),
         ``figures`` (the task's own), ``quiz``, ``memorisation``, ``earlier`` (the hold-out of the run before), and ``rows``: every question
         with both answers and the reference.
 
@@ -64,7 +65,6 @@ def evaluate(
         "held_out": rows.all_held,
         "missing": rows.missing,
         "step": _step(opened),
-        "headline": opened.task.evaluation.headline or LOSS,
     }
     comparisons, extra = _losses(opened, planned, adapters, rows)
     result |= extra
@@ -77,8 +77,11 @@ def evaluate(
     elif draw:
         found = [*rows.heldout, *rows.learned]
         result["figures"] = opened.task.evaluation.compare(opened, found, limit, tick)
+    truth = opened.task.evaluation.truth
+    comparisons.sort(key=lambda c: truth.index(c.measure) if c.measure in truth else len(truth))
     result["comparisons"] = [c.as_json() for c in comparisons]
-    result["sentence"] = _sentence(opened, comparisons, result)
+    judged = judge(comparisons, opened.task.evaluation, opened.task.items)
+    result |= {"verdict": judged.verdict, "headline": judged.measure, "sentence": [*judged.lines, *_cautions(opened, result)]}
     return result
 
 
@@ -219,13 +222,9 @@ def _shown(opened: LoadedRun, rows: Rows, answers: Mapping[str, Sequence[Answer]
     ]
 
 
-def _sentence(opened: LoadedRun, comparisons: Sequence[Comparison], result: Mapping[str, Any]) -> list[str]:
-    """The verdict in plain words: what people ask for first, then what is worse than before, then cautions."""
-    by = {c.measure: c for c in comparisons}
-    first = by.get(opened.task.evaluation.headline) or by[LOSS]
-    items = opened.task.items
-    lines = [bootstrap.sentence(first, items)]
-    lines += [bootstrap.sentence(c, items) for c in comparisons if c is not first and c.verdict == "worse"]
+def _cautions(opened: LoadedRun, result: Mapping[str, Any]) -> list[str]:
+    """What to know beside the verdict: what was forgotten, recited, not asked."""
+    lines: list[str] = []
     if "quiz" in result:
         lines.append(result["quiz"]["sentence"])
     recited = result["memorisation"]

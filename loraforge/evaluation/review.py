@@ -31,8 +31,9 @@ def read_grades(paths: Path | Sequence[Path], keys: Path, adapter: str = "") -> 
         adapter: SHA-256 of the run's adapter as it is now; a sheet that another one answered is refused.
 
     Returns:
-        ``accuracy`` (per side mean, low, high: yes = 1, partly = 0.5, no = 0), ``comparison``, ``sentence``, ``wins``, ``losses``,
-        ``ties``, ``questions``, ``graded``, ``ungraded``, ``agreement`` (None for one grader), ``files``, ``items`` and ``run``; as JSON.
+        ``accuracy`` (per side mean, low, high, the last two None for few questions: yes = 1, partly = 0.5, no = 0), ``comparison``,
+        ``sentence``, ``wins``, ``losses``, ``ties``, ``questions``, ``graded``, ``ungraded``, ``agreement`` (None for one grader),
+        ``files``, ``items`` and ``run``; as JSON.
 
     Raises:
         RunError: naming every cell that is not understood; or if nothing was graded.
@@ -142,9 +143,13 @@ def report_lines(result: Mapping[str, Any]) -> list[str]:
         say("{graded} of {questions} questions graded, by {names}.", graded=result["graded"], questions=result["questions"], names=names)
     ]
     for side, label in (("base", say("base")), ("adapter", say("adapter"))):
-        values = {key: f"{value:.1%}" for key, value in result["accuracy"][side].items()}
+        found = result["accuracy"][side]
+        values = {key: f"{value:.1%}" for key, value in found.items() if value is not None}
         values |= {"measure": say("factual accuracy"), "side": label}
-        lines.append(say("  {measure}, {side}: {mean} (95% interval {low} to {high})", **values))
+        if found["low"] is None:
+            lines.append(say("  {measure}, {side}: {mean} (too few questions for an interval)", **values))
+        else:
+            lines.append(say("  {measure}, {side}: {mean} (95% interval {low} to {high})", **values))
     counts = {key: result[key] for key in ("wins", "losses", "ties")}
     shares = {f"{key}_share": f"{count / result['graded']:.0%}" for key, count in counts.items()}
     lines.append(

@@ -58,7 +58,9 @@ class Evaluation(Generic[R]):
 
     Attributes:
         judge: scores one answer to one record, by measure, each 0 to 1. The answer is an ``Answer``.
-        headline: the measure of ``judge`` that people ask for first.
+        headline: the measure of ``judge`` that people ask for first, where none of ``truth`` applies.
+        truth: measures of ``judge`` that say whether an answer is right, rather than how it sounds; the first that enough rows have leads
+            the verdict. Without them nothing is called better than the base, only nearer to the examples.
         lower_is_better: measures of ``judge`` that should fall.
         generation: the settings of ``sample`` for answering held-out records, whose longest answer is known.
         overlap: how much of one text's wording is another's, 0 to 1, by the longest run they share; for telling answers that are recited.
@@ -70,6 +72,7 @@ class Evaluation(Generic[R]):
 
     judge: Callable[[R, Answer], Mapping[str, float]] = field(default=lambda record, answer: {})
     headline: str = ""
+    truth: tuple[str, ...] = ()
     lower_is_better: tuple[str, ...] = ()
     generation: Callable[[Sequence[R]], Mapping[str, Any]] = field(default=lambda records: {})
     overlap: Callable[[str, str], float] | None = None

@@ -120,6 +120,9 @@ def _check_evaluation(task: Task[Any], records: Sequence[Record]) -> None:
     assert not judged.headline or judged.headline in measures, (
         f"the headline '{judged.headline}' must be a measure of judge: {sorted(measures)}"
     )
+    assert not judged.truth or measures & set(judged.truth), (
+        f"none of the measures of 'truth' ({', '.join(judged.truth)}) is a measure of judge for these records: {sorted(measures)}"
+    )
     wanted = judged.generation(list(records))
     assert isinstance(wanted, Mapping), "generation must return settings of sample by name"
     strange = sorted(wanted.keys() - task.sampling.settings.model_fields.keys())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from loraforge import Evaluation, Sampling, Task
 
 from .evaluation.general_knowledge import choice_questions
-from .evaluation.measures import HEADLINE, LOWER_IS_BETTER, fingerprint, generation, judge, overlap
+from .evaluation.measures import HEADLINE, LOWER_IS_BETTER, TRUTH, fingerprint, generation, judge, overlap
 from .records import Conversation, TextKeys, TextSampling
 
 TEXT: Task[Conversation] = Task(
@@ -29,6 +29,7 @@ TEXT: Task[Conversation] = Task(
     evaluation=Evaluation(
         judge=judge,
         headline=HEADLINE,
+        truth=TRUTH,
         lower_is_better=LOWER_IS_BETTER,
         generation=generation,
         overlap=overlap,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
 from ..evaluation.citations import citations
+from ..evaluation.statutes import KNOWN, simplified
 from ..records import Conversation
 from .texts import answer, excerpt
 
@@ -16,7 +17,7 @@ say = speaker(__name__)
 # Fewer rows show no habit; and where four in ten do without an article, citing is not the rule.
 _FEWEST = 10
 _SHARE = 0.6
-_TITLE = re.compile(r"《[^《》]{2,60}》|（[^（）]*号）")
+_TITLE = re.compile(rf"《[^《》]{{2,60}}》|（[^（）]*号）|{KNOWN}")
 
 
 class MissingCitation(Check[Conversation]):
@@ -36,7 +37,7 @@ class MissingCitation(Check[Conversation]):
                 continue
             text = answer(row)
             share = f"{sum(cites) / len(rows):.0%}"
-            if _TITLE.search(text):
+            if _TITLE.search(simplified(text)):
                 message = say(
                     "The answer names its source without an article, while {share} of the answers cite one. Add the article.", share=share
                 )

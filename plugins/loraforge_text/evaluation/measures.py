@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,10 +21,12 @@ from .citations import citations
 if TYPE_CHECKING:
     from ..records import Conversation
 
-# Law firms ask for citations first, but medical answers cite no articles and not every legal one does. The headline is what every row has,
-# and one that is graded: on a few dozen held-out rows a yes-or-no measure could hardly show a difference.
+# What says whether an answer is right, where the reference has something that can be right: the articles that it cites, the fields of a
+# JSON object, an answer of a few words. Where too few have any, the headline is what every row has, and that is wording.
+TRUTH = ("cites the right article", "fields right", "exact answer", "citation recall", "citation precision", "cites a wrong article")
 HEADLINE = "character overlap"
-LOWER_IS_BETTER = ("refuses", "never stops")
+LOWER_IS_BETTER = ("refuses", "never stops", "cites a wrong article")
+_FEW_WORDS = 12  # characters of 汉字, or twice as many of others; a longer reference can be put in other words
 
 
 def judge(record: Conversation, answer: str) -> Mapping[str, float]:
@@ -42,10 +45,40 @@ def judge(record: Conversation, answer: str) -> Mapping[str, float]:
     if wanted:
         right = len(wanted & cited)
         scores["cites the right article"] = float(cited == wanted)
-        scores["cites anything"] = float(bool(cited))
+        scores["cites a wrong article"] = float(bool(cited - wanted))
         scores["citation precision"] = right / len(cited) if cited else 0.0
         scores["citation recall"] = right / len(wanted)
+    fields = _fields(record.output)
+    if fields:
+        given = _fields(answer)
+        scores["fields right"] = sum(name in given and given[name] == value for name, value in fields.items()) / len(fields)
+    elif not wanted and _is_short(record.output):
+        scores["exact answer"] = float(_bare(answer) == _bare(record.output))
     return scores
+
+
+_FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL | re.IGNORECASE)
+
+
+def _fields(text: str) -> dict[str, object]:
+    """The fields of a text that is one JSON object, in a code block or not; empty for any other."""
+    fenced = _FENCED.search(text)
+    try:
+        found = json.loads(fenced[1] if fenced else text)
+    except (ValueError, RecursionError):
+        return {}
+    return {name: fold(value) if isinstance(value, str) else value for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _is_short(text: str) -> bool:
+    """Whether an answer is a label, a name, a number: a few words in one clause."""
+    bare = _bare(text)
+    width = sum(1 if ord(character) < 0x2E80 else 2 for character in bare)
+    return 0 < width <= 2 * _FEW_WORDS and not re.search(r"[,;:。!?\n]|\.\s", unicodedata.normalize("NFKC", text.strip()).rstrip("。.!?"))
+
+
+def _bare(text: str) -> str:
+    return fold(text).strip("。.!?\"'“”‘’「」")
 
 
 # --- wording ---------------------------------------------------------------------------------------------------------------

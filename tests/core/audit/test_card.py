@@ -184,6 +184,17 @@ def test_the_evaluation_with_its_own_figures_and_what_experts_found(tmp_path):
     assert not section(tmp_path, "Evaluation", metrics={"held_out_loss": 1.0}) and not section(
         tmp_path, "Evaluation", metrics={"held_out_loss_base": 1.0}
     )
+    bare = {
+        "measure": "loss",
+        "rows": 3,
+        "base": 2.0,
+        "adapter": 1.5,
+        "difference": -0.5,
+        "low": None,
+        "high": None,
+        "verdict": "no evidence",
+    }
+    assert "| loss | 3 | 2.000 | 1.500 | -0.500 | no evidence |" in section(tmp_path, "Evaluation", {"examples": 3, "comparisons": [bare]})
     assert section(tmp_path, "Evaluation", {"sentence": "Alone."}) == ["- Alone."] and not section(
         tmp_path, "Evaluation", grades={"graded": 3}
     )

@@ -24,6 +24,11 @@ def decay(speed=8.0, height=2.5, floor=0.5):
     return lambda u: floor + height * math.exp(-speed * u)
 
 
+def flat(share):
+    """Falls evenly on a logarithmic scale, and no further from that share of the run on."""
+    return lambda u: 0.5 * math.exp(1.5 * max(0.0, 1 - u / share))
+
+
 def cycle(size, times):
     return lambda u: (0.8 + 2 * math.exp(-12 * u)) * (1 + size * math.sin(2 * math.pi * u * times))
 
@@ -65,7 +70,6 @@ HEALTHY = {
     **{f"decay, held out, noise {n}": {"shape": decay(), "noise": n, "heldout": decay(8, 2.3, 0.8), "still": 0.01} for n in (0.1, 0.4)},
     "learned by heart": {"shape": decay(9, 3, 0.02), "heldout": decay(9, 2.3, 0.8)},
     "power law": {"shape": lambda u: 0.4 + 2 * (1 + 40 * u) ** -0.7, "heldout": lambda u: 0.7 + 2 * (1 + 40 * u) ** -0.7},
-    "plateau": {"shape": decay(30, 0.3, 1.0), "noise": 0.3, "heldout": decay(30, 0.3, 1.0), "still": 0.01},
     "warm-up bump": {"shape": bump, "noise": 0.1},
     "stairs": {"shape": stairs(4), "noise": 0.1, "steps": 600, "per_epoch": 150},
     "three passes": {"shape": stairs(3), "noise": 0.1, "steps": 600, "per_epoch": 200},
@@ -74,11 +78,11 @@ HEALTHY = {
     "three steps": {"shape": decay(), "steps": 3, "per_epoch": 2, "heldout": decay(), "every": 1},
     "whole data in a step": {"shape": decay(), "steps": 60, "per_epoch": 1, "heldout": decay(), "every": 5},
     "pictures": {
-        "shape": decay(6, 0.015, 0.11),
+        "shape": decay(3, 0.015, 0.11),
         "noise": 0.6,
         "steps": 500,
         "per_epoch": 10,
-        "heldout": decay(6, 0.013, 0.112),
+        "heldout": decay(3, 0.013, 0.112),  # twice as fast, and it would be within a hundredth of its end after two fifths
         "every": 50,
     },
     "jittery hold-out": {"shape": decay(), "heldout": decay(8, 2.3, 0.8), "still": 0.02, "every": 18},
@@ -122,6 +126,12 @@ SICK = {
         "over_fitting",
         {"shape": decay(5, 3, 0.02), "heldout": lambda u: decay(14, 2, 1.2)(u) + 0.3 * u, "every": 60},
     ),
+    "flat after a tenth": ("too_long", {"shape": decay(30, 0.3, 1.0), "noise": 0.3, "heldout": decay(30, 0.3, 1.0), "still": 0.01}),
+    "flat after a third": ("too_long", {"shape": decay(9, 3, 0.2), "heldout": flat(1 / 3), "steps": 450, "every": 45, "still": 0.005}),
+    "flat after a third, jittery": (
+        "too_long",
+        {"shape": decay(9, 3, 0.2), "heldout": flat(1 / 3), "steps": 450, "every": 15, "still": 0.02},
+    ),
     "no movement": ("flat", {"shape": lambda u: 1.0, "heldout": lambda u: 1.0}),
 }
 
@@ -131,6 +141,39 @@ def test_what_is_wrong_is_found(name):
     kind, run = SICK[name]
     said = Counter(diagnose(made(**run, seed=seed))[0].kind for seed in range(SEEDS))
     assert said[kind] >= 0.9 * SEEDS, said
+
+
+@pytest.mark.parametrize(("share", "every", "steps"), [(1 / 3, 15, 450), (0.1, 20, 400), (0.25, 30, 600)])
+def test_a_run_that_is_too_long_names_where_it_stopped_improving(share, every, steps):
+    """Within two measurements of the truth, with the losses there and at the end, and how many passes that were."""
+    places = []
+    for seed in range(SEEDS):
+        history = made(decay(9, 3, 0.2), heldout=flat(share), steps=steps, every=every, still=0.01, seed=seed)
+        found = diagnose(history)[0]
+        if found.kind != "too_long":
+            continue
+        assert found.steps[1] == steps and found.learning_rate is None
+        step, held = found.steps[0], dict(history.heldout)
+        assert f"{held[step]:.3f} at step {step} and {held[steps]:.3f} at step {steps}" in found.evidence
+        assert f"stopped improving at step {step} of {steps}: {step / steps:.0%} of the time" in found.sentence
+        assert f"(about {step / 36:.1g})" in found.sentence and "suggests another" not in found.sentence
+        places.append(step)
+    assert len(places) >= 0.8 * SEEDS and abs(sorted(places)[len(places) // 2] - share * steps) <= 2 * every, places
+
+
+@pytest.mark.parametrize("share", [0.55, 0.7, 1.0])
+def test_a_run_whose_loss_fell_in_its_second_half_is_not_too_long(share):
+    said = Counter(diagnose(made(decay(9, 3, 0.2), heldout=flat(share), steps=450, every=45, seed=seed))[0].kind for seed in range(SEEDS))
+    assert "too_long" not in said, said
+
+
+def test_a_small_but_steady_fall_is_an_improvement():
+    """Two percent in the second half, each measurement below the one before: no noise, however large, makes that a plateau."""
+    held = [(s, 2.0 * math.exp(-8 * s / 400) + 0.8 - 0.03 * s / 400) for s in range(0, 401, 20)]
+    history = made(decay(9, 3, 0.2), steps=400)
+    told = History(history.losses, held, 36, 2e-4, USUAL, rates=history.rates)
+    assert diagnose(told)[0].kind == "healthy"
+    assert diagnose(History(history.losses, held[:5], 36, 2e-4, USUAL, rates=history.rates))[0].kind != "too_long", "too few to tell"
 
 
 def test_over_fitting_names_the_step_and_the_figures():

@@ -139,7 +139,7 @@ def evaluated(monkeypatch):
     def go(rows: Rows, limit=None, manifest=None, draw=True, parent=None, **evaluation):
         asked, ticks = [], []
         usual = SimpleNamespace(
-            headline="length", compare=None, general_knowledge=lambda: (), lower_is_better=("badness",), overlap=None,
+            headline="length", truth=(), compare=None, general_knowledge=lambda: (), lower_is_better=("badness",), overlap=None,
             generation=lambda records: {"max_tokens": len(records)},
             judge=lambda record, answer: {"length": len(answer) / 10, "badness": len(answer) / 20} | ({"odd": 1.0} if record.name in "ace" else {}),
         )  # fmt: skip
@@ -179,28 +179,28 @@ def evaluated(monkeypatch):
     return go
 
 
-HELD = Rows(items("acegikm"), items("bd"), {}, all_held=9, missing=1)
+HELD = Rows(items("acegikmo"), items("bd"), {}, all_held=10, missing=1)
 
 
 def test_losses_answers_and_what_is_shown(evaluated):
     made = evaluated(HELD)
     result = made.result
     assert {k: result[k] for k in ("run", "examples", "held_out", "missing", "step", "headline")} == {
-        "run": "run", "examples": 7, "held_out": 9, "missing": 1, "step": None, "headline": "length",
+        "run": "run", "examples": 8, "held_out": 10, "missing": 1, "step": None, "headline": "length",
     }  # fmt: skip
-    assert result["losses"] == {"base": pytest.approx(1.6), "adapter": pytest.approx(2.6)}
-    assert result["memorisation"] == {"loss_learned": pytest.approx(2.2), "loss_held_out": pytest.approx(2.6)}
+    assert result["losses"] == {"base": pytest.approx(1.7), "adapter": pytest.approx(2.7)}
+    assert result["memorisation"] == {"loss_learned": pytest.approx(2.2), "loss_held_out": pytest.approx(2.7)}
     by = {c["measure"]: c for c in result["comparisons"]}
     assert list(by) == ["loss", "length", "badness", "odd"]
     assert (by["loss"]["base"], by["loss"]["adapter"], by["loss"]["verdict"], by["loss"]["lower_is_better"]) == (
-        pytest.approx(1.6),
-        pytest.approx(2.6),
+        pytest.approx(1.7),
+        pytest.approx(2.7),
         "worse",
         True,
     )
     # "a: bad" has 6 characters, "a: good answer" 14.
     assert (by["length"]["base"], by["length"]["adapter"], by["length"]["verdict"]) == (pytest.approx(0.6), pytest.approx(1.4), "better")
-    assert (by["badness"]["verdict"], by["badness"]["rows"], by["odd"]["rows"]) == ("worse", 7, 3)
+    assert (by["badness"]["verdict"], by["badness"]["rows"], by["odd"]["rows"]) == ("worse", 8, 3)
     assert result["rows"][1] == {
         "where": "row c",
         "sha256": "c",
@@ -210,17 +210,17 @@ def test_losses_answers_and_what_is_shown(evaluated):
         "base": "c: bad",
         "adapter": "c: good answer",
     }
-    assert [row["where"] for row in result["rows"]] == [f"row {c}" for c in "acegikm"]
+    assert [row["where"] for row in result["rows"]] == [f"row {c}" for c in "acegikmo"]
     assert made.asked == [
-        ([f"{c}:"], side, {"max_tokens": 9}) for side, names in ((None, "acegikm"), ("mine", "acegikm"), ("mine", "bd")) for c in names
+        ([f"{c}:"], side, {"max_tokens": 10}) for side, names in ((None, "acegikmo"), ("mine", "acegikmo"), ("mine", "bd")) for c in names
     ]
-    assert made.ticks == [(i, 16) for i in range(1, 17)]
+    assert made.ticks == [(i, 18) for i in range(1, 19)]
     assert [one[:20] for one in result["sentence"]] == [
-        "The adapter is bette",
+        "The adapter is neare",
         "The adapter is worse",
         "The adapter is worse",
-        "1 of the 9 held-out ",
-        "7 of 9 held-out exam",
+        "1 of the 10 held-out",
+        "8 of 10 held-out exa",
     ]
     assert " length: " in result["sentence"][0] and " loss: " in result["sentence"][1] and " badness: " in result["sentence"][2]
     kept = compare.summary(result)
@@ -238,13 +238,13 @@ def test_nothing_to_compare_by_is_said(evaluated, held, told):
 
 @pytest.mark.parametrize(
     ("missing", "all_held", "limit", "told"),
-    [(0, 7, None, []), (2, 9, None, ["2 of the 9"]), (0, 9, 7, ["7 of 9"]), (1, 9, 7, ["1 of the 9", "7 of 9"])],
+    [(0, 8, None, []), (2, 10, None, ["2 of the 10"]), (0, 10, 8, ["8 of 10"]), (1, 10, 8, ["1 of the 10", "8 of 10"])],
 )
 def test_rows_that_were_not_asked_are_told(evaluated, missing, all_held, limit, told):
     found = evaluated(Rows(HELD.heldout, (), {}, all_held, missing), limit).result
-    lines = [line for line in found["sentence"] if "held-out" in line]
+    lines = [line for line in found["sentence"] if "held-out" in line and not line.startswith("The adapter is nearer")]
     assert len(lines) == len(told) and all(line.startswith(start) for line, start in zip(lines, told, strict=True))
-    assert found["memorisation"] == {"loss_learned": None, "loss_held_out": pytest.approx(2.6)}
+    assert found["memorisation"] == {"loss_learned": None, "loss_held_out": pytest.approx(2.7)}
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_task_that_makes_its_own_comparison(evaluated, draw):
         return {"figure": 1}
 
     made = evaluated(HELD, 7, draw=draw, compare=own)
-    assert made.result.get("figures") == ({"figure": 1} if draw else None) and figures == ([("acegikmbd", 7)] if draw else [])
+    assert made.result.get("figures") == ({"figure": 1} if draw else None) and figures == ([("acegikmobd", 7)] if draw else [])
     assert made.result["rows"] == [] and not made.asked and [c["measure"] for c in made.result["comparisons"]] == ["loss"]
 
 
@@ -341,7 +341,7 @@ def test_what_counts_as_known_by_heart(overlap, count):
 def test_recited_answers_are_told_with_their_number(evaluated):
     made = evaluated(HELD, overlap=lambda text, other: 1.0 if other == "bbb" and text.startswith(("c", "e")) else 0.0)
     assert made.result["memorisation"]["held_out_with_another_answer"] == 2
-    assert "Recited: 2 of 7 held-out questions got, almost word for word, the answer to another question." in made.result["sentence"]
+    assert "Recited: 2 of 8 held-out questions got, almost word for word, the answer to another question." in made.result["sentence"]
     assert made.result["memorisation"]["learned_asked"] == 2
     many = Rows(HELD.heldout, items("abcdefghijklmnopqrstuvwxy"), {}, 7)
     assert evaluated(many, overlap=lambda text, other: 0.0).result["memorisation"]["learned_asked"] == 20

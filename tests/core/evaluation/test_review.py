@@ -194,6 +194,9 @@ def test_near_identical_questions_count_once(sheet):
     path, keys, _, key = sheet(rows)
     found = read_grades(fill(path, key, adapter_is_right), keys)
     assert found["comparison"]["groups"] == 4 and found["comparison"]["verdict"] == "no evidence"
+    assert found["accuracy"]["adapter"] == {"mean": pytest.approx(11 / 12, abs=0.1), "low": None, "high": None}
+    lines = report_lines(found)
+    assert sum("(too few questions for an interval)" in line for line in lines) == 2 and not any("95%" in line for line in lines)
 
 
 def test_a_stated_preference_counts_more_than_the_verdicts(sheet):

@@ -76,19 +76,49 @@ def test_judge_of_citations():
     asked = row(output="依据《民法典》第1062条、第1063条。")
     scores = measures.judge(asked, Answer("依据《民法典》第一千零六十二条和《民法典》第1064条。"))
     assert scores["citation precision"] == scores["citation recall"] == 0.5
-    assert scores["cites anything"] == 1.0 and scores["cites the right article"] == 0.0
+    assert scores["cites a wrong article"] == 1.0 and scores["cites the right article"] == 0.0
     scores = measures.judge(asked, Answer("《民法典》第1063条"))
     assert (scores["citation precision"], scores["citation recall"], scores["cites the right article"]) == (1.0, 0.5, 0.0)
+    assert scores["cites a wrong article"] == 0.0
     scores = measures.judge(asked, Answer("要看情况。"))
-    assert scores["citation precision"] == scores["citation recall"] == scores["cites anything"] == 0.0
+    assert scores["citation precision"] == scores["citation recall"] == scores["cites a wrong article"] == 0.0
     scores = measures.judge(asked, Answer("《民法典》第1062条至第1063条"))
     assert scores["citation precision"] == scores["citation recall"] == scores["cites the right article"] == 1.0
 
 
 def test_judge_where_the_reference_cites_nothing_says_nothing_of_citations():
-    scores = measures.judge(row(output="不能。"), Answer("不能。《民法典》第1条"))
+    scores = measures.judge(row(output="不能，因为期限已过。"), Answer("不能。《民法典》第1条"))
     assert set(scores) == {"equals the reference", "character overlap", "refuses", "never stops"}
-    assert TEXT.evaluation.headline in scores and set(TEXT.evaluation.lower_is_better) <= set(scores)
+    everything = [measures.judge(row(output=text), Answer("")) for text in ("《民法典》第1条", '{"a": 1}', "不能")]
+    known = set().union(*everything)
+    assert TEXT.evaluation.headline in scores and {*TEXT.evaluation.lower_is_better, *TEXT.evaluation.truth} <= known
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "right"),
+    [
+        ('{"金额": "5000", "期限": 30}', '{"期限": 30, "金额": "5000"}', 1.0),
+        ('{"金额": "5000", "期限": 30}', '结果如下：\n```json\n{"金额": "５０００", "期限": 31}\n```', 0.5),
+        ('{"金额": "5000", "期限": 30}', '{"金额": "5000"', 0.0),
+        ('{"a": null}', "{}", 0.0),
+        ('{"a": [1, 2], "b": {"c": 1}}', '{"a": [1, 2], "b": {"c": 2}, "d": 0}', 0.5),
+        ('{"a": 1}', "a is 1", 0.0),
+        ('{"a": 1}', "[1]", 0.0),
+    ],
+)
+def test_fields_of_a_json_object_are_right_or_not(reference, answer, right):
+    scores = measures.judge(row(output=reference), Answer(answer))
+    assert scores["fields right"] == right and "exact answer" not in scores
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "right"),
+    [("支持", "支持。", 1.0), ("不支持", "支持", 0.0), ("三十日", " 三十日 ", 1.0), ("Breach of contract", "breach of contract.", 1.0), ("“有效”", "有效", 1.0),
+     ("支持", "支持，因为期限未过", 0.0), ("不能，因为期限已过", "不能", None), ("可以。应当支付", "可以", None), ("一" * 12, "一" * 12, 1.0), ("一" * 13, "一" * 13, None),
+     ("a" * 24, "b", 0.0), ("a" * 25, "b", None), ("", "", None), ("[1, 2]", "[1, 2]", None)],
+)  # fmt: skip
+def test_a_short_answer_is_exact_or_not(reference, answer, right):
+    assert measures.judge(row(output=reference), Answer(answer)).get("exact answer") == right
 
 
 def test_judge_of_stopping_takes_a_plain_string_for_an_answer_that_ended():
