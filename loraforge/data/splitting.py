@@ -41,10 +41,12 @@ class Split:
 
     Attributes:
         sides: for every row LEARNED, HELD_OUT or ASIDE.
-        groups: for every row the first row of its cluster: rows that are near-identical, directly or through others.
+        groups: for every row the first row of its cluster: rows that stay on one side, directly or through others.
+        questions: for every row the first row of those that ask the same: a cluster of the questions alone.
         keys: for every row, SHA-256 of what it asks, so that a later run recognises the question whatever its answer is by then.
         leaks: why rows are set aside.
-        known: held-out rows whose answer is learned in other words of the question.
+        known: held-out rows whose answer is learned, so that they ask in other words for what is known.
+        companions: for every row, see ``companions``; empty where nobody asked.
     """
 
     sides: tuple[str, ...]
@@ -52,6 +54,8 @@ class Split:
     keys: tuple[str, ...]
     leaks: tuple[Leak, ...] = ()
     known: frozenset[int] = frozenset()
+    companions: tuple[list[str], ...] = ()
+    questions: tuple[int, ...] = ()
 
     def of(self, side: str) -> frozenset[int]:
         """The rows of one side."""
@@ -73,9 +77,7 @@ def fingerprinter(task: Task[Any]) -> Callable[[Any], Fingerprint]:
         # Where answers are judged in a way of the task's own they are pictures, say; and str would tell the question once more.
         answer = "" if task.answer is str or task.evaluation.compare is not None else task.answer(record)
         bare = wording.bare_question(text)
-        return Fingerprint(
-            wording.asked(text), character_pairs(bare), (), wording.FLOOR, (wording.lesson(answer),) if answer else ()
-        )
+        return Fingerprint(wording.asked(text), character_pairs(bare), (), wording.FLOOR, (wording.lesson(answer),) if answer else ())
 
     return fingerprint
 
@@ -107,42 +109,39 @@ def split(
 
     Rows are taken in their order. One that is near-identical to earlier rows goes where these are; otherwise a hash of what it asks
     decides. So a row's side depends on itself and on earlier rows only, and appending rows changes nothing. A row that resembles earlier
-    rows of both sides would leak one into the other: it is set aside.
+    rows of both sides would leak one into the other: it is set aside. Where one answer stands on both sides already, because sides were
+    given, a further row with it is learned.
 
     Args:
         fixed: for every row the side that is given, or None: by the run that this one continues, or by the data; ASIDE if these differ.
         by: what rows are near-identical by besides their questions: AUTO, ANSWER, QUESTION (nothing else) or a column.
         values: for every row, what that column says.
     """
-    import numpy as np
-
     keys = tuple(key_of(fingerprint) for fingerprint in fingerprints)
     given = list(fixed) or [None] * len(keys)
     sides: list[str] = []
-    codes = np.zeros(len(keys), dtype=np.int8)  # 1 learned, 2 held out: the same for looking at many rows at once
-    clusters = _Clusters(len(keys))
+    clusters, alike = _Clusters(len(keys)), _Clusters(len(keys))
     leaks: list[Leak] = []
-    for row, near in _earlier(fingerprints, by, values):
-        seen: dict[str, int] = {}
-        for code, side in ((1, LEARNED), (2, HELD_OUT)):
-            there = near[codes[near] == code]
-            if len(there):
-                seen[side] = int(there[0])
-        for other in near.tolist():
+    for row, asking, others in _earlier(fingerprints, by, values):
+        for other in asking:
+            alike.join(row, other)
+        for other in (*asking, *others):
             clusters.join(row, other)
-        wanted = given[row]
+        seen, beside = ({sides[other]: other for other in reversed(those) if sides[other] != ASIDE} for those in (asking, others))
         for side in (LEARNED, HELD_OUT):
-            if wanted in (side, ASIDE):
+            if given[row] in (side, ASIDE):
                 seen.setdefault(side, row)
+        if given[row] is None:  # a side that is given holds whatever was learned elsewhere; the comparison tells such rows apart
+            seen = {**beside, **seen} if seen or len(beside) < 2 else {LEARNED: beside[LEARNED]}
         if len(seen) > 1:
             sides.append(ASIDE)
             leaks.append(Leak(row, seen[LEARNED], seen[HELD_OUT]))
         else:
             sides.append(next(iter(seen), HELD_OUT if point(keys[row]) < ratio else LEARNED))
-        codes[row] = {LEARNED: 1, HELD_OUT: 2}.get(sides[row], 0)
     groups = tuple(clusters.first(row) for row in range(len(keys)))
     _never_empty(sides, groups, keys, ratio, {groups[row] for row, side in enumerate(given) if side})
-    return Split(tuple(sides), groups, keys, tuple(leaks), known(fingerprints, sides))
+    questions = tuple(alike.first(row) for row in range(len(keys)))
+    return Split(tuple(sides), groups, keys, tuple(leaks), known(fingerprints, sides), questions=questions)
 
 
 def known(fingerprints: Sequence[Fingerprint], sides: Sequence[str]) -> frozenset[int]:
@@ -204,27 +203,27 @@ def _never_empty(sides: list[str], groups: Sequence[int], keys: Sequence[str], r
     sides[:] = [side if g == moved and old != ASIDE else old for g, old in zip(groups, sides, strict=True)]
 
 
-def _earlier(fingerprints: Sequence[Fingerprint], by: str = QUESTION, values: Sequence[str | None] = ()) -> Iterator[tuple[int, Any]]:
-    """For every row in turn, the earlier rows that it is near-identical to: by what it asks, the nearest first; then by the rest."""
-    import numpy as np
-
+def _earlier(
+    fingerprints: Sequence[Fingerprint], by: str = QUESTION, values: Sequence[str | None] = ()
+) -> Iterator[tuple[int, list[int], list[int]]]:
+    """For every row in turn, the earlier rows that ask the same, the nearest first; and those that it stands together with besides."""
     asked = near_records([(one.features, *one.others) for one in fingerprints], [one.floor for one in fingerprints])
     answered = near_records([_long(one) for one in fingerprints], [_ANSWER_FLOOR] * len(fingerprints)) if by in (AUTO, ANSWER) else None
     same: dict[str, int] = {}
-    shared: dict[tuple[str, str], list[int]] = defaultdict(list)
+    shared: dict[str, list[int]] = defaultdict(list)
     for row, near, _ in asked:
         first = same.setdefault(fingerprints[row].key, row)  # equal keys are equal, whatever the features say
-        found = near.tolist() if first == row or first in near else [first, *near.tolist()]
+        others: list[int] = []
         if answered is not None:
-            found += next(answered)[1].tolist()
+            others = next(answered)[1].tolist()
             for answer in {one.key for one in fingerprints[row].lessons if one.short}:
-                before = shared["answer", answer]
-                found += before if by == ANSWER or len(before) < CLASS else ()
+                before = shared[answer]
+                others += before if by == ANSWER or len(before) < CLASS else ()
                 before.append(row)
         elif by != QUESTION and (value := values[row]):
-            found += shared[by, value]
-            shared[by, value].append(row)
-        yield row, np.array(list(dict.fromkeys(found)), dtype=np.int64)
+            others = list(shared[value])
+            shared[value].append(row)
+        yield row, near.tolist() if first == row or first in near else [first, *near.tolist()], others
 
 
 def _long(fingerprint: Fingerprint) -> list[Any]:

@@ -29,7 +29,9 @@ _EITHER = re.compile(r"(.)[不没]\1")
 _SILENT = {ord(c): None for c in "吗呢啊吧呀么嘛的了"}
 _CORE = 4  # characters
 
-_DIGITS = {c: i for i, signs in enumerate(("零〇", "一壹", "二两贰", "三叁", "四肆", "五伍", "六陆", "七柒", "八捌", "九玖")) for c in signs}
+_DIGITS = {
+    c: i for i, signs in enumerate(("零〇", "一壹", "二两贰", "三叁", "四肆", "五伍", "六陆", "七柒", "八捌", "九玖")) for c in signs
+}
 _UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
 _MYRIADS = {"万": 10**4, "亿": 10**8}
 _TENS = {"廿": "二十", "卅": "三十"}
@@ -68,7 +70,7 @@ def bare_question(text: str) -> str:
     core = bare.translate(_SILENT)
     if len(core) >= _CORE:
         return core
-    return bare if len(bare) >= _CORE else fold(_digits(written)) or text.strip()
+    return bare or fold(_digits(written)) or text.strip()
 
 
 @functools.lru_cache(maxsize=50_000)

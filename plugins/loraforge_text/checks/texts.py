@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..records import Conversation, without_reasoning
 from .private import masked
 
+
 def answer(record: Conversation) -> str:
     """The answer without the reasoning of a thinking model before it, which may hesitate."""
     return without_reasoning(record.output)

@@ -23,7 +23,7 @@ def record(number: int, **more) -> Record:
 
 
 def data(records, sides, found=()) -> Data:
-    parted = Split(tuple(sides), tuple(range(len(sides))), tuple(f"key {i}" for i in range(len(sides))))
+    parted = Split(tuple(sides), tuple(range(len(sides))), tuple(f"key {i}" for i in range(len(sides))), known=frozenset({1}))
     return Data(tuple(records), ((),) * len(records), parted, SimpleNamespace(), Examination(), (), tuple(found), {})
 
 
@@ -41,7 +41,9 @@ def test_sides_repeats_and_what_may_be_handed_on():
     rows = made.rows()
     assert [row["where"] for row in rows] == [f"row {i}" for i in range(5)] and rows[4] == {
         "where": "row 4", "sha256": records[4].content_hash(), "asks": "key 4", "split": HELD_OUT, "group": 4, "reviewer": "Dr Li",
+        "answer_learned": False,
     }  # fmt: skip
+    assert [row.get("answer_learned") for row in rows] == [None, True, None, None, False], "of held-out rows alone"
     assert made.digest() == hashlib.sha256("".join(r.content_hash() for r in records).encode()).hexdigest()
 
 

@@ -168,14 +168,19 @@ def test_the_key_is_the_hash_of_what_is_asked():
     assert splitting.key_of(Fingerprint("\ud800", frozenset()))  # half a character, as a damaged file has it
 
 
-def test_a_task_without_a_fingerprint_is_split_by_its_question():
+def test_a_task_without_a_fingerprint_is_split_by_its_question_and_its_answer():
     from types import SimpleNamespace
 
-    task = SimpleNamespace(fingerprint=None, question=lambda record: record)
-    assert (
-        splitting.fingerprinter(task)("工伤，A？") == fingerprint("工伤，A？") == Fingerprint("工伤a", similarity.character_pairs("工伤a"))
-    )
-    assert splitting.fingerprinter(task)("？！").key == "？！", "what has no letters is its own key"
+    words = SimpleNamespace(compare=None)
+    task = SimpleNamespace(fingerprint=None, question=lambda record: record[0], answer=lambda record: record[1], evaluation=words)
+    made = splitting.fingerprinter(task)
+    found = made(("请问工伤，A？", "应当在三十日内提出申请，逾期不予受理。"))
+    assert found.key == "请问工伤a" and found.features == similarity.character_pairs("工伤a"), "the key is what older runs wrote"
+    assert [(one.key, one.short) for one in found.lessons] == [("应当在30日内提出申请逾期不予受理", False)]
+    assert made(("？！", "是")).key == "？！" and made(("？！", "是")).lessons[0].short and made(("a", "")).lessons == ()
+    pictures = SimpleNamespace(**{**vars(task), "evaluation": SimpleNamespace(compare=print)})
+    untold = SimpleNamespace(**{**vars(task), "answer": str})
+    assert splitting.fingerprinter(pictures)(("a", "b" * 30)).lessons == splitting.fingerprinter(untold)(("a", "b" * 30)).lessons == ()
     own = SimpleNamespace(fingerprint=fingerprint, question=None)
     assert splitting.fingerprinter(own) is fingerprint
 
@@ -186,9 +191,9 @@ def test_equal_keys_stand_together_whatever_their_features_say():
     assert len(set(parted.sides[:12])) == 1 and set(parted.groups[:12]) == {0}
     # One is near as well: it is named once, and the nearest first.
     mixed = [Fingerprint("a", frozenset(range(10))), Fingerprint("b", frozenset(range(10))), Fingerprint("a", frozenset(range(10)))]
-    assert [near.tolist() for _, near in splitting._earlier(mixed)] == [[], [0], [0, 1]]
+    assert [near for _, near, _ in splitting._earlier(mixed)] == [[], [0], [0, 1]]
     far = [Fingerprint("a", frozenset({1})), Fingerprint("b", frozenset(range(10))), Fingerprint("a", frozenset(range(10)))]
-    assert [near.tolist() for _, near in splitting._earlier(far)] == [[], [], [0, 1]]
+    assert [near for _, near, _ in splitting._earlier(far)] == [[], [], [0, 1]]
 
 
 def test_the_nearest_row_of_each_side_is_named_and_rows_set_aside_draw_nobody():

@@ -205,6 +205,8 @@ def test_losses_answers_and_what_is_shown(evaluated):
         "where": "row c",
         "sha256": "c",
         "group": -2,
+        "alike": -2,
+        "answer_learned": False,
         "question": "c?",
         "reference": "ccc",
         "base": "c: bad",

@@ -36,7 +36,15 @@ def planned(*shas: str):
 
 
 def recorded(*rows):
-    return [{"sha256": sha, "split": side, **({"group": group} if group is not None else {})} for sha, side, group in rows]
+    return [
+        {
+            "sha256": sha,
+            "split": side,
+            **({"group": group} if group is not None else {}),
+            **({"answer_learned": False} if side == HELD else {}),
+        }
+        for sha, side, group in rows
+    ]
 
 
 def names(rows) -> list[str]:
