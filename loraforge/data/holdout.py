@@ -14,6 +14,7 @@ from .splitting import ANSWER, AUTO, CLASS, HELD_OUT, QUESTION, Split
 
 say = speaker(__name__)
 
+_SMALL = 9  # rows: in a small table it is nobody's surprise that a few stand together
 _HUGE = 1 / 3  # of all rows in one cluster: then the share that is held out is hardly the one that was asked for
 
 
@@ -75,7 +76,7 @@ def explained(parted: Split, fingerprints: Sequence[Fingerprint], by: str, ratio
         shown = say(", ").join(f"“{name}”" for name in classes[:3])
         line += say("; answers such as {shown} count as classes, whose questions alone decide (split_by: answer if not)", shown=shown)
     lines = [line + say(".")]
-    if ratio and parted.largest > rows * _HUGE:
+    if ratio and parted.largest > max(rows * _HUGE, _SMALL):
         lines.append(_huge(parted, by))
     return lines
 
