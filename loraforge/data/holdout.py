@@ -53,11 +53,13 @@ def explained(parted: Split, fingerprints: Sequence[Fingerprint], by: str, ratio
             say("no row could be held out, so nothing will be measured on unseen questions: there are too few different ones."),
             *([_huge(parted, by)] if parted.largest > 1 else []),
         ]
-    together = {
-        AUTO: say("near-identical questions and near-identical answers"),
-        ANSWER: say("near-identical questions and near-identical answers"),
-        QUESTION: say("near-identical questions"),
-    }.get(by) or say("near-identical questions and rows with one {column}", column=by)
+    taught = any(one.lessons for one in fingerprints)
+    if by in (AUTO, ANSWER) and taught:
+        together = say("near-identical questions and near-identical answers")
+    elif by in (AUTO, ANSWER, QUESTION):
+        together = say("near-identical questions") if taught else say("near-identical examples")
+    else:
+        together = say("near-identical examples and those with one {column}", column=by)
     line = (
         say("held out: {held} of {rows} rows, as the data say", held=held, rows=rows)
         if given
@@ -69,7 +71,7 @@ def explained(parted: Split, fingerprints: Sequence[Fingerprint], by: str, ratio
             groups=len(set(parted.groups)),
         )
     )
-    if any(one.lessons for one in fingerprints):
+    if taught:
         line += say("; the answers of {new} of them are never learned", new=held - len(parted.known))
     classes = _classes(fingerprints) if by == AUTO else []
     if classes:

@@ -132,10 +132,7 @@ def split(
             if given[row] in (side, ASIDE):
                 seen.setdefault(side, row)
         if given[row] is None:  # a side that is given holds whatever was learned elsewhere; the comparison tells such rows apart
-            if len(beside) < 2:
-                seen = {**beside, **seen}
-            else:
-                seen = seen or {LEARNED: beside[LEARNED]}
+            seen = {**beside, **seen} if len(beside) < 2 else seen or {LEARNED: beside[LEARNED]}
         if len(seen) > 1:
             sides.append(ASIDE)
             leaks.append(Leak(row, seen[LEARNED], seen[HELD_OUT]))
