@@ -90,12 +90,10 @@ def part_name(new: bool, rows: int) -> str:
 
 def in_parts(evaluation: Mapping[str, Any]) -> list[tuple[bool, Mapping[str, Any]]]:
     """(whether it is about answers that were never learned, figures) of every line of a table: each measure's two parts together."""
-    lines = [
-        (new, one)
-        for new, key in ((True, "comparisons"), (False, "reworded"))
-        for one in (evaluation.get(key) if isinstance(evaluation.get(key), list) else [])
-        if isinstance(one, Mapping)
-    ]
+    lines: list[tuple[bool, Mapping[str, Any]]] = []
+    for new, key in ((True, "comparisons"), (False, "reworded")):
+        found = evaluation.get(key)
+        lines += [(new, one) for one in (found if isinstance(found, list) else ()) if isinstance(one, Mapping)]
     order = list(dict.fromkeys(str(one.get("measure")) for _, one in lines))
     return sorted(lines, key=lambda line: order.index(str(line[1].get("measure"))))
 
