@@ -75,9 +75,9 @@ def explained(parted: Split, fingerprints: Sequence[Fingerprint], by: str, ratio
         line += say("; the answers of {new} of them are never learned", new=held - len(parted.known))
     classes = _classes(fingerprints) if by == AUTO else []
     if classes:
-        shown = say(", ").join(f"“{name}”" for name in classes[:3])
+        shown = " ".join(f"“{name}”" for name in classes[:3])
         line += say("; answers such as {shown} count as classes, whose questions alone decide (split_by: answer if not)", shown=shown)
-    lines = [line + say(".")]
+    lines = [line]
     if ratio and parted.largest > max(rows * _HUGE, _SMALL):
         lines.append(_huge(parted, by))
     return lines

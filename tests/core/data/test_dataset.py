@@ -201,7 +201,7 @@ def test_how_rows_were_divided_is_told_in_one_line(look):
     held = len(made.pick(True))
     assert line == (
         f"held out: {held} of 21 rows; near-identical questions and near-identical answers stay on one side (7 groups); the answers of {held} "
-        "of them are never learned."
+        "of them are never learned"
     )
     learned = {made.records[i].output for i in made.pick(False)}
     assert held and not any(made.records[i].output in learned for i in made.pick(True))

@@ -45,13 +45,13 @@ def test_one_line_says_what_was_done(by, said):
     assert (
         line.startswith("held out: 2 of 4 rows; ")
         and said in line
-        and line.endswith("(3 groups); the answers of 1 of them are never learned.")
+        and line.endswith("(3 groups); the answers of 1 of them are never learned")
     )
 
 
 def test_a_given_hold_out_pictures_and_none_at_all():
     (line,) = holdout.explained(split("llh", None, {2}), prints(*[LONG] * 3), "auto", 0, True)
-    assert line == "held out: 1 of 3 rows, as the data say; the answers of 0 of them are never learned."
+    assert line == "held out: 1 of 3 rows, as the data say; the answers of 0 of them are never learned"
     (line,) = holdout.explained(split("llh"), prints("", "", ""), "auto", 0.2, False)
     assert "near-identical examples stay" in line and "answers" not in line, "a task without answers"
     assert holdout.explained(split("lll"), prints("", "", ""), "auto", 0, False) == []
@@ -60,7 +60,7 @@ def test_a_given_hold_out_pictures_and_none_at_all():
 def test_classes_are_named():
     answers = ["是"] * 6 + ["否"] * 7 + ["也许"] * 5
     (line,) = holdout.explained(split("lh" * 9), prints(*answers), "auto", 0.2, False)
-    assert "answers such as “否”, “是” count as classes" in line
+    assert "answers such as “否” “是” count as classes" in line
     (line,) = holdout.explained(split("lh" * 9), prints(*answers), "answer", 0.2, False)
     assert "classes" not in line
 
