@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .config.schema import Keys, KeySet, NoKeys, RunConfig
     from .data.condensing import condense
     from .data.review import REVIEW_COLUMNS, decides, fold_name, match_columns, read_review
-    from .data.similarity import character_pairs, fold, near_pairs
+    from .data.similarity import character_pairs, fold, near_pairs, near_records
+    from .data.wording import FLOOR, bare_question, lesson, simplified
     from .errors import ConfigError, DataError, ExportError, LoraForgeError, ModelError, PluginError, RunError, TrainingError
     from .hub import explain_base, fetch_base
     from .messages import speaker
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     )
     from .plugin_api.models import Examination, InferenceModel, MemoryEstimate, TrainableModel
     from .plugin_api.task import ChoiceQuestion, Evaluation, Sampling, Task, TrainedRun
-    from .plugin_api.types import Adapter, Answer, Batch, Example, File, Fingerprint, Record, Review, Span, TrainableLora, prompt_of
+    from .plugin_api.types import Adapter, Answer, Batch, Example, File, Fingerprint, Lesson, Record, Review, Span, TrainableLora, prompt_of
     from .runs.folder import atomic_dir, write_text
     from .runs.opened import LoadedRun, load_run
     from .runs.provenance import hash_file
@@ -50,7 +51,8 @@ _HOMES = {
     "config.schema": ("Keys", "KeySet", "NoKeys", "RunConfig"),
     "data.condensing": ("condense",),
     "data.review": ("REVIEW_COLUMNS", "decides", "fold_name", "match_columns", "read_review"),
-    "data.similarity": ("character_pairs", "fold", "near_pairs"),
+    "data.similarity": ("character_pairs", "fold", "near_pairs", "near_records"),
+    "data.wording": ("FLOOR", "bare_question", "lesson", "simplified"),
     "errors": ("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
     "hub": ("explain_base", "fetch_base"),
     "messages": ("speaker",),
@@ -79,6 +81,7 @@ _HOMES = {
         "Example",
         "File",
         "Fingerprint",
+        "Lesson",
         "Record",
         "Review",
         "Span",
@@ -92,6 +95,7 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "FLOOR",
     "REVIEW_COLUMNS",
     "Adapter",
     "Answer",
@@ -117,6 +121,7 @@ __all__ = [
     "InferenceModel",
     "KeySet",
     "Keys",
+    "Lesson",
     "LoadedRun",
     "Loader",
     "LoraForgeError",
@@ -148,6 +153,7 @@ __all__ = [
     "TrainingError",
     "__version__",
     "atomic_dir",
+    "bare_question",
     "character_pairs",
     "condense",
     "decides",
@@ -157,13 +163,16 @@ __all__ = [
     "fold_name",
     "hash_file",
     "hookimpl",
+    "lesson",
     "load_run",
     "match_columns",
     "match_layers",
     "near_pairs",
+    "near_records",
     "prompt_of",
     "read_review",
     "scanned_layers",
+    "simplified",
     "speaker",
     "write_text",
 ]  # fmt: skip

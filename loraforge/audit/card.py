@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ..data import holdout
 from ..messages import speaker
 from ..runs.folder import FINISHED, write_text
 from ..runs.provenance import hash_file
@@ -207,7 +208,7 @@ def _training(manifest: Mapping[str, Any]) -> list[str]:
 
 def _evaluation(manifest: Mapping[str, Any]) -> list[str]:
     found, metrics = _part(manifest, "evaluation"), _part(manifest, "metrics")
-    rows, figures = _list(found.get("comparisons")), _part(found, "figures")
+    rows, figures, parts = holdout.in_parts(found), _part(found, "figures"), _part(found, "parts")
     before, after = metrics.get("held_out_loss_base"), metrics.get("held_out_loss")
     lines: list[str] = []
     if rows:
@@ -217,10 +218,17 @@ def _evaluation(manifest: Mapping[str, Any]) -> list[str]:
             "Loss on the held-out examples: {before} for the base, {after} for the adapter.", before=number(before), after=number(after)
         )
         lines = [words, ""]
-    head = (say("measure"), say("rows"), say("base"), say("adapter"), say("difference, 95 % interval"), say("verdict"))
-    cells = [(say(_word(r, "measure")), number(r.get("rows")), *(_figure(r, k) for k in ("base", "adapter")),
-              _interval(r), say(_word(r, "verdict"))) for r in rows]  # fmt: skip
-    cells += [(say(text(name)), "", _word(sides, "base"), _word(sides, "adapter"), "", "") for name, sides in figures.items()]
+    head = (say("measure"), *([say("their answer")] if parts else []), say("rows"), say("base"), say("adapter"),
+            say("difference, 95 % interval"), say("verdict"))  # fmt: skip
+    cells = [(say(_word(r, "measure")), *([text(_answered(new))] if parts else []), number(r.get("rows")),
+              *(_figure(r, k) for k in ("base", "adapter")), _interval(r), say(_word(r, "verdict")))
+             for new, r in rows]  # fmt: skip
+    cells += [
+        (say("all measures"), text(_answered(new)), "0", "", "", "", say("cannot be told") if new else "")
+        for new, key in ((True, "new"), (False, "reworded")) if parts and not parts.get(key)
+    ]  # fmt: skip
+    cells += [(say(text(name)), *([""] if parts else []), "", _word(sides, "base"), _word(sides, "adapter"), "", "")
+              for name, sides in figures.items()]  # fmt: skip
     lines += [*table(head, cells), ""] if cells else []
     said = found.get("sentence")
     lines += [f"- {text(line)}" for line in (said if isinstance(said, list) else [said]) if line]
@@ -233,6 +241,10 @@ def _evaluation(manifest: Mapping[str, Any]) -> list[str]:
         )
         lines.append(f"- {words}")
     return [*lines, *_grades(_part(manifest, "grades"))]
+
+
+def _answered(new: bool) -> str:
+    return say("never learned") if new else say("learned in other words")
 
 
 def _grades(found: Mapping[str, Any]) -> list[str]:

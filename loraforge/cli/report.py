@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..config.key_docs import KeyInfo
-from ..data import findings
+from ..data import findings, holdout
 from ..data.dataset import Data
 from ..errors import printable
 from ..evaluation import bootstrap
@@ -196,18 +196,24 @@ def ticker(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
 
 def evaluation(out: Console, result: Mapping[str, Any], file: Path | None) -> None:
     """The table of base against adapter, and what it means in words."""
-    table = _table(say("on {n} held-out examples", n=result["examples"]), say("base"), say("adapter"), say("difference, 95 % interval"), "")
-    for c in result["comparisons"]:
+    parts = result.get("parts")
+    heads = (say("on {n} held-out examples", n=result["examples"]), *([say("their answer")] if parts else []))
+    table = _table(*heads, say("base"), say("adapter"), say("difference, 95 % interval"), "")
+    for new, c in holdout.in_parts(result):
         _row(
             table,
             say(c["measure"]),
+            *([holdout.part_name(new, c["rows"])] if parts else []),
             bootstrap.figure(c["base"], c["share"]),
             bootstrap.figure(c["adapter"], c["share"]),
             _difference(c),
             _verdict_word("too few" if c["groups"] < bootstrap.FEWEST_GROUPS else c["verdict"]),
         )
+    for new in (True, False):
+        if parts and not parts["new" if new else "reworded"]:
+            _row(table, say("all measures"), holdout.part_name(new, 0), "-", "-", "-", say("cannot be told") if new else "")
     for measure, texts in result.get("figures", {}).items():
-        _row(table, say(measure), texts.get("base", ""), texts.get("adapter", ""))
+        _row(table, say(measure), *([""] if parts else []), texts.get("base", ""), texts.get("adapter", ""))
     _print_table(out, table)
     for sentence in result["sentence"]:
         out.print(escape(sentence))

@@ -74,7 +74,7 @@ def _sheet(opened: LoadedRun, sheet: Path, rows: Sequence[dict[str, object]]) ->
     # Near-identical questions once: graders should not read the same thing again, and it would count as one anyway.
     first: dict[object, dict[str, object]] = {}
     for row in rows:
-        first.setdefault(row.get("group"), row)
+        first.setdefault(row.get("alike", row.get("group")), row)
     count = review.write_sheet(sheet, list(first.values()), run / _KEYS, run.name, _adapter(opened))
     click.echo(say("{path}: {n} questions to judge. Then: loraforge eval {run} --grade {path}", path=sheet, n=count, run=run), err=True)
 

@@ -230,6 +230,11 @@ class RunConfig(Keys):
         description="The share of the examples that is held out and never trained on.",
         json_schema_extra={"aliases": ["val_size", "val_set_size", "validation_split"]},
     )
+    split_by: str = Field(
+        "auto",
+        description="What stays on one side of the hold-out besides near-identical questions: answer, question (nothing else), or a column "
+        "of the table (topic, patient). auto: answer, but not short answers that many questions share (yes, no, a class).",
+    )
     save_steps: int = Field(
         50,
         ge=0,
@@ -358,7 +363,7 @@ def validate(source: Source, owners: Sequence[type[Keys]], *, paths: bool = True
             for key, value in source.values.items()
             if key in owner.model_fields
             and key not in problems
-            and not (_blank(owner.model_fields[key], value.value) and _has_default(owner.model_fields[key]))
+            and not (_blank(owner.model_fields[key], value.value) and not owner.model_fields[key].is_required())
         }
         try:
             models[owner] = owner(**mine)
@@ -373,10 +378,6 @@ def validate(source: Source, owners: Sequence[type[Keys]], *, paths: bool = True
         order = list(source.values)
         raise ConfigError([problems[k] for k in sorted(problems, key=lambda k: order.index(k) if k in order else len(order))])
     return KeySet(models)
-
-
-def _has_default(info: FieldInfo) -> bool:
-    return not info.is_required()
 
 
 def _blank(info: FieldInfo, value: Any) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import ConfigError, DataError, LoraForgeError
@@ -14,7 +14,7 @@ from ..plan import Plan
 from ..plugin_api.components import Template
 from ..plugin_api.models import Examination
 from ..plugin_api.types import Record, Span
-from . import findings, splitting
+from . import findings, holdout, splitting
 from .condensing import condense
 from .findings import PlacedFinding
 from .lineage import parent_of
@@ -63,7 +63,8 @@ class Data:
         return hashlib.sha256("".join(record.content_hash() for record in self.records).encode()).hexdigest()
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every row for the manifest: where it stands, its hash, what it asks (hashed), its side and its cluster."""
+        """Every row for the manifest: where it stands, its hash, what it asks (hashed), its side and its cluster; where there is any, what
+        it stands together by besides (hashed), and of a held-out one whether its answer is learned."""
         return [
             {
                 "where": record.where,
@@ -71,7 +72,10 @@ class Data:
                 "asks": self.split.keys[i],
                 "split": self.split.sides[i],
                 "group": self.split.groups[i],
+                **({"question": self.split.questions[i]} if self.split.questions else {}),
                 "reviewer": record.review.reviewer,
+                **({"beside": self.split.companions[i]} if self.split.companions and self.split.companions[i] else {}),
+                **({"answer_learned": i in self.split.known} if self.split.sides[i] == HELD_OUT else {}),
             }
             for i, record in enumerate(self.records)
         ]
@@ -155,26 +159,43 @@ def _load(plan: Plan, notes: Sequence[str], remember: Callable[[str], None], sto
 
 
 def _split(plan: Plan, records: Sequence[Record], note: Callable[[str], None]) -> tuple[Split, dict[str, str]]:
-    """The sides of the rows, every leak told; and the sides of earlier runs' questions that are not among them."""
+    """The sides of the rows, how they came about and every leak told; and the sides of earlier runs' questions that are not among them.
+
+    Raises:
+        DataError: if ``split_by`` names a column that there is not.
+    """
     parent = parent_of(plan.config.init_from_adapter)
     if parent is None and plan.config.init_from_adapter:
         note(say("init_from_adapter: no run is around that adapter, so nobody knows what it has learned; held-out rows may be among it."))
     elif parent is not None and not parent.knows_questions:
         note(say("the earlier run is of an earlier version: of its rows, only those that are exactly the same are recognised."))
     before = parent.sides() if parent else {}
+    by, values = holdout.wanted(plan.config.split_by, records)
     fingerprints = [splitting.fingerprinter(plan.task)(record) for record in records]
     keys = [splitting.key_of(fingerprint) for fingerprint in fingerprints]
+    beside = tuple(splitting.companions(one, by, value) for one, value in zip(fingerprints, values, strict=True))
     fixed = [
-        _given(record, before.get(key, before.get(record.content_hash()))) if record.can_be_held_out else splitting.LEARNED
-        for key, record in zip(keys, records, strict=True)
+        _given(record, before.get(key) or before.get(record.content_hash()) or _of_any(before, others))
+        if record.can_be_held_out
+        else splitting.LEARNED
+        for key, record, others in zip(keys, records, beside, strict=True)
     ]
     given = any(record.side == HELD_OUT for record in records)
-    parted = splitting.split(fingerprints, 0 if given else plan.config.eval_ratio, fixed)
+    parted = splitting.split(fingerprints, 0 if given else plan.config.eval_ratio, fixed, by, values)
+    earlier = {i for i in parted.of(HELD_OUT) if before and any(before.get(one) == LEARNED for one in beside[i])}
+    parted = replace(parted, companions=beside, known=parted.known | earlier)
     for line in condense(_leak(leak, records) for leak in parted.leaks):
         note(line)
-    if plan.config.eval_ratio and not parted.of(HELD_OUT):
-        note(say("no row could be held out, so nothing will be measured on unseen questions: there are too few different ones."))
-    return parted, {key: side for key, side in before.items() if key not in set(keys)}
+    for line in holdout.explained(parted, fingerprints, by, 0 if given else plan.config.eval_ratio, given):
+        note(line)
+    inherited = {*keys, *(one for others in beside for one in others)}
+    return parted, {key: side for key, side in before.items() if key not in inherited}
+
+
+def _of_any(before: Mapping[str, str], names: Sequence[str]) -> str | None:
+    """The side that the earlier run gave one of the answers of a row, or its group; learned, if it gave both."""
+    sides = {before[name] for name in names if name in before}
+    return LEARNED if LEARNED in sides else next(iter(sides), None)
 
 
 def _given(record: Record, before: str | None) -> str | None:

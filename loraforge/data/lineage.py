@@ -28,12 +28,15 @@ class Parent:
     manifest: Mapping[str, Any]
 
     def sides(self) -> dict[str, str]:
-        """The side of each question that this run or those before it had, by ``Split.keys`` and, as earlier versions wrote it, by the row's
-        hash. What one of them learned counts as learned for ever."""
+        """The side of each question and each answer that this run or those before it had, by ``Split.keys`` and ``companions``; and, as
+        earlier versions wrote it, by the row's hash. What one of them learned counts as learned for ever."""
         found: dict[str, str] = {}
         inherited = self.manifest.get("inherited")
         pairs = [*(inherited.items() if isinstance(inherited, Mapping) else ())]
-        pairs += [(row[key], row["split"]) for row in self._rows() for key in ("asks", "sha256") if key in row and "split" in row]
+        for row in self._rows():
+            beside = row.get("beside")
+            names = [row.get("asks"), row.get("sha256"), *(beside if isinstance(beside, list) else ())]
+            pairs += [(name, row.get("split")) for name in names if name]
         for key, side in pairs:
             if side in (LEARNED, HELD_OUT) and found.get(key) != LEARNED:
                 found[str(key)] = str(side)

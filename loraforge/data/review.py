@@ -9,6 +9,7 @@ from typing import Any
 
 from ..messages import speaker
 from ..plugin_api.types import Review
+from .wording import simplified
 
 say = speaker(__name__)
 
@@ -32,16 +33,9 @@ _NOBODY = frozenset(
 _CHECK = re.compile(r"\*|[A-Za-z][A-Za-z0-9_-]*")
 
 
-# The characters of column names that traditional writing has otherwise: 問題, 標準答案, 審閱人.
-_SIMPLIFIED = str.maketrans(
-    "問題諮詢輸戶歷補說對話統詞範體審閱覆訓練測試驗證評權標準負選擇壞劃數據參與學習維鏈過註編號類別檢責準續輪隱觀驗單讀學領域長",
-    "问题咨询输户历补说对话统词范体审阅复训练测试验证评权标准负选择坏划数据参与学习维链过注编号类别检责准续轮隐观验单读学领域长",
-)
-
-
 def fold_name(name: str) -> str:
     """A column's name as synonyms hold it: in lower case and simplified characters, letters and digits only."""
-    return "".join(c for c in unicodedata.normalize("NFKC", name).lower() if c.isalnum()).translate(_SIMPLIFIED)
+    return simplified("".join(c for c in unicodedata.normalize("NFKC", name).lower() if c.isalnum())).replace("覆", "复")  # 審覆
 
 
 def match_columns(

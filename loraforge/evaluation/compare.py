@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +44,11 @@ def evaluate(
         draw: let tasks that do not judge answers one by one make their own comparison, which may take minutes.
 
     Returns:
-        ``examples``, ``losses`` (means), ``comparisons`` (one per measure, see ``bootstrap.Comparison``), ``verdict`` and ``headline``
-        (what it is about; see ``judgement.Judgement``), ``sentence`` (both in words),
-        ``figures`` (the task's own), ``quiz``, ``memorisation``, ``earlier`` (the hold-out of the run before), and ``rows``: every question
-        with both answers and the reference.
+        ``examples``, ``losses`` (means), ``comparisons`` (one per measure, see ``bootstrap.Comparison``) on the examples whose answer was
+        never learned, ``reworded`` (the same for the others, which ask in other words for what was learned), ``parts`` (how many examples
+        each has), ``verdict`` and ``headline`` (what it is about, of ``comparisons`` alone; see ``judgement.Judgement``), ``sentence``
+        (both in words), ``figures`` (the task's own), ``quiz``, ``memorisation``, ``earlier`` (the hold-out of the run before), and
+        ``rows``: every question with both answers and the reference.
 
     Raises:
         RunError: if none of the held-out examples is left.
@@ -66,22 +68,25 @@ def evaluate(
         "missing": rows.missing,
         "step": _step(opened),
     }
-    comparisons, extra = _losses(opened, planned, adapters, rows)
+    losses, extra = _losses(opened, planned, adapters, rows)
     result |= extra
     result["rows"] = []
+    answers: Mapping[str, Sequence[Answer]] = {}
     if opened.task.evaluation.compare is None:
         answers, recited = _answers(opened, name, rows, tick)
-        comparisons += _judged(opened, rows, answers)
+        result["parts"] = {"new": len(rows.part(False)), "reworded": len(rows.part(True))}
         result["memorisation"] |= recited
         result["rows"] = _shown(opened, rows, answers)
     elif draw:
         found = [*rows.heldout, *rows.learned]
         result["figures"] = opened.task.evaluation.compare(opened, found, limit, tick)
-    truth = opened.task.evaluation.truth
-    comparisons.sort(key=lambda c: truth.index(c.measure) if c.measure in truth else len(truth))
+    comparisons = _compared(opened, rows, rows.part(False), losses, answers)
     result["comparisons"] = [c.as_json() for c in comparisons]
+    result["reworded"] = [c.as_json() for c in _compared(opened, rows, rows.part(True), losses, answers)]
     judged = judge(comparisons, opened.task.evaluation, opened.task.items)
-    result |= {"verdict": judged.verdict, "headline": judged.measure, "sentence": [*judged.lines, *_cautions(opened, result)]}
+    about = [_about(result["parts"])] if comparisons and result["reworded"] else []
+    first, *others = judged.lines
+    result |= {"verdict": judged.verdict, "headline": judged.measure, "sentence": [first, *about, *others, *_cautions(opened, result)]}
     return result
 
 
@@ -98,8 +103,11 @@ def _step(opened: LoadedRun) -> int | None:
 # --- losses ------------------------------------------------------------------------------------------------------------------
 
 
-def _losses(opened: LoadedRun, planned: Plan, adapters: Mapping[str, Adapter], rows: Rows) -> tuple[list[Comparison], dict[str, Any]]:
-    """Everything that needs only losses: held-out rows, some learned ones, the general knowledge, the hold-out of the run before."""
+def _losses(
+    opened: LoadedRun, planned: Plan, adapters: Mapping[str, Adapter], rows: Rows
+) -> tuple[tuple[list[float], list[float]], dict[str, Any]]:
+    """Everything that needs only losses: (of the base, of the adapter) on the held-out rows, and in the result's words what some learned
+    rows, the general knowledge and the hold-out of the run before say."""
     from .scoring import Scorer
 
     name = next(iter(adapters))
@@ -119,7 +127,6 @@ def _losses(opened: LoadedRun, planned: Plan, adapters: Mapping[str, Adapter], r
     fitting = [i for i, row in enumerate(before) if scorer.fits(row)]
     before = [before[i] for i in fitting]
     base, adapter = scorer.losses(held, None), scorer.losses(held, name)
-    comparisons = [bootstrap.compare(LOSS, base, adapter, rows.groups(rows.heldout), lower_is_better=True)]
     extra: dict[str, Any] = {
         "losses": {"base": _mean(base), "adapter": _mean(adapter)},
         "memorisation": {"loss_learned": _mean(scorer.losses(known, name)), "loss_held_out": _mean(adapter)},
@@ -134,7 +141,19 @@ def _losses(opened: LoadedRun, planned: Plan, adapters: Mapping[str, Adapter], r
         extra["earlier"] = {"run": str(parent.run.path) if parent else "", "examples": len(before), **compared.as_json()}
     del scorer
     gc.collect()  # the base is loaded once more for the answers
-    return comparisons, extra
+    return (base, adapter), extra
+
+
+def _compared(
+    opened: LoadedRun, rows: Rows, places: Sequence[int], losses: tuple[list[float], list[float]], answers: Mapping[str, Sequence[Answer]]
+) -> list[Comparison]:
+    """Losses and judged measures on the held-out rows at these places; nothing where there are none."""
+    if not places:
+        return []
+    some = replace(rows, heldout=tuple(rows.heldout[i] for i in places))
+    base, adapter = ([those[i] for i in places] for those in losses)
+    found = [bootstrap.compare(LOSS, base, adapter, some.groups(some.heldout), lower_is_better=True)]
+    return found + (_judged(opened, some, {side: [given[i] for i in places] for side, given in answers.items()}) if answers else [])
 
 
 def _read(folder: Path) -> Adapter:
@@ -213,6 +232,8 @@ def _shown(opened: LoadedRun, rows: Rows, answers: Mapping[str, Sequence[Answer]
             "where": r.where,
             "sha256": r.content_hash(),
             "group": groups[i],
+            "alike": rows.question.get(r.content_hash(), groups[i]),
+            "answer_learned": r.content_hash() in rows.known,
             "question": opened.task.question(r),
             "reference": opened.task.answer(r),
             "base": str(answers["base"][i]),
@@ -255,6 +276,14 @@ def _cautions(opened: LoadedRun, result: Mapping[str, Any]) -> list[str]:
     if isinstance(chosen, Mapping) and chosen.get("by") in ("held-out loss", "promote") and chosen.get("of", 2) > 1:
         lines.append(say("The step was chosen on these same examples, so the figures are a little too good."))
     return lines
+
+
+def _about(parts: Mapping[str, int]) -> str:
+    return say(
+        "The verdict is about the {new} questions whose answer was never learned; {reworded} more ask in other words for what was learned.",
+        new=parts["new"],
+        reworded=parts["reworded"],
+    )
 
 
 def _earlier_sentence(earlier: Mapping[str, Any]) -> str:

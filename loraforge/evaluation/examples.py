@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..data import splitting
@@ -27,11 +27,13 @@ class Rows:
     """The run's examples that are still in its data, by side.
 
     Attributes:
-        group: the cluster of near-identical questions of each row, by its hash.
+        group: the cluster of rows that stayed on one side of each row, by its hash.
         all_held: how many rows the run held out.
         missing: how many of these are not in the data any more.
         earlier: held-out examples of the run that this one continues.
         earlier_group: their clusters.
+        known: hashes of held-out rows whose answer was learned: they ask for it in other words.
+        question: of each row the cluster of near-identical questions alone.
     """
 
     heldout: tuple[Record, ...]
@@ -41,9 +43,15 @@ class Rows:
     missing: int = 0
     earlier: tuple[Record, ...] = ()
     earlier_group: tuple[int, ...] = ()
+    known: Collection[str] = ()
+    question: Mapping[str, int] = field(default_factory=dict)
+
+    def part(self, learned: bool) -> list[int]:
+        """The places of the held-out rows whose answer was learned, or of those whose was not."""
+        return [i for i, record in enumerate(self.heldout) if (record.content_hash() in self.known) is learned]
 
     def groups(self, records: Sequence[Record]) -> list[int]:
-        """The clusters of ``records``: near-identical questions are one observation, not several."""
+        """The clusters of ``records``: near-identical questions, and questions with one answer, are one observation, not several."""
         return [self.group.get(record.content_hash(), -1 - i) for i, record in enumerate(records)]
 
 
@@ -58,7 +66,19 @@ def find_rows(host: PluginHost, opened: LoadedRun, planned: Plan, limit: int | N
     missing = max(0, count - len({r.content_hash() for r in held}))
     earlier = _earlier(host, opened, {sha for sha, row in mine.items() if row.get("split") == splitting.LEARNED})
     asked = spread(held, limit)
-    return Rows(tuple(asked), tuple(sides[splitting.LEARNED]), group, count, missing, *_paired(spread(earlier, limit)))
+    question = {sha: int(row["question"]) for sha, row in mine.items() if isinstance(row.get("question"), int)}
+    known = _known(opened, mine, held, sides[splitting.LEARNED])
+    return Rows(tuple(asked), tuple(sides[splitting.LEARNED]), group, count, missing, *_paired(spread(earlier, limit)), known, question)
+
+
+def _known(opened: LoadedRun, mine: Mapping[str, Mapping[str, Any]], held: Sequence[Record], learned: Sequence[Record]) -> frozenset[str]:
+    """The hashes of held-out rows whose answer was learned: as the run found it, or, for one of an earlier version, found now."""
+    if all("answer_learned" in mine[record.content_hash()] for record in held):
+        return frozenset(sha for sha, row in mine.items() if row.get("answer_learned") is True)
+    fingerprint = splitting.fingerprinter(opened.task)
+    rows = [*learned, *held]
+    sides = [splitting.LEARNED] * len(learned) + [splitting.HELD_OUT] * len(held)
+    return frozenset(rows[i].content_hash() for i in splitting.known([fingerprint(row) for row in rows], sides))
 
 
 def _paired(rows: Sequence[tuple[Record, int]]) -> tuple[tuple[Record, ...], tuple[int, ...]]:

@@ -17,7 +17,7 @@ say = speaker(__name__)
 
 LOSS = "loss"
 # The measures that are about being right decide "better" and "mixed"; without one, only nearness to the examples can be shown.
-BETTER, WORSE, MIXED, NEARER, UNKNOWN = "better", "worse", "mixed", "nearer", "no evidence"
+BETTER, WORSE, MIXED, NEARER, UNKNOWN, UNTOLD = "better", "worse", "mixed", "nearer", "no evidence", "cannot be told"
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Judgement:
     Attributes:
         verdict: ``better``: right more often than the base, and by no measure of that less often. ``worse``. ``mixed``: both. ``nearer``:
             nearer to the held-out examples by the headline or the loss, where nothing says what is right. ``no evidence``.
+            ``cannot be told``: nothing new was held out.
         measure: what the verdict is about.
         lines: sentences, the verdict first.
     """
@@ -43,9 +44,11 @@ def judge(comparisons: Sequence[Comparison], evaluation: Evaluation[Any], items:
     that of one measure. Every other one can say ``worse``. A loss or a wording that improved changes neither.
 
     Args:
-        comparisons: one per measure; the loss is among them.
+        comparisons: one per measure; the loss is among them. Empty if nothing new was held out.
         items: what rows are called.
     """
+    if not comparisons:
+        return Judgement(UNTOLD, evaluation.headline or LOSS, (_untold(),))
     by = {c.measure: c for c in comparisons}
     right = [by[name] for name in evaluation.truth if name in by]
     lead = next((c for c in right if not c.too_few), None)
@@ -97,6 +100,13 @@ def _by_nearness(lead: Comparison, right: Sequence[Comparison], comparisons: Seq
 
 def _worse(comparisons: Sequence[Comparison], told: Comparison, items: str) -> list[str]:
     return [bootstrap.sentence(c, items) for c in comparisons if c is not told and c.verdict == "worse"]
+
+
+def _untold() -> str:
+    return say(
+        "Whether the adapter is better cannot be told: nothing new was held out. Every held-out question asks in other words for an answer "
+        "that was learned."
+    )
 
 
 def _listed(comparisons: Sequence[Comparison]) -> str:

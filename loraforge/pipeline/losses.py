@@ -31,7 +31,7 @@ def read_losses(plan: Plan, data: Data, folder: RunFolder, state: RunState, per_
         learning_rate=plan.config.learning_rate,
         usual=tuple(usual or RunConfig.typical_range("learning_rate")),
         rows=len(learned),
-        questions=len({data.split.groups[i] for i in learned}) if words else 0,
+        questions=len({data.split.questions[i] for i in learned}) if words else 0,
         answers=len({plan.task.answer(data.records[i]) for i in learned}) if words else 0,
         kept=state.chosen["step"],
         before=state.advice["from"] if state.advice else None,

@@ -43,12 +43,14 @@ class Record:
         repeats: how often one pass over the data shows it.
         review: what people say of it.
         side: where the data themselves say what is learned and what is only asked, which of the two it is.
+        group: what the column says that ``split_by`` names: rows of one group stand on one side. None: nothing.
     """
 
     where: str = field(compare=False, kw_only=True)
     repeats: int = field(default=1, compare=False, kw_only=True)
     review: Review = field(default=Review(), compare=False, kw_only=True)
     side: Literal["train", "held-out"] | None = field(default=None, compare=False, kw_only=True)
+    group: str | None = field(default=None, compare=False, kw_only=True)
 
     @property
     def can_be_held_out(self) -> bool:
@@ -58,7 +60,7 @@ class Record:
     def content(self) -> dict[str, Any]:
         """What the row says, without where it stands and what is said of it: plain values that JSON can hold."""
         values = dataclasses.asdict(self)
-        del values["where"], values["repeats"], values["review"], values["side"]
+        del values["where"], values["repeats"], values["review"], values["side"], values["group"]
         return values
 
     def content_hash(self) -> str:
@@ -103,16 +105,39 @@ class Answer(str):
 
 
 @dataclass(frozen=True)
-class Fingerprint:
-    """What a record asks, for telling near-identical records.
+class Lesson:
+    """One answer that a record teaches.
 
     Attributes:
-        key: decides the side of the split: equal keys stand on one side, in every run and however the data grow.
-        features: two records whose features overlap by ``similarity.NEAR`` (Jaccard) or more ask the same.
+        key: equal answers have equal keys.
+        features: as those of ``Fingerprint``.
+        short: whether it may be a class's name, such as yes and no: then only an equal answer is the same, and none where many
+            questions have it.
     """
 
     key: str
     features: frozenset[Hashable]
+    short: bool = False
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a record asks and teaches, for telling near-identical records.
+
+    Attributes:
+        key: decides the side of the split: equal keys stand on one side, in every run and however the data grow.
+        features: two records whose features overlap by ``similarity.NEAR`` (Jaccard) or more ask the same.
+        others: features of what else it asks: the earlier questions of a conversation, a mirrored picture. Records are near-identical
+            where any of the one are near any of the other.
+        floor: from so many features on it is near-identical to a record that contains nearly all of them; 0: never.
+        lessons: the answers that it teaches; none where the question is all there is.
+    """
+
+    key: str
+    features: frozenset[Hashable]
+    others: tuple[frozenset[Hashable], ...] = ()
+    floor: int = 0
+    lessons: tuple[Lesson, ...] = ()
 
 
 @dataclass(frozen=True)

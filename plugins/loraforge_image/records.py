@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -26,6 +26,7 @@ class Picture(Record):
         sha256: of the file's bytes, so that the row changes with the picture, not with the folder's name.
         prior: whether it only reminds the model of its class (prior preservation).
         folder: the name of the folder it came from, for tag statistics.
+        mirrored: whether it is learned mirrored too, so that its mirror image is nothing new.
     """
 
     path: str
@@ -33,6 +34,7 @@ class Picture(Record):
     sha256: str = ""
     prior: bool = False
     folder: str = ""
+    mirrored: bool = field(default=False, compare=False, kw_only=True)
 
     @property
     def can_be_held_out(self) -> bool:

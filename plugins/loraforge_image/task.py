@@ -24,12 +24,15 @@ def _compare(
 
 
 def _fingerprint(record: Picture) -> Fingerprint:
-    """Pictures that look alike stand on one side. The file alone decides which: a caption that is mended moves nothing."""
+    """Pictures that look alike stand on one side, mirrored ones too where they are learned mirrored. The file alone decides which: a
+    caption that is mended moves nothing."""
     from .data.perceptual_hash import bits, picture_info
 
     key = record.sha256 or record.path or record.caption
     seen = picture_info(record.path) if record.path else None
-    return Fingerprint(key, bits(seen.phash) if seen and not seen.problem else frozenset([key]))
+    if not seen or seen.problem:
+        return Fingerprint(key, frozenset([key]))
+    return Fingerprint(key, bits(seen.phash), (bits(seen.mirrored),) if record.mirrored else ())
 
 
 IMAGE: Task[Picture] = Task(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
 from loraforge import Keys, Record
+
+_THOUGHT = re.compile(r"^.*?</think>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,13 @@ class Conversation(Record):
         return [self.system or "", self.tools, *(text for one in kept for text in (one.content, one.tool_calls) if text)]
 
     @property
+    def answers(self) -> list[str]:
+        """All answers that are learned, those of earlier turns too, without the reasoning before them."""
+        if self.messages:
+            return [without_reasoning(one.content) for one in self.messages if one.role == "assistant" and one.learn and one.content]
+        return [without_reasoning(said) for said in (*(said for _, said in self.history), self.output)]
+
+    @property
     def texts(self) -> list[str]:
         """All texts of the row."""
         if not self.messages:
@@ -85,6 +95,11 @@ class Conversation(Record):
             return [text for text in (self.instruction, self.input, self.output, self.system or "", *turns) if text]
         said = (text for one in self.messages for text in (one.content, one.reasoning, one.tool_calls))
         return [text for text in (self.system or "", self.tools, *said) if text]
+
+
+def without_reasoning(answer: str) -> str:
+    """An answer without what a thinking model thought before it."""
+    return _THOUGHT.sub("", answer, count=1).strip()
 
 
 class TextKeys(Keys):

@@ -11,9 +11,11 @@ from loraforge_text.records import Conversation
 from loraforge import DataError, KeySet, RunConfig
 
 
-def load(path: Path, *, on_bad_row: str = "stop", metadata: str | None = None, **keys) -> tuple[list[Conversation], list[str]]:
+def load(
+    path: Path, *, on_bad_row: str = "stop", metadata: str | None = None, split_by: str = "auto", **keys
+) -> tuple[list[Conversation], list[str]]:
     """(records, notes) of a file or folder."""
-    config = RunConfig(train_data_dir=str(path), metadata_path=metadata, base_model="x", on_bad_row=on_bad_row)
+    config = RunConfig(train_data_dir=str(path), metadata_path=metadata, base_model="x", on_bad_row=on_bad_row, split_by=split_by)
     notes: list[str] = []
     records = list(TableLoader().load(config, KeySet({RunConfig: config, TableKeys: TableKeys(**keys)}), notes.append))
     return records, notes

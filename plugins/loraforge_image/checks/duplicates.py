@@ -9,7 +9,7 @@ from typing import Any
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
 from ..data.perceptual_hash import NEAR, PictureInfo, picture_infos, same_pixels
-from ..records import Picture
+from ..records import ImageKeys, Picture
 
 say = speaker(__name__)
 
@@ -53,6 +53,17 @@ class Duplicates(Check[Picture]):
             yield Finding(
                 (index, earlier), message + _captions(row, other), Path(row.path).name, None if distance <= _SAVED_AGAIN else "hint"
             )
+            told.add(index)
+        if keys[ImageKeys].flip:
+            yield from _mirrored(rows, seen, told)
+
+
+def _mirrored(rows: Sequence[Picture], seen: Sequence[PictureInfo], told: set[int]) -> Iterator[Finding]:
+    """Pictures whose mirror image is an earlier one, which is learned mirrored anyway."""
+    there = [one if one.problem else one.mirror() for one in seen]
+    for index, earlier in _nearest(seen, told, there).items():
+        message = say("It is almost the mirror image of {where}, and flip: true mirrors that one too. Keep one.", where=rows[earlier].where)
+        yield Finding((index, earlier), message + _captions(rows[index], rows[earlier]), Path(rows[index].path).name, "hint")
 
 
 def _same(rows: Sequence[Picture], index: int, earlier: int) -> Finding:
@@ -67,27 +78,35 @@ def _captions(row: Picture, other: Picture) -> str:
     return say(" Their captions differ: keep the one that is right.")
 
 
-def _nearest(seen: Sequence[PictureInfo], without: set[int]) -> dict[int, int]:
-    """For each picture that resembles an earlier one, the earlier one that it resembles most."""
+def _nearest(seen: Sequence[PictureInfo], without: set[int], earlier_ones: Sequence[PictureInfo] | None = None) -> dict[int, int]:
+    """For each picture that resembles an earlier one, the earlier one that it resembles most.
+
+    Args:
+        earlier_ones: what the earlier ones look like, where they are compared as something else than themselves.
+    """
     found: dict[int, int] = {}
-    for index, earlier in _pairs([one.phash for one in seen]):
-        one, other = seen[index], seen[earlier]
+    there = earlier_ones or seen
+    for index, earlier in _pairs([one.phash for one in seen], [one.phash for one in there]):
+        one, other = seen[index], there[earlier]
         if index in without or earlier in without or one.problem or other.problem or not one.resembles(other):
             continue
         best = found.setdefault(index, earlier)
-        if one.distance(other) < one.distance(seen[best]):
+        if one.distance(other) < one.distance(there[best]):
             found[index] = earlier
     return found
 
 
-def _pairs(shapes: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _pairs(shapes: Sequence[int], there: Sequence[int]) -> Iterator[tuple[int, int]]:
     """(picture, earlier picture) of all whose hashes differ in NEAR bits at most."""
     import numpy as np
 
-    signs: Any = np.array([[1 if shape >> place & 1 else -1 for place in range(64)] for shape in shapes], dtype=np.float32)
+    def signs(of: Sequence[int]) -> Any:
+        return np.array([[1 if shape >> place & 1 else -1 for place in range(64)] for shape in of], dtype=np.float32)
+
+    mine, theirs = signs(shapes), signs(there)
     for start in range(0, len(shapes), _CHUNK):
         # The product of two rows of signs is 64 less twice the number of places in which they differ.
-        apart = (64 - signs[start : start + _CHUNK] @ signs.T) / 2
+        apart = (64 - mine[start : start + _CHUNK] @ theirs.T) / 2
         for row, other in zip(*np.nonzero(apart <= NEAR), strict=True):
             if other < row + start:
                 yield int(row) + start, int(other)

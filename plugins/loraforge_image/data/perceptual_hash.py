@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class PictureInfo:
         problem: why it cannot be used; the rest is empty then.
         width, height: in pixels, the right way up.
         phash: the perceptual hash, 64 bits.
+        mirrored: that of the mirror image.
         colours: 8 x 8 x 3 mean colours, 0 to 255.
         sharpness: see ``vision.sharpness``.
         placed: whether its EXIF says where it was taken.
@@ -47,6 +48,7 @@ class PictureInfo:
     width: int = 0
     height: int = 0
     phash: int = 0
+    mirrored: int = 0
     colours: Any = field(default=None, repr=False)
     sharpness: float = 0.0
     placed: bool = False
@@ -59,6 +61,10 @@ class PictureInfo:
     def resembles(self, other: PictureInfo) -> bool:
         """Whether one is nearly a copy of the other, as ``loraforge prepare`` means it: by shape and by colour."""
         return self.distance(other) <= NEAR and float(abs(self.colours - other.colours).mean()) < COLOURS
+
+    def mirror(self) -> PictureInfo:
+        """What would be seen of the mirror image."""
+        return replace(self, phash=self.mirrored, mirrored=self.phash, colours=self.colours[:, ::-1])
 
 
 def perceptual_hash(image: Image.Image) -> tuple[int, Any]:
@@ -110,8 +116,9 @@ def _picture_info(path: str, changed: int, size: int) -> PictureInfo:
         # What is left of a large PNG is still twice the size that sharpness is measured at; hashing all of it would take longer.
         image = image.reduce(max(1, max(image.size) // _SIDES))
         phash, colours = perceptual_hash(image)
+        mirrored, _ = perceptual_hash(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
         placed, owner = _private(exif)
-        return PictureInfo("", width, height, phash, colours, sharpness(image), placed, owner)
+        return PictureInfo("", width, height, phash, mirrored, colours, sharpness(image), placed, owner)
     except DataError as error:
         return PictureInfo(str(error))
 

@@ -10,6 +10,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from loraforge import DataError, Keys, KeySet, Loader, Review, RunConfig, hash_f
 from ..records import ImageKeys, Picture
 from .pictures import SUFFIXES
 from .review_columns import review_columns
+from .spreadsheet_cells import unquoted
 
 say = speaker(__name__)
 
@@ -54,9 +56,8 @@ class PictureLoader(Loader[Picture]):
 
     def load(self, config: RunConfig, keys: KeySet, note: Callable[[str], None]) -> Iterable[Picture]:
         bad: list[str] = []
-        records = _Reader(keys[PictureKeys], keys[ImageKeys].trigger_word, None, bad, note).read(
-            config.train_data_dir, config.metadata_path
-        )
+        reader = _Reader(keys[PictureKeys], keys[ImageKeys].trigger_word, None, bad, note, config.split_by.strip().lower())
+        records = [replace(one, mirrored=keys[ImageKeys].flip) for one in reader.read(config.train_data_dir, config.metadata_path)]
         if keys[ImageKeys].prior_data_dir:
             prior = Path(str(keys[ImageKeys].prior_data_dir))
             # Both may have a "metadata.csv, row 3"; and the folder's name alone may be that of a folder among the pictures.
@@ -75,10 +76,13 @@ class _Reader:
 
     Args:
         prior: for a folder of prior preservation, what its rows are called after; None for the pictures that are learned.
+        split_by: the column of a metadata file that says which pictures stay on one side of the hold-out.
     """
 
-    def __init__(self, keys: PictureKeys, trigger: str | None, prior: Path | None, bad: list[str], note: Callable[[str], None]) -> None:
-        self.keys, self.trigger, self.prior, self.bad, self.note = keys, trigger, prior, bad, note
+    def __init__(
+        self, keys: PictureKeys, trigger: str | None, prior: Path | None, bad: list[str], note: Callable[[str], None], split_by: str = ""
+    ) -> None:
+        self.keys, self.trigger, self.prior, self.bad, self.note, self.split_by = keys, trigger, prior, bad, note, split_by
 
     def _named(self, where: str) -> str:
         return (self.prior / where).as_posix() if self.prior else where
@@ -128,7 +132,8 @@ class _Reader:
                 continue
             caption = str(values["text"]).strip() if values["text"] is not None else None
             record = self._picture(where, path, caption, int(written), "", review)
-            found += [record] if record else []
+            group = str(row.get(self.split_by) or "").strip() or None
+            found += [replace(record, group=group) if group else record] if record else []
         if left:
             self.note(say("{file}: {n} pictures are left out, as the column keep says", file=file.name, n=left))
         if not found and not self.bad and not left:
@@ -382,18 +387,3 @@ def metadata_rows(
             yield where, {str(k).strip().lower(): v for k, v in value.items()}
         else:
             bad.append(say("{where}: it is no JSON object like {example}.", where=where, example='{"file_name": "a.png", "text": "..."}'))
-
-
-# What a spreadsheet takes for a formula, with whatever blanks before it, or after what another country's spreadsheet takes for a separator.
-_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=[\s']*[=+\-@＝＋－＠])")
-_QUOTED = re.compile(r"(?:^|(?<=[;\t\r\n]))'(?=[\s']*[=+\-@＝＋－＠])")
-
-
-def quoted(cell: str) -> str:
-    """A cell of a table that no spreadsheet takes for a formula; ``unquoted`` gives back what it was."""
-    return _FORMULA.sub("'", cell)
-
-
-def unquoted(cell: Any) -> Any:
-    """A cell as it was before ``quoted``; what is no text stays as it is."""
-    return _QUOTED.sub("", cell) if isinstance(cell, str) else cell

@@ -11,7 +11,7 @@ from loraforge import Check, Finding, KeySet, RunConfig, fold, speaker
 from ..evaluation.citations import citations, number
 from ..records import Conversation
 from .folding import narrow
-from .similar import near_pairs
+from .similar import near_pairs, same_context
 from .texts import answer, asked, excerpt
 
 say = speaker(__name__)
@@ -52,11 +52,12 @@ class Contradictions(Check[Conversation]):
     severity = "warning"
 
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
-        questions = tuple(asked(row) for row in rows)
         told: set[int] = set()
-        for pair in near_pairs(questions):
+        for pair in near_pairs(tuple(rows)):
             if pair.later in told or pair.decisive or not (pair.same or pair.similarity >= _NEARLY_SAME):
                 continue
+            if not same_context(rows[pair.earlier], rows[pair.later]):
+                continue  # another system message may well want another answer
             reason = conflict(answer(rows[pair.earlier]), answer(rows[pair.later]))
             if reason:
                 told.add(pair.later)
@@ -67,7 +68,7 @@ class Contradictions(Check[Conversation]):
                     else say("{where} asks nearly the same and answers otherwise: {reason}. Check both.", where=where, reason=reason)
                 )
                 # The questions may differ in the very word that matters.
-                yield Finding((pair.later, pair.earlier), message, excerpt(questions[pair.later]), None if pair.same else "hint")
+                yield Finding((pair.later, pair.earlier), message, excerpt(asked(rows[pair.later])), None if pair.same else "hint")
 
 
 def conflict(first: str, second: str) -> str:

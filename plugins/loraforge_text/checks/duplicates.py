@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
 from ..records import Conversation
-from .similar import jaccard, near_pairs, nearest
-from .texts import answer, asked, excerpt
+from .similar import jaccard, near_pairs, nearest, same_context
+from .texts import asked, excerpt
 
 say = speaker(__name__)
 
@@ -49,19 +49,27 @@ class NearDuplicates(Check[Conversation]):
 
     name = "near_duplicates"
     task = "text"
-    help = "Questions that differ from an earlier one only in width, punctuation or a particle."
+    help = "Questions that differ from an earlier one only in width, punctuation, numerals or a particle, or stand within it."
     severity = "hint"
 
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
-        questions = tuple(asked(row) for row in rows)
-        pairs = [pair for pair in near_pairs(questions) if not pair.decisive]
+        pairs = [pair for pair in near_pairs(tuple(rows)) if not pair.decisive]
         for pair in nearest(pairs).values():
             row, other = rows[pair.later], rows[pair.earlier]
             same_answer = _words(row.output) == _words(other.output)
-            if same_answer and _words(questions[pair.later]) == _words(questions[pair.earlier]):
+            if same_answer and _words(asked(row)) == _words(asked(other)):
                 continue  # Duplicates has said so
-            if not pair.same and jaccard(answer(row), answer(other)) < _SAME_ANSWER:
-                continue  # hardly differing questions with answers of their own: a table of cases
+            alike = any(jaccard(one, another) >= _SAME_ANSWER for one in row.answers for another in other.answers)
+            if not alike and not (pair.same and same_context(row, other)):
+                continue  # questions with answers of their own: a table of cases, another role in the system message
+            if pair.part:
+                message = say(
+                    "{where} asks the same in part, with the same answer: a question that stands within the other, or a turn of a "
+                    "conversation. Keep one, or put it in other words.",
+                    where=other.where,
+                )
+                yield Finding((pair.later, pair.earlier), message, excerpt(asked(row)))
+                continue
             share = f"{pair.similarity:.0%}"
             if same_answer:
                 message = say(
@@ -75,4 +83,4 @@ class NearDuplicates(Check[Conversation]):
                     where=other.where,
                     share=share,
                 )
-            yield Finding((pair.later, pair.earlier), message, excerpt(questions[pair.later]))
+            yield Finding((pair.later, pair.earlier), message, excerpt(asked(row)))

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import difflib
 import functools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import loraforge
 from loraforge import fold
 
-NEAR = 0.8
+from ..evaluation.measures import fingerprint
+from ..records import Conversation
+
 # A row of a table that is one template filled in thousands of times is compared with its nearest earlier rows only.
 _MOST = 8
 # Words that change how a question sounds and not what it asks.
 _PARTICLES = frozenset("吗呢啊吧呀么嘛的了得地请问一下想知道我您你是否该这那个")
-# Of these, the ones that leave the question the same wherever they stand, for short questions.
-_SILENT = {ord(c): None for c in "吗呢啊吧呀么嘛的了请问"}
-_CORE = 4  # characters
 # Characters that turn a question into another one although hardly anything else changes.
-_DECISIVE = frozenset(
-    "0123456789零〇一二两三四五六七八九十百千万半不未没无非男女父母夫妻儿原被甲乙丙上下前后左右大小高低多少轻重急慢新旧早晚婚"
-)
-_EITHER = re.compile(r"(.)[不没]\1")
+_DECISIVE = frozenset("0123456789两十百千万半不未没无非男女父母夫妻儿原被甲乙丙上下前后左右大小高低多少轻重急慢新旧早晚婚")
+# What two questions share that ask nearly the same.
+_NEAR = 0.8
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows that ask nearly the same.
+    """Two rows that stand on one side of the hold-out because of what they ask.
 
     Attributes:
         later, earlier: indices.
-        similarity: Jaccard of their character bigrams, 0 to 1.
-        same: whether they differ in nothing that changes what is asked: width, punctuation, a particle.
+        similarity: Jaccard of their questions' character pairs, 0 to 1.
+        same: whether they differ in nothing that changes what is asked: width, punctuation, a particle, a greeting.
         decisive: whether they differ in a number, a negation or the like, so that different answers are to be expected.
+        part: whether one question stands within the other one, or is another turn's of the same conversation.
     """
 
     later: int
@@ -42,6 +40,7 @@ class Pair:
     similarity: float
     same: bool
     decisive: bool
+    part: bool = False
 
 
 def bigrams(text: str) -> frozenset[str]:
@@ -57,34 +56,28 @@ def jaccard(first: str, second: str) -> float:
 
 
 @functools.lru_cache(maxsize=2)  # two checks ask the same of the same rows, one after the other
-def near_pairs(questions: tuple[str, ...]) -> tuple[Pair, ...]:
-    """All pairs with a similarity of ``NEAR`` or more, for each row at most the ``_MOST`` nearest earlier ones.
-
-    In a short question one particle is a large share: those that differ in nothing else are paired with the first such row, however
-    similar.
-    """
-    features = [bigrams(question) for question in questions]
-    plain = [_plain(question) for question in questions]
-    near: dict[int, list[tuple[int, float]]] = {}
-    for row, other, value in loraforge.near_pairs(features, NEAR, _MOST):
-        near.setdefault(row, []).append((other, value))
+def near_pairs(rows: tuple[Conversation, ...]) -> tuple[Pair, ...]:
+    """All pairs that ask the same to the split (see ``measures.fingerprint``), for each row at most the ``_MOST`` nearest earlier ones."""
+    prints = [fingerprint(row) for row in rows]
+    plain = [loraforge.bare_question(row.question) for row in rows]
     found: list[Pair] = []
-    first: dict[str, int] = {}
-    for row, question in enumerate(questions):
-        for other, value in near.get(row, ()):
-            changed = _changed(plain[other], plain[row]) - _PARTICLES
-            found.append(Pair(row, other, value, not changed, bool(changed & _DECISIVE)))
-        core = plain[row].translate(_SILENT)
-        other = first.setdefault(core, row) if len(core) >= _CORE else row
-        overlap = jaccard(question, questions[other])
-        if other != row and overlap < NEAR:  # otherwise it is among those above, or there are nearer ones
-            found.append(Pair(row, other, overlap, True, False))
+    for row, others, _ in loraforge.near_records([(one.features, *one.others) for one in prints], [one.floor for one in prints]):
+        for other in others[:_MOST].tolist():
+            value = _alike(plain[row], plain[other])
+            part = value < _NEAR
+            changed = set() if part else _changed(plain[other], plain[row]) - _PARTICLES
+            found.append(Pair(row, other, value, not part and not changed, bool(changed & _DECISIVE), part))
     return tuple(found)
 
 
-def _plain(question: str) -> str:
-    """Folded, and 能不能 and 可以 as 能: without it the 不 would look like a negation."""
-    return _EITHER.sub(r"\1", fold(question)).replace("可以", "能")
+def same_context(one: Conversation, other: Conversation) -> bool:
+    """Whether all that the answers depend on besides the questions is the same: system message, earlier turns, tools."""
+    return [fold(text) for text in one.context] == [fold(text) for text in other.context]
+
+
+def _alike(first: str, second: str) -> float:
+    a, b = loraforge.character_pairs(first), loraforge.character_pairs(second)
+    return len(a & b) / len(a | b)
 
 
 def _changed(first: str, second: str) -> set[str]:

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
-from ..records import Conversation
+from ..records import Conversation, without_reasoning
 from .private import masked
-
-_THOUGHT = re.compile(r"^.*?</think>", re.DOTALL)
 
 
 def answer(record: Conversation) -> str:
     """The answer without the reasoning of a thinking model before it, which may hesitate."""
-    return _THOUGHT.sub("", record.output, count=1).strip()
-
-
-def answers(record: Conversation) -> list[str]:
-    """All answers that are learned: those of earlier turns too."""
-    if record.messages:
-        learned = (one.content for one in record.messages if one.role == "assistant" and one.learn and one.content)
-        return [_THOUGHT.sub("", said, count=1).strip() for said in learned]
-    return [*(_THOUGHT.sub("", said, count=1).strip() for _, said in record.history), answer(record)]
+    return without_reasoning(record.output)
 
 
 def asked(record: Conversation) -> str:

@@ -10,7 +10,7 @@ from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
 from ..records import Conversation
 from .folding import narrow
-from .texts import answers, excerpt
+from .texts import excerpt
 from .wordlists import Hit, WordListKeys, word_list
 
 say = speaker(__name__)
@@ -25,7 +25,7 @@ class _Wording(Check[Conversation]):
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Conversation]) -> Iterable[Finding]:
         words = word_list(self.name, keys[WordListKeys].word_list)
         for index, row in enumerate(rows):
-            hits = [(text, hit) for text in answers(row) for hit in words.find(text) if self.counts(text, hit)]
+            hits = [(text, hit) for text in row.answers for hit in words.find(text) if self.counts(text, hit)]
             if not hits:
                 continue
             strong = [(text, hit) for text, hit in hits if not hit.entry.weak]

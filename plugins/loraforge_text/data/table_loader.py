@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -24,6 +25,8 @@ from .tools import are_tools
 
 say = speaker(__name__)
 
+# The values of split_by that name no column.
+_NO_COLUMNS = ("auto", "answer", "question")
 # Rows so marked may be meant to be left out, or to be all that is learned.
 _SKIPS = frozenset(
     ("ignored", "skipped", "excluded", "donottrain", "notrain", "不训练", "不学习", "不参与训练", "屏蔽", "忽略", "跳过",
@@ -78,7 +81,7 @@ class TableLoader(Loader[Conversation]):
                     note(say("not read: {problem}", problem=error))
                 else:
                     problems += error.problems
-        records, bad = self._records(read, options, note, problems)
+        records, bad = self._records(read, options, note, problems, config.split_by.strip())
         if config.on_bad_row == "skip":
             for line in condense(f"{where}: {problem}" for where, problem in bad):
                 note(say("skipped: {line}", line=line))
@@ -91,9 +94,11 @@ class TableLoader(Loader[Conversation]):
         return records
 
     def _records(
-        self, read: Sequence[tuple[Table, DataFile]], options: TableKeys, note: Callable[[str], None], problems: list[str]
+        self, read: Sequence[tuple[Table, DataFile]], options: TableKeys, note: Callable[[str], None], problems: list[str], split_by: str
     ) -> tuple[list[Conversation], list[tuple[str, str]]]:
         """(records, bad rows with what is wrong). Files that cannot be used go to ``problems``."""
+        names_of_all = [column for table, _ in read for row in table.rows for column in row.values if column]
+        grouping = _grouping(split_by, list(dict.fromkeys(names_of_all)), problems)
         records: list[Conversation] = []
         bad: list[tuple[str, str]] = []
         there = {column for table, _ in read for row in table.rows for column in row.values}
@@ -106,7 +111,7 @@ class TableLoader(Loader[Conversation]):
             given = {**tables[0][1].columns, **said}
             same = same_fields(names, given, rows)
             try:
-                columns = _columns(name, _renamed(rows, same), given, note)
+                columns = _columns(name, _renamed(rows, same), given, note, grouping)
             except DataError as error:
                 problems += error.problems
                 continue
@@ -114,7 +119,7 @@ class TableLoader(Loader[Conversation]):
             for other, column in same.items():
                 note(say("{file}: '{other}' is read as '{column}', as no row has both", file=name, other=other, column=column))
             for table, file in tables:
-                good, wrong = _convert(_renamed(table.rows, same), columns, remarks)
+                good, wrong = _convert(_renamed(table.rows, same), columns, remarks, grouping)
                 if hold_out:
                     side: Literal["train", "held-out"] = "held-out" if (table.split or file.split) == TEST else "train"
                     good = [one if one.side else replace(one, side=side) for one in good]
@@ -146,7 +151,26 @@ def _renamed(rows: Sequence[Row], same: Mapping[str, str]) -> Sequence[Row]:
     return made
 
 
-def _columns(name: str, rows: Sequence[Row], given: Mapping[str, str], note: Callable[[str], None]) -> dict[str, str]:
+def _grouping(split_by: str, names: Sequence[str], problems: list[str]) -> str | None:
+    """The column that ``split_by`` names; None where it names none. One that there is not goes to ``problems``."""
+    if split_by in _NO_COLUMNS or split_by in names:
+        return split_by if split_by not in _NO_COLUMNS else None
+    found = [name for name in names if fold_name(name) == fold_name(split_by)]
+    if len(found) == 1:
+        return found[0]
+    problems.append(
+        say(
+            "split_by: there is no column '{column}'. It takes answer, question, auto, or one of the columns: {names}.",
+            column=split_by,
+            names=listed(names) or say("none"),
+        )
+    )
+    return None
+
+
+def _columns(
+    name: str, rows: Sequence[Row], given: Mapping[str, str], note: Callable[[str], None], grouping: str | None = None
+) -> dict[str, str]:
     """The columns of one file, reported where their names are not our own."""
     names = list(dict.fromkeys(column for row in rows for column in row.values if column))
     if not names:
@@ -168,7 +192,7 @@ def _columns(name: str, rows: Sequence[Row], given: Mapping[str, str], note: Cal
     _drop_other_meanings(name, columns, given, rows)
     _refuse_masks(name, names, {*columns.values(), *given.values()}, "weight" in given, rows)
     renamed = [f"{column} -> {field}" for field, column in columns.items() if column != field]
-    unused = [column for column in names if column not in columns.values()]
+    unused = [column for column in names if column not in columns.values() and column != grouping]
     if renamed:
         note(say("{file}: columns {renamed}", file=name, renamed=listed(renamed)))
     material = next((column for column in unused if not is_rejected(column)), None)
@@ -243,7 +267,9 @@ def _refuse_masks(name: str, names: Sequence[str], known: Collection[str], given
             )
 
 
-def _convert(rows: Sequence[Row], columns: Mapping[str, str], remarks: Remarks) -> tuple[list[Conversation], list[tuple[str, str]]]:
+def _convert(
+    rows: Sequence[Row], columns: Mapping[str, str], remarks: Remarks, grouping: str | None = None
+) -> tuple[list[Conversation], list[tuple[str, str]]]:
     """(records, bad rows with what is wrong)."""
     records: list[Conversation] = []
     bad: list[tuple[str, str]] = []
@@ -254,5 +280,11 @@ def _convert(rows: Sequence[Row], columns: Mapping[str, str], remarks: Remarks) 
         record, problems = to_conversation(row.where, row.values, columns, remarks)
         bad += [(row.where, problem) for problem in problems]
         if record is not None:
-            records.append(record)
+            records.append(replace(record, group=_cell(row.values.get(grouping))) if grouping else record)
     return records, bad
+
+
+def _cell(value: object) -> str | None:
+    """What a column that groups rows says; None where it says nothing."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str) if isinstance(value, dict | list) else cell_text(value)
+    return text.strip() or None

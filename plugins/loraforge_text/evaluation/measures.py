@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import loraforge
-from loraforge import Fingerprint
+from loraforge import Fingerprint, Lesson
 
 from .citations import citations
 
@@ -209,17 +209,32 @@ def generation(records: Sequence[Conversation]) -> Mapping[str, int]:
     return {"max_tokens": min(max(longest + _MARGIN, _SHORTEST), _LONGEST)}
 
 
-def fingerprint(record: Conversation) -> Fingerprint:
-    """The question without width, case and punctuation, and its character pairs.
+# A question in the middle of a conversation counts for itself if it is as long as this; shorter ones (那怎么办) live on what came before.
+_BY_ITSELF, _OPENING = 10, 5
 
-    The system message and earlier turns belong to the key, since in another context it is another question. They mark the pairs instead of
-    adding their own: a long system message that all rows share would make all questions alike.
+
+def fingerprint(record: Conversation) -> Fingerprint:
+    """What a row asks and teaches.
+
+    The key is the question with all that it depends on, without width, case and punctuation: in another context it is another question.
+    What is near-identical is told by the questions alone, each turn's for itself: with another system message, or after other turns, it is
+    still the question that was learned. Only questions that say nothing by themselves (总结。) are held apart by their context.
     """
     question = letters(record.question)
     parts = record.context
     context = "\n".join(letters(part) for part in parts) if any(parts) else ""
     mark = hashlib.sha256(context.encode("utf-8", "surrogatepass")).hexdigest()[:16] if context else ""
-    return Fingerprint(f"{context}\n{question}" if context else question, loraforge.character_pairs(question, mark))
+    turns = [loraforge.bare_question(text) for text in (*(asked for asked, _ in record.history), record.question)]
+    least = [_OPENING, *(_BY_ITSELF for _ in record.history)] if context else [0]
+    views = [loraforge.character_pairs(turn) for turn, floor in zip(turns, least, strict=True) if len(turn) >= floor]
+    first, *others = reversed(views or [loraforge.character_pairs(turns[-1], mark)])
+    return Fingerprint(f"{context}\n{question}" if context else question, first, tuple(others), loraforge.FLOOR, lessons(record))
+
+
+def lessons(record: Conversation) -> tuple[Lesson, ...]:
+    """What a row teaches: its answers, or, where all of them are short, its last one."""
+    said = [loraforge.lesson(text) for text in record.answers if text]
+    return tuple(one for one in said if not one.short) or tuple(said[-1:])
 
 
 def letters(text: str) -> str:

@@ -163,6 +163,19 @@ def test_the_training_as_it_came_out(tmp_path):
     ]
 
 
+def test_each_measure_has_two_lines(tmp_path):
+    row = {"measure": "loss", "rows": 4, "base": 2.0, "adapter": 1.5, "low": -0.75, "high": -0.25, "verdict": "better"}
+    found = {"examples": 9, "comparisons": [row], "reworded": [{**row, "rows": 5, "adapter": 0.5}], "parts": {"new": 4, "reworded": 5}}
+    lines = section(tmp_path, "Evaluation", found)
+    assert lines[1] == "| measure | their answer | rows | base | adapter | difference, 95 % interval | verdict |"
+    assert lines[3:5] == [
+        "| loss | never learned | 4 | 2.000 | 1.500 | -0.750 … -0.250 | better |",
+        "| loss | learned in other words | 5 | 2.000 | 0.500 | -0.750 … -0.250 | better |",
+    ]
+    none = section(tmp_path, "Evaluation", {**found, "comparisons": [], "parts": {"new": 0, "reworded": 5}})
+    assert none[-1] == "| all measures | never learned | 0 |  |  |  | cannot be told |"
+
+
 def test_the_evaluation_with_its_own_figures_and_what_experts_found(tmp_path):
     rows = [{"measure": "loss", "rows": 9, "base": 2.0, "adapter": 1.5, "low": -0.75, "high": -0.25, "verdict": "better"},
             {"measure": "hits", "rows": 8, "base": 0.25, "adapter": 0.5, "low": 0.125, "high": 0.375, "verdict": "better", "share": True}]  # fmt: skip

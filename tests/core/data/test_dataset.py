@@ -23,7 +23,7 @@ def record(number: int, **more) -> Record:
 
 
 def data(records, sides, found=()) -> Data:
-    parted = Split(tuple(sides), tuple(range(len(sides))), tuple(f"key {i}" for i in range(len(sides))))
+    parted = Split(tuple(sides), tuple(range(len(sides))), tuple(f"key {i}" for i in range(len(sides))), known=frozenset({1}))
     return Data(tuple(records), ((),) * len(records), parted, SimpleNamespace(), Examination(), (), tuple(found), {})
 
 
@@ -41,7 +41,9 @@ def test_sides_repeats_and_what_may_be_handed_on():
     rows = made.rows()
     assert [row["where"] for row in rows] == [f"row {i}" for i in range(5)] and rows[4] == {
         "where": "row 4", "sha256": records[4].content_hash(), "asks": "key 4", "split": HELD_OUT, "group": 4, "reviewer": "Dr Li",
+        "answer_learned": False,
     }  # fmt: skip
+    assert [row.get("answer_learned") for row in rows] == [None, True, None, None, False], "of held-out rows alone"
     assert made.digest() == hashlib.sha256("".join(r.content_hash() for r in records).encode()).hexdigest()
 
 
@@ -182,6 +184,49 @@ def earlier(tmp_path):
         return str(folder)
 
     return make
+
+
+LONG = [f"{q}，依法应当这样处理，并保留证据。" for q in QUESTIONS]
+
+
+def test_how_rows_were_divided_is_told_in_one_line(look):
+    """Three wordings of each point: the answers hold them together."""
+    lines = [
+        f"{q}{more}？,{answer}"
+        for q, answer in zip(QUESTIONS, LONG, strict=True)
+        for more in ("", "，小王想知道这件事", "，另外还有什么要注意")
+    ]
+    made, told = look(lines, eval_ratio=0.3)
+    (line,) = [note for note in told if note.startswith("held out: ")]
+    held = len(made.pick(True))
+    assert line == (
+        f"held out: {held} of 21 rows; near-identical questions and near-identical answers stay on one side (7 groups); the answers of {held} "
+        "of them are never learned"
+    )
+    learned = {made.records[i].output for i in made.pick(False)}
+    assert held and not any(made.records[i].output in learned for i in made.pick(True))
+    assert all(row["beside"] and row["question"] <= i for i, row in enumerate(made.rows()))
+    apart, told = look(lines, eval_ratio=0.3, split_by="question")
+    assert any("near-identical questions stay on one side" in note for note in told) and not any(row.get("beside") for row in apart.rows())
+
+
+def test_a_column_that_nobody_has(look, host, project):
+    with pytest.raises(DataError, match="split_by: there is no column 'patient'. It takes answer, question, auto, or one of the columns"):
+        look([f"{q}？,{answer}" for q, answer in zip(QUESTIONS, LONG, strict=True)], split_by="patient")
+
+
+def test_answers_of_an_earlier_run_keep_their_sides(look, earlier):
+    """Its rows are gone from the table, which asks for the same in other words."""
+    before, _ = look([f"{q}？,{answer}" for q, answer in zip(QUESTIONS, LONG, strict=True)])
+    rows = [{**row, "split": HELD_OUT if i % 2 else LEARNED} for i, row in enumerate(before.rows())]
+    made, _ = look([f"另一种完全不同的问法第{i * 7919}号？,{answer}" for i, answer in enumerate(LONG)], init_from_adapter=earlier(rows))
+    assert made.split.sides == tuple(HELD_OUT if i % 2 else LEARNED for i in range(7)) and not made.split.known
+    # What both learned and held out counts as learned, and a held-out question whose answer was learned then is nothing new.
+    both = [*rows, {**rows[1], "asks": "x", "sha256": "y", "split": LEARNED}]
+    made, told = look(
+        [f"{QUESTIONS[1]}？,{LONG[1]}", "别的问题，别的事？,别的回答，说的完全是另外一回事情。"], init_from_adapter=earlier(both)
+    )
+    assert made.split.sides[0] == HELD_OUT and made.split.known == {0} and any("answers of 0 of them" in note for note in told)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.9])

@@ -27,6 +27,9 @@ def test_what_was_learned_once_counts_as_learned_for_ever():
         {"asks": "q3", "sha256": "r4", "split": ASIDE},  # no side
         {"sha256": "r5", "split": LEARNED},  # an earlier version
         {"asks": "q6"},
+        {"asks": "q10", "sha256": "r10", "beside": ["a1", "a2"], "split": HELD_OUT},
+        {"asks": "q10", "sha256": "r10", "beside": ["a1"], "split": LEARNED},
+        {"asks": "q11", "beside": "nonsense", "split": HELD_OUT},
         "damaged",
     ]
     inherited = {"q1": LEARNED, "q7": HELD_OUT, "q8": LEARNED, "q9": "nonsense"}
@@ -40,6 +43,11 @@ def test_what_was_learned_once_counts_as_learned_for_ever():
         "r5": LEARNED,
         "q7": HELD_OUT,
         "q8": LEARNED,
+        "q10": LEARNED,
+        "r10": LEARNED,
+        "a1": LEARNED,
+        "a2": HELD_OUT,
+        "q11": HELD_OUT,
     }
 
 

@@ -61,3 +61,40 @@ def test_the_limit_itself_is_near(shared, near):
 def test_nothing_is_near_where_there_is_nothing():
     assert similarity.near_pairs([]) == [] and similarity.near_pairs([frozenset({1})]) == []
     assert similarity.near_pairs([frozenset({1}), frozenset({2})]) == []
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 512])
+def test_rows_within_others_are_those_that_a_plain_loop_finds(monkeypatch, chunk):
+    """With a floor, nine tenths of the smaller row in one up to eight times as large are near too."""
+    monkeypatch.setattr(similarity, "_CHUNK", chunk)
+    rng = random.Random(4)
+    core = list(range(30))
+    features = [
+        frozenset(rng.sample(core, rng.choice((6, 10, 12, 25)))) | {f"{i} {n}" for n in range(rng.choice((0, 1, 80)))} for i in range(60)
+    ]
+    features += [frozenset(core), frozenset(core[:10]), frozenset(core) | set(range(100, 150)), frozenset(core) | set(range(100, 151))]
+    floors = [rng.choice((0, 10)) for _ in features]
+    floors[-4:] = [0, 10, 0, 0]
+
+    def near(row: int, other: int) -> bool:
+        one, two = features[row], features[other]
+        small, large = sorted((row, other), key=lambda i: len(features[i])) if len(one) != len(two) else (row, other)
+        shared = len(one & two)
+        inside = 0 < floors[small] <= len(features[small]) and len(features[large]) <= 8 * len(features[small])
+        return shared / len(one | two) >= 0.8 or (inside and shared >= 0.9 * len(features[small]))
+
+    found = {row: set(others.tolist()) for row, others, _ in similarity.near_rows(features, floors=floors)}
+    assert found == {row: {other for other in range(row) if near(row, other)} for row in range(len(features))}
+    assert 61 in found[62] and 61 not in found[63] and any(found.values()), "8 times as large, and 8.1 times"
+
+
+def test_records_are_near_by_any_of_what_they_have():
+    a, b, c, d = (frozenset(range(start, start + 10)) for start in (0, 100, 200, 300))
+    views = [(a,), (b, c), (), (c - {200}, a), (d,), (d, b)]
+    found = [(record, others.tolist()) for record, others, _ in similarity.near_records(views)]
+    assert found == [(0, []), (1, []), (2, []), (3, [0, 1]), (4, []), (5, [1, 4])], "the nearest first, of equal ones the earliest"
+    (*_, (_, _, overlaps)) = similarity.near_records(views[:4])
+    assert overlaps.tolist() == pytest.approx([1.0, 0.9])
+    inside = [(frozenset(range(10)),), (frozenset(range(30)),)]
+    assert [len(others) for _, others, _ in similarity.near_records(inside, [10, 0])] == [0, 1]
+    assert [len(others) for _, others, _ in similarity.near_records(inside, [0, 0])] == [0, 0]

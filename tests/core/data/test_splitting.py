@@ -168,14 +168,19 @@ def test_the_key_is_the_hash_of_what_is_asked():
     assert splitting.key_of(Fingerprint("\ud800", frozenset()))  # half a character, as a damaged file has it
 
 
-def test_a_task_without_a_fingerprint_is_split_by_its_question():
+def test_a_task_without_a_fingerprint_is_split_by_its_question_and_its_answer():
     from types import SimpleNamespace
 
-    task = SimpleNamespace(fingerprint=None, question=lambda record: record)
-    assert (
-        splitting.fingerprinter(task)("工伤，A？") == fingerprint("工伤，A？") == Fingerprint("工伤a", similarity.character_pairs("工伤a"))
-    )
-    assert splitting.fingerprinter(task)("？！").key == "？！", "what has no letters is its own key"
+    words = SimpleNamespace(compare=None)
+    task = SimpleNamespace(fingerprint=None, question=lambda record: record[0], answer=lambda record: record[1], evaluation=words)
+    made = splitting.fingerprinter(task)
+    found = made(("请问工伤，A？", "应当在三十日内提出申请，逾期不予受理。"))
+    assert found.key == "请问工伤a" and found.features == similarity.character_pairs("工伤a"), "the key is what older runs wrote"
+    assert [(one.key, one.short) for one in found.lessons] == [("应当在30日内提出申请逾期不予受理", False)]
+    assert made(("？！", "是")).key == "？！" and made(("？！", "是")).lessons[0].short and made(("a", "")).lessons == ()
+    pictures = SimpleNamespace(**{**vars(task), "evaluation": SimpleNamespace(compare=print)})
+    untold = SimpleNamespace(**{**vars(task), "answer": str})
+    assert splitting.fingerprinter(pictures)(("a", "b" * 30)).lessons == splitting.fingerprinter(untold)(("a", "b" * 30)).lessons == ()
     own = SimpleNamespace(fingerprint=fingerprint, question=None)
     assert splitting.fingerprinter(own) is fingerprint
 
@@ -186,9 +191,9 @@ def test_equal_keys_stand_together_whatever_their_features_say():
     assert len(set(parted.sides[:12])) == 1 and set(parted.groups[:12]) == {0}
     # One is near as well: it is named once, and the nearest first.
     mixed = [Fingerprint("a", frozenset(range(10))), Fingerprint("b", frozenset(range(10))), Fingerprint("a", frozenset(range(10)))]
-    assert [near.tolist() for _, near in splitting._earlier(mixed)] == [[], [0], [0, 1]]
+    assert [near for _, near, _ in splitting._earlier(mixed)] == [[], [0], [0, 1]]
     far = [Fingerprint("a", frozenset({1})), Fingerprint("b", frozenset(range(10))), Fingerprint("a", frozenset(range(10)))]
-    assert [near.tolist() for _, near in splitting._earlier(far)] == [[], [], [0, 1]]
+    assert [near for _, near, _ in splitting._earlier(far)] == [[], [], [0, 1]]
 
 
 def test_the_nearest_row_of_each_side_is_named_and_rows_set_aside_draw_nobody():
@@ -245,3 +250,122 @@ def test_a_side_that_is_given_twice_differently_sets_the_row_aside():
     )
     assert parted.sides == (splitting.ASIDE, LEARNED, HELD_OUT)
     assert parted.leaks == (splitting.Leak(0, 0, 0),)
+
+
+# --- answers, columns --------------------------------------------------------------------------------------------------------
+
+
+def row(question: str, *answers: str) -> Fingerprint:
+    from loraforge.data.wording import lesson
+
+    return Fingerprint(question, similarity.character_pairs(question), lessons=tuple(map(lesson, answers)))
+
+
+def topics(count: int, wordings: int, seed: int = 3) -> list[Fingerprint]:
+    """So many points, each asked in so many ways, with an answer of its own; shuffled."""
+    asked, said = iter(questions(count * wordings, seed)), questions(count, seed + 1)
+    rows = [row(next(asked), f"{said[i]}。依据是{said[i][::-1]}。") for i in range(count) for _ in range(wordings)]
+    return random.Random(seed).sample(rows, len(rows))
+
+
+def answer_of(fingerprint: Fingerprint) -> str:
+    return fingerprint.lessons[-1].key
+
+
+def test_rows_with_one_answer_stand_on_one_side_and_nothing_held_out_is_known():
+    rows = topics(40, 3)
+    parted = splitting.split(rows, 0.2)
+    by_answer: dict[str, set[str]] = {}
+    for one, side in zip(rows, parted.sides, strict=True):
+        by_answer.setdefault(answer_of(one), set()).add(side)
+    assert all(len(sides) == 1 for sides in by_answer.values()) and not parted.known and not parted.leaks
+    assert len(set(parted.groups)) == 40 and len(set(parted.questions)) == 120, "the questions alone stay apart"
+    assert 0.08 < len(parted.of(HELD_OUT)) / 120 < 0.4
+    alone = splitting.split(rows, 0.2, by="question")
+    learned = {answer_of(rows[i]) for i in alone.of(LEARNED)}
+    assert alone.known == {i for i in alone.of(HELD_OUT) if answer_of(rows[i]) in learned} and len(alone.known) > 10
+
+
+def test_nearly_the_same_answer_and_one_that_stands_within_it_count_as_one():
+    text = "用人单位应当支付经济补偿，标准为每满一年支付一个月工资，六个月以上不满一年的按一年计算。"
+    said = [
+        text,
+        text.replace("。", "！"),
+        "依法，" + text,
+        text.replace("一个月", "1个月"),
+        text + "此外还应当及时出具解除劳动合同的证明并办理档案转移手续，期限为十五日。",
+    ]
+    rows = [row(question, answer) for question, answer in zip(questions(5), said, strict=True)]
+    assert set(splitting.split([*rows, *topics(10, 1)], 0.5).groups[:5]) == {0}
+    other = row("别的", "用人单位应当支付双倍工资，自用工之日起满一个月的次日起算，至补订书面合同的前一日为止。")
+    assert splitting.split([rows[0], other, *topics(10, 1)], 0.5).groups[:2] == (0, 1)
+
+
+def test_a_chain_by_question_and_by_answer_is_one_cluster():
+    one, two = questions(2)
+    a, b, c, d = (
+        row(one, "x" * 3),
+        row(one + "呢", "甲" * 3 + "应当承担全部的赔偿责任"),
+        row(two, "甲" * 3 + "应当承担全部的赔偿责任"),
+        row(two + "呢", "y" * 3),
+    )
+    for ratio in (0.2, 0.5, 0.8):
+        parted = splitting.split([a, b, c, d, *topics(12, 1)], ratio)
+        assert parted.groups[:4] == (0, 0, 0, 0) and len(set(parted.sides[:4])) == 1
+    between = splitting.split([a, c, b, *topics(12, 1)], 0.5, [LEARNED, HELD_OUT, *[None] * 13])
+    assert between.sides[2] == ASIDE and between.leaks == (splitting.Leak(2, 0, 1),), "its question is learned, its answer held out"
+
+
+def test_classes_do_not_make_one_cluster_of_everything():
+    rng = random.Random(8)
+    rows = [row(question, rng.choice(("是", "否", "不确定"))) for question in questions(300)]
+    parted = splitting.split(rows, 0.2)
+    assert abs(len(parted.of(HELD_OUT)) / 300 - 0.2) < 0.07 and parted.largest == splitting.CLASS
+    assert not parted.known, "what is new there is the question"
+    forced = splitting.split(rows, 0.2, by="answer")
+    assert len(set(forced.groups)) == 3 and set(forced.sides) == {LEARNED, HELD_OUT}
+    few = [row(question, f"{20 + i // 4}日内") for i, question in enumerate(questions(80))]
+    parted = splitting.split(few, 0.3)
+    assert len(set(parted.groups)) == 20 and not parted.known, "short knowledge that is asked in a few wordings is knowledge"
+
+
+@pytest.mark.parametrize("by", ["auto", "answer", "question", "topic"])
+def test_rows_keep_their_side_when_rows_are_appended_whatever_they_stand_together_by(by):
+    rng = random.Random(11)
+    rows = topics(60, 3) + [row(q, rng.choice(("是", "否"))) for q in questions(60, seed=40)]
+    rows = rng.sample(rows, len(rows))
+    values = [rng.choice((None, "a", "b", "c", *map(str, range(20)))) for _ in rows]
+    whole = splitting.split(rows, 0.3, by=by, values=values)
+    for count in (60, 150, 239):
+        assert splitting.split(rows[:count], 0.3, by=by, values=values[:count]).sides == whole.sides[:count]
+
+
+def test_a_column_keeps_its_values_together_and_near_questions_too():
+    texts = questions(90)
+    texts[5] = texts[80] + "呢"
+    values = [f"patient {i % 30}" if i % 3 else None for i in range(90)]
+    parted = splitting.split([row(text, "同一个很长的回答，谁都一样，不算数。") for text in texts], 0.3, by="patient", values=values)
+    sides: dict[str, set[str]] = {}
+    for value, side in zip(values, parted.sides, strict=True):
+        sides.setdefault(value or "", set()).add(side)
+    assert all(len(found - {ASIDE}) == 1 for value, found in sides.items() if value) and len(sides[""]) > 1
+    assert parted.groups[80] == parted.groups[5] and len(set(parted.groups)) == 30 + 20 - 1
+    assert len(parted.known) == len(parted.of(HELD_OUT)), "answers do not count here, and are told"
+
+
+def test_given_sides_hold_though_their_answers_are_learned():
+    one, two, three = questions(3)
+    said = "应当在三十日内提出书面申请，逾期不予受理。"
+    given = [HELD_OUT, LEARNED, None, None]
+    parted = splitting.split([row(one, said), row(two, said), row(three, said), row(two + "呢", said)], 0.2, given)
+    assert parted.sides == (HELD_OUT, LEARNED, LEARNED, LEARNED) and parted.known == {0} and not parted.leaks
+    near = splitting.split([row(one, said), row(one + "呢", "另一个回答，说的是完全不同的一件事情。")], 0.2, [HELD_OUT, LEARNED])
+    assert near.sides == (HELD_OUT, ASIDE), "a question that is learned with another particle is another matter"
+
+
+def test_what_a_manifest_calls_answers_and_groups():
+    one = row("问", "是", "应当在三十日内提出书面申请。")
+    assert len(splitting.companions(one, "auto", None)) == 1 and len(splitting.companions(one, "answer", None)) == 2
+    assert splitting.companions(one, "question", "x") == splitting.companions(one, "topic", None) == []
+    assert splitting.companions(one, "topic", "a") != splitting.companions(one, "client", "a") != splitting.companions(one, "client", "b")
+    assert not {splitting.key_of(one)} & set(splitting.companions(row("应", "应"), "answer", None))

@@ -205,6 +205,8 @@ def test_losses_answers_and_what_is_shown(evaluated):
         "where": "row c",
         "sha256": "c",
         "group": -2,
+        "alike": -2,
+        "answer_learned": False,
         "question": "c?",
         "reference": "ccc",
         "base": "c: bad",
@@ -225,6 +227,28 @@ def test_losses_answers_and_what_is_shown(evaluated):
     assert " length: " in result["sentence"][0] and " loss: " in result["sentence"][1] and " badness: " in result["sentence"][2]
     kept = compare.summary(result)
     assert kept.keys() == result.keys() - {"rows", "run"} and all(kept[key] is result[key] for key in kept)
+
+
+def test_the_verdict_is_about_what_was_never_learned(evaluated):
+    """Rows a, c, e are other wordings of what was learned; the adapter's losses are one higher everywhere."""
+    mixed = Rows(HELD.heldout, HELD.learned, {}, 7, 0, known=frozenset("ace"), question={"a": 0, "c": 0})
+    result = evaluated(mixed).result
+    assert result["parts"] == {"new": 4, "reworded": 3} and result["examples"] == 7
+    new, other = ({c["measure"]: c for c in result[key]} for key in ("comparisons", "reworded"))
+    assert list(new) == ["loss", "length", "badness"] and list(other) == ["loss", "length", "badness", "odd"]
+    assert {c["rows"] for c in new.values()} == {4} and {c["rows"] for c in other.values()} == {3}
+    assert new["loss"]["base"] == pytest.approx(1 + (6 + 8 + 10 + 12) / 40) and other["loss"]["base"] == pytest.approx(1 + (0 + 2 + 4) / 30)
+    assert "4 questions compared" in result["sentence"][0]
+    assert any("about the 4 questions whose answer was never learned; 3 more ask" in line for line in result["sentence"])
+    assert [(row["alike"], row["answer_learned"]) for row in result["rows"][:4]] == [(0, True), (0, True), (-3, True), (-4, False)]
+    assert result["losses"]["base"] == pytest.approx(1.6), "over all of them"
+
+
+def test_where_nothing_new_was_held_out_nothing_can_be_told(evaluated):
+    result = evaluated(Rows(HELD.heldout, HELD.learned, {}, 7, 0, known=frozenset("acegikm"))).result
+    assert result["comparisons"] == [] and len(result["reworded"]) == 4 and result["parts"] == {"new": 0, "reworded": 7}
+    assert result["sentence"][0].startswith("Whether the adapter is better cannot be told: nothing new was held out.")
+    assert not any("better than" in line or "worse than the base" in line for line in result["sentence"])
 
 
 @pytest.mark.parametrize(

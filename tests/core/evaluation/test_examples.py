@@ -36,7 +36,15 @@ def planned(*shas: str):
 
 
 def recorded(*rows):
-    return [{"sha256": sha, "split": side, **({"group": group} if group is not None else {})} for sha, side, group in rows]
+    return [
+        {
+            "sha256": sha,
+            "split": side,
+            **({"group": group} if group is not None else {}),
+            **({"answer_learned": False} if side == HELD else {}),
+        }
+        for sha, side, group in rows
+    ]
 
 
 def names(rows) -> list[str]:
@@ -52,6 +60,26 @@ def test_rows_that_are_still_there_by_side():
     assert (found.all_held, found.missing, found.earlier, found.earlier_group) == (3, 1, (), ())
     assert found.group == {"a": 0, "b": 1, "c": 0, "gone": 3, "s": 4}
     assert found.groups([Row("c"), Row("l"), Row("a"), Row("x")]) == [0, -2, 0, -4], "what has no cluster is one of its own"
+
+
+def test_whose_answer_was_learned_stands_in_the_manifest():
+    rows = [{"sha256": sha, "split": HELD, "group": 0, "question": i, "answer_learned": sha == "b"} for i, sha in enumerate("ab")]
+    found = find_rows(None, opened(rows), planned("a", "b"), None)
+    assert (found.part(False), found.part(True), found.question) == ([0], [1], {"a": 0, "b": 1})
+
+
+def test_of_a_run_of_an_earlier_version_it_is_found_from_the_rows():
+    from loraforge.plugin_api.types import Fingerprint, Lesson
+
+    def fingerprint(row: Row) -> Fingerprint:
+        key = row.sha.rstrip("0123456789")
+        return Fingerprint(row.sha, frozenset({row.sha}), lessons=(Lesson(key, frozenset({key})),))
+
+    rows = [{"sha256": sha, "split": side} for sha, side in (("a1", LEARNED), ("a2", HELD), ("b1", HELD), ("b2", "set aside"))]
+    run = opened(rows)
+    run.task.fingerprint = fingerprint
+    found = find_rows(None, run, planned("a1", "a2", "b1", "b2"), None)
+    assert names(found.heldout) == ["a2", "b1"] and (found.part(True), found.part(False)) == ([0], [1])
 
 
 def test_a_row_that_stands_twice_is_not_two_that_are_missing_less():

@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 from builders import ROOT
-from builders.image_checks import row, rows, shipped
+from builders.image_checks import row, rows, run_check, shipped
 from loraforge_image.data import perceptual_hash
 from loraforge_image.records import Picture
 from loraforge_image.task import IMAGE
@@ -51,6 +51,26 @@ def test_the_shipped_pictures_are_24_of_their_own():
     closest = min(a.distance(b) for a, b in itertools.combinations(seen, 2))
     assert closest == 12, "NEAR of the split is 7"
     assert len(set(splitting.split([IMAGE.fingerprint(one) for one in shipped()], 0.15).groups)) == 24
+
+
+def test_a_mirrored_picture_is_the_same_where_it_is_learned_mirrored(tmp_path):
+    """Drawn by Pillow's own mirror, saved as JPEG; of the shipped pictures none is another's mirror image."""
+    from dataclasses import replace
+
+    from PIL import ImageOps
+
+    data = []
+    for i, one in enumerate(shipped()):
+        with Image.open(one.path) as picture:
+            ImageOps.mirror(picture.convert("RGB")).save(tmp_path / f"{i}.jpg", quality=92)
+        data.append(row(None, tmp_path / f"{i}.jpg", one.caption))
+    whole = [*shipped(), *data]
+    assert len(set(splitting.split([IMAGE.fingerprint(one) for one in whole], 0.3).groups)) == 48
+    flipped = [replace(one, mirrored=True) for one in whole]
+    assert splitting.split([IMAGE.fingerprint(one) for one in flipped], 0.3).groups == (*range(24), *range(24))
+    assert run_check("duplicates", whole, flip=False) == []
+    found = run_check("duplicates", whole, flip=True)
+    assert [f.rows for f in found] == [(24 + i, i) for i in range(24)] and "mirror image" in found[0].message
 
 
 def test_seven_bits_stand_together_and_eight_do_not():

@@ -34,6 +34,16 @@ def test_metadata_as_jsonl_with_chinese_columns_keep_and_repeats(tmp_path, galle
         load(host, gallery())
 
 
+def test_a_column_that_pictures_stand_together_by(tmp_path, gallery, host):
+    lines = ["file_name,text,Scene", *(f"{i}.png,picture {i},{'night' if i < 3 else ''}" for i in range(6))]
+    (tmp_path / "pictures" / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = load(host, gallery(split_by="Scene", eval_ratio=0.4))
+    assert [one.group for one in data.records] == ["night"] * 3 + [None] * 3 and len(set(data.split.sides[:3])) == 1
+    assert any("near-identical examples and those with one Scene stay on one side (4 groups)" in note for note in data.notes)
+    with pytest.raises(DataError, match="split_by: no row says anything in a column 'place'"):
+        load(host, gallery(split_by="place"))
+
+
 def test_captions_in_files_beside_the_pictures(tmp_path, gallery, host):
     folder = tmp_path / "pictures"
     (folder / "metadata.csv").unlink()

@@ -31,6 +31,6 @@ def test_the_checks_are_components_with_a_sentence_each(host):
 def test_checks_import_no_heavy_library():
     code = (
         "import sys; from loraforge_text.checks import checks; from loraforge_text.checks.similar import near_pairs; checks()\n"
-        "near_pairs(('试用期工资', '试用期的工资')); print([m for m in ('torch', 'transformers') if m in sys.modules])"
+        "from loraforge_text.records import Conversation as C; near_pairs((C('试用期工资', where=''), C('试用期的工资', where=''))); print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -219,12 +219,12 @@ def test_the_indentation_of_code_stays(tmp_path, text, kept):
 
 
 def test_checks_and_the_split_look_at_all_words(tmp_path):
-    from loraforge_text.checks.texts import answers, asked, everything
+    from loraforge_text.checks.texts import asked, everything
     from loraforge_text.evaluation.measures import fingerprint
 
     turns = [U, {**A, "content": "坏", "weight": 0}, {"role": "user", "content": "再问"}, {**A, "thinking": "想"}]
     made = record(tmp_path, turns)
-    assert answers(made) == ["答"] and set(everything(made)) == {"问", "坏", "再问", "答", "想"}
+    assert made.answers == ["答"] and set(everything(made)) == {"问", "坏", "再问", "答", "想"}
     assert asked(made).split() == ["问", "坏", "再问"]
     other = record(tmp_path, [U, {**A, "content": "别的", "weight": 0}, *turns[2:]])
     assert fingerprint(made).key != fingerprint(other).key

@@ -396,3 +396,16 @@ def test_a_table_that_is_called_a_text_is_read_as_a_table(tmp_path, mark):
     made, _ = load(write(tmp_path / "a.txt", f"问题{mark}答案\n{Q}{mark}{A}\n"))
     assert [(one.instruction, one.output) for one in made] == [(Q, A)]
     assert "holds no questions and answers" in problems(write(tmp_path / "b.txt", f"{Q}{mark}{A}\n"))[0]
+
+
+def test_a_column_that_rows_stand_together_by(tmp_path):
+    path = write(tmp_path / "d.csv", f"instruction,output,Patient ID,备注\n{Q},{A}, p1 ,x\n问二？,答二,,y\n")
+    records, notes = load(path)
+    assert [one.group for one in records] == [None, None] and any("not used: Patient ID, 备注" in note for note in notes)
+    for name in ("Patient ID", "patientid"):
+        records, notes = load(path, split_by=name)
+        assert [one.group for one in records] == ["p1", None] and any("not used: 备注" in note for note in notes)
+    assert records[0] == load(path)[0][0] and "group" not in records[0].content(), "it is not part of what the row says"
+    assert problems(path, split_by="topic") == [
+        "split_by: there is no column 'topic'. It takes answer, question, auto, or one of the columns: instruction, output, Patient ID, 备注."
+    ]
