@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from loraforge import DataError, Keys, KeySet, Loader, RunConfig, condense, decides, fold_name, speaker
 
@@ -16,7 +16,7 @@ from .conversations import MASKS, Remarks, are_messages, number_of, transcript
 from .files import DataFile, find_files, given_hold_out
 from .preferences import is_rejected, refuse_undecided
 from .raw_rows import to_conversation
-from .readers import read_tables
+from .readers import WORKBOOKS, kind_of, read_tables
 from .readers.number_formats import cell_text
 from .readers.rows import Reading, Repeated, Row, Source, Table
 from .readers.splits import TEST, split_called
@@ -39,12 +39,18 @@ class TableKeys(Keys):
         description="Which column is what, where the names are not recognised: {instruction: 客户问, output: 律师答}. '': none is.",
     )
     encoding: str = Field("auto", description="The encoding of text files: auto, or utf-8, gb18030, big5 and so on.")
-    sheet: str = Field(
+    sheet: str | list[str] = Field(
         "",
-        coerce_numbers_to_str=True,  # sheet: 2 is a number to YAML
-        description="The sheet of a workbook that is read: its name or number. By default the first with known columns.",
+        description="The sheets of a workbook that are read: names or numbers, or all. By default the first with known columns.",
     )
     header_row: int = Field(0, ge=0, description="The row of a table that names the columns, counted from 1. 0 finds it.")
+
+    @field_validator("sheet", mode="before")
+    @classmethod
+    def _numbers_are_names(cls, value: object) -> object:
+        if isinstance(value, list | tuple):
+            return [str(one) if type(one) in (int, float) else one for one in value]
+        return str(value) if type(value) in (int, float) else value  # sheet: 2 is a number to YAML
 
 
 class TableLoader(Loader[Conversation]):
@@ -66,11 +72,16 @@ class TableLoader(Loader[Conversation]):
                     fields=", ".join(FIELDS),
                 )
             )
+        wanted = [options.sheet] if isinstance(options.sheet, str) else options.sheet
+        sheets = tuple(name.strip() for name in wanted if name.strip())
         problems: list[str] = []
         read: list[tuple[Table, DataFile]] = []
-        for file in find_files(config, note):
+        files = find_files(config, note)
+        if sheets and not any(kind_of(file.path.name) in (*WORKBOOKS, ".zip") for file in files):
+            note(say("sheet: {sheets}: none of the files is a workbook, so it says nothing", sheets=", ".join(sheets)))
+        for file in files:
             given = {**file.columns, **options.columns}
-            reading = Reading(options.encoding, options.sheet, options.header_row, lambda names, given=given: is_header(names, given), note)  # type: ignore[misc]
+            reading = Reading(options.encoding, sheets, options.header_row, lambda names, given=given: is_header(names, given), note)  # type: ignore[misc]
             try:
                 read += [(table, file) for table in read_tables(Source.of(file.path, file.name), reading, only_questions=file.only_if_data)]
             except DataError as error:  # go on to the next file: all problems at once

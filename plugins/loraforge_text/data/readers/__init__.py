@@ -8,8 +8,9 @@ from .rows import Reading, Source, Table
 
 say = speaker(__name__)
 
+WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
 # What is surely data, in the order in which errors name it; a workbook's sheet, a table, a list of objects.
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".xlsx", ".xlsm", ".xls", ".xlsb", ".ods", ".parquet", ".arrow", ".feather")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", *WORKBOOKS, ".parquet", ".arrow", ".feather")
 # What may be data, or notes beside them.
 PROSE = (".docx", ".md", ".markdown", ".txt")
 SUFFIXES = (*TABLES, *PROSE, ".zip")
@@ -37,7 +38,7 @@ def read_tables(source: Source, reading: Reading, *, only_questions: bool = Fals
     suffix = source.suffix
     if suffix == ".zip":
         return _zipped(unpack_zip(source), source, reading)
-    if suffix in (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods"):
+    if suffix in WORKBOOKS:
         from .workbooks import read_workbook
 
         return read_workbook(source, reading)

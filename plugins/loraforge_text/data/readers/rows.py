@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -76,14 +76,14 @@ class Reading:
 
     Attributes:
         encoding: of text files: ``auto``, or a name that Python knows.
-        sheet: of a workbook: a name, or a number from 1; empty for the first that has the columns.
+        sheets: of a workbook: names, or numbers from 1; ``all`` for each that has the columns, none for the first that has them.
         header_row: the row that names the columns, from 1; 0 finds it.
         is_header: whether these cells are the names of columns that are needed.
         note: tells the user a decision.
     """
 
     encoding: str = "auto"
-    sheet: str = ""
+    sheets: tuple[str, ...] = ()
     header_row: int = 0
     is_header: Callable[[Sequence[str]], bool] = field(default=lambda names: False)
     note: Callable[[str], None] = field(default=lambda text: None)
@@ -133,14 +133,27 @@ def find_header(source: Source, rows: Iterable[tuple[int, Sequence[str]]], readi
     Raises:
         DataError: if ``header_row`` is empty or not there.
     """
-    filled = ((number, cells) for number, cells in rows if any(cell.strip() for cell in cells))
+    rows = _filled(rows)
     if reading.header_row:
-        for number, _ in filled:
+        for number, _ in rows:
             if number == reading.header_row:
                 return number
         raise DataError(say("{path}: header_row: row {n} is empty, or not there.", path=source.path, n=reading.header_row))
-    first = list(itertools.islice(filled, _TITLES))
-    return next((number for number, cells in first if reading.is_header([cell.strip() for cell in cells])), first[0][0] if first else None)
+    first = list(itertools.islice(rows, _TITLES))
+    known = known_header(first, reading)
+    return known if known is not None or not first else first[0][0]
+
+
+def known_header(rows: Iterable[tuple[int, Sequence[str]]], reading: Reading) -> int | None:
+    """The number of the row that names known columns: ``header_row``, or one of the first twenty that are filled; None if none does."""
+    for number, cells in itertools.islice(_filled(rows), None if reading.header_row else _TITLES):
+        if reading.header_row in (0, number) and reading.is_header([cell.strip() for cell in cells]):
+            return number
+    return None
+
+
+def _filled(rows: Iterable[tuple[int, Sequence[str]]]) -> Iterator[tuple[int, Sequence[str]]]:
+    return ((number, cells) for number, cells in rows if any(cell.strip() for cell in cells))
 
 
 def tell_titles(source: Source, above: Iterable[Sequence[str]], header: int, reading: Reading) -> None:
