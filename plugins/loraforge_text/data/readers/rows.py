@@ -112,6 +112,20 @@ def some_of(pieces: Sequence[str]) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
+class FailedCell(str):
+    """What a cell shows whose formula failed: #N/A, #REF!, Err:502."""
+
+
+def failed_cell(header: Sequence[str], cells: Sequence[str]) -> str | None:
+    """What is wrong where a cell under a name shows an error."""
+    for name, cell in zip(header, cells, strict=False):
+        if name and isinstance(cell, FailedCell):
+            return say(
+                "'{column}' shows {error}: Excel could not compute that cell. Mend its formula, or write the text.", column=name, error=cell
+            )
+    return None
+
+
 def header_names(path: str, cells: Sequence[str]) -> list[str]:
     """The column names; of those that occur twice the later ones are ``Repeated``, an error only where the name is used."""
     names: list[str] = []

@@ -13,8 +13,8 @@ from loraforge import DataError, speaker
 
 from ..number_formats import shown
 from ..packed import refuse_bomb
-from ..rows import Reading, Source, Table
-from .sheets import FailedCell, Sheet, read_sheets
+from ..rows import FailedCell, Reading, Source, Table
+from .sheets import Sheet, read_sheets
 
 say = speaker(__name__)
 

@@ -12,9 +12,9 @@ from loraforge import speaker
 from ..extras import needed
 from ..number_formats import cell_text
 from ..packed import refuse_bomb
-from ..rows import Reading, Source, Table
+from ..rows import FailedCell, Reading, Source, Table
 from .error_cells import UNKNOWN, Cells, error_cells
-from .sheets import FailedCell, Sheet, read_sheets
+from .sheets import Sheet, read_sheets
 
 say = speaker(__name__)
 

@@ -13,18 +13,15 @@ import yaml
 
 from loraforge import DataError, speaker
 
-from ..rows import Reading, Row, Source, Table, find_header, header_names, known_header, row_place, tell_titles
+from ..rows import Reading, Row, Source, Table, failed_cell, find_header, header_names, known_header, row_place, some_of, tell_titles
 from ..splits import split_called
+from ..upright import read_upright
 
 say = speaker(__name__)
 
 _LAST_ROW = 1_048_576  # of a sheet
 ALL = "all"
 _LOOK = 50  # rows that are looked at to find out whether a sheet holds any
-
-
-class FailedCell(str):
-    """What a cell shows whose formula failed: #N/A, #REF!, Err:502."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def read_sheets(source: Source, sheets: Sequence[Sheet], reading: Reading) -> li
     """
     filled = [sheet for sheet in sheets if any(any(cells) for _, cells in sheet.rows(_LOOK))]
     filled.sort(key=lambda sheet: sheet.hidden)  # what is hidden comes last: old copies, lists of choices
-    known = [sheet for sheet in filled if known_header(sheet.rows(_LOOK), reading) is not None]
+    known = [sheet for sheet in filled if known_header(sheet.rows(_LOOK), reading) is not None or _upright(source, sheet, reading, _LOOK)]
     if reading.sheets == (ALL,) and all(sheet.name.strip() != ALL for sheet in sheets):
         chosen = [sheet for sheet in known if not sheet.hidden] or known or filled
     elif reading.sheets:
@@ -163,7 +160,22 @@ def _wanted(source: Source, sheets: Sequence[Sheet], called: str) -> Sheet:
     )
 
 
+def _upright(source: Source, sheet: Sheet, reading: Reading, limit: int | None = None) -> tuple[list[Row], list[str]] | None:
+    """The rows of a sheet whose first column names the fields; None if it is none, or a row names the columns."""
+    if reading.header_row or known_header(sheet.rows(_LOOK), reading) is not None:
+        return None
+    return read_upright([(row_place(source.name, number), cells) for number, cells in sheet.rows(limit)], reading)
+
+
 def _rows(source: Source, sheet: Sheet, reading: Reading) -> list[Row]:
+    if _upright(source, sheet, reading, _LOOK) and (upright := _upright(source, sheet, reading)):
+        made, headings = upright
+        reading.note(
+            say("{file}: the sheet '{sheet}' is read downwards: its first column names the fields", file=source.name, sheet=sheet.name)
+        )
+        if headings:
+            reading.note(say("{file}: rows of one cell are headings, and not used: {words}", file=source.name, words=some_of(headings)))
+        return made
     top = find_header(source, sheet.rows(), reading)
     header: list[str] | None = None
     above: list[list[str]] = []
@@ -188,7 +200,7 @@ def _rows(source: Source, sheet: Sheet, reading: Reading) -> list[Row]:
             Row(
                 row_place(source.name, number),
                 {name: cell for name, cell in itertools.zip_longest(header, cells[: len(header)], fillvalue="") if name},
-                _failed(header, cells),
+                failed_cell(header, cells),
             )
         )
     tell_titles(source, above, top or 0, reading)
@@ -218,15 +230,6 @@ def _rows(source: Source, sheet: Sheet, reading: Reading) -> list[Row]:
             )
         )
     return rows
-
-
-def _failed(header: Sequence[str], cells: Sequence[str]) -> str | None:
-    for name, cell in zip(header, cells, strict=False):
-        if name and isinstance(cell, FailedCell):
-            return say(
-                "'{column}' shows {error}: Excel could not compute that cell. Mend its formula, or write the text.", column=name, error=cell
-            )
-    return None
 
 
 class _Filled:
