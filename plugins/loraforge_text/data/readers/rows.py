@@ -116,6 +116,10 @@ class FailedCell(str):
     """What a cell shows whose formula failed: #N/A, #REF!, Err:502."""
 
 
+class AsStored(str):
+    """What a cell holds that may be shown otherwise: its number format depends on the country, or is not understood."""
+
+
 def failed_cell(header: Sequence[str], cells: Sequence[str]) -> str | None:
     """What is wrong where a cell under a name shows an error."""
     for name, cell in zip(header, cells, strict=False):

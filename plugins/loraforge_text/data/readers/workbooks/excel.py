@@ -11,9 +11,9 @@ from typing import Any
 
 from loraforge import DataError, speaker
 
-from ..number_formats import shown
+from ..number_formats import as_shown, cell_text
 from ..packed import refuse_bomb
-from ..rows import FailedCell, Reading, Source, Table
+from ..rows import AsStored, FailedCell, Reading, Source, Table
 from .sheets import Sheet, read_sheets
 
 say = speaker(__name__)
@@ -26,6 +26,10 @@ _CELL = re.compile(
 )
 _HIDDEN = re.compile(rb'<(?:\w+:)?row\s[^>]*?\br="([0-9]+)"(?=[^>]*?\bhidden="(?:1|true)")')
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="([A-Z]+)([0-9]+):([A-Z]+)([0-9]+)"')
+
+# Formats that Excel knows by number alone, and shows by the country of the computer (ISO/IEC 29500-1, 18.8.30): 2024年5月1日, 2024/5/1.
+_EAST_ASIAN = frozenset((*range(27, 37), *range(50, 59)))
+_OF_COUNTRY = "[$-F800]"
 
 
 def read_excel(source: Source, reading: Reading) -> list[Table]:
@@ -76,9 +80,26 @@ def _cell(cell: Any) -> str:
         return FailedCell(cell.value)
     from openpyxl.utils.escape import unescape
 
-    text = shown(cell.value, cell.number_format)
+    value, code = _dated(cell)
+    told = as_shown(value, code)
+    text = AsStored(cell_text(value)) if told is None else told
     # Excel writes a carriage return as _x000D_.
     return unescape(text).replace("\r\n", "\n").replace("\r", "\n") if isinstance(cell.value, str) and "_x" in text else text
+
+
+def _dated(cell: Any) -> tuple[Any, str]:
+    """(value, number format) of a cell; a day where openpyxl gives a number, as it does not know the formats of East Asia's Excel."""
+    number = cell.style_array.numFmtId if cell.has_style else 0
+    if number not in _EAST_ASIAN or cell.number_format != "General" or isinstance(cell.value, bool | str):
+        return cell.value, cell.number_format
+    if not isinstance(cell.value, int | float):
+        return cell.value, _OF_COUNTRY
+    from openpyxl.utils.datetime import from_excel
+
+    try:
+        return from_excel(cell.value, cell.parent.parent.epoch), _OF_COUNTRY
+    except (ValueError, OverflowError):
+        return cell.value, "General"
 
 
 def _column(letters: bytes) -> int:

@@ -13,7 +13,20 @@ import yaml
 
 from loraforge import DataError, speaker
 
-from ..rows import Reading, Row, Source, Table, failed_cell, find_header, header_names, known_header, row_place, some_of, tell_titles
+from ..rows import (
+    AsStored,
+    Reading,
+    Row,
+    Source,
+    Table,
+    failed_cell,
+    find_header,
+    header_names,
+    known_header,
+    row_place,
+    some_of,
+    tell_titles,
+)
 from ..splits import split_called
 from ..upright import read_upright
 
@@ -183,6 +196,7 @@ def _rows(source: Source, sheet: Sheet, reading: Reading) -> list[Row]:
     concealed: list[int] = []
     hidden = set(sheet.hidden_rows)
     beyond: set[int] = set()
+    stored: list[str] = []
     fill = _Filled(sheet.merged, top or 0)
     for number, read in sheet.rows():
         if header is None:
@@ -196,6 +210,9 @@ def _rows(source: Source, sheet: Sheet, reading: Reading) -> list[Row]:
             continue
         concealed += [number] if number in hidden else []
         beyond |= {i for i, cell in enumerate(cells) if cell.strip() and (i >= len(header) or not header[i])}
+        stored += [
+            f"{_letters(i)}{number} {cell}" for i, cell in enumerate(read[: len(header)]) if header[i] and isinstance(cell, AsStored)
+        ]
         rows.append(
             Row(
                 row_place(source.name, number),
@@ -214,6 +231,16 @@ def _rows(source: Source, sheet: Sheet, reading: Reading) -> list[Row]:
                 file=source.name,
                 n=len(concealed),
                 places=", ".join(map(str, concealed[:10])),
+            )
+        )
+    if stored:
+        reading.note(
+            say(
+                "{file}: {n} cells are read as stored, as what they show depends on the country of the computer, or their number format is "
+                "not understood: {cells}. If that is not what you mean, write them as text.",
+                file=source.name,
+                n=len(stored),
+                cells=", ".join(stored[:3]),
             )
         )
     if fill.used:
