@@ -80,10 +80,11 @@ class TableLoader(Loader[Conversation]):
         if sheets and not any(kind_of(file.path.name) in (*WORKBOOKS, ".zip") for file in files):
             note(say("sheet: {sheets}: none of the files is a workbook, so it says nothing", sheets=", ".join(sheets)))
         for file in files:
-            given = {**file.columns, **options.columns}
+            given = {**file.described.columns, **options.columns}
             reading = Reading(options.encoding, sheets, options.header_row, lambda names, given=given: is_header(names, given), note)  # type: ignore[misc]
             try:
-                read += [(table, file) for table in read_tables(Source.of(file.path, file.name), reading, only_questions=file.only_if_data)]
+                tables = read_tables(Source.of(file.path, file.name), reading, only_questions=file.only_if_data)
+                read += [(replace(table, rows=file.described.renamed(table.rows)), file) for table in tables]
             except DataError as error:  # go on to the next file: all problems at once
                 if file.only_if_data:
                     note(say("not read: {problem}", problem=error))
@@ -114,7 +115,7 @@ class TableLoader(Loader[Conversation]):
             names = list(dict.fromkeys(column for row in rows for column in row.values if column))
             # What the config says of a column holds for the files that have it.
             said = {field: column for field, column in options.columns.items() if not column or column in names or column not in there}
-            given = {**tables[0][1].columns, **said}
+            given = {**tables[0][1].described.columns, **said}
             same = same_fields(names, given, rows)
             try:
                 columns = _columns(name, _renamed(rows, same), given, note)
