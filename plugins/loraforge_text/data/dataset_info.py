@@ -69,11 +69,9 @@ class Described:
         if role not in message:
             return message
         # Keys that would mean the same are kept by another name, so that the note on keys that are not used has them.
-        rest = {
-            f"{key} (beside {content})" if key in ("content", "value", "text") else key: v
-            for key, v in message.items()
-            if key not in (role, content)
-        }
+        rest = {key: value for key, value in message.items() if key not in (role, content)}
+        for key in rest.keys() & {"content", "value", "text"}:
+            rest[f"{key} (beside {content})"] = rest.pop(key)
         said = message[role]
         return {**rest, "role": self.roles.get(str(said), said), "content": message.get(content)}
 

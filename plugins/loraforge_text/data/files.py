@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loraforge import DataError, RunConfig, speaker
@@ -31,7 +31,7 @@ class DataFile:
     path: Path
     name: str
     split: str = ""
-    described: Described = Described()
+    described: Described = field(default_factory=Described)
     only_if_data: bool = False
 
 

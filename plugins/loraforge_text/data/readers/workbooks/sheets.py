@@ -221,8 +221,31 @@ def _rows(source: Source, sheet: Sheet, reading: Reading) -> list[Row]:
             )
         )
     tell_titles(source, above, top or 0, reading)
+    _remark(source, sheet, reading, top or 0, sorted(beyond), concealed, stored, fill.used)
+    return rows
+
+
+def _remark(
+    source: Source,
+    sheet: Sheet,
+    reading: Reading,
+    top: int,
+    beyond: Sequence[int],
+    concealed: Sequence[int],
+    stored: Sequence[str],
+    merged: int,
+) -> None:
+    """What was decided of the cells of a sheet.
+
+    Args:
+        top: the row of the header.
+        beyond: columns without a name.
+        concealed: hidden rows.
+        stored: cells that may be shown otherwise.
+        merged: how many cells got the text of the one that they are merged with.
+    """
     if beyond:
-        names = ", ".join(_letters(i) for i in sorted(beyond)[:20])
+        names = ", ".join(_letters(i) for i in beyond[:20])
         reading.note(say("{file}: columns without a name in row {n} are not used: {names}", file=source.name, n=top, names=names))
     if concealed:
         reading.note(
@@ -243,9 +266,9 @@ def _rows(source: Source, sheet: Sheet, reading: Reading) -> list[Row]:
                 cells=", ".join(stored[:3]),
             )
         )
-    if fill.used:
-        reading.note(say("{file}: merged cells count for each of their rows ({n} cells)", file=source.name, n=fill.used))
-    lacking = [place for place in sheet.empty_formulas if int(re.sub(r"\D", "", place)) > (top or 0)]
+    if merged:
+        reading.note(say("{file}: merged cells count for each of their rows ({n} cells)", file=source.name, n=merged))
+    lacking = [place for place in sheet.empty_formulas if int(re.sub(r"\D", "", place)) > top]
     if lacking:
         reading.note(
             say(
@@ -256,7 +279,6 @@ def _rows(source: Source, sheet: Sheet, reading: Reading) -> list[Row]:
                 places=", ".join(lacking[:5]),
             )
         )
-    return rows
 
 
 class _Filled:
