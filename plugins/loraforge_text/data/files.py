@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loraforge import DataError, RunConfig, speaker
@@ -58,6 +58,8 @@ def find_files(config: RunConfig, note: Callable[[str], None]) -> list[DataFile]
     named = [p for p in (*tables, *prose, *packed) if stem(p.name).lower() == "metadata" and kind_of(p.name) not in (".md", ".txt")]
     # Text may be data or a letter; a .zip beside tables is their copy more often than not.
     chosen = named or [*tables, *(p for p in prose if kind_of(p.name) == ".docx" or not tables)] or packed
+    if not chosen and (inside := _in_folders(config, here, note)):
+        return inside
     if not chosen:
         raise DataError(_nothing(start, here))
     left = [f"{p.name}/" if p.is_dir() else p.name for p in here if p not in chosen and p.suffix.lower() not in (".yaml", ".yml")]
@@ -74,6 +76,30 @@ def find_files(config: RunConfig, note: Callable[[str], None]) -> list[DataFile]
         DataFile(p, p.name, split_called(stem(p.name)), (info or {}).get(p.name, Described()), only_if_data=p in prose and len(chosen) > 1)
         for p in sorted(chosen)
     ]
+
+
+def _in_folders(config: RunConfig, here: Sequence[Path], note: Callable[[str], None]) -> list[DataFile]:
+    """The files of folders that are called train and test, or of the one that is called data, as on Hugging Face; otherwise none."""
+    filled = [p for p in here if p.is_dir() and any(kind_of(inner.name) in TABLES for inner in p.iterdir() if inner.is_file())]
+    splits = {p: split_called(p.name) for p in filled}
+    if not filled or not (all(splits.values()) or [p.name.lower() for p in filled] == ["data"]):
+        return []
+    left = [f"{p.name}/" if p.is_dir() else p.name for p in here if p not in filled]
+    if left:
+        note(say("read: {files}; not read: {left}", files=", ".join(f"{p.name}/" for p in filled), left=", ".join(left[:20])))
+    found: list[DataFile] = []
+    problems: list[str] = []
+    for folder in filled:
+        inner = config.model_copy(update={"train_data_dir": str(folder), "metadata_path": None})
+        try:
+            files = find_files(inner, note)
+        except DataError as error:
+            problems += error.problems
+            continue
+        found += [replace(file, name=f"{folder.name}/{file.name}", split=splits[folder] or file.split) for file in files]
+    if problems:
+        raise DataError(problems)
+    return found
 
 
 def given_hold_out(splits: Mapping[str, str], note: Callable[[str], None]) -> bool:

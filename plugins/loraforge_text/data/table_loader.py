@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -12,8 +12,9 @@ from loraforge import DataError, Keys, KeySet, Loader, RunConfig, condense, deci
 
 from ..records import Conversation
 from .columns import FIELDS, SYNONYMS, is_header, listed, map_columns, same_fields
-from .conversations import MASKS, Remarks, are_messages, number_of, transcript
+from .conversations import Remarks, are_messages, number_of, transcript
 from .files import DataFile, find_files, given_hold_out
+from .left_out import refuse_marks
 from .preferences import is_rejected, refuse_undecided
 from .raw_rows import to_conversation
 from .readers import WORKBOOKS, kind_of, read_tables
@@ -23,12 +24,6 @@ from .readers.splits import TEST, split_called
 from .tools import are_tools
 
 say = speaker(__name__)
-
-# Rows so marked may be meant to be left out, or to be all that is learned.
-_SKIPS = frozenset(
-    ("ignored", "skipped", "excluded", "donottrain", "notrain", "不训练", "不学习", "不参与训练", "屏蔽", "忽略", "跳过",
-     "排除", "掩码")
-)  # fmt: skip
 
 
 class TableKeys(Keys):
@@ -178,11 +173,16 @@ def _columns(name: str, rows: Sequence[Row], given: Mapping[str, str], note: Cal
         raise DataError(say("{path}: the column '{name}' occurs twice.", path=name, name=twice[0]))
     columns = map_columns(names, given, name, decisions, conversations)
     _drop_other_meanings(name, columns, given, rows)
-    _refuse_masks(name, names, {*columns.values(), *given.values()}, "weight" in given, rows)
+    if "weight" not in given:
+        refuse_marks(name, [column for column in names if column not in {*columns.values(), *given.values()}], rows)
     renamed = [f"{column} -> {field}" for field, column in columns.items() if column != field]
     unused = [column for column in names if column not in columns.values()]
     if renamed:
         note(say("{file}: columns {renamed}", file=name, renamed=listed(renamed)))
+    for column in unused:
+        sides = [split_called(cell_text(row.values.get(column))) for row in rows]
+        if all(sides) and len(set(sides)) == 2:
+            note(say("{file}: '{column}' seems to say what is held out; columns: {{split: {column}}} goes by it", file=name, column=column))
     material = next((column for column in unused if not is_rejected(column)), None)
     if unused and (material is None or "input" in columns or "messages" in columns):
         note(say("{file}: columns not used: {unused}", file=name, unused=listed(unused)))
@@ -231,28 +231,6 @@ def _drop_other_meanings(name: str, columns: dict[str, str], given: Mapping[str,
         meant = field == "tools" and (len(strange) < sum(cell not in (None, "", []) for cell in cells) or "messages" in columns)
         if strange and not meant:
             del columns[field]
-
-
-def _refuse_masks(name: str, names: Sequence[str], known: Collection[str], given: bool, rows: Sequence[Row]) -> None:
-    """Stops at a column that marks rows to be learned or not, where nobody knows which: one called mask, or a second weight.
-
-    Args:
-        known: columns whose meaning is known.
-        given: whether the config names the column of weights, or says that there is none.
-    """
-    for column in names:
-        if given or column in known or fold_name(column) not in {*map(fold_name, MASKS), *_SKIPS, *SYNONYMS["weight"]}:
-            continue
-        told = {number_of(row.values[column]) for row in rows if row.problem is None and row.values.get(column) not in (None, "")}
-        if told & {0, 1} and None not in told and (told != {1} or fold_name(column) not in SYNONYMS["weight"]):
-            raise DataError(
-                say(
-                    "{file}: the column '{column}' may say which rows are not to be learned. Write columns: {{weight: {column}}} if 0, no "
-                    'or false there means so, or columns: {{weight: ""}} if it means something else.',
-                    file=name,
-                    column=column,
-                )
-            )
 
 
 def _convert(rows: Sequence[Row], columns: Mapping[str, str], remarks: Remarks) -> tuple[list[Conversation], list[tuple[str, str]]]:

@@ -65,7 +65,7 @@ def _text_tables(source: Source, reading: Reading, only_questions: bool) -> list
     if source.suffix in (".csv", ".tsv"):
         return read_delimited(source, text, reading)
     if source.suffix in (".jsonl", ".ndjson"):
-        return read_json_lines(source, text)
+        return read_json_lines(source, text, reading)
     if source.suffix == ".json":
         return read_json(source, text, reading)
     first = next((line for line in text.splitlines() if line.strip()), "")
@@ -83,7 +83,15 @@ def _zipped(members: list[Source], source: Source, reading: Reading) -> list[Tab
     data = [member for member in members if kind_of(member.name) in TABLES]
     chosen = data or [member for member in members if kind_of(member.name) in PROSE]
     if not chosen:
-        raise DataError(say("{path}: holds no file that is read ({kinds}).", path=source.path, kinds=", ".join(SUFFIXES[:-1])))
+        there = ", ".join(member.name.removeprefix(f"{source.name}/") for member in members[:10]) or say("none")
+        raise DataError(
+            say(
+                "{path}: holds no file that is read ({kinds}). There are: {there}.",
+                path=source.path,
+                kinds=", ".join(SUFFIXES[:-1]),
+                there=there,
+            )
+        )
     left = [member.name for member in members if member not in chosen]
     if left:
         reading.note(say("{file}: not read: {left}", file=source.name, left=", ".join(left[:20])))
@@ -114,4 +122,6 @@ def _unreadable(source: Source, suffix: str) -> str:
         return say("{path}: is an old Word file. Save it as .docx.", path=source.path)
     if suffix == ".pdf":
         return say("{path}: is a PDF, which has no rows. Copy its questions and answers into a table.", path=source.path)
+    if suffix in (".7z", ".rar", ".tar", ".tgz", ".bz2", ".xz", ".zst"):
+        return say("{path}: is an archive of a kind that is not read. Unpack it, or pack its files as .zip.", path=source.path)
     return say("{path}: cannot read files of this kind; there are {kinds}.", path=source.path, kinds=" ".join(SUFFIXES))

@@ -34,6 +34,7 @@ _DOTS = ".．、"
 # A mark within a line: behind a blank or the end of a sentence.
 _INNER = re.compile(rf"(?<=[\s。？?！!；;…”\"』」)）])(?:(?P<ask>{_QUESTION})|{_ANSWER})\s*\d{{0,4}}\s*[:：]", re.IGNORECASE)
 _WRITTEN = re.compile(r"\s*(?:\*\*|__)?(?P<number>[(（]?(?:\d{1,4}|[一二三四五六七八九十百]{1,4})(?:[)）.．、](?!\d)|[)）][.．、]))\s*")
+_ALL_BOLD = re.compile(r"\s*(?:\*\*|__)((?:(?!\*\*|__).)+[?？])\s*(?:\*\*|__)\s*$")  # a question in bold type, as others write headings
 _ENDS_ASKING = re.compile(r"[?？][\s\"”’』」)）*_]*$")
 _BOLD = re.compile(r"^(?:\*\*|__)\s*|\s*(?:\*\*|__)$")
 _INTERROGATIVE = re.compile(
@@ -104,7 +105,11 @@ def read_questions(
         if items:
             _refuse_doubtful(source, lines, items, place)
             pairs, left = _listed(lines, items)
-            told = say("{file}: {n} numbered questions are read, and what stands below them as answers", file=source.name, n=len(pairs))
+            told = say(
+                "{file}: {n} questions in numbered or bold lines are read, and what stands below them as answers",
+                file=source.name,
+                n=len(pairs),
+            )
         else:
             told = say(
                 "{file}: {n} headings are taken for questions, and what stands below them for answers", file=source.name, n=len(pairs)
@@ -185,6 +190,9 @@ def _choices(text: str) -> bool:
 
 def _item(line: Line) -> tuple[str, str]:
     """(list, text) of a numbered line: by its automatic number, or by the shape of a written one."""
+    bold = _ALL_BOLD.match(line.text)
+    if bold and not line.level and not line.list:
+        return "**", bold[1].strip()
     if line.level or line.list:
         return ("", "") if line.level else (line.list, line.text.strip())
     found = _WRITTEN.match(line.text)
@@ -305,14 +313,52 @@ def text_lines(text: str) -> list[Line]:
     return [Line(number, line) for number, line in enumerate(text.splitlines(), 1)]
 
 
+_HEADING = re.compile(r"^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
+_SUMMARY = re.compile(r"^\s*(?:<details[^>]*>\s*)?<summary[^>]*>(.*?)</summary>\s*$", re.IGNORECASE)
+_DETAILS = re.compile(r"^\s*</?details[^>]*>\s*$", re.IGNORECASE)
+
+
 def markdown_lines(text: str) -> list[Line]:
-    """The lines of a Markdown file with the levels of its headings; what stands in a fenced block is no heading."""
+    """The lines of a Markdown file with the levels of its headings (``#``, underlined, ``<summary>``); what stands in a fenced block is no
+    heading, and comments are nothing."""
     found: list[Line] = []
-    fenced = False
+    fenced = commented = False
     lines = text.splitlines()
+    closed = len(re.findall(r"<!--.*?-->", text, re.DOTALL)) == text.count("<!--")
+    front = next((n for n, line in enumerate(lines[1:], 1) if line.strip() == "---"), 0) if lines[:1] == ["---"] else 0
     for number, line in enumerate(lines, 1):
         if line.lstrip().startswith(("```", "~~~")):
             fenced = not fenced
-        heading = None if fenced else re.match(r"^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$", line)
-        found.append(Line(number, heading[2], len(heading[1])) if heading else Line(number, line))
+        if not fenced and closed:
+            line, commented = _uncommented(line, commented)
+        heading, summary = (None, None) if fenced else (_HEADING.match(line), _SUMMARY.match(line))
+        above = found[-1] if found else None
+        if not fenced and number > front + 1 and above and re.fullmatch(r" {0,3}(?:=+|-{2,})\s*", line) and _is_title(found, line):
+            found[-1] = Line(above.number, above.text.strip(), 1 if "=" in line else 2)
+            line = ""
+        if heading:
+            found.append(Line(number, heading[2], len(heading[1])))
+        elif summary:
+            found.append(Line(number, re.sub(r"<[^>]+>", "", summary[1]).strip(), 6))
+        else:
+            found.append(Line(number, "" if not fenced and _DETAILS.match(line) else line))
     return found
+
+
+def _is_title(found: Sequence[Line], rule: str) -> bool:
+    """Whether the last line is underlined: text of one line. Dashes may part two answers instead, but not below a question."""
+    last, before = found[-1], found[-2] if len(found) > 1 else None
+    alone = before is None or not before.text.strip() or before.level > 0
+    plain = not last.level and re.match(r"\s{0,3}[^\s|>*+-]", last.text) and "|" not in last.text and not _ANSWERS.match(last.text)
+    return bool(alone and plain and ("=" in rule or _ENDS_ASKING.search(last.text)))
+
+
+def _uncommented(line: str, inside: bool) -> tuple[str, bool]:
+    """(the line without its comments, whether one goes on below)."""
+    kept = ""
+    while line:
+        mark = "-->" if inside else "<!--"
+        before, found, line = line.partition(mark)
+        kept += "" if inside else before
+        inside = inside != bool(found)
+    return kept, inside

@@ -14,6 +14,7 @@ from loraforge import DataError, speaker
 say = speaker(__name__)
 
 LARGEST = 200 * 10**6  # bytes of an unpacked file: millions of long answers
+_LONGEST_NAME = 20  # characters of a name in a row that may be one of names; a single one (q, a) is a placeholder
 _TITLES = 20  # rows above a header: a title, who made it, when
 
 
@@ -164,10 +165,36 @@ def find_header(source: Source, rows: Iterable[tuple[int, Sequence[str]]], readi
 
 def known_header(rows: Iterable[tuple[int, Sequence[str]]], reading: Reading) -> int | None:
     """The number of the row that names known columns: ``header_row``, or one of the first twenty that are filled; None if none does."""
-    for number, cells in itertools.islice(_filled(rows), None if reading.header_row else _TITLES):
-        if reading.header_row in (0, number) and reading.is_header([cell.strip() for cell in cells]):
-            return number
+    filled = itertools.islice(_filled(rows), None if reading.header_row else _TITLES)
+    for number, cells in filled:
+        if reading.header_row in (0, number) and _named(cells, reading):
+            below, under = next(filled, (number, cells))
+            lower = not reading.header_row and another_header(cells, under, number, reading)
+            return below if lower else number  # of two rows of names the lower one stands right above what it names
     return None
+
+
+def _named(cells: Sequence[str], reading: Reading) -> bool:
+    return reading.is_header([cell.strip() for cell in cells])
+
+
+def repeats(header: Sequence[str], cells: Sequence[str]) -> bool:
+    """Whether a row says what the header says, as where tables were put below each other."""
+    return [cell.strip() for cell in cells if cell.strip()] == [cell.strip() for cell in header if cell.strip()]
+
+
+def another_header(header: Sequence[str], cells: Sequence[str], top: int, reading: Reading) -> str | None:
+    """What is wrong with a row below the header that names columns too, and others."""
+    if any(len(cell.strip()) == 1 or len(cell) > _LONGEST_NAME for cell in cells) or not _named(cells, reading) or repeats(header, cells):
+        return None
+    return say("names columns anew, and otherwise than row {n}: a second table. Put it into a sheet or a file of its own.", n=top)
+
+
+def tell_repeated(source: Source, numbers: Sequence[int], reading: Reading) -> None:
+    """Says which rows repeat the header, which nobody learns."""
+    if numbers:
+        shown = ", ".join(map(str, numbers[:10]))
+        reading.note(say("{file}: {n} rows repeat the header, and are not used: {places}", file=source.name, n=len(numbers), places=shown))
 
 
 def _filled(rows: Iterable[tuple[int, Sequence[str]]]) -> Iterator[tuple[int, Sequence[str]]]:

@@ -19,12 +19,15 @@ from ..rows import (
     Row,
     Source,
     Table,
+    another_header,
     failed_cell,
     find_header,
     header_names,
     known_header,
+    repeats,
     row_place,
     some_of,
+    tell_repeated,
     tell_titles,
 )
 from ..splits import split_called
@@ -197,16 +200,22 @@ def _rows(source: Source, sheet: Sheet, reading: Reading) -> list[Row]:
     hidden = set(sheet.hidden_rows)
     beyond: set[int] = set()
     stored: list[str] = []
+    names: Sequence[str] = ()
+    again: list[int] = []
     fill = _Filled(sheet.merged, top or 0)
     for number, read in sheet.rows():
         if header is None:
             if number == top:
                 header = header_names(source.path, read)
+                names = read
             else:
                 above.append(read)
             continue
         cells = fill(number, read)
         if not any(cell.strip() for cell in cells):
+            continue
+        if repeats(names, read):
+            again.append(number)
             continue
         concealed += [number] if number in hidden else []
         beyond |= {i for i, cell in enumerate(cells) if cell.strip() and (i >= len(header) or not header[i])}
@@ -217,10 +226,11 @@ def _rows(source: Source, sheet: Sheet, reading: Reading) -> list[Row]:
             Row(
                 row_place(source.name, number),
                 {name: cell for name, cell in itertools.zip_longest(header, cells[: len(header)], fillvalue="") if name},
-                failed_cell(header, cells),
+                failed_cell(header, cells) or another_header(names, read, top or 0, reading),
             )
         )
     tell_titles(source, above, top or 0, reading)
+    tell_repeated(source, again, reading)
     _remark(source, sheet, reading, top or 0, sorted(beyond), concealed, stored, fill.used)
     return rows
 

@@ -217,3 +217,27 @@ def test_days_that_only_the_excel_of_a_country_knows_are_days(tmp_path, number, 
             )
     assert answers(tmp_path / "d.xlsx") == [text]
     assert any("1 cells are read as stored" in note and f"B2 {text}" in note for note in load(tmp_path / "d.xlsx")[1])
+
+
+def table(path, rows):
+    if path.suffix == ".csv":
+        return write_text(path, "".join(",".join(row) + "\n" for row in rows))
+    return office.xlsx(path, rows)
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.xlsx"])
+def test_tables_that_were_put_below_each_other(tmp_path, name):
+    records, notes = load(table(tmp_path / name, [HEAD, ["一？", "好"], HEAD, ["二？", "行"]]))
+    assert [r.instruction for r in records] == ["一？", "二？"] and any("1 rows repeat the header, and are not used: 3" in n for n in notes)
+    assert (
+        "row 3: names columns anew, and otherwise than row 1"
+        in problems(table(tmp_path / name, [HEAD, ["一？", "好"], HEAD[::-1], ["行", "二？"]]))[0]
+    )
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.xlsx"])
+def test_of_two_rows_of_names_the_lower_one_counts(tmp_path, name):
+    file = table(tmp_path / name, [["咨询", "", "答复", ""], ["问题", "日期", "答案", "律师"], ["一？", "2024", "好", "王"]])
+    records, notes = load(file)
+    assert [(r.instruction, r.output) for r in records] == [("一？", "好")] and any("row 2 names the columns" in note for note in notes)
+    assert len(load(table(tmp_path / name, [["instruction", "output"], ["q", "a"]]))[0]) == 1
