@@ -86,7 +86,6 @@ def test_a_folder_without_data_says_what_there_is(tmp_path):
         ("a.doc", "old Word file"),
         ("a.rar", "is an archive"),
         ("a.7z", "is an archive"),
-       
         ("a.xyz", "cannot read files of this kind"),
     ],
 )
