@@ -98,7 +98,9 @@ def make_plan(
         raise ConfigError([*error.problems, *problems]) from None
     problems += _no_folder(source, Path(keys[RunConfig].output_dir))
     problems += _unknown_checks(source, keys[RunConfig], checks, host)
-    problems += [reason for exporter in exporters if exporter is not None and (reason := exporter.refuses(keys[RunConfig], keys))]
+    places = {key: value.where for key, value in source.values.items()}
+    refused = [reason for exporter in exporters if exporter is not None and (reason := exporter.refuses(keys[RunConfig], keys))]
+    problems += [_placed(reason, places, keys) or f"{source.path}: {reason}" for reason in refused]
     if problems:
         raise ConfigError(problems)
     return Plan(
@@ -112,7 +114,7 @@ def make_plan(
         tuple(advice(keys, source, family.typical_ranges(keys[RunConfig].base_model))),
         tuple(checks.values()),
         source.notes,
-        {key: value.where for key, value in source.values.items()},
+        places,
         {key: value.written for key, value in source.values.items() if value.written},
     )
 
@@ -123,12 +125,21 @@ def located(plan: Plan) -> Iterator[None]:
     try:
         yield
     except LoraForgeError as error:
-        keys = [re.match(r"(\w+)(?=[: ])", problem) for problem in error.problems]
-        error.problems = tuple(
-            f"{plan.places[key[1]]}: {problem}" if key and key[1] in plan.places else problem
-            for key, problem in zip(keys, error.problems, strict=True)
-        )
+        error.problems = tuple(_placed(problem, plan.places, plan.keys) or problem for problem in error.problems)
         raise
+
+
+def _placed(problem: str, places: Mapping[str, str], keys: KeySet) -> str:
+    """A message that begins with a key, with its place in the config; empty if it begins with none.
+
+    Where the key is not written, its default does not go with another one: the place is that of the first written key that is named.
+    """
+    begins = re.match(r"(\w+)([:： ])", problem)
+    if begins is None or (begins[1] not in places and (begins[2] == " " or begins[1] not in keys.flat())):
+        return ""
+    named = (match[0] for match in re.finditer(r"\w+(?=[:：])|\w+_\w+", problem))
+    key = next((key for key in (begins[1], *named) if key in places), None)
+    return f"{places[key]}: {problem}" if key else ""
 
 
 def _no_folder(source: Source, path: Path) -> list[str]:

@@ -56,7 +56,9 @@ class ImageKeys(Keys):
         json_schema_extra={"aliases": ["bucket_reso_steps"]},
     )
     bucket_max_ratio: float = Field(2.0, ge=1, le=4, description="The longest shape: width / height, or height / width.")
-    bucket_no_upscale: bool = Field(False, description="Leave out pictures that are smaller than their bucket instead of enlarging them.")
+    bucket_no_upscale: bool = Field(
+        False, description="Never enlarge a picture: a small one gets a bucket of its own size, rounded down to bucket_step."
+    )
     crop: Literal["center", "random"] = Field(
         "center",
         description="Which part is kept where a picture's shape differs from its bucket's.",

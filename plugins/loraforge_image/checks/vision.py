@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..data.buckets import assign, buckets
+from ..data.buckets import buckets, choose
 from ..data.perceptual_hash import picture_infos
 from ..data.vision import BLURRED
 from ..records import ImageKeys, Picture
@@ -63,12 +63,12 @@ class Small(Check[Picture]):
         for index, one in enumerate(picture_infos([row.path for row in rows])):
             if one.problem:
                 continue
-            bucket = assign((one.width, one.height), shapes)
+            bucket = choose((one.width, one.height), mine, shapes)
             factor = max(bucket.width / one.width, bucket.height / one.height)
             if factor > _SEEN:
                 message = say(
                     "It has {width}x{height} pixels and is enlarged {factor:.1f} times for its bucket of {bucket}. Use a larger one, or "
-                    "lower resolution; bucket_no_upscale: true leaves such pictures out.",
+                    "lower resolution; bucket_no_upscale: true trains such pictures at their own size.",
                     width=one.width,
                     height=one.height,
                     factor=factor,

@@ -49,6 +49,39 @@ def assign(size: tuple[int, int], shapes: Sequence[Bucket]) -> Bucket:
     return min(shapes, key=apart)
 
 
+def own_bucket(size: tuple[int, int], keys: ImageKeys) -> Bucket:
+    """The bucket of a picture that is never enlarged: its own size, resolution x resolution at most, rounded down to the step.
+
+    As sd-scripts chooses it (BucketManager.select_bucket with no_upscale), except that its longer side is cut to ``bucket_max_ratio``.
+
+    Args:
+        size: (width, height) in pixels.
+
+    Returns:
+        A bucket with a side of 0 where that side of the picture is smaller than the step.
+    """
+    step, ratio, (width, height) = keys.bucket_step, size[0] / size[1], size
+
+    def whole(side: float) -> int:
+        return int(side + 0.5) // step * step
+
+    if width * height > keys.resolution**2:
+        wide = math.sqrt(keys.resolution**2 * ratio)
+        by_width, by_height = whole(wide), whole(wide / ratio)
+        # Of the width and the height, one becomes a multiple of the step: that which keeps the shape better.
+        first = abs(by_width / (whole(by_width / ratio) or math.inf) - ratio)
+        second = abs(whole(by_height * ratio) / by_height - ratio) if by_height else math.inf
+        width, height = (by_width, int(by_width / ratio + 0.5)) if first < second else (int(by_height * ratio + 0.5), by_height)
+    width, height = width // step * step, height // step * step
+    longest = int(min(width, height) * keys.bucket_max_ratio + 1e-9) // step * step
+    return Bucket(min(width, longest), min(height, longest))
+
+
+def choose(size: tuple[int, int], keys: ImageKeys, shapes: Sequence[Bucket]) -> Bucket:
+    """The bucket of a picture: the one of ``shapes`` that is nearest to it, or with ``bucket_no_upscale`` one of its own size."""
+    return own_bucket(size, keys) if keys.bucket_no_upscale else assign(size, shapes)
+
+
 def fit(image: Image.Image, bucket: Bucket, where: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
     """The picture at the bucket's size, never distorted: resized (Lanczos) to cover it, then cropped.
 
@@ -81,16 +114,17 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
         if problem:
             problems[index] = problem
             continue
-        bucket = assign(size, shapes)
-        factor = max(bucket.width / size[0], bucket.height / size[1])
-        if keys.bucket_no_upscale and factor > 1:
+        bucket = choose(size, keys, shapes)
+        if not (bucket.width and bucket.height):
             problems[index] = say(
-                "the picture is {width}x{height}, smaller than its bucket of {bucket} (bucket_no_upscale)",
+                "the picture is {width}x{height}, and with bucket_no_upscale it would have to be as large as bucket_step, {step}, on each "
+                "side; lower bucket_step, or leave bucket_no_upscale out",
                 width=size[0],
                 height=size[1],
-                bucket=f"{bucket.width}x{bucket.height}",
+                step=keys.bucket_step,
             )
             continue
+        factor = max(bucket.width / size[0], bucket.height / size[1])
         enlarged += factor > 2
         shown += record.repeats
         prior += record.repeats if record.prior else 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraforge import Batch, Example, PluginError, RunConfig, Span, TrainableLora, TrainableModel
 
-from ..data.buckets import Bucket, assign, buckets, fit
+from ..data.buckets import Bucket, buckets, choose, fit
 from ..data.captions import shuffled, tag_counts
 from ..data.pictures import content_hash, read_picture
 from ..records import ImageKeys, Picture
@@ -67,7 +67,7 @@ class TrainableImages(TrainableModel):
             DataError: if the picture cannot be read.
         """
         image = read_picture(Path(record.path))
-        bucket = assign(image.size, self._buckets)
+        bucket = choose(image.size, self._keys, self._buckets)
         caption = "".join(span.text for span in text)
         content = content_hash(image)
         views = self._views(record)

@@ -66,7 +66,7 @@ def _asker(url: str, model: str | None) -> tuple[str, Callable[[Mapping[str, Any
     if isinstance(post(f"{root}/apply-template", asked, missing=True).get("prompt"), str):
 
         def llama(prompt: Mapping[str, Any]) -> str | Sequence[int]:
-            text = str(post(f"{root}/apply-template", {"messages": prompt["messages"]})["prompt"])
+            text = str(post(f"{root}/apply-template", _asking(prompt))["prompt"])
             if text != prompt["text"]:
                 return text  # where the text parts says more than where the tokens do
             return _tokens(post(f"{root}/tokenize", {"content": text, "add_special": False, "parse_special": True}))
@@ -74,10 +74,14 @@ def _asker(url: str, model: str | None) -> tuple[str, Callable[[Mapping[str, Any
         return "llama-server", llama
 
     def vllm(prompt: Mapping[str, Any]) -> Sequence[int]:
-        wanted = {"messages": prompt["messages"], "add_generation_prompt": True, **({"model": model} if model else {})}
+        wanted = {**_asking(prompt), "add_generation_prompt": True, **({"model": model} if model else {})}
         return _tokens(post(f"{root}/tokenize", wanted))
 
     return "vLLM", vllm
+
+
+def _asking(prompt: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: prompt[key] for key in ("messages", "tools") if prompt.get(key)}
 
 
 def _tokens(answer: Mapping[str, Any]) -> list[int]:

@@ -73,7 +73,7 @@ def _messages(record: Conversation) -> list[dict[str, Any]]:
 
 # What a loader advises to write into the config, and the option of this command that says the same.
 _OPTIONS = {"on_bad_row: skip": "--skip", "header_row: ": "--header-row ", "encoding: ": "--encoding ", "sheet: ": "--sheet "}
-_KEY = re.compile(r"(?<![\w-])(columns: \{[^{}]*\}|on_bad_row: skip|header_row: (?=\d|N)|encoding: (?=\w)|sheet: (?=\w))")
+_KEY = re.compile(r"(?<![\w-])(columns: \{[^{}]*\}|on_bad_row: skip|header_row: (?=\d|N)|encoding: (?=\w)|sheet: \[[^][]*]|sheet: (?=\w))")
 
 
 def _quoted(text: str) -> str:
@@ -88,6 +88,9 @@ def _as_options(text: str) -> str:
         written = found.group()
         if written in _OPTIONS:
             return _OPTIONS[written]
+        if written.startswith("sheet: ["):
+            names = re.findall(r'"[^"]*"|[^,\s][^,]*', written.removeprefix("sheet: ").strip("[]"))
+            return " ".join("--sheet " + _quoted(name.strip().strip('"')) for name in names)
         pairs = re.findall(r"(\w+): (.*?)(?=, \w+: |\}$)", written.removeprefix("columns: {"))
         return " ".join("--columns " + _quoted(f"{field}={column.strip(chr(34))}") for field, column in pairs)
 
@@ -99,12 +102,12 @@ def _as_options(text: str) -> str:
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write; by default metadata.csv in the folder of SOURCE.")
 @click.option("--columns", metavar="FIELD=COLUMN", multiple=True, help="Which column is what, where the names are not recognised.")
 @click.option("--encoding", default="auto", show_default=True, help="The encoding of text files.")
-@click.option("--sheet", default="", help="The sheet of a workbook: its name or number.")
+@click.option("--sheet", multiple=True, help="A sheet of a workbook: its name or number, or all. Once for each.")
 @click.option("--header-row", type=click.IntRange(min=0), default=0, help="The row that names the columns; 0 finds it.")
 @click.option("--skip", is_flag=True, help="Leave bad rows out instead of stopping; they are listed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 def metadata(
-    source: Path, out: Path | None, columns: Sequence[str], encoding: str, sheet: str, header_row: int, skip: bool, as_json: bool
+    source: Path, out: Path | None, columns: Sequence[str], encoding: str, sheet: Sequence[str], header_row: int, skip: bool, as_json: bool
 ) -> None:
     """Make a metadata.csv of a file, or of a folder of files: tables, workbooks, JSON, Parquet, Word, Markdown, also packed."""
     from loraforge import KeySet, RunConfig
@@ -117,7 +120,7 @@ def metadata(
     mapping = dict(part.partition("=")[::2] for part in columns)
     config = RunConfig(train_data_dir=str(source), base_model="none", on_bad_row="skip" if skip else "stop")
     notes: list[str] = []
-    keys = TableKeys(columns=mapping, encoding=encoding, sheet=sheet, header_row=header_row)
+    keys = TableKeys(columns=mapping, encoding=encoding, sheet=list(sheet), header_row=header_row)
     try:
         records = list(
             TableLoader().load(config, KeySet({RunConfig: config, TableKeys: keys}), lambda text: notes.append(_as_options(text)))

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from loraforge import DataError, RunConfig, speaker
 
+from .dataset_info import NAME, Described, json_object, read_dataset_info
 from .readers import PROSE, SUFFIXES, TABLES, kind_of, stem
 from .readers.splits import TEST, split_called
 
 say = speaker(__name__)
 
 _NO_DATA = ("readme", "license", "licence", "changelog", "contributing", "notice", "citation")
-# LLaMA-Factory's names of columns, in its dataset_info.json, and ours.
-_LLAMA_FACTORY = {"prompt": "instruction", "query": "input", "response": "output", "history": "history", "system": "system",
-                  "messages": "messages", "tools": "tools", "chosen": "output", "kto_tag": "label"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,14 +24,14 @@ class DataFile:
     Attributes:
         name: what its rows call it.
         split: what that says, ``train`` or ``test``; empty if it says neither.
-        columns: which column is what, as a file beside it says.
+        described: which column is what, as a file beside it says.
         only_if_data: leave it out with a note where it holds no questions and answers.
     """
 
     path: Path
     name: str
     split: str = ""
-    columns: Mapping[str, str] = field(default_factory=dict)
+    described: Described = field(default_factory=Described)
     only_if_data: bool = False
 
 
@@ -55,13 +51,15 @@ def find_files(config: RunConfig, note: Callable[[str], None]) -> list[DataFile]
         return saved
     here = sorted(p for p in start.iterdir() if not p.name.startswith((".", "~$")))
     files = [p for p in here if p.is_file()]
-    info = _dataset_info(start)
-    tables = [p for p in files if kind_of(p.name) in TABLES and not (info and p.name == "dataset_info.json")]
+    info = read_dataset_info(start, {p.name for p in files}, note)
+    tables = [p for p in files if kind_of(p.name) in TABLES and not (info is not None and p.name == NAME)]
     prose = [p for p in files if kind_of(p.name) in PROSE and stem(p.name).lower() not in _NO_DATA]
     packed = [p for p in files if kind_of(p.name) == ".zip"]
     named = [p for p in (*tables, *prose, *packed) if stem(p.name).lower() == "metadata" and kind_of(p.name) not in (".md", ".txt")]
     # Text may be data or a letter; a .zip beside tables is their copy more often than not.
     chosen = named or [*tables, *(p for p in prose if kind_of(p.name) == ".docx" or not tables)] or packed
+    if not chosen and (inside := _in_folders(config, here, note)):
+        return inside
     if not chosen:
         raise DataError(_nothing(start, here))
     left = [f"{p.name}/" if p.is_dir() else p.name for p in here if p not in chosen and p.suffix.lower() not in (".yaml", ".yml")]
@@ -75,9 +73,33 @@ def find_files(config: RunConfig, note: Callable[[str], None]) -> list[DataFile]
             )
         )
     return [
-        DataFile(p, p.name, split_called(stem(p.name)), info.get(p.name, {}), only_if_data=p in prose and len(chosen) > 1)
+        DataFile(p, p.name, split_called(stem(p.name)), (info or {}).get(p.name, Described()), only_if_data=p in prose and len(chosen) > 1)
         for p in sorted(chosen)
     ]
+
+
+def _in_folders(config: RunConfig, here: Sequence[Path], note: Callable[[str], None]) -> list[DataFile]:
+    """The files of folders that are called train and test, or of the one that is called data, as on Hugging Face; otherwise none."""
+    filled = [p for p in here if p.is_dir() and any(kind_of(inner.name) in TABLES for inner in p.iterdir() if inner.is_file())]
+    splits = {p: split_called(p.name) for p in filled}
+    if not filled or not (all(splits.values()) or [p.name.lower() for p in filled] == ["data"]):
+        return []
+    left = [f"{p.name}/" if p.is_dir() else p.name for p in here if p not in filled]
+    if left:
+        note(say("read: {files}; not read: {left}", files=", ".join(f"{p.name}/" for p in filled), left=", ".join(left[:20])))
+    found: list[DataFile] = []
+    problems: list[str] = []
+    for folder in filled:
+        inner = config.model_copy(update={"train_data_dir": str(folder), "metadata_path": None})
+        try:
+            files = find_files(inner, note)
+        except DataError as error:
+            problems += error.problems
+            continue
+        found += [replace(file, name=f"{folder.name}/{file.name}", split=splits[folder] or file.split) for file in files]
+    if problems:
+        raise DataError(problems)
+    return found
 
 
 def given_hold_out(splits: Mapping[str, str], note: Callable[[str], None]) -> bool:
@@ -102,7 +124,7 @@ def given_hold_out(splits: Mapping[str, str], note: Callable[[str], None]) -> bo
 
 def _saved_dataset(folder: Path) -> list[DataFile]:
     """The files of a folder that Hugging Face's ``save_to_disk`` wrote; none if it is something else."""
-    parts = _json(folder / "dataset_dict.json").get("splits")
+    parts = json_object(folder / "dataset_dict.json").get("splits")
     if isinstance(parts, list) and all(isinstance(part, str) for part in parts):
         return [
             DataFile(file.path, f"{part}/{file.name}", split_called(part))
@@ -110,34 +132,11 @@ def _saved_dataset(folder: Path) -> list[DataFile]:
             if Path(part).name == part
             for file in _saved_dataset(folder / part)
         ]
-    listed = _json(folder / "state.json").get("_data_files")
+    listed = json_object(folder / "state.json").get("_data_files")
     if not isinstance(listed, list):
         return []
     names = [str(item.get("filename")) for item in listed if isinstance(item, dict)]
     return [DataFile(folder / name, name) for name in names if Path(name).name == name and (folder / name).is_file()]
-
-
-def _dataset_info(folder: Path) -> dict[str, dict[str, str]]:
-    """The columns of each file, as LLaMA-Factory's ``dataset_info.json`` names them."""
-    found: dict[str, dict[str, str]] = {}
-    for entry in _json(folder / "dataset_info.json").values():
-        if isinstance(entry, dict) and isinstance(entry.get("file_name"), str):
-            named = entry.get("columns")
-            columns = named if isinstance(named, dict) else {}
-            found[entry["file_name"]] = {
-                _LLAMA_FACTORY[str(theirs)]: column
-                for theirs, column in columns.items()
-                if theirs in _LLAMA_FACTORY and theirs not in ("chosen", "kto_tag") and isinstance(column, str)
-            }
-    return found
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _nothing(folder: Path, here: list[Path]) -> str:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from loraforge import DataError, Keys, KeySet, Loader, RunConfig, condense, decides, fold_name, speaker
 
 from ..records import Conversation
 from .columns import FIELDS, SYNONYMS, is_header, listed, map_columns, same_fields
-from .conversations import MASKS, Remarks, are_messages, number_of, transcript
+from .conversations import Remarks, are_messages, number_of, transcript
 from .files import DataFile, find_files, given_hold_out
+from .left_out import refuse_marks
 from .preferences import is_rejected, refuse_undecided
 from .raw_rows import to_conversation
-from .readers import read_tables
+from .readers import WORKBOOKS, kind_of, read_tables
 from .readers.number_formats import cell_text
 from .readers.rows import Reading, Repeated, Row, Source, Table
 from .readers.splits import TEST, split_called
@@ -27,11 +28,6 @@ say = speaker(__name__)
 
 # The values of split_by that name no column.
 _NO_COLUMNS = ("auto", "answer", "question")
-# Rows so marked may be meant to be left out, or to be all that is learned.
-_SKIPS = frozenset(
-    ("ignored", "skipped", "excluded", "donottrain", "notrain", "不训练", "不学习", "不参与训练", "屏蔽", "忽略", "跳过",
-     "排除", "掩码")
-)  # fmt: skip
 
 
 class TableKeys(Keys):
@@ -42,12 +38,18 @@ class TableKeys(Keys):
         description="Which column is what, where the names are not recognised: {instruction: 客户问, output: 律师答}. '': none is.",
     )
     encoding: str = Field("auto", description="The encoding of text files: auto, or utf-8, gb18030, big5 and so on.")
-    sheet: str = Field(
+    sheet: str | list[str] = Field(
         "",
-        coerce_numbers_to_str=True,  # sheet: 2 is a number to YAML
-        description="The sheet of a workbook that is read: its name or number. By default the first with known columns.",
+        description="The sheets of a workbook that are read: names or numbers, or all. By default the first with known columns.",
     )
     header_row: int = Field(0, ge=0, description="The row of a table that names the columns, counted from 1. 0 finds it.")
+
+    @field_validator("sheet", mode="before")
+    @classmethod
+    def _numbers_are_names(cls, value: object) -> object:
+        if isinstance(value, list | tuple):
+            return [str(one) if type(one) in (int, float) else one for one in value]
+        return str(value) if type(value) in (int, float) else value  # sheet: 2 is a number to YAML
 
 
 class TableLoader(Loader[Conversation]):
@@ -69,13 +71,19 @@ class TableLoader(Loader[Conversation]):
                     fields=", ".join(FIELDS),
                 )
             )
+        wanted = [options.sheet] if isinstance(options.sheet, str) else options.sheet
+        sheets = tuple(name.strip() for name in wanted if name.strip())
         problems: list[str] = []
         read: list[tuple[Table, DataFile]] = []
-        for file in find_files(config, note):
-            given = {**file.columns, **options.columns}
-            reading = Reading(options.encoding, options.sheet, options.header_row, lambda names, given=given: is_header(names, given), note)  # type: ignore[misc]
+        files = find_files(config, note)
+        if sheets and not any(kind_of(file.path.name) in (*WORKBOOKS, ".zip") for file in files):
+            note(say("sheet: {sheets}: none of the files is a workbook, so it says nothing", sheets=", ".join(sheets)))
+        for file in files:
+            given = {**file.described.columns, **options.columns}
+            reading = Reading(options.encoding, sheets, options.header_row, lambda names, given=given: is_header(names, given), note)  # type: ignore[misc]
             try:
-                read += [(table, file) for table in read_tables(Source.of(file.path, file.name), reading, only_questions=file.only_if_data)]
+                tables = read_tables(Source.of(file.path, file.name), reading, only_questions=file.only_if_data)
+                read += [(replace(table, rows=file.described.renamed(table.rows)), file) for table in tables]
             except DataError as error:  # go on to the next file: all problems at once
                 if file.only_if_data:
                     note(say("not read: {problem}", problem=error))
@@ -108,7 +116,7 @@ class TableLoader(Loader[Conversation]):
             names = list(dict.fromkeys(column for row in rows for column in row.values if column))
             # What the config says of a column holds for the files that have it.
             said = {field: column for field, column in options.columns.items() if not column or column in names or column not in there}
-            given = {**tables[0][1].columns, **said}
+            given = {**tables[0][1].described.columns, **said}
             same = same_fields(names, given, rows)
             try:
                 columns = _columns(name, _renamed(rows, same), given, note, grouping)
@@ -190,11 +198,16 @@ def _columns(
         raise DataError(say("{path}: the column '{name}' occurs twice.", path=name, name=twice[0]))
     columns = map_columns(names, given, name, decisions, conversations)
     _drop_other_meanings(name, columns, given, rows)
-    _refuse_masks(name, names, {*columns.values(), *given.values()}, "weight" in given, rows)
+    if "weight" not in given:
+        refuse_marks(name, [column for column in names if column not in {*columns.values(), *given.values()}], rows)
     renamed = [f"{column} -> {field}" for field, column in columns.items() if column != field]
     unused = [column for column in names if column not in columns.values() and column != grouping]
     if renamed:
         note(say("{file}: columns {renamed}", file=name, renamed=listed(renamed)))
+    for column in unused:
+        sides = [split_called(cell_text(row.values.get(column))) for row in rows]
+        if all(sides) and len(set(sides)) == 2:
+            note(say("{file}: '{column}' seems to say what is held out; columns: {{split: {column}}} goes by it", file=name, column=column))
     material = next((column for column in unused if not is_rejected(column)), None)
     if unused and (material is None or "input" in columns or "messages" in columns):
         note(say("{file}: columns not used: {unused}", file=name, unused=listed(unused)))
@@ -243,28 +256,6 @@ def _drop_other_meanings(name: str, columns: dict[str, str], given: Mapping[str,
         meant = field == "tools" and (len(strange) < sum(cell not in (None, "", []) for cell in cells) or "messages" in columns)
         if strange and not meant:
             del columns[field]
-
-
-def _refuse_masks(name: str, names: Sequence[str], known: Collection[str], given: bool, rows: Sequence[Row]) -> None:
-    """Stops at a column that marks rows to be learned or not, where nobody knows which: one called mask, or a second weight.
-
-    Args:
-        known: columns whose meaning is known.
-        given: whether the config names the column of weights, or says that there is none.
-    """
-    for column in names:
-        if given or column in known or fold_name(column) not in {*map(fold_name, MASKS), *_SKIPS, *SYNONYMS["weight"]}:
-            continue
-        told = {number_of(row.values[column]) for row in rows if row.problem is None and row.values.get(column) not in (None, "")}
-        if told & {0, 1} and None not in told and (told != {1} or fold_name(column) not in SYNONYMS["weight"]):
-            raise DataError(
-                say(
-                    "{file}: the column '{column}' may say which rows are not to be learned. Write columns: {{weight: {column}}} if 0, no "
-                    'or false there means so, or columns: {{weight: ""}} if it means something else.',
-                    file=name,
-                    column=column,
-                )
-            )
 
 
 def _convert(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from loraforge import Adapter, ExportError, LoraForgeError, prompt_of, speaker
 
+from ..data.conversations import Remarks, read_messages
 from ..families.encoding import tokenizer_of
-from ..records import Conversation
+from ..records import Conversation, Message
 from ..templates import golden_prompts
 from ..templates.prompting import Prompting
 from .folder import Served, read_json, use_tokenizer_json
@@ -72,8 +73,17 @@ def _prompts(document: str | bytes, tokenizer: Any) -> Iterable[str]:
     """What differs between golden prompts and what the exported tokenizer makes of their messages."""
 
     def made(prompt: Mapping[str, Any]) -> Sequence[int]:
-        ids = tokenizer.apply_chat_template(prompt["messages"], add_generation_prompt=True, tokenize=True, return_dict=False)
-        return [int(token) for token in ids]
+        first: Sequence[int] | None = None
+        for messages in _as_servers_give(prompt["messages"]):
+            with contextlib.suppress(Exception) if first is not None else contextlib.nullcontext():
+                ids = tokenizer.apply_chat_template(
+                    messages, tools=prompt.get("tools"), add_generation_prompt=True, tokenize=True, return_dict=False
+                )
+                ids = [int(token) for token in ids]
+                if ids == prompt["ids"]:
+                    return ids
+                first = first or ids
+        return first or []
 
     try:
         return [difference.message for difference in golden_prompts.check_golden(document, made)]
@@ -92,19 +102,38 @@ def _reachable(prompting: Prompting, document: bytes | None) -> str | None:
         return None
     try:
         known = json.loads(document)
-        known["prompts"] = [prompt for prompt in known["prompts"] if _asked(prompting, prompt["messages"]) == prompt["text"]]
+        known["prompts"] = [prompt for prompt in known["prompts"] if _asked(prompting, prompt) == prompt["text"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return document.decode("utf-8", "replace")  # check_golden says what is wrong with it
     return json.dumps(known)
 
 
-def _asked(prompting: Prompting, messages: Sequence[Mapping[str, str]]) -> str | None:
-    system = messages[0]["content"] if messages[0]["role"] == "system" else None
-    turns = [message["content"] for message in messages if message["role"] != "system"]
-    history = tuple(zip(turns[0:-1:2], turns[1:-1:2], strict=True))
+def _as_servers_give(messages: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """The messages as a server may hand them to the template: the arguments of calls as objects, as most do, or as text."""
+    yield [_with_objects(message) for message in messages]
+    if any(message.get("tool_calls") for message in messages):
+        yield messages
+
+
+def _with_objects(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
+        for call in message.get("tool_calls", ())
+    ]
+    return {**message, "tool_calls": calls} if calls else message
+
+
+def _asked(prompting: Prompting, prompt: Mapping[str, Any]) -> str | None:
+    """The text that the run's own template makes of a golden prompt; None where it refuses it."""
+    problems: list[str] = []
+    said = read_messages(prompt["messages"], problems, Remarks(), "")
+    system = said.pop(0).content if said and said[0].role == "system" else None
+    # With an answer, so that the prompt is what stands before the last one and not before an earlier one.
+    said.append(Message("assistant", "answer"))
+    tools = json.dumps(prompt["tools"], ensure_ascii=False) if prompt.get("tools") else ""
+    record = Conversation(said[-2].content if len(said) > 1 else "", "answer", system=system, messages=tuple(said), tools=tools, where="")
     try:
-        # With an answer, so that the prompt is what stands before the last one and not before an earlier one.
-        return prompt_of(prompting.render(Conversation(turns[-1], "answer", system=system, history=history, where="")))
+        return None if problems else prompt_of(prompting.render(record))
     except LoraForgeError:
         return None
 

@@ -9,14 +9,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loraforge import RunError, Span, prompt_of, speaker
 
+from ..records import Conversation, Message
+from .conversation import Style, as_mapping, messages_of, parts_of
 from .formats import FORMATS
-
-if TYPE_CHECKING:
-    from ..records import Conversation
 
 say = speaker(__name__)
 
@@ -31,6 +30,7 @@ _ABOUT = {
         "vLLM: POST /tokenize with {model, messages, add_generation_prompt: true}; compare 'tokens' with 'ids'.",
         "llama.cpp: POST /apply-template with {messages}; compare 'prompt' with 'text'. Then POST /tokenize with {content: text, "
         "add_special: false, parse_special: true}; compare 'tokens' with 'ids'.",
+        "Where a prompt has 'tools', send them beside its messages.",
         "If they differ, the server uses another chat template than training did, or adds a beginning-of-text token of its own.",
         "'starts' says at which character of 'text' each token begins.",
     ],
@@ -40,6 +40,7 @@ _ABOUT = {
         "vLLM：向 /tokenize 发送 {model, messages, add_generation_prompt: true}，用返回的 tokens 与 ids 对照。",
         "llama.cpp：向 /apply-template 发送 {messages}，用返回的 prompt 与 text 对照；再向 /tokenize 发送 {content: text, "
         "add_special: false, parse_special: true}，用返回的 tokens 与 ids 对照。",
+        "带有 tools 的问题，请把 tools 与 messages 一起发送。",
         "如果不一致，说明服务器所用的聊天模板与训练时不同，或者服务器自行添加了文本起始词元。",
         "starts 是每个词元在 text 中的起始字符位置。",
     ],
@@ -74,7 +75,7 @@ def golden_prompts(
 def _chosen(
     rows: Sequence[tuple[Conversation, Sequence[Span]]], template: Mapping[str, Any] | None, count: int
 ) -> list[tuple[Conversation, Sequence[Span]]]:
-    """Rows that a server can render, one each with a system message, earlier turns or an input first: there servers differ most."""
+    """Rows that a server can render. First one of each kind (tools, messages, earlier turns and so on): there servers differ."""
     plain = [row for row in rows if _reaches_server(row[0], template or {})]
     if template is None:
         plain = plain or list(rows)
@@ -82,7 +83,8 @@ def _chosen(
     kinds: dict[tuple[bool, ...], str] = {}
     for key in sorted(different):
         record = different[key][0]
-        kinds.setdefault((bool(record.history), record.system is not None, bool(record.input)), key)
+        kind = (bool(record.tools), bool(record.messages), bool(record.history), record.system is not None, bool(record.input))
+        kinds.setdefault(kind, key)
     first = [kinds[kind] for kind in sorted(kinds, reverse=True)]
     return [different[key] for key in [*first, *(key for key in sorted(different) if key not in first)][:count]]
 
@@ -94,18 +96,21 @@ def _reaches_server(record: Conversation, template: Mapping[str, Any]) -> bool:
         return False
     apart = record.input and "{input}" in (inline or "")
     unsaid = record.system == "" and template.get("system")  # an empty system message is sent as none, and gets the run's
-    return not (apart or unsaid or record.messages or record.tools)
+    # How earlier thoughts reach the template is not the same for every server.
+    thought = any(parts_of(one).thought for one in record.messages[:-1] if one.role == "assistant")
+    return not (apart or unsaid or thought)
 
 
 def _prompt(tokenizer: Any, record: Conversation, text: str, default: str | None) -> dict[str, Any]:
     encoding = tokenizer.encode(text, add_special_tokens=False)
     system = record.system if record.system is not None else default
-    turns = [message for asked, answered in record.history for message in (("user", asked), ("assistant", answered))]
-    said = [*([("system", system)] if system else []), *turns, ("user", record.question)]
+    said = messages_of(record)
+    before = [*([Message("system", system)] if system else []), *(said[:-1] if said[-1].role == "assistant" else said)]
     return {
         "row_sha256": record.content_hash(),
         "question": record.question,
-        "messages": [{"role": role, "content": content} for role, content in said],
+        "messages": [as_mapping(one, "", Style(text=True)) | ({"content": one.content} if one.content else {}) for one in before],
+        **({"tools": json.loads(record.tools)} if record.tools else {}),
         "text": text,
         "ids": list(encoding.ids),
         "starts": [start for start, _ in encoding.offsets],

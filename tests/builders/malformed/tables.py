@@ -131,7 +131,7 @@ LINES: dict[str, Any] = {
 # Whole lines that are no JSON.
 BROKEN_LINES: dict[str, str | bytes] = {
     "truncated": '{"instruction": "一？", "out', "an open brace": "{", "only a comma": ",", "single quotes": "{'instruction': 'x'}",
-    "a trailing comma": '{"instruction": "一？", "output": "答",}', "two objects in a line": "{} {}", "python's None": '{"instruction": None}',
+    "two commas": '{"instruction": "一？",, "output": "答"}', "two objects in a line": "{} {}", "python's None": '{"instruction": None}',
     "not a number": '{"instruction": NaN, "output": ""}', "infinity": '{"instruction": Infinity, "output": "", "x": -Infinity}',
     "deep brackets": "[" * DEEP, "deep objects": '{"a":' * DEEP, "deep closed brackets": '{"instruction": ' + "[" * 5000 + "]" * 5000 + "}",
     "an integer of 5000 digits": '{"instruction": ' + "9" * 5000 + "}", "a control character": '{"instruction": "a\x01b"}',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from builders.halves import halves, near
-from loraforge_image.data.buckets import Bucket, assign, buckets, fit
+from loraforge_image.data.buckets import Bucket, assign, buckets, choose, examine_pictures, fit, own_bucket
 from loraforge_image.records import ImageKeys, Picture
 from PIL import Image, ImageDraw
 
@@ -59,3 +59,42 @@ def test_fitting_never_distorts_and_crops_where_it_is_told():
     assert abs((box[2] - box[0]) - (box[3] - box[1])) <= 1
     left, right = fit(halves((400, 100)), Bucket(64, 64), (0.0, 0.5)), fit(halves((400, 100)), Bucket(64, 64), (1.0, 0.5))
     assert near(left.getpixel((32, 32)), (255, 0, 0)) and near(right.getpixel((32, 32)), (0, 0, 255))
+
+
+# What BucketManager.select_bucket of sd-scripts gives with no_upscale (library/train_util.py), worked out by hand from its lines.
+@pytest.mark.parametrize(
+    ("resolution", "step", "size", "bucket"),
+    [(512, 64, (300, 300), (256, 256)), (512, 64, (511, 400), (448, 384)), (512, 64, (512, 512), (512, 512)), (512, 64, (64, 100), (64, 64)),
+     (512, 64, (1024, 1024), (512, 512)), (512, 64, (800, 600), (512, 384)), (512, 64, (1000, 700), (576, 384)), (512, 8, (1920, 1280), (624, 416)),
+     (1024, 64, (900, 700), (896, 640)), (512, 64, (600, 800), (384, 512)), (512, 64, (513, 511), (512, 448))],
+)  # fmt: skip
+def test_pictures_that_are_never_enlarged_get_the_bucket_of_sd_scripts(resolution, step, size, bucket):
+    keys = ImageKeys(resolution=resolution, bucket_step=step, bucket_no_upscale=True)
+    assert own_bucket(size, keys) == Bucket(*bucket)
+
+
+@pytest.mark.parametrize("resolution", [256, 512, 1000])
+@pytest.mark.parametrize("step", [8, 64])
+def test_no_picture_is_enlarged_or_larger_than_the_area(resolution, step):
+    keys = ImageKeys(resolution=resolution, bucket_step=step, bucket_no_upscale=True, bucket_max_ratio=2)
+    for width in range(step, 2000, 37):
+        for height in range(step, 2000, 53):
+            bucket = own_bucket((width, height), keys)
+            assert bucket.width % step == bucket.height % step == 0
+            if bucket.width and bucket.height:
+                assert bucket.width <= width and bucket.height <= height and bucket.width * bucket.height <= (resolution + 1) ** 2
+                assert max(bucket.width, bucket.height) <= 2 * min(bucket.width, bucket.height)
+
+
+def test_small_pictures_are_trained_small_and_those_below_the_step_are_said(tmp_path):
+    rows = []
+    for name, size in (("a", (300, 200)), ("b", (50, 200)), ("c", (900, 900))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+        rows.append((Picture(str(tmp_path / f"{name}.png"), "x", where=name), "x"))
+    config = RunConfig(train_data_dir="x", base_model="x")
+    made = examine_pictures(config, ImageKeys(bucket_no_upscale=True), rows)
+    assert made.facts["buckets"] == [[256, 192, 1], [512, 512, 1]]
+    assert list(made.problems) == [1] and "50x200" in made.problems[1] and "bucket_step, 64" in made.problems[1]
+    made = examine_pictures(config, ImageKeys(), rows)
+    assert made.facts["pictures"] == 3
+    assert choose((300, 200), ImageKeys(), buckets(512, 64, 2.0)) == Bucket(640, 384)

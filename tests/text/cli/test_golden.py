@@ -117,3 +117,19 @@ def test_what_is_no_web_server_is_explained(answer, tmp_path, command):
     finally:
         listening.close()
     assert code == 2 and ("does not answer as a server" in err or "answers 500" in err) and "\x1b" not in err, err
+
+
+@pytest.mark.parametrize("kind", ["vLLM", "llama-server"])
+def test_tools_are_sent_beside_the_messages(kind, tmp_path, command):
+    prompt = {"messages": [{"role": "user", "content": "q"}], "tools": [{"type": "function", "function": {"name": "f"}}],
+              "question": "q", "text": "q", "ids": [7], "starts": [0]}  # fmt: skip
+    (tmp_path / "golden_prompts.json").write_text(json.dumps({"format": 1, "prompts": [prompt]}), encoding="utf-8")
+    seen = []
+
+    def note(asked):
+        seen.append(asked)
+        return {"tokens": [7], "prompt": "q"}
+
+    with serving({"/tokenize": note} | ({"/apply-template": note} if kind == "llama-server" else {})) as url:
+        assert command("golden", tmp_path, url)[0] == 0
+    assert any(asked.get("tools") == prompt["tools"] and asked["messages"] == prompt["messages"] for asked in seen)

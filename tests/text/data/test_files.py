@@ -74,13 +74,20 @@ def test_what_is_not_read_is_named_in_one_note(tmp_path):
 
 def test_a_folder_without_data_says_what_there_is(tmp_path):
     write(tmp_path / "a.pdf", "x")
-    table(tmp_path / "data" / "train.csv", "一？")
+    table(tmp_path / "mine" / "train.csv", "一？")
     [told] = problems(tmp_path)
-    assert "a.pdf" in told and "data/" in told and "train_data_dir" in told
+    assert "a.pdf" in told and "mine/" in told and "train_data_dir" in told
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("a.pdf", "is a PDF"), ("a.doc", "old Word file"), ("a.rar", "cannot read files of this kind")]
+    ("name", "words"),
+    [
+        ("a.pdf", "is a PDF"),
+        ("a.doc", "old Word file"),
+        ("a.rar", "is an archive"),
+        ("a.7z", "is an archive"),
+        ("a.xyz", "cannot read files of this kind"),
+    ],
 )
 def test_a_file_of_another_kind_gets_its_sentence(tmp_path, name, words):
     assert words in problems(write(tmp_path / name, "x"))[0]
@@ -92,6 +99,33 @@ def test_llama_factorys_dataset_info_names_the_columns(tmp_path):
     write(tmp_path / "dataset_info.json", json.dumps(info))
     records, notes = load(tmp_path)
     assert [(r.instruction, r.output) for r in records] == [("一？", "答")] and any("frage -> instruction" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("files", "sides"),
+    [({"train/a.csv": "一？", "test/b.csv": "二？"}, {"train/a.csv, row 2": "train", "test/b.csv, row 2": "held-out"}),
+     ({"训练集/a.csv": "一？", "测试集/a.csv": "二？"}, {"训练集/a.csv, row 2": "train", "测试集/a.csv, row 2": "held-out"}),
+     ({"data/train-00000-of-00001.csv": "一？", "data/validation-00000-of-00001.csv": "二？", "README.md": ""},
+      {"data/train-00000-of-00001.csv, row 2": "train", "data/validation-00000-of-00001.csv, row 2": "held-out"}),
+     ({"data/train/a.csv": "一？", "data/dev/a.csv": "二？"}, None), ({"data/a.csv": "一？"}, {"data/a.csv, row 2": None}),
+     ({"train/a.csv": "一？"}, {"train/a.csv, row 2": None})],
+)  # fmt: skip
+def test_folders_as_hugging_face_parts_them(tmp_path, files, sides):
+    for name, asked in files.items():
+        table(tmp_path / name, asked) if asked else write(tmp_path / name, "# x")
+    if sides is None:
+        assert "there is no data file" in problems(tmp_path)[0]
+        return
+    records, notes = load(tmp_path)
+    assert {r.where: r.side for r in records} == sides
+    assert any("not read: README.md" in note for note in notes) == ("README.md" in files)
+
+
+@pytest.mark.parametrize("names", [("train", "other"), ("one", "two"), ("data", "more")])
+def test_other_folders_are_named_and_not_read(tmp_path, names):
+    for name in names:
+        table(tmp_path / name / "a.csv", "一？")
+    assert all(f"{name}/" in problems(tmp_path)[0] for name in names)
 
 
 def test_the_same_complaint_about_many_rows_is_one_sentence(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from builders.chat_bases import base_in, exported, prepared, served_by
 from loraforge_text.export.check import check_folder, check_weights
 from loraforge_text.families.encoding import tokenizer_of
-from loraforge_text.records import Conversation
+from loraforge_text.records import Conversation, Message
 from loraforge_text.templates import golden_prompts
 
 from loraforge import ExportError
@@ -120,6 +120,32 @@ def test_a_class_that_rebuilds_the_tokenizer_otherwise_is_replaced_by_the_file_i
     assert AutoTokenizer.from_pretrained(out).apply_chat_template(messages, **ask) != ids
     check_folder(of, adapter, out)
     assert AutoTokenizer.from_pretrained(out).apply_chat_template(messages, **ask) == ids
+
+
+@pytest.mark.parametrize("left_out", ["", "tools", "call"])
+def test_conversations_with_tools_are_asked_too(tmp_path, left_out):
+    chat = (
+        "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}"
+        "{% for call in m.tool_calls or [] %}{{ call.function.name }}{{ call.function.arguments | tojson }}{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    folder = base_in(tmp_path / "base", chat_template=chat)
+    template = prepared(folder)
+    call = json.dumps([{"id": "1", "name": "f", "arguments": {"a": 1}}])
+    said = (Message("user", "q"), Message("assistant", "", tool_calls=call), Message("tool", "3", call_id="1"), Message("assistant", "a"))
+    tools = json.dumps([{"type": "function", "function": {"name": "f", "parameters": {}}}])
+    row = Conversation("q", "a", messages=said, tools=tools, where="")
+    document = golden_prompts.golden_prompts(tokenizer_of(folder), [(row, template.render(row))], None, template.describe())
+    assert len(json.loads(document)["prompts"]) == 1
+    adapter = SimpleNamespace(facts={"template": template.describe()}, files={golden_prompts.NAME: document})
+    out = exported(folder, template)
+    check_folder(served_by(folder, template), adapter, out)
+    if left_out:
+        file = out / "chat_template.jinja"
+        text = file.read_text(encoding="utf-8").replace({"tools": "{{ tools | tojson }}", "call": "{{ call.function.name }}"}[left_out], "")
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ExportError, match="otherwise than it was trained"):
+            check_folder(served_by(folder, template), adapter, out)
 
 
 # --- weights -----------------------------------------------------------------------------------------------------------------

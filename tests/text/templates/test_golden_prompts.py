@@ -25,8 +25,13 @@ def row(question: str, **values) -> Conversation:
         ({"jinja": FORMATS["chatml"].jinja}, row("q", prompt_template="chatml"), True),
         ({"jinja": FORMATS["chatml"].jinja}, row("q", prompt_template="alpaca"), False),
         ({"jinja": FORMATS["chatml"].jinja}, row("q", prompt_template="[{instruction}]"), False),
-        ({"jinja": FORMATS["chatml"].jinja}, row("q", messages=(Message("user", "q"),)), False),
-        ({"jinja": FORMATS["chatml"].jinja}, row("q", tools="[]"), False),
+        ({"jinja": FORMATS["chatml"].jinja}, row("q", messages=(Message("user", "q"), Message("assistant", "答"))), True),
+        ({"jinja": FORMATS["chatml"].jinja}, row("q", tools="[]"), True),
+        (
+            {"jinja": FORMATS["chatml"].jinja},
+            row("q", messages=(Message("user", "p"), Message("assistant", "a", "想"), Message("user", "q"), Message("assistant", "答"))),
+            False,
+        ),
         ({"jinja": FORMATS["chatml"].jinja}, row("q", system=""), True),
         ({"jinja": FORMATS["chatml"].jinja, "system": "S"}, row("q", system=""), False),
         ({"inline": "[{instruction}]"}, row("q", prompt_template="[{instruction}]"), True),
@@ -41,3 +46,54 @@ def test_a_row_that_messages_alone_cannot_ask_for_is_left_out(prompting, record,
     spans = Prompting(**prompting, stops=("<|im_end|>",)).render(row("q"))
     made = json.loads(golden_prompts.golden_prompts(tokenizer_of(base), [(record, spans)], template.get("system"), template))
     assert len(made["prompts"]) == asked
+
+
+TOOL = {"type": "function", "function": {"name": "clock", "description": "时间", "parameters": {"type": "object", "properties": {}}}}
+TALK = (
+    Message("user", "几点？"),
+    Message("assistant", "", tool_calls=json.dumps([{"id": "c1", "name": "clock", "arguments": {"zone": "上海"}}])),
+    Message("tool", "九点", name="clock", call_id="c1"),
+    Message("assistant", "不知道。", learn=False),
+    Message("user", "再看。"),
+    Message("assistant", "九点。"),
+)
+# A template that writes tools and calls as most do.
+CALLING = (
+    "{% if tools %}{% for t in tools %}[{{ t | tojson }}]{% endfor %}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}"
+    "{% for c in m.tool_calls or [] %}<call>{{ c.function.name }} {{ c.function.arguments | tojson }}</call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_conversations_with_tools_are_golden_prompts_in_openais_form(base):
+    """What a server makes of it: arguments come as text and reach the template as objects (vLLM and llama.cpp parse them)."""
+    from loraforge_text.templates.rendering import render
+
+    record = row("再看。", messages=TALK, tools=json.dumps([TOOL]), system="S")
+    prompting = Prompting(jinja=CALLING, stops=("<|im_end|>",))
+    template = {"name": "auto", **dataclasses.asdict(prompting)}
+    spans = prompting.render(record)
+    [made] = json.loads(golden_prompts.golden_prompts(tokenizer_of(base), [(record, spans)], None, template))["prompts"]
+    assert [one["role"] for one in made["messages"]] == ["system", "user", "assistant", "tool", "assistant", "user"]
+    assert made["tools"] == [TOOL] and made["messages"][2]["tool_calls"][0]["function"]["arguments"] == '{"zone": "上海"}'
+    assert made["messages"][3] == {"role": "tool", "content": "九点", "name": "clock", "tool_call_id": "c1"}
+    messages = json.loads(json.dumps(made["messages"]))
+    messages[2]["tool_calls"][0]["function"]["arguments"] = {"zone": "上海"}
+    assert render(CALLING, messages, [TOOL], True, {}, "26 Jul 2024", 5.0) == made["text"]
+    assert made["ids"] == tokenizer_of(base).encode(made["text"], add_special_tokens=False).ids
+
+
+def test_rows_with_tools_and_messages_come_first_and_others_stay(base):
+    prompting = Prompting(jinja=CALLING, stops=("<|im_end|>",))
+    template = {"name": "auto", **dataclasses.asdict(prompting)}
+    plain = [row(f"q{i}") for i in range(8)]
+    special = [
+        row("再看。", messages=TALK, tools=json.dumps([TOOL])),
+        row("r", messages=(Message("user", "q"), Message("assistant", "a", learn=False), Message("user", "r"), Message("assistant", "b"))),
+    ]
+
+    def made(rows):
+        document = golden_prompts.golden_prompts(tokenizer_of(base), [(one, prompting.render(one)) for one in rows], None, template)
+        return [prompt["question"] for prompt in json.loads(document)["prompts"]]
+
+    assert made([*plain, *special])[:2] == ["再看。", "r"] and made([*plain, *special])[2:] == made(plain)[:3]

@@ -8,8 +8,9 @@ from .rows import Reading, Source, Table
 
 say = speaker(__name__)
 
+WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
 # What is surely data, in the order in which errors name it; a workbook's sheet, a table, a list of objects.
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".xlsx", ".xlsm", ".xls", ".xlsb", ".ods", ".parquet", ".arrow", ".feather")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", *WORKBOOKS, ".parquet", ".arrow", ".feather")
 # What may be data, or notes beside them.
 PROSE = (".docx", ".md", ".markdown", ".txt")
 SUFFIXES = (*TABLES, *PROSE, ".zip")
@@ -37,7 +38,7 @@ def read_tables(source: Source, reading: Reading, *, only_questions: bool = Fals
     suffix = source.suffix
     if suffix == ".zip":
         return _zipped(unpack_zip(source), source, reading)
-    if suffix in (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods"):
+    if suffix in WORKBOOKS:
         from .workbooks import read_workbook
 
         return read_workbook(source, reading)
@@ -64,7 +65,7 @@ def _text_tables(source: Source, reading: Reading, only_questions: bool) -> list
     if source.suffix in (".csv", ".tsv"):
         return read_delimited(source, text, reading)
     if source.suffix in (".jsonl", ".ndjson"):
-        return read_json_lines(source, text)
+        return read_json_lines(source, text, reading)
     if source.suffix == ".json":
         return read_json(source, text, reading)
     first = next((line for line in text.splitlines() if line.strip()), "")
@@ -82,7 +83,15 @@ def _zipped(members: list[Source], source: Source, reading: Reading) -> list[Tab
     data = [member for member in members if kind_of(member.name) in TABLES]
     chosen = data or [member for member in members if kind_of(member.name) in PROSE]
     if not chosen:
-        raise DataError(say("{path}: holds no file that is read ({kinds}).", path=source.path, kinds=", ".join(SUFFIXES[:-1])))
+        there = ", ".join(member.name.removeprefix(f"{source.name}/") for member in members[:10]) or say("none")
+        raise DataError(
+            say(
+                "{path}: holds no file that is read ({kinds}). There are: {there}.",
+                path=source.path,
+                kinds=", ".join(SUFFIXES[:-1]),
+                there=there,
+            )
+        )
     left = [member.name for member in members if member not in chosen]
     if left:
         reading.note(say("{file}: not read: {left}", file=source.name, left=", ".join(left[:20])))
@@ -113,4 +122,6 @@ def _unreadable(source: Source, suffix: str) -> str:
         return say("{path}: is an old Word file. Save it as .docx.", path=source.path)
     if suffix == ".pdf":
         return say("{path}: is a PDF, which has no rows. Copy its questions and answers into a table.", path=source.path)
+    if suffix in (".7z", ".rar", ".tar", ".tgz", ".bz2", ".xz", ".zst"):
+        return say("{path}: is an archive of a kind that is not read. Unpack it, or pack its files as .zip.", path=source.path)
     return say("{path}: cannot read files of this kind; there are {kinds}.", path=source.path, kinds=" ".join(SUFFIXES))

@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from loraforge import speaker
 
 from .questions import Line
-from .rows import Reading, Row, Source, Table, find_header, header_names, row_place, some_of, tell_titles
+from .rows import (
+    Reading,
+    Row,
+    Source,
+    Table,
+    another_header,
+    find_header,
+    header_names,
+    repeats,
+    row_place,
+    some_of,
+    tell_repeated,
+    tell_titles,
+)
 
 say = speaker(__name__)
 
@@ -43,16 +56,22 @@ def read_delimited(source: Source, text: str, reading: Reading) -> list[Table]:
     top = find_header(source, ((r.number, r.cells) for r in records if r.problem is None), reading)
     rows: list[Row] = []
     header: list[str] | None = None
+    names: Sequence[str] = ()
+    again: list[int] = []
     for record in records:
         where = row_place(source.name, record.number)
         if record.problem is not None:
             rows.append(Row(where, {}, record.problem))
         elif record.number == top:
             header = header_names(source.path, record.cells)
+            names = record.cells
+        elif header is not None and repeats(names, record.cells):
+            again.append(record.number)
         elif header is not None and any(cell.strip() for cell in record.cells):
-            swallowed = _swallowed(record, len(header), separator)
+            swallowed = _swallowed(record, len(header), separator) or another_header(names, record.cells, top or 0, reading)
             rows.append(Row(where, {}, swallowed) if swallowed else _row(where, header, record.cells, separator))
     tell_titles(source, (r.cells for r in records if top is not None and r.number < top), top or 0, reading)
+    tell_repeated(source, again, reading)
     return [Table(source.name, rows)]
 
 

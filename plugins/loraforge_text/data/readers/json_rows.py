@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,22 +15,95 @@ from .splits import split_called
 say = speaker(__name__)
 
 
-def read_json_lines(source: Source, text: str) -> list[Table]:
-    """The one table of a file with one object in each line."""
-    return [Table(source.name, list(_lines(source, text)))]
+# A string, a comment, or a comma before a closing bracket.
+_SLIPS = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<slip>//[^\n]*|/\*.*?\*/|,(?=\s*[}\]]))', re.DOTALL)
 
 
-def _lines(source: Source, text: str) -> Iterator[Row]:
+class _Twice(dict[str, Any]):
+    """An object that gives a key twice, with different values."""
+
+    key = ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        for key, value in pairs:
+            if made[key] != value:
+                made = _Twice(made)
+                made.key = key
+    return made
+
+
+def _loads(text: str) -> tuple[Any, bool]:
+    """A JSON value, and whether commas and comments had to be passed over that JSON does not know.
+
+    Raises:
+        ValueError, RecursionError: if it is none.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object), False
+    except json.JSONDecodeError as error:
+        plain = text
+        for _ in range(2):  # a comment may stand between the comma and the bracket
+            plain = _SLIPS.sub(lambda found: "" if found["slip"] else found[0], plain)
+        if plain == text:
+            raise
+        try:
+            return json.loads(plain, object_pairs_hook=_object), True
+        except json.JSONDecodeError:
+            raise error from None
+
+
+def _tell_slips(source: Source, reading: Reading) -> None:
+    reading.note(say("{file}: commas before a closing bracket and comments, which JSON does not know, are passed over", file=source.name))
+
+
+def read_json_lines(source: Source, text: str, reading: Reading) -> list[Table]:
+    """The one table of a file with one object in each line; also of one that holds a list, or objects of several lines."""
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    try:
+        _loads(first.strip().rstrip(","))
+    except (ValueError, RecursionError):
+        whole = _several(text)
+        if whole is not None:
+            reading.note(say("{file}: read as JSON of several lines, not as one object in each line", file=source.name))
+            return _tables(source, whole, reading)
+    return [Table(source.name, list(_lines(source, text, reading)))]
+
+
+def _several(text: str) -> list[Any] | None:
+    """The list that a text holds, or its objects one after the other; None if it is neither."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    found: list[Any] = []
+    at = 0
+    try:
+        while (start := re.compile(r"[\s,]*").match(text, at).end()) < len(text):  # type: ignore[union-attr]
+            value, at = decoder.raw_decode(text, start)
+            found.append(value)
+    except (ValueError, RecursionError):
+        return None
+    if len(found) == 1 and isinstance(found[0], list):
+        return found[0]
+    return found if all(isinstance(one, dict) for one in found) else None
+
+
+def _lines(source: Source, text: str, reading: Reading) -> Iterator[Row]:
+    slips = False
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         where = say("{file}, line {n}", file=source.name, n=number)
+        plain = line.strip().removesuffix(",")
         try:
-            value = json.loads(line)
+            value, slip = _loads(plain)
         except (ValueError, RecursionError) as error:
             yield Row(where, {}, say("is not valid JSON: {error}.", error=error))
             continue
+        slips |= slip or plain != line.strip()
         yield row_of(where, value)
+    if slips:
+        _tell_slips(source, reading)
 
 
 def read_json(source: Source, text: str, reading: Reading) -> list[Table]:
@@ -39,14 +113,19 @@ def read_json(source: Source, text: str, reading: Reading) -> list[Table]:
         DataError: if it is no JSON, or holds no rows.
     """
     try:
-        value = json.loads(text)
+        value, slips = _loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text[: error.pos].count("\n") == 1 and text[: error.pos].rstrip().endswith(("}", "]")):
             reading.note(say("{file}: read as JSON Lines: each line is an object of its own", file=source.name))
-            return read_json_lines(source, text)
+            return read_json_lines(source, text, reading)
+        if error.msg == "Extra data" and (several := _several(text)) is not None:
+            reading.note(say("{file}: its objects stand one after the other, and are read as a list", file=source.name))
+            return _tables(source, several, reading)
         raise DataError(say("{path}:{line}: is not valid JSON: {error}.", path=source.path, line=error.lineno, error=error.msg)) from None
     except (ValueError, RecursionError) as error:
         raise DataError(say("{path}:{line}: is not valid JSON: {error}.", path=source.path, line=1, error=error)) from None
+    if slips:
+        _tell_slips(source, reading)
     return _tables(source, value, reading)
 
 
@@ -132,6 +211,8 @@ def row_of(where: str, value: Any) -> Row:
         value = {"messages": value}
     if not isinstance(value, dict):
         return Row(where, {}, say("is no object with named values ({...})."))
+    if isinstance(value, _Twice):
+        return Row(where, {}, say("has '{key}' twice, with different values. Keep the one that is meant.", key=value.key))
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError as error:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 # One number: what stands before, #,##0 with its decimals, what stands behind.
 _PATTERN = re.compile(r"^(?P<before>[^#0?]*)(?P<digits>[#0?,]*[#0?])(?P<point>\.(?P<decimals>[0#?]*))?(?P<behind>[^#0?]*)$")
-_TOKEN = re.compile(r'\[(?:h+|m+|s+)\]|y+|m+|d+|h+|s+(?:\.0+)?|AM/PM|上午/下午|"[^"]*"|\\.|\[[^\]]*\]|[^"\\\[]', re.IGNORECASE)
+_TOKEN = re.compile(r'\[(?:h+|m+|s+)\]|y+|m+|d+|h+|s+(?:\.0+)?|a{3,4}|AM/PM|上午/下午|"[^"]*"|\\.|\[[^\]]*\]|[^"\\\[]', re.IGNORECASE)
+
+# What Excel shows by the settings of the computer: its short date and that with a time, the long date, the time.
+_BY_COUNTRY = ("mm-dd-yy", "m/d/yy h:mm")
+_SYSTEM = re.compile(r"\[\$-(?:F800|F400|x-sysdate|x-systime)[^\]]*\]", re.IGNORECASE)
+_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December")
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_CHINESE_MONTHS = ("一", "二", "三", "四", "五", "六", "七", "八", "九", "十", "十一", "十二")
+_CHINESE_DAYS = "一二三四五六日"
 
 
 def cell_text(value: Any) -> str:
@@ -28,25 +37,27 @@ def cell_text(value: Any) -> str:
     return str(value)
 
 
-def shown(value: Any, code: str | None) -> str:
-    """A cell as the workbook shows it.
+def as_shown(value: Any, code: str | None) -> str | None:
+    """A cell as the workbook shows it on every computer; None where that depends on the country, or the format is not understood.
 
-    >>> shown(0.15, "0%"), shown(12.5, '"¥"#,##0.00'), shown(datetime.datetime(2024, 5, 1), 'yyyy"年"m"月"d"日"')
+    >>> as_shown(0.15, "0%"), as_shown(12.5, '"¥"#,##0.00'), as_shown(datetime.datetime(2024, 5, 1), 'yyyy"年"m"月"d"日"')
     ('15%', '¥12.50', '2024年5月1日')
+    >>> as_shown(datetime.date(2024, 5, 1), "[$-409]mmmm d, yyyy"), as_shown(datetime.date(2024, 5, 1), "mm-dd-yy")
+    ('May 1, 2024', None)
 
     Args:
-        code: its number format, as Excel writes it. One that is not understood leaves the value as it is stored.
+        code: its number format, as Excel writes it.
     """
     code = (code or "General").strip()
     if code in ("General", "@") or isinstance(value, bool) or value is None or isinstance(value, str):
         return cell_text(value)
     try:
         if isinstance(value, int | float):
-            return _number(value, code) or cell_text(value)
+            return _number(value, code) or None
         if isinstance(value, datetime.datetime | datetime.date | datetime.time | datetime.timedelta):
-            return _time(value, code) or cell_text(value)
+            return _time(value, code) or None
     except (ArithmeticError, ValueError, IndexError):
-        pass
+        return None
     return cell_text(value)
 
 
@@ -87,8 +98,11 @@ def _number(value: float, code: str) -> str | None:
 
 
 def _time(value: Any, code: str) -> str | None:
-    """A day or a time by its pattern, if the pattern is one that shows the same everywhere: with 年, -, /, . or :."""
+    """A day or a time by its pattern, if the pattern shows the same everywhere: digits with 年, -, /, . or :, or names of a language."""
+    if code.lower() in _BY_COUNTRY or _SYSTEM.search(code):
+        return None
     section = re.sub(r"^(?:\[\$[^\]]*\]|\[DBNum\d\])+", "", code.split(";")[0])
+    names = _names(code)
     tokens = [token for token in _TOKEN.findall(section)]
     if any(token.lower() in ("general", "@") or token in "#0?%" for token in tokens) or "DBNum" in code:
         return None
@@ -99,13 +113,37 @@ def _time(value: Any, code: str) -> str | None:
         seconds = clock.hour * 3600 + clock.minute * 60 + clock.second
     half = any(token.upper() in ("AM/PM", "上午/下午") for token in tokens)
     if isinstance(value, datetime.datetime) and seconds == 0 and section.lower().startswith("yyyy-mm-dd h"):
-        return None  # what Excel and openpyxl put by themselves
+        return cell_text(value)  # what Excel and openpyxl put by themselves
     made = []
     for place, token in enumerate(tokens):
-        made.append(_part(value, token, seconds, half, token.lower() in ("m", "mm") and _is_minute(tokens, place)))
+        named = names.get(token.lower()) if isinstance(value, datetime.date) else None
+        minute = token.lower() in ("m", "mm") and _is_minute(tokens, place)
+        made.append(named(value) if named else _part(value, token, seconds, half, minute))
     if any(part is None for part in made):
         return None
     return "".join(part for part in made if part is not None).strip()
+
+
+def _names(code: str) -> Mapping[str, Callable[[datetime.date], str]]:
+    """How the language that a format names writes months and days of the week; nothing where it names none."""
+    told = re.search(r"\[\$[^\]-]*-([0-9A-Za-z-]+)\]", code)
+    if told is None:
+        return {}
+    language = told[1].lower()
+    number = int(language, 16) & 0xFFFF if re.fullmatch(r"[0-9a-f]+", language) else 0
+    if number in (0x0409, 0x0809, 0x0C09, 0x1009) or language.startswith("en-"):
+        return {
+            "mmmm": lambda day: _MONTHS[day.month - 1], "mmm": lambda day: _MONTHS[day.month - 1][:3],
+            "mmmmm": lambda day: _MONTHS[day.month - 1][0],
+            "dddd": lambda day: _DAYS[day.weekday()], "ddd": lambda day: _DAYS[day.weekday()][:3],
+        }  # fmt: skip
+    if number == 0x0804 or language == "zh-cn":
+        return {
+            "mmmm": lambda day: f"{_CHINESE_MONTHS[day.month - 1]}月",
+            "dddd": lambda day: f"星期{_CHINESE_DAYS[day.weekday()]}", "aaaa": lambda day: f"星期{_CHINESE_DAYS[day.weekday()]}",
+            "ddd": lambda day: f"周{_CHINESE_DAYS[day.weekday()]}", "aaa": lambda day: _CHINESE_DAYS[day.weekday()],
+        }  # fmt: skip
+    return {}
 
 
 def _is_minute(tokens: list[str], place: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +14,7 @@ from loraforge import DataError, speaker
 say = speaker(__name__)
 
 LARGEST = 200 * 10**6  # bytes of an unpacked file: millions of long answers
+_LONGEST_NAME = 20  # characters of a name in a row that may be one of names; a single one (q, a) is a placeholder
 _TITLES = 20  # rows above a header: a title, who made it, when
 
 
@@ -76,14 +77,14 @@ class Reading:
 
     Attributes:
         encoding: of text files: ``auto``, or a name that Python knows.
-        sheet: of a workbook: a name, or a number from 1; empty for the first that has the columns.
+        sheets: of a workbook: names, or numbers from 1; ``all`` for each that has the columns, none for the first that has them.
         header_row: the row that names the columns, from 1; 0 finds it.
         is_header: whether these cells are the names of columns that are needed.
         note: tells the user a decision.
     """
 
     encoding: str = "auto"
-    sheet: str = ""
+    sheets: tuple[str, ...] = ()
     header_row: int = 0
     is_header: Callable[[Sequence[str]], bool] = field(default=lambda names: False)
     note: Callable[[str], None] = field(default=lambda text: None)
@@ -112,6 +113,24 @@ def some_of(pieces: Sequence[str]) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
+class FailedCell(str):
+    """What a cell shows whose formula failed: #N/A, #REF!, Err:502."""
+
+
+class AsStored(str):
+    """What a cell holds that may be shown otherwise: its number format depends on the country, or is not understood."""
+
+
+def failed_cell(header: Sequence[str], cells: Sequence[str]) -> str | None:
+    """What is wrong where a cell under a name shows an error."""
+    for name, cell in zip(header, cells, strict=False):
+        if name and isinstance(cell, FailedCell):
+            return say(
+                "'{column}' shows {error}: Excel could not compute that cell. Mend its formula, or write the text.", column=name, error=cell
+            )
+    return None
+
+
 def header_names(path: str, cells: Sequence[str]) -> list[str]:
     """The column names; of those that occur twice the later ones are ``Repeated``, an error only where the name is used."""
     names: list[str] = []
@@ -133,14 +152,53 @@ def find_header(source: Source, rows: Iterable[tuple[int, Sequence[str]]], readi
     Raises:
         DataError: if ``header_row`` is empty or not there.
     """
-    filled = ((number, cells) for number, cells in rows if any(cell.strip() for cell in cells))
+    rows = _filled(rows)
     if reading.header_row:
-        for number, _ in filled:
+        for number, _ in rows:
             if number == reading.header_row:
                 return number
         raise DataError(say("{path}: header_row: row {n} is empty, or not there.", path=source.path, n=reading.header_row))
-    first = list(itertools.islice(filled, _TITLES))
-    return next((number for number, cells in first if reading.is_header([cell.strip() for cell in cells])), first[0][0] if first else None)
+    first = list(itertools.islice(rows, _TITLES))
+    known = known_header(first, reading)
+    return known if known is not None or not first else first[0][0]
+
+
+def known_header(rows: Iterable[tuple[int, Sequence[str]]], reading: Reading) -> int | None:
+    """The number of the row that names known columns: ``header_row``, or one of the first twenty that are filled; None if none does."""
+    filled = itertools.islice(_filled(rows), None if reading.header_row else _TITLES)
+    for number, cells in filled:
+        if reading.header_row in (0, number) and _named(cells, reading):
+            below, under = next(filled, (number, cells))
+            lower = not reading.header_row and another_header(cells, under, number, reading)
+            return below if lower else number  # of two rows of names the lower one stands right above what it names
+    return None
+
+
+def _named(cells: Sequence[str], reading: Reading) -> bool:
+    return reading.is_header([cell.strip() for cell in cells])
+
+
+def repeats(header: Sequence[str], cells: Sequence[str]) -> bool:
+    """Whether a row says what the header says, as where tables were put below each other."""
+    return [cell.strip() for cell in cells if cell.strip()] == [cell.strip() for cell in header if cell.strip()]
+
+
+def another_header(header: Sequence[str], cells: Sequence[str], top: int, reading: Reading) -> str | None:
+    """What is wrong with a row below the header that names columns too, and others."""
+    if any(len(cell.strip()) == 1 or len(cell) > _LONGEST_NAME for cell in cells) or not _named(cells, reading) or repeats(header, cells):
+        return None
+    return say("names columns anew, and otherwise than row {n}: a second table. Put it into a sheet or a file of its own.", n=top)
+
+
+def tell_repeated(source: Source, numbers: Sequence[int], reading: Reading) -> None:
+    """Says which rows repeat the header, which nobody learns."""
+    if numbers:
+        shown = ", ".join(map(str, numbers[:10]))
+        reading.note(say("{file}: {n} rows repeat the header, and are not used: {places}", file=source.name, n=len(numbers), places=shown))
+
+
+def _filled(rows: Iterable[tuple[int, Sequence[str]]]) -> Iterator[tuple[int, Sequence[str]]]:
+    return ((number, cells) for number, cells in rows if any(cell.strip() for cell in cells))
 
 
 def tell_titles(source: Source, above: Iterable[Sequence[str]], header: int, reading: Reading) -> None:

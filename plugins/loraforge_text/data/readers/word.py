@@ -12,8 +12,10 @@ from loraforge import DataError, speaker
 
 from .extras import needed
 from .packed import refuse_bomb
-from .questions import Line, read_questions
+from .questions import Line, numbered, read_questions
 from .rows import Reading, Row, Source, Table, header_names, some_of
+from .upright import read_upright
+from .word_numbers import Label, Labels, paragraph_labels
 
 say = speaker(__name__)
 
@@ -34,8 +36,9 @@ def read_word(source: Source, reading: Reading, *, only_questions: bool = False)
     try:
         refuse_bomb(source)
         document = docx.Document(io.BytesIO(source.data))
-        tables = list(_tables(source, document, reading))
-        lines = list(_lines(document, with_tables=not tables))
+        labels = paragraph_labels(document)
+        tables = list(_tables(source, document, labels, reading))
+        lines = list(_lines(document, labels, with_tables=not tables))
     except DataError:
         raise
     except Exception as error:  # python-docx raises whatever the damage leads to
@@ -78,15 +81,22 @@ class _Cell:
     text: str
 
 
-def _tables(source: Source, document: Any, reading: Reading) -> Iterator[Table]:
+def _tables(source: Source, document: Any, labels: Labels, reading: Reading) -> Iterator[Table]:
     """Those with a header that is known. One of as many columns without a header goes on with the one before it."""
     header: list[str] = []
-    left = 0
+    left = downwards = 0
     sections: list[str] = []
     stray: list[str] = []
     for number, table in enumerate((block for block in _blocks(document.element.body) if block.tag == f"{_W}tbl"), 1):
-        rows = _grid(table)
+        rows = _grid(table, labels)
         top = next((i for i, cells in enumerate(rows[:5]) if reading.is_header([cell.text for cell in cells])), None)
+        called = [say("{file}, table {t}, row {n}", file=source.name, t=number, n=place) for place in range(1, len(rows) + 1)]
+        upright = None if top is not None else read_upright([(w, [c.text for c in r]) for w, r in zip(called, rows, strict=True)], reading)
+        if upright is not None:
+            sections += upright[1]
+            downwards += 1
+            yield Table(source.name, upright[0])
+            continue
         if top is not None:
             header = header_names(source.path, [cell.text for cell in rows[top]])
             columns = rows[top]
@@ -105,10 +115,11 @@ def _tables(source: Source, document: Any, reading: Reading) -> Iterator[Table]:
             if [cell.text for cell in cells] == header:
                 continue  # repeated, or merged downwards
             stray += [cell.text for cell in cells if cell.text and not any(one.start <= cell.start < one.end for one in columns)]
-            where = say("{file}, table {t}, row {n}", file=source.name, t=number, n=place)
-            made.append(Row(where, {name: text for name, text in zip(header, _under(columns, cells), strict=False) if name}))
+            made.append(Row(called[place - 1], {name: text for name, text in zip(header, _under(columns, cells), strict=False) if name}))
         yield Table(source.name, made)
-    if left and header:
+    if downwards:
+        reading.note(say("{file}: {n} tables are read downwards: their first column names the fields", file=source.name, n=downwards))
+    if left and (header or downwards):
         reading.note(say("{file}: {n} tables without the columns are not used", file=source.name, n=left))
     if stray:
         reading.note(say("{file}: cells under no column are not used: {words}", file=source.name, words=some_of(stray)))
@@ -121,7 +132,7 @@ def _under(columns: list[_Cell], cells: list[_Cell]) -> list[str]:
     return ["\n".join(cell.text for cell in cells if column.start <= cell.start < column.end and cell.text).strip() for column in columns]
 
 
-def _grid(table: Any) -> list[list[_Cell]]:
+def _grid(table: Any, labels: Labels) -> list[list[_Cell]]:
     """The rows of a table. A cell that is merged downwards counts for each of its rows."""
     rows: list[list[_Cell]] = []
     for row in _children(table, "tr"):
@@ -135,7 +146,7 @@ def _grid(table: Any) -> list[list[_Cell]]:
             span = cell.find(f"{_W}tcPr/{_W}gridSpan")
             end = start + (max(1, int(span.get(f"{_W}val", "1"))) if span is not None else 1)
             merged = cell.find(f"{_W}tcPr/{_W}vMerge")
-            text = "\n".join(_block_lines(cell)).strip()
+            text = "\n".join(_block_lines(cell, labels)).strip()
             if merged is not None and merged.get(f"{_W}val") != "restart" and rows and not text:
                 text = next((above.text for above in rows[-1] if above.start == start), "")
             cells.append(_Cell(start, end, text))
@@ -144,13 +155,16 @@ def _grid(table: Any) -> list[list[_Cell]]:
     return rows
 
 
-def _block_lines(element: Any) -> Iterator[str]:
-    """The paragraphs of a cell; of a table in it each row is a line."""
-    for block in _blocks(element):
+def _block_lines(element: Any, labels: Labels) -> Iterator[str]:
+    """The paragraphs of a cell, of several with their automatic numbers; of a table in it each row is a line."""
+    blocks = list(_blocks(element))
+    several = sum(block.tag == f"{_W}p" and bool(_text(block).strip()) for block in blocks) > 1
+    for block in blocks:
         if block.tag == f"{_W}p":
-            yield _text(block)
+            text = _text(block)
+            yield numbered(labels[block].text, text) if several and block in labels else text
         else:
-            for cells in _grid(block):
+            for cells in _grid(block, labels):
                 yield " | ".join(cell.text for cell in cells)
 
 
@@ -171,7 +185,7 @@ def _children(element: Any, name: str) -> Iterator[Any]:
             yield from _children(child, name)
 
 
-def _lines(document: Any, *, with_tables: bool) -> Iterator[Line]:
+def _lines(document: Any, labels: Labels, *, with_tables: bool) -> Iterator[Line]:
     """The paragraphs; of a table that stands in an answer each row is a line, called like the paragraph above it."""
     from docx.text.paragraph import Paragraph
 
@@ -179,11 +193,13 @@ def _lines(document: Any, *, with_tables: bool) -> Iterator[Line]:
     for block in _blocks(document.element.body):
         if block.tag == f"{_W}p":
             level = _level(Paragraph(block, document))
+            label = labels.get(block, Label())
             for text in _text(block).split("\n"):
                 number += 1
-                yield Line(number, text, level)
+                yield Line(number, text, level, label.text, label.list if not level else "")
+                label = Label()
         elif with_tables:
-            for cells in _grid(block):
+            for cells in _grid(block, labels):
                 yield Line(number, " | ".join(cell.text for cell in cells))
 
 

@@ -52,3 +52,46 @@ def test_nan_is_an_empty_cell(tmp_path, kind, column):
         assert "'answer' is empty" in problems(file)[0]
     else:
         assert load(file)[0][0].input == ""
+
+
+SLIPS = {
+    "a comma before a bracket": '[{"instruction": "q", "output": "a, // ,] b",},]',
+    "comments": '// 我的\n[{"instruction": "q", /* x */ "output": "a, // ,] b"} // y\n]',
+    "a comma and a comment": '[{"instruction": "q", "output": "a, // ,] b"}, /* x */ ]',
+}
+
+
+@pytest.mark.parametrize("shape", SLIPS)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_commas_and_comments_that_json_does_not_know(tmp_path, shape, mark):
+    records, notes = load(write(tmp_path / "d.json", mark + SLIPS[shape]))
+    assert [(r.instruction, r.output) for r in records] == [("q", "a, // ,] b")]
+    assert any("which JSON does not know, are passed over" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("d.jsonl", '{"instruction": "q", "output": "a"},\n{"instruction": "r", "output": "b"},\n'),
+     ("d.jsonl", '[{"instruction": "q", "output": "a"},\n{"instruction": "r", "output": "b"}]\n'),
+     ("d.jsonl", '{\n"instruction": "q",\n"output": "a"\n}\n{\n"instruction": "r",\n"output": "b"\n}\n'),
+     ("d.json", '{\n"instruction": "q",\n"output": "a"\n}\n{\n"instruction": "r",\n"output": "b"\n}\n'),
+     ("d.json", '{"instruction": "q", "output": "a"} {"instruction": "r", "output": "b"}')],
+)  # fmt: skip
+def test_lists_and_lines_that_are_mixed_up(tmp_path, name, text):
+    records, notes = load(write(tmp_path / name, text))
+    assert [(r.instruction, r.output) for r in records] == [("q", "a"), ("r", "b")] and notes
+
+
+@pytest.mark.parametrize(
+    "text", ["[{'instruction': 'q'}]", '[{"instruction": "q" "output": "a"}]', '[{"instruction": "q",, "output": "a"}]', "[1, 2"]
+)
+def test_what_is_no_json_stays_an_error_with_its_line(tmp_path, text):
+    assert "d.json:1: is not valid JSON" in problems(write(tmp_path / "d.json", text))[0]
+
+
+@pytest.mark.parametrize("name", ["d.json", "d.jsonl"])
+def test_a_key_that_stands_twice_is_a_bad_row(tmp_path, name):
+    row = '{"instruction": "q", "output": "a", "output": "b"}'
+    assert "has 'output' twice" in problems(write(tmp_path / name, f"[{row}]" if name == "d.json" else row))[0]
+    same = row.replace('"b"', '"a"')
+    assert load(write(tmp_path / name, f"[{same}]" if name == "d.json" else same))[0][0].output == "a"

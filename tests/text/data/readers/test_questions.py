@@ -66,3 +66,57 @@ def test_the_choices_of_an_exam_are_no_answers(tmp_path, mark, answered):
 def test_letters_with_a_dot_mark_answers_where_they_mark_questions(tmp_path):
     [first, second], _ = load(write(tmp_path / "d.txt", "Q. 一？\nA. 好。\nQ. 二？\nA. 行。\n"))
     assert (first.output, second.output) == ("好。", "行。")
+
+
+@pytest.mark.parametrize("name", ["d.txt", "d.docx"])
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("问：一？答：好。\n问：二？ 答：行。\n", [("一？", "好。"), ("二？", "行。")]),
+     ("Q: One? A: Good.\nQ: Two?\tA: Fine.\n", [("One?", "Good."), ("Two?", "Fine.")]),
+     ("问：一？答：好。问：二？答：行。\n", [("一？", "好。"), ("二？", "行。")]),
+     ("问：一？\n答：好。问：二？\n答：行。\n", [("一？", "好。"), ("二？", "行。")]),
+     ("1. 问：一？答：好。\n第二行。\n2. 问：二？答：行。\n", [("一？", "好。\n第二行。"), ("二？", "行。")]),
+     ("问：他说“问：在吗？答：在。”怎么办？\n答：不必理会。\n", [("他说“问：在吗？答：在。”怎么办？", "不必理会。")]),
+     ("问：选哪个？A：一 B：二\n答：B\n", [("选哪个？A：一 B：二", "B")]),
+     ("问：对方书面回答：不同意，怎么办？\n答：起诉。\n", [("对方书面回答：不同意，怎么办？", "起诉。")])],
+)  # fmt: skip
+def test_a_question_and_its_answer_in_one_paragraph(tmp_path, name, text, read):
+    from builders import office
+
+    file = office.docx(tmp_path / name, text.split("\n")) if name == "d.docx" else write(tmp_path / name, text)
+    assert [(r.instruction, r.output) for r in load(file)[0]] == read
+
+
+@pytest.mark.parametrize("name", ["d.txt", "d.md"])
+@pytest.mark.parametrize(
+    "text",
+    ["1. 一？\n好。\n第二行。\n\n2. 二？\n行。\n", "一、一？\n好。\n第二行。\n二、二？\n行。\n", "（1）一？\n好。\n第二行。\n（2）二？\n行。\n",
+     "1. **一？**\n\n   好。\n   第二行。\n\n2. **二？**\n\n   行。\n", "1) 一？\n好。\n第二行。\n\n2) 二？\n行。\n"],
+)  # fmt: skip
+def test_numbered_questions(tmp_path, name, text):
+    records, notes = load(write(tmp_path / name, text))
+    assert [(r.instruction, r.output) for r in records] == [("一？", "好。\n第二行。"), ("二？", "行。")]
+    assert any("2 questions in numbered" in note for note in notes)
+
+
+def test_numbered_steps_among_numbered_questions_stop_with_a_sentence(tmp_path):
+    text = "1. 怎么办？\n这样：\n1. 催告\n2. 起诉\n2. 多久？\n三年。\n3. 能延长吗？\n能。\n"
+    [told] = problems(write(tmp_path / "d.txt", text))
+    assert "2 of 5 do not end in a question mark" in told and "催告 / 2. 起诉" in told and "line 3" in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["# FAQ\n\n**一？**\n\n好。\n\n**二？**\n\n行。\n", "一？\n---\n\n好。\n\n二？\n-----\n行。\n", "一\n===\n好。\n\n二\n==\n行。\n",
+     "<details><summary>一？</summary>\n\n好。\n\n</details>\n<details>\n<summary><b>二？</b></summary>\n\n行。\n</details>\n",
+     "## 一？\n好。<!-- 待核\n还没 -->\n## 二？\n<!-- x -->行。\n", "---\ntitle: x\n---\n## 一？\n好。\n## 二？\n行。\n"],
+)  # fmt: skip
+def test_other_headings_of_markdown(tmp_path, text):
+    records, _ = load(write(tmp_path / "d.md", text))
+    assert [(r.instruction.rstrip("？"), r.output) for r in records] == [("一", "好。"), ("二", "行。")]
+
+
+def test_lines_between_answers_bold_words_and_open_comments_are_no_headings(tmp_path):
+    text = "## 一？\n好。\n\n末段。\n---\n\n**注意**\n\n完。 <!-- 未关\n## 二？\n行。\n"
+    records, _ = load(write(tmp_path / "d.md", text))
+    assert [r.output for r in records] == ["好。\n\n末段。\n---\n\n**注意**\n\n完。 <!-- 未关", "行。"]

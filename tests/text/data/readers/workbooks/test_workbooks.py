@@ -190,3 +190,54 @@ def test_a_sheet_is_named_by_its_number_as_yaml_reads_it(tmp_path, named):
     book.remove(book.worksheets[0])
     book.save(tmp_path / "d.xlsx")
     assert load(tmp_path / "d.xlsx", sheet=named)[0][0].instruction == "二？"
+
+
+def test_cells_that_depend_on_the_country_are_counted(tmp_path):
+    day = datetime.date(2024, 5, 1)
+    rows = [[*HEAD, "备注"], ["一？", day, day], ["二？", 0.5, None], ["三？", day, None], ["四？", 0.15, None]]
+    file = office.xlsx(tmp_path / "d.xlsx", rows, {"B2": "mm-dd-yy", "C2": "mm-dd-yy", "B3": "# ?/?", "B4": "yyyy/m/d", "B5": "0%"})
+    assert answers(file) == ["2024-05-01", "0.5", "2024/5/1", "15%"]
+    told = [note for note in load(file)[1] if "depends on the country" in note]
+    assert len(told) == 1 and "d.xlsx: 3 cells" in told[0] and "B2 2024-05-01, C2 2024-05-01, B3 0.5" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "text"), [(31, 45413, "2024-05-01"), (57, 45413, "2024-05-01"), (32, 0.375, "09:00:00"), (14, 45413, "2024-05-01")]
+)
+def test_days_that_only_the_excel_of_a_country_knows_are_days(tmp_path, number, value, text):
+    import re
+    import zipfile
+
+    whole = office.xlsx(tmp_path / "w.xlsx", [HEAD, ["一？", value]], {"B2": "0.000"})
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(tmp_path / "d.xlsx", "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            target.writestr(
+                name, re.sub(rb'(<xf [^>]*?numFmtId=)"164"', rb'\1"%d"' % number, data) if name.endswith("styles.xml") else data
+            )
+    assert answers(tmp_path / "d.xlsx") == [text]
+    assert any("1 cells are read as stored" in note and f"B2 {text}" in note for note in load(tmp_path / "d.xlsx")[1])
+
+
+def table(path, rows):
+    if path.suffix == ".csv":
+        return write_text(path, "".join(",".join(row) + "\n" for row in rows))
+    return office.xlsx(path, rows)
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.xlsx"])
+def test_tables_that_were_put_below_each_other(tmp_path, name):
+    records, notes = load(table(tmp_path / name, [HEAD, ["一？", "好"], HEAD, ["二？", "行"]]))
+    assert [r.instruction for r in records] == ["一？", "二？"] and any("1 rows repeat the header, and are not used: 3" in n for n in notes)
+    assert (
+        "row 3: names columns anew, and otherwise than row 1"
+        in problems(table(tmp_path / name, [HEAD, ["一？", "好"], HEAD[::-1], ["行", "二？"]]))[0]
+    )
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.xlsx"])
+def test_of_two_rows_of_names_the_lower_one_counts(tmp_path, name):
+    file = table(tmp_path / name, [["咨询", "", "答复", ""], ["问题", "日期", "答案", "律师"], ["一？", "2024", "好", "王"]])
+    records, notes = load(file)
+    assert [(r.instruction, r.output) for r in records] == [("一？", "好")] and any("row 2 names the columns" in note for note in notes)
+    assert len(load(table(tmp_path / name, [["instruction", "output"], ["q", "a"]]))[0]) == 1
