@@ -139,14 +139,28 @@ def _listed(folder: Path) -> dict[str, str]:
         return {}
 
 
-def _header(file: Path) -> tuple[frozenset[str], int] | None:
-    """The names of a safetensors file's tensors, and how many bytes the file should have; None if this cannot be read."""
+def shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
+    """The shape of every tensor that transformers would read from the safetensors files in ``folder``, by name; None where some of them
+    are missing or damaged, or none is there (yet)."""
+    listed = _listed(folder)
+    found: dict[str, tuple[int, ...]] = {}
+    for name in sorted(set(listed.values()) or {"model.safetensors"}):
+        header = _header(folder / name)
+        if header is None:
+            return None
+        found |= header[0]
+    return found
+
+
+def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], int] | None:
+    """The shapes of a safetensors file's tensors by name, and how many bytes the file should have; None if this cannot be read."""
     try:
         with file.open("rb") as opened:
             (length,) = struct.unpack("<Q", opened.read(8))
             entries = json.loads(opened.read(min(length, 100_000_000)))
         entries.pop("__metadata__", None)
-        return frozenset(entries), 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+        found = {str(name): tuple(int(size) for size in entry["shape"]) for name, entry in entries.items()}
+        return found, 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error, MemoryError, RecursionError):
         return None
 
