@@ -32,7 +32,7 @@ from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base
 from ..records import TextKeys
 from ..templates import golden_prompts
 from ..templates.stops import opening, stop_ids
-from . import limits, meta_model
+from . import exported_tokenizer, limits, meta_model
 from .encoding import examine, examine_rows, tokenizer_of
 from .loading import load_model
 from .memory import estimate_memory
@@ -84,6 +84,8 @@ class CausalLM(ModelFamily):
         with meta_model.looked_ahead(base, config):
             if tokenizer is None:
                 return Examination(facts={"tokens": say("counted when the model is loaded (the base has no tokenizer.json)")})
+            if config.export != []:
+                exported_tokenizer.refuse_contradicting(tokenizer, base, [spans for _, spans in rows])
             return examine_rows(tokenizer, base, config, keys[TextKeys].max_seq_length, rows)
 
     def base_files(self, config: RunConfig) -> Sequence[Path]:
