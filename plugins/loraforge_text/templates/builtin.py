@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from loraforge import ConfigError, DataError, KeySet, LoraForgeError, ModelError, RunConfig, Span, Template, speaker
 
-from ..base_files import BaseFiles, locate, read_base
+from ..base_files import TOOL_USE, BaseFiles, locate, read_base
 from ..records import Conversation, TextKeys
 from .formats import FORMATS, format_for
 from .inline import check_inline, fits_inline
@@ -58,7 +58,8 @@ class TextTemplate(Template[Conversation]):
             bos=base.tokens.get("bos_token", "") if base.adds_bos else "",
             reasoning=keys[TextKeys].reasoning or "",
         )
-        if prompting.jinja and prompting.jinja != base.chat_template and not base.adds_bos:
+        own = [base.template_for(tools=tools) for tools in (False, True)]
+        if prompting.jinja and prompting.jinja not in own and not base.adds_bos:
             # A format of ours must not add a BOS that the base's tokenizer would not add.
             prompting = dataclasses.replace(prompting, tokens={**prompting.tokens, "bos_token": ""})
         _refuse_lost(prompting, records)
@@ -133,7 +134,8 @@ class AutoTemplate(TextTemplate):
         if only and only in FORMATS and FORMATS[only].misfit(only, base.stops) is None:
             return Prompting(jinja=FORMATS[only].jinja), say("{value}, because every row says so", value=only)
         if base.chat_template:
-            return Prompting(jinja=base.chat_template), say("the base model's own chat template")
+            tools = sum(bool(record.tools) for record in records)
+            return Prompting(jinja=base.template_for(tools=tools > 0)), _which(base, tools)
         name, sign = format_for(base)
         if not sign:
             return Prompting(jinja=FORMATS[name].jinja), say(
@@ -143,6 +145,15 @@ class AutoTemplate(TextTemplate):
         return Prompting(jinja=FORMATS[name].jinja), say(
             "{name}, because the base has no chat template of its own and {sign}", name=name, sign=sign
         )
+
+
+def _which(base: BaseFiles, tools: int) -> str:
+    """Which of the base's own templates is taken; ``tools``: how many rows have some."""
+    usual = next((name for name, text in base.named.items() if text == base.chat_template), "")
+    first = say("the base model's own chat template") if not usual else say("the base model's own chat template '{name}'", name=usual)
+    if not tools or usual == TOOL_USE or TOOL_USE not in base.named:
+        return first
+    return first + say(", and '{name}' for the {n} rows with tools", name=TOOL_USE, n=tools)
 
 
 class InlineTemplate(TextTemplate):
