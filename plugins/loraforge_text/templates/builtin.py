@@ -20,7 +20,7 @@ say = speaker(__name__)
 
 _KINDS: Mapping[str, Any] = {
     "jinja": str | None, "inline": str | None, "kwargs": Mapping, "tokens": Mapping, "stops": tuple, "bos": str, "system": str | None,
-    "reasoning": str,
+    "reasoning": str, "parts": bool,
 }  # fmt: skip
 
 
@@ -72,8 +72,9 @@ class TextTemplate(Template[Conversation]):
 
     def describe(self) -> Mapping[str, Any]:
         values = dataclasses.asdict(self.prompting)
-        if not values["reasoning"]:
-            del values["reasoning"]  # so that the manifests of runs without it stay as they were
+        for name in ("reasoning", "parts"):
+            if not values[name]:
+                del values[name]  # so that the manifests of runs without it stay as they were
         return {"name": self.name, "reason": self.reason, "pinned_date": PINNED_DATE, **values}
 
     def recall(self, description: Mapping[str, Any]) -> TextTemplate:
@@ -103,7 +104,7 @@ class TextTemplate(Template[Conversation]):
         if problem:
             raise DataError(problem)
         if own in FORMATS:
-            return dataclasses.replace(self.prompting, jinja=FORMATS[own].jinja, inline=None, kwargs={})
+            return dataclasses.replace(self.prompting, jinja=FORMATS[own].jinja, inline=None, kwargs={}, parts=False)
         return dataclasses.replace(self.prompting, inline=own)
 
 

@@ -46,6 +46,12 @@ def settle(prompting: Prompting, records: Sequence[Conversation]) -> tuple[Promp
         if fields and prompting.reasoning != "learn":
             raise DataError(_of(fields, no_place(written=True)))
         return prompting, remark
+    prompting = prompting.in_parts()
+    parts = (
+        say("; it takes texts in parts only (a list of type and text), so they are given so; the exported template takes both")
+        if prompting.parts
+        else ""
+    )
     prompting, header = _with_header(_checked(prompting, records))
     chosen, said = _thinking(prompting, learned, thoughts)
     form = chosen.form
@@ -57,7 +63,7 @@ def settle(prompting: Prompting, records: Sequence[Conversation]) -> tuple[Promp
             "own for it",
             n=thoughts,
         )
-    return chosen, header + said + remark
+    return chosen, parts + header + said + remark
 
 
 def _idle(prompting: Prompting, thoughts: int) -> bool:

@@ -44,7 +44,7 @@ def test_a_template_that_ignores_what_asks_gets_it():
     [
         ("{% for t in tools %}{{ t }}{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}", "for conversations with tools only, and 1 rows"),
         ("{{ functions.x.y }}{% for m in messages %}{{ m.content }}{% endfor %}", "'functions' is undefined"),
-        ("{% for m in messages %}{{ m.content[0].text }}{% endfor %}", "leaves the question out"),
+        ("{% for m in messages %}{{ m.words }}{% endfor %}", "leaves the question out"),
     ],
 )  # fmt: skip
 def test_a_template_that_cannot_ask_is_refused_with_what_to_do(jinja, says):
