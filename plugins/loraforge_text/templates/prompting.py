@@ -13,7 +13,7 @@ from typing import Any
 from loraforge import DataError, Span, speaker
 
 from ..records import Conversation, Message
-from .conversation import Parts, Style, as_mapping, check_calls, check_context, check_tools, messages_of, parts_of, styles
+from .conversation import Parts, Style, as_mapping, check_calls, check_context, check_tools, merged, messages_of, parts_of, styles
 from .formats import FORMATS
 from .inline import fill, fits_inline
 from .reasoning import ANSWER, QUESTION, STRUCTURE, SYSTEM, AnswerForm, ending, find_form, follow, place_of
@@ -180,6 +180,30 @@ class Prompting:
             return self._render_inline(record, self.inline)
         messages = self._all(record)
         tools = json.loads(record.tools) if record.tools else []
+        try:
+            return self._styled(messages, tools)
+        except DataError as error:
+            raise self._in_turns(messages, tools, error) from None
+
+    def _in_turns(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], refused: DataError) -> DataError:
+        """What is said of a refused row: in our words if it would be taken with its turns merged."""
+        turns, said = merged(messages)
+        if not said:
+            return refused
+        try:
+            self._styled(turns, tools)
+        except DataError:
+            return refused
+        return DataError(
+            say(
+                "{said}, and this base's chat template wants questions and answers in turns. Make one message of the two. ({error})",
+                said=said,
+                error=refused,
+            )
+        )
+
+    def _styled(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> list[Span]:
+        """The spans, with calls of tools in the first style that the template takes."""
         if not any(message.tool_calls for message in messages):
             return self._spans(messages, tools, Style())
         first: DataError | None = None
