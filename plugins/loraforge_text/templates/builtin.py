@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from .settling import settle
 
 say = speaker(__name__)
 
+_MOST_AT_ONCE, _MOMENT = 32, 0.5  # rows, seconds
 _KINDS: Mapping[str, Any] = {
     "jinja": str | None, "inline": str | None, "kwargs": Mapping, "tokens": Mapping, "stops": tuple, "bos": str, "system": str | None,
     "reasoning": str, "parts": bool,
@@ -34,6 +36,8 @@ class TextTemplate(Template[Conversation]):
         self.reason = reason
         self._base = base
         self._own: dict[str, Prompting] = {}  # of rows with a template of their own
+        self._upcoming: list[Conversation] = []  # in the order in which they will be asked for
+        self._at_once = 1
 
     def choose(self, base: BaseFiles, config: RunConfig, records: Sequence[Conversation]) -> tuple[Prompting, str]:
         """The prompting for a base, and why."""
@@ -67,8 +71,9 @@ class TextTemplate(Template[Conversation]):
             prompting, remark = settle(prompting, records)
         except LoraForgeError as error:
             raise type(error)([f"{base.folder}: {line}" for line in error.problems]) from None
-        prompting.render_ahead(records)
-        return type(self)(prompting, reason + remark, base)
+        made = type(self)(prompting, reason + remark, base)
+        made._upcoming = list(records)
+        return made
 
     def describe(self) -> Mapping[str, Any]:
         values = dataclasses.asdict(self.prompting)
@@ -88,11 +93,20 @@ class TextTemplate(Template[Conversation]):
 
     def render(self, record: Conversation) -> list[Span]:
         own = record.prompt_template
+        if self._upcoming and record is self._upcoming[0]:
+            self._render_ahead()
         if not own:
             return self.prompting.render(record)
         if own not in self._own:
             self._own[own] = self._row_prompting(own)
         return self._own[own].render(record)
+
+    def _render_ahead(self) -> None:
+        """Prepares the next rows: as many as take a moment, so that one who waits can be told how far it is."""
+        begun = time.monotonic()
+        self.prompting.render_ahead(self._upcoming[: self._at_once])
+        del self._upcoming[: self._at_once]
+        self._at_once = min(_MOST_AT_ONCE, 2 * self._at_once) if time.monotonic() - begun < _MOMENT else max(1, self._at_once // 2)
 
     def _row_prompting(self, own: str) -> Prompting:
         """The prompting of rows that say which template they have.

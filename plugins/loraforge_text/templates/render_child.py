@@ -56,7 +56,8 @@ def answer(template: str, longest: int, request: Mapping[str, Any]) -> dict[str,
 
 
 def main() -> None:
-    """Requests and their answers a line, as JSON in ASCII. A template is sent once, when it is another than before."""
+    """Requests, some in a line, and their answers, each in its own, as JSON in ASCII. A template is sent once, when it is another than
+    before."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the other one decides
@@ -68,7 +69,8 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         template = order.get("template", template)
-        print(json.dumps([answer(template, order["longest"], one) for one in order["requests"]]), file=answers, flush=True)
+        for one in order["requests"]:
+            print(json.dumps(answer(template, order["longest"], one)), file=answers, flush=True)
 
 
 if __name__ == "__main__":
