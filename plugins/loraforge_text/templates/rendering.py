@@ -131,7 +131,7 @@ def render(
 
     Raises:
         DataError: with what the template itself complains about.
-        ModelError: if the template comes to no end, or takes more memory than any conversation needs.
+        ModelError: if the template comes to no end, takes more memory than any conversation needs, or draws by lot.
     """
     request = {"messages": messages, "tools": tools, "ask": ask, "values": values, "day": day}
     if template in _ours():
@@ -141,9 +141,20 @@ def render(
         answer = known or _answers(template, [request], seconds)[0]
     if "error" in answer:
         raise DataError(say("the chat template refuses this conversation: {error}", error=answer["error"]))
+    if "changing" in answer:
+        raise ModelError(changing("random, lipsum"))
     if "long" in answer:
         raise ModelError(say("the chat template makes {n} characters of one conversation.", n=answer["long"]))
     return str(answer["text"])
+
+
+def changing(how: str) -> str:
+    """The sentence about a template that writes the same conversation otherwise each time; ``how``: by what that shows."""
+    return say(
+        "the chat template writes the same conversation otherwise each time ({how}), so what was trained could not be asked again. Take "
+        "that out of the base's chat_template.jinja, or set prompt_template to a well-known format.",
+        how=how,
+    )
 
 
 def render_ahead(template: str, requests: Sequence[Mapping[str, Any]], seconds: float = SECONDS) -> None:

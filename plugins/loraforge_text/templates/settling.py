@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 from typing import Any
 
 from loraforge import DataError, ModelError, speaker
 
 from ..records import Conversation
-from .conversation import thoughts_in
+from .conversation import as_mapping, messages_of, thoughts_in
 from .formats import FORMATS
 from .prompting import Prompting, no_place
 from .reasoning import ANSWER, QUESTION
+from .rendering import changing
 
 say = speaker(__name__)
 
@@ -23,6 +26,9 @@ _SWITCHES: Sequence[Mapping[str, Any]] = (
     {"reasoning_effort": "high"},
     {"thinking_mode": "enabled"},
 )
+
+_TRIED = 3  # rows that are rendered twice
+_ADDRESS = re.compile(r"<[^<>\n]* at 0x[0-9a-fA-F]{6,}>")  # how Python writes an object that has no text
 
 
 def settle(prompting: Prompting, records: Sequence[Conversation]) -> tuple[Prompting, str]:
@@ -100,7 +106,31 @@ def _checked(prompting: Prompting, records: Sequence[Conversation]) -> Prompting
         except DataError:
             text = say("the chat template is made for conversations with tools only, and {n} rows have none.", n=plain)
             raise DataError(f"{text} {advice}") from None
+    _require_constant(prompting, records)
     return prompting
+
+
+def _require_constant(prompting: Prompting, records: Sequence[Conversation]) -> None:
+    """
+    Raises:
+        ModelError: if the template makes two texts of one conversation, or one that holds an address in memory.
+    """
+    asked = [{"role": "user", "content": QUESTION}]
+    first, second = (prompting.sample(asked, ask=True) for _ in range(2))
+    if found := _ADDRESS.search(first):
+        raise ModelError(changing(repr(found[0])))
+    pairs = [(first, second), *((_whole(prompting, record), _whole(prompting, record)) for record in records[:_TRIED])]
+    for first, second in pairs:
+        if first != second:
+            start = len(commonprefix([first, second]))  # noqa: RUF071  characters are meant
+            raise ModelError(changing(f"{first[start : start + 20]!r}, {second[start : start + 20]!r}"))
+
+
+def _whole(prompting: Prompting, record: Conversation) -> str:
+    try:
+        return prompting.text([as_mapping(one) for one in messages_of(record)], ask=False)
+    except DataError:
+        return ""  # said of its row
 
 
 def _with_header(prompting: Prompting) -> tuple[Prompting, str]:

@@ -6,8 +6,10 @@ import dataclasses
 import json
 
 import pytest
+from builders.chat_bases import base_in, prepared
 from builders.mechanics import MECHANICS
 from builders.published_templates import make_base
+from builders.tiny_text import CHATML
 from loraforge_text.records import Conversation, Message
 from loraforge_text.templates.builtin import AutoTemplate
 from loraforge_text.templates.formats import FORMATS
@@ -149,3 +151,40 @@ def test_a_base_without_any_stop_is_refused(tmp_path):
         (folder / name).write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match="names no token that ends an answer.*Write eos_token into"):
         prepare(folder, PLAIN)
+
+
+# --- templates that change -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "{{ ['Hello', 'Hi'] | random }}",
+        "{{ range(99) | list | random }}",
+        "{{ lipsum(n=1) }}",
+        "{{ messages[0].items }}",
+        "{% if messages | length > 1 %}{{ ['a', 'b'] | random }}{% endif %}",
+        "{% if '问' in messages[0].content %}{{ [1, 2] | random }}{% endif %}",
+    ],
+)
+def test_a_template_that_writes_something_else_each_time_is_refused(tmp_path, first):
+    with pytest.raises(ModelError, match="writes the same conversation otherwise each time"):
+        prepared(base_in(tmp_path / "base", chat_template=first + CHATML))
+
+
+def test_two_texts_of_one_conversation_are_shown(monkeypatch):
+    texts = iter(["", "Now 12:00:01", "Now 12:00:02"])  # once, to see whether it can ask at all
+    monkeypatch.setattr(Prompting, "in_parts", lambda self: self)
+    monkeypatch.setattr(Prompting, "sample", lambda self, messages, **_: f"{messages[0]['content']} {next(texts, '')}")
+    monkeypatch.setattr(Prompting, "text", lambda self, *_, **__: "")
+    with pytest.raises(ModelError, match=r"otherwise each time \('1', '2'\)"):
+        settle(Prompting(jinja="x"), [])
+
+
+def test_what_a_row_says_of_addresses_is_its_own_affair(tmp_path):
+    row = Conversation("What is <object at 0x7f0012345678>?", "An object.", where="")
+    assert prepared(base_in(tmp_path / "base"), records=[row])
+
+
+def test_a_date_that_is_pinned_does_not_change(tmp_path):
+    assert prepared(base_in(tmp_path / "base", chat_template="{{ strftime_now('%H:%M:%S %f') }}" + CHATML))
