@@ -51,7 +51,7 @@ def settle(prompting: Prompting, records: Sequence[Conversation]) -> tuple[Promp
     if prompting.inline is not None or prompting.jinja is None:
         if fields and prompting.reasoning != "learn":
             raise DataError(_of(fields, no_place(written=True)))
-        return prompting, remark
+        return prompting, remark + _mixed(learned, thoughts)
     prompting = prompting.in_parts()
     parts = (
         say("; it takes texts in parts only (a list of type and text), so they are given so; the exported template takes both")
@@ -69,7 +69,20 @@ def settle(prompting: Prompting, records: Sequence[Conversation]) -> tuple[Promp
             "own for it",
             n=thoughts,
         )
+    if not form.opened:  # otherwise it is said with what the model learns of it
+        said += _mixed(learned, thoughts)
     return chosen, parts + header + said + remark
+
+
+def _mixed(learned: int, thoughts: int) -> str:
+    """What is said where some answers have reasoning and others none."""
+    if not 0 < thoughts < learned:
+        return ""
+    return say(
+        "; {n} of {all} answers have no reasoning, so the model learns to answer now with it and now without",
+        n=learned - thoughts,
+        all=learned,
+    )
 
 
 def _idle(prompting: Prompting, thoughts: int) -> bool:

@@ -153,6 +153,32 @@ def test_a_base_without_any_stop_is_refused(tmp_path):
         prepare(folder, PLAIN)
 
 
+# --- reasoning in some answers only -------------------------------------------------------------------------------------------
+
+_THINKS_ALOUD = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_OPENS = _THINKS_ALOUD.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+_NONE = "no reasoning"
+
+
+@pytest.mark.parametrize(
+    ("jinja", "wanted", "rows", "words"),
+    [
+        (_THINKS_ALOUD, "auto", [FIELD, FIELD, PLAIN], "; 1 of 3 answers have no reasoning, so the model learns to answer now with it"),
+        (CHATML, "auto", [THINKS, PLAIN, PLAIN], "; 2 of 3 answers have no reasoning, so"),
+        (CHATML, "[{instruction}]", [THINKS, PLAIN], "; 1 of 2 answers have no reasoning, so"),
+        (_OPENS, "auto", [FIELD, PLAIN], "; 1 answers have no reasoning: with them the model learns to close its thought at once"),
+        (_THINKS_ALOUD, "auto", [FIELD, FIELD], ""),
+        (_THINKS_ALOUD, "auto", [PLAIN, PLAIN], ""),
+    ],
+)
+def test_rows_with_and_without_reasoning_are_counted_in_one_remark(tmp_path, jinja, wanted, rows, words):
+    reason = prepared(base_in(tmp_path / "base", chat_template=jinja), wanted, rows).reason
+    assert words in reason and reason.count(_NONE) == bool(words)
+
+
 # --- templates that change -----------------------------------------------------------------------------------------------------
 
 
