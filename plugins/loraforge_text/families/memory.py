@@ -14,7 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import MemoryEstimate, RunConfig, match_layers
+from loraforge import MemoryEstimate, RunConfig, match_layers, speaker
+
+from .stored_weights import four_bits, sizes, stored_as
+
+say = speaker(__name__)
 
 _TIED = ("gemma", "gemma2", "gemma3_text", "gpt2")  # whose head is the embedding unless the config says otherwise
 _WIDE_HEADS = {"qwen3": 128, "qwen3_moe": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
@@ -209,6 +213,14 @@ def agrees(folder: Path, shape: Decoder) -> bool:
     return abs(found - shape.total) <= 0.02 * shape.total
 
 
+def _stored(folder: Path, shape: Decoder, raw: Mapping[str, Any]) -> int | None:
+    """Bytes of weights in fewer bits as they lie in ``folder``; None where they are not those of this decoder."""
+    found = sizes(folder)
+    if found is None:  # not fetched yet
+        return weights(shape, "4bit") if four_bits(raw) else 0
+    return sum(found.values()) if found.keys() >= shape.tensors().keys() else None
+
+
 def _numbers(file: Path, tied: bool) -> int:
     """How many numbers a safetensors file holds, by its header; without a head that is the embedding, and GPT-2's constant masks."""
     with file.open("rb") as opened:
@@ -268,8 +280,10 @@ def estimate_memory(
         longest: ``max_seq_length``, for rows that could not be counted.
         facts: see ``ModelFamily.estimate_memory``.
     """
-    shape = read(raw)
-    if shape is None or not agrees(folder, shape):
+    form = stored_as(raw)
+    shape = read({name: value for name, value in raw.items() if name != "quantization_config"})
+    stored = _stored(folder, shape, raw) if shape is not None and form else 0
+    if shape is None or stored is None or not (form or agrees(folder, shape)):
         return None
     adapted = chosen(shape, config.lora_target)
     rows = max(1, int(facts.get("rows", 1)))
@@ -290,9 +304,12 @@ def estimate_memory(
     head = piece * (1 if low == 4 else 1.5) + 3 * shape.hidden * tokens * low  # of learned tokens only, in pieces
     per_token = 2 * (shape.linear + shape.layers * shape.active) + 2 * mean * shape.layers * shape.heads * shape.head
     forward = mean * per_token + learned * 2 * shape.vocab * shape.hidden
-    held = weights(shape, config.precision)
-    stored = str(raw.get("dtype") or raw.get("torch_dtype") or "float32")
-    merged = shape.total * (2 if "16" in stored else 4)
+    held = stored if form and config.precision == "4bit" else weights(shape, config.precision)
+    kind = str(raw.get("dtype") or raw.get("torch_dtype") or "float32")
+    merged = shape.total * (2 if "16" in kind else 4)
+    phases = {"export": 4 * shape.total + merged}
+    if stored and config.precision != "4bit":
+        phases[say("loading")] = stored + held  # given back as numbers while the others still lie beside them
     return MemoryEstimate(
         parameters={"embeddings": shape.embedding, "layers": shape.total - shape.embedding},
         trainable=trainable(shape, config),
@@ -300,7 +317,7 @@ def estimate_memory(
         activations=round(activations),
         transient=round(working + head),
         flops=forward * (3 if checkpoints else 2),
-        phases={"export": 4 * shape.total + merged},
+        phases=phases,
         files={"merged": merged},
-        precisions=("fp32", "bf16", "4bit") if device == "cuda" else ("fp32", "bf16"),
+        precisions=("fp32", "bf16", "4bit") if device == "cuda" and (not form or four_bits(raw)) else ("fp32", "bf16"),
     )
