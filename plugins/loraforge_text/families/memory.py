@@ -97,8 +97,9 @@ class Decoder:
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor that transformers looks for in the weights, by name."""
-        wide, gpt2 = (self.hidden,), self.kind == "gpt2"
-        norms = ("ln_1", "ln_2") if gpt2 else ("input_layernorm", "post_attention_layernorm")
+        wide: tuple[int, ...] = (self.hidden,)
+        gpt2 = self.kind == "gpt2"
+        norms: tuple[str, ...] = ("ln_1", "ln_2") if gpt2 else ("input_layernorm", "post_attention_layernorm")
         norms += ("pre_feedforward_layernorm", "post_feedforward_layernorm") if _NORMS.get(self.kind, 2) == 4 else ()
         inner = {name: wide for norm in norms for name in ((f"{norm}.weight", f"{norm}.bias") if gpt2 else (f"{norm}.weight",))}
         if self.kind in _QK_NORMS:
