@@ -97,5 +97,5 @@ def _meant(name: str, last: Sequence[str]) -> str:
     alike = [
         one for one in last if one.casefold() == part.casefold() or re.fullmatch(rf"{re.escape(part)}_?proj|to_{re.escape(part)}", one)
     ]
-    close = alike or difflib.get_close_matches(part, [*last, "attention", "all-linear"], n=1)
+    close = alike or difflib.get_close_matches(part, [one for one in (*last, "attention", "all-linear") if one != part], n=1)
     return say(" Did you mean '{word}'?", word=close[0]) if close else ""

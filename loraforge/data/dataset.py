@@ -18,6 +18,7 @@ from . import findings, holdout, splitting
 from .condensing import condense
 from .findings import PlacedFinding
 from .lineage import parent_of
+from .patience import patiently
 from .splitting import HELD_OUT, LEARNED, Split
 
 say = speaker(__name__)
@@ -81,12 +82,15 @@ class Data:
         ]
 
 
-def load_data(plan: Plan, note: Callable[[str], None] | None = None, *, stop: bool = True) -> Data:
+def load_data(
+    plan: Plan, note: Callable[[str], None] | None = None, *, stop: bool = True, progress: Callable[[str], None] | None = None
+) -> Data:
     """Reads, renders, examines, checks and splits the examples.
 
     Args:
         note: told each decision; without it an error tells them too, as they may say why rows are bad or none is left.
         stop: whether findings of the checks that stop a run are raised.
+        progress: told how far a slow template is.
 
     Raises:
         DataError: with every row that cannot be used, unless ``on_bad_row`` is skip; and with the findings that stop a run.
@@ -99,14 +103,14 @@ def load_data(plan: Plan, note: Callable[[str], None] | None = None, *, stop: bo
             note(text)
 
     try:
-        return _load(plan, notes, remember, stop)
+        return _load(plan, notes, remember, stop, progress)
     except (DataError, ConfigError) as error:
         if note is not None or not notes:
             raise
         raise type(error)([*error.problems, *(say("note: {text}", text=text) for text in notes)]) from None
 
 
-def _load(plan: Plan, notes: Sequence[str], remember: Callable[[str], None], stop: bool) -> Data:
+def _load(plan: Plan, notes: Sequence[str], remember: Callable[[str], None], stop: bool, progress: Callable[[str], None] | None) -> Data:
     """See ``load_data``."""
     early: list[str] = []
     try:
@@ -122,7 +126,7 @@ def _load(plan: Plan, notes: Sequence[str], remember: Callable[[str], None], sto
     records = _accepted(records, remember)
     try:
         template = plan.template.prepare(plan.config, plan.keys, records)
-        texts, examination, problems = _examine(plan, template, records)
+        texts, examination, problems = _examine(plan, template, records, progress)
     except LoraForgeError as error:
         raise (DataError([*early, *error.problems]) if early else error) from None
     good = [i for i in range(len(records)) if i not in problems]
@@ -263,11 +267,13 @@ def _sound_rows(plan: Plan) -> list[Record]:
         return []
 
 
-def _examine(plan: Plan, template: Template[Any], records: Sequence[Record]) -> tuple[list[Sequence[Span]], Examination, dict[int, str]]:
+def _examine(
+    plan: Plan, template: Template[Any], records: Sequence[Record], progress: Callable[[str], None] | None
+) -> tuple[list[Sequence[Span]], Examination, dict[int, str]]:
     """The text of every row, what the model family says of them, and the rows that cannot be used with the reason."""
     texts: list[Sequence[Span]] = []
     problems: dict[int, str] = {}
-    for index, record in enumerate(records):
+    for index, record in enumerate(patiently(records, progress)):
         if plan.config.require_review and not record.review.passed:
             problems[index] = say("nobody answers for it: it names no reviewer and is not approved (require_review is on).")
         try:

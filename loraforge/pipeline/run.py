@@ -68,7 +68,7 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
     main = is_main_process()
     tell = host.tell if main else lambda event: None
     tell(StageStarted("data", plan.config.metadata_path or plan.config.train_data_dir))
-    data = load_data(plan, lambda text: tell(StageStarted("data", text)))
+    data = load_data(plan, lambda text: tell(StageStarted("data", text)), progress=lambda text: tell(StageStarted("data", text)))
     late = warmup_advice(plan.config.warmup, plan.places.get("warmup", "warmup"), schedule(plan.config, len(data.learned())).steps)
     for line in [*late, *data.examination.lines, *_checked(data, folder)]:
         tell(StageStarted("data", line))

@@ -16,6 +16,8 @@ say = speaker(__name__)
 EMBEDDED: Mapping[str, Path] = {"tiny-chat": Path(__file__).parent / "tiny_chat" / "model"}
 # Very small models learn at rates that would break a large one.
 TYPICAL_RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {"tiny-chat": {"learning_rate": (5e-4, 5e-3)}}
+ADDITIONAL = "additional_chat_templates"  # a folder of named chat templates, see transformers.utils.hub
+TOOL_USE = "tool_use"  # the name of the one that transformers takes when there are tools
 _SMALL = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.txt", "merges.txt")
 _WEIGHTS = ("*.safetensors",)
 # Copies of the weights in other formats that many repositories carry.
@@ -60,7 +62,8 @@ class BaseFiles:
     Attributes:
         folder: where they are.
         config: ``config.json``.
-        chat_template: the Jinja text of its own chat template, or None.
+        chat_template: the Jinja text of its own chat template, or None; of several the one that is meant when no other is named.
+        named: its chat templates by name, where there are several.
         tokens: its named special tokens: ``bos_token``, ``eos_token`` ...
         added: every token that the tokenizer recognises inside text, by text, with its id.
         stops: the tokens that end an answer, the usual one first.
@@ -75,6 +78,20 @@ class BaseFiles:
     special: frozenset[str] = frozenset()
     stops: tuple[str, ...] = ()
     adds_bos: bool = False
+    named: Mapping[str, str] = field(default_factory=dict)
+
+    def template_for(self, *, tools: bool) -> str | None:
+        """Its own chat template as one text, in which conversations with tools get the one for them, as in transformers.
+
+        Args:
+            tools: whether there are such conversations.
+        """
+        other = self.named.get(TOOL_USE)
+        if not tools or not other or not self.chat_template or other == self.chat_template:
+            return self.chat_template
+        # Jinja leaves out a line break at the very end.
+        first, second = (text.removesuffix("\n") for text in (other, self.chat_template))
+        return "{% if tools %}\n" + first + "{% else %}\n" + second + "{% endif %}"
 
 
 # End-of-turn tokens of well-known chat formats; one counts only where the tokenizer has it.
@@ -119,15 +136,17 @@ def read_base(folder: Path) -> BaseFiles:
     by_id = {number: text for text, number in added.items()}
     stops = [by_id[i] for i in (ends if isinstance(ends, list) else [ends]) if isinstance(i, int) and i in by_id]
     stops = [*([tokens["eos_token"]] if tokens.get("eos_token") else []), *stops, *(t for t in _TURN_ENDS if t in added)]
+    templates = _chat_templates(folder, tokenizer_config)
     return BaseFiles(
         folder,
         config,
-        _chat_template(folder, tokenizer_config),
+        _usual(templates),
         tokens,
         added,
         special | set(stops),
         tuple(dict.fromkeys(stops)),
         _adds_bos(folder, tokens),
+        templates if len(templates) > 1 else {},
     )
 
 
@@ -147,19 +166,27 @@ def _added(folder: Path, tokenizer_config: Mapping[str, Any]) -> list[Mapping[st
         raise _damaged(folder / "tokenizer.json", say("its added tokens are not as they should be ({error!r})", error=error)) from None
 
 
-def _chat_template(folder: Path, tokenizer_config: Mapping[str, Any]) -> str | None:
-    """From ``chat_template.jinja``, ``chat_template.json`` or the tokenizer's config; of several named ones the default."""
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise _damaged(file, error) from None
-    found = tokenizer_config.get("chat_template") or _json(folder / "chat_template.json").get("chat_template")
+def _chat_templates(folder: Path, tokenizer_config: Mapping[str, Any]) -> dict[str, str]:
+    """By name: from ``chat_template.jinja`` and the folder beside it, otherwise from the tokenizer's config or ``chat_template.json``."""
+    files = {"default": folder / "chat_template.jinja"} | {file.stem: file for file in sorted((folder / ADDITIONAL).glob("*.jinja"))}
+    found: Any = {name: _text(file) for name, file in files.items() if file.is_file()}
+    found = found or tokenizer_config.get("chat_template") or _json(folder / "chat_template.json").get("chat_template")
     if isinstance(found, list):
-        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
-        found = named.get("default") or next(iter(named.values()), None)
-    return found if isinstance(found, str) and found.strip() else None
+        found = {str(entry.get("name")): entry.get("template") for entry in found if isinstance(entry, dict)}
+    found = found if isinstance(found, dict) else {"default": found}
+    return {name: text for name, text in found.items() if isinstance(text, str) and text.strip()}
+
+
+def _usual(named: Mapping[str, str]) -> str | None:
+    """The template of these that is meant when none is named; the one for tools only where there is no other."""
+    return next((named[name] for name in ("default", *sorted(named, key=lambda name: name == TOOL_USE)) if name in named), None)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise _damaged(file, error) from None
 
 
 def _adds_bos(folder: Path, tokens: Mapping[str, str]) -> bool:

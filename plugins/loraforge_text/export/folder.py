@@ -11,7 +11,7 @@ from typing import Any
 
 from loraforge import Adapter, ExportError, speaker
 
-from ..base_files import EMBEDDED, BaseFiles, locate, read_base
+from ..base_files import ADDITIONAL, EMBEDDED, TOOL_USE, BaseFiles, locate, read_base
 from ..templates.builtin import AutoTemplate
 from ..templates.prompting import Prompting
 from ..templates.served import export_jinja
@@ -99,6 +99,7 @@ def write_beside(of: Served, adapter: Adapter, destination: Path) -> None:
     jinja = export_jinja(adapter.facts.get("template") or {})
     if jinja is not None:
         (destination / "chat_template.jinja").write_text(jinja, encoding="utf-8", newline="\n")
+        _write_others(of, jinja, destination / ADDITIONAL)
     settings = read_json(destination / "tokenizer_config.json")
     settings.pop("chat_template", None)
     if of.stop:
@@ -115,6 +116,19 @@ def write_beside(of: Served, adapter: Adapter, destination: Path) -> None:
         generation["eos_token_id"] = list(of.stop_ids)
     if generation:
         _write_json(destination / "generation_config.json", generation)
+
+
+def _write_others(of: Served, jinja: str, folder: Path) -> None:
+    """The base's other named templates beside the one that was trained; where that one knows tools, it is the one for them too."""
+    if of.prompting.jinja is None or not of.base.named:
+        return
+    both = of.base.template_for(tools=True)
+    trained = both != of.base.chat_template and of.prompting.jinja.startswith(both or " ")
+    for name, text in of.base.named.items():
+        if text != of.base.chat_template:
+            folder.mkdir(exist_ok=True)
+            written = jinja if trained and name == TOOL_USE else text
+            (folder / f"{name}.jinja").write_text(written, encoding="utf-8", newline="\n")
 
 
 def write_stop_in_config(of: Served, destination: Path) -> None:

@@ -32,8 +32,8 @@ from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base
 from ..records import TextKeys
 from ..templates import golden_prompts
 from ..templates.stops import opening, stop_ids
-from . import limits
-from .encoding import examine, only_read, pieces, tokenizer_of
+from . import exported_tokenizer, limits, meta_model
+from .encoding import examine, examine_rows, tokenizer_of
 from .loading import load_model
 from .memory import estimate_memory
 from .stored_weights import refuse_unusable
@@ -78,36 +78,15 @@ class CausalLM(ModelFamily):
         text = limits.text_config(base.config)
         limits.refuse_both_ways(text)
         _refuse_scanned(config.lora_target, base.config.get("model_type"))
-        if tokenizer is None:
-            if not any((folder / name).is_file() for name in _OLDER_TOKENIZERS) and not any(folder.glob("*.tiktoken")):
-                raise ModelError(say("base_model {folder} has no tokenizer: take the tokenizer.json that belongs to it.", folder=folder))
-            return Examination(facts={"tokens": say("counted when the model is loaded (the base has no tokenizer.json)")})
-        problems: dict[int, str] = {}
-        shown: list[list[Span]] = []
-        lengths, learned, read = [], 0, 0
-        for index, (record, spans) in enumerate(rows):
-            encoded, problem = examine(tokenizer, base, record, spans, keys[TextKeys].max_seq_length) if spans else (None, None)
-            problem = problem or (limits.problem(encoded.ids, text) if encoded else None)
-            if problem:
-                problems[index] = problem
-            shown.append(pieces(tokenizer, encoded) if encoded else [])
-            if encoded and not problem:
-                lengths.append(len(encoded.ids))
-                learned += sum(encoded.learned)
-                read += only_read(record, spans)
-        facts = {"tokens": sum(lengths), "learned_tokens": learned, "longest_row": max(lengths, default=0)}
-        lines = list(limits.notes(base.config, lengths, config.lora_target))
-        if read:
-            facts["answers_only_read"] = read
-            lines.append(
-                say(
-                    "Turns:      {n} earlier answers are read but not learned: when the next question is asked, this base's "
-                    "template shows them "
-                    "otherwise than they were given",
-                    n=read,
-                )
-            )
-        return Examination(problems, facts, shown, lines)
+        older = any((folder / name).is_file() for name in _OLDER_TOKENIZERS) or any(folder.glob("*.tiktoken"))
+        if tokenizer is None and not older:
+            raise ModelError(say("base_model {folder} has no tokenizer: take the tokenizer.json that belongs to it.", folder=folder))
+        with meta_model.looked_ahead(base, config):
+            if tokenizer is None:
+                return Examination(facts={"tokens": say("counted when the model is loaded (the base has no tokenizer.json)")})
+            if config.export != []:
+                exported_tokenizer.refuse_contradicting(tokenizer, base, [spans for _, spans in rows])
+            return examine_rows(tokenizer, base, config, keys[TextKeys].max_seq_length, rows)
 
     def base_files(self, config: RunConfig) -> Sequence[Path]:
         folder = locate(config.base_model, config.revision, weights=True)

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import ModelError, Record, Span, speaker
+from loraforge import Examination, ModelError, Record, RunConfig, Span, speaker
 
 from ..base_files import BaseFiles
 from ..records import Conversation
 from ..templates.conversation import messages_of, parts_of
+from . import limits
 
 say = speaker(__name__)
 
@@ -126,6 +127,39 @@ def examine(tokenizer: Any, base: BaseFiles, record: Record, spans: Sequence[Spa
     if not _as_the_row(record, wanted):
         return encoded, say("what would be learned is not the row's answer: {wanted!r}.", wanted=_short(wanted))
     return encoded, None
+
+
+def examine_rows(
+    tokenizer: Any, base: BaseFiles, config: RunConfig, longest: int, rows: Sequence[tuple[Record, Sequence[Span]]]
+) -> Examination:
+    """What a tokenizer makes of the rows; ``longest``: in tokens."""
+    text = limits.text_config(base.config)
+    problems: dict[int, str] = {}
+    shown: list[list[Span]] = []
+    lengths, learned, read = [], 0, 0
+    for index, (record, spans) in enumerate(rows):
+        encoded, problem = examine(tokenizer, base, record, spans, longest) if spans else (None, None)
+        problem = problem or (limits.problem(encoded.ids, text) if encoded else None)
+        if problem:
+            problems[index] = problem
+        shown.append(pieces(tokenizer, encoded) if encoded else [])
+        if encoded and not problem:
+            lengths.append(len(encoded.ids))
+            learned += sum(encoded.learned)
+            read += only_read(record, spans)
+    facts = {"tokens": sum(lengths), "learned_tokens": learned, "longest_row": max(lengths, default=0)}
+    lines = list(limits.notes(base.config, lengths, config.lora_target))
+    if read:
+        facts["answers_only_read"] = read
+        lines.append(
+            say(
+                "Turns:      {n} earlier answers are read but not learned: when the next question is asked, this base's "
+                "template shows them "
+                "otherwise than they were given",
+                n=read,
+            )
+        )
+    return Examination(problems, facts, shown, lines)
 
 
 def _check_stop(tokenizer: Any, base: BaseFiles, stop: str) -> None:

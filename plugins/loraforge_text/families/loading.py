@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import torch
 
 say = speaker(__name__)
+
+# What does not fit is reported rather than raised, so that it can be told in our words.
+_REPORTED: Mapping[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "local_files_only": True}
 
 
 def load_model(folder: Path, precision: str, device: torch.device) -> Any:
@@ -34,7 +37,7 @@ def load_model(folder: Path, precision: str, device: torch.device) -> Any:
     refuse_unusable(read_base(folder), precision)
     kind = stored_as(read_base(folder).config)
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "4bit": torch.bfloat16}
-    settings: dict[str, Any] = {"dtype": kinds[precision], "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    settings: dict[str, Any] = {"dtype": kinds[precision], "use_safetensors": True, "trust_remote_code": False}
     if precision == "4bit" or kind == "bitsandbytes":
         _require_bitsandbytes(precision)
     if precision == "4bit":
@@ -42,18 +45,69 @@ def load_model(folder: Path, precision: str, device: torch.device) -> Any:
     elif kind:
         settings |= _restored(kind, device)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **settings)
+        model, info = AutoModelForCausalLM.from_pretrained(folder, **_REPORTED, **settings)
         if kind and precision != "4bit":
             model = _plain(model, kind, kinds[precision])
     except Exception as error:  # a config that is damaged in one way or another raises nearly anything
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ModelError(say("base_model {folder} cannot be loaded: {error}", folder=folder, error=reason)) from None
+        raise ModelError(_not_loaded(folder, error)) from None
     _require_whole(folder, model, info)
     for module in model.modules() if precision == "4bit" else ():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # Measured once without gradients, such a layer packs its weights in a form through which no gradient passes.
             module.support_avx512bf16_for_cpu = False
     return model if precision == "4bit" else model.to(device)
+
+
+def outline(folder: Path, tensors: Mapping[str, tuple[int, ...]] | None) -> Any:
+    """The base as ``load_model`` would put it together, on torch's meta device: with shapes and without numbers.
+
+    Args:
+        tensors: the shapes of the weights by name; None: they are not looked at.
+
+    Returns:
+        The model; None where it cannot be put together without numbers.
+
+    Raises:
+        ModelError: where ``load_model`` would raise it.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except RuntimeError:  # numbers were wanted
+        return None
+    except Exception as error:
+        raise ModelError(_not_loaded(folder, error)) from None
+    if tensors is None:
+        return model
+    state = {name: torch.empty(shape, device="meta") for name, shape in tensors.items()}
+    try:
+        model, info = type(model).from_pretrained(None, config=config, state_dict=state, device_map="meta", **_REPORTED)
+    except Exception:
+        return None
+    _require_whole(folder, model, info)
+    return model
+
+
+def _not_loaded(folder: Path, error: Exception) -> str:
+    """Why transformers does not load a base, in a sentence."""
+    config = read_base(folder).config
+    if "Unrecognized configuration class" in str(error):
+        return say(
+            "base_model {folder} is a {kind} model ({name} in config.json), which transformers does not load as a language model that "
+            "writes text on (AutoModelForCausalLM). Take a base that is one.",
+            folder=folder,
+            kind=config.get("model_type"),
+            name=", ".join(map(str, config.get("architectures") or ("?",))),
+        )
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    if isinstance(error, KeyError):
+        reason = say("transformers does not know {name}, which stands in config.json", name=reason)
+    return say("base_model {folder} cannot be loaded: {error}", folder=folder, error=reason)
 
 
 def _require_safetensors(folder: Path) -> None:
@@ -130,6 +184,20 @@ def _require_whole(folder: Path, model: Any, info: Mapping[str, Any]) -> None:
                 names=_some(missing),
             )
         )
+    others = sorted(
+        say("{name} is {found} in the file and {wanted} by config.json", name=name, found=_by(found), wanted=_by(wanted))
+        for name, found, wanted in info.get("mismatched_keys") or ()
+    )
+    if others:
+        problems.append(
+            say(
+                "base_model {folder}: {n} tensors have another shape than config.json describes: {names}. Take the config.json that "
+                "belongs to these weights, or fetch both again.",
+                folder=folder,
+                n=len(others),
+                names="; ".join(others[:3]) + (" ..." if len(others) > 3 else ""),
+            )
+        )
     beyond = sorted(_beyond(set(info.get("unexpected_keys") or ()), own, _predicted(model.config)))
     if beyond:
         problems.append(
@@ -143,6 +211,10 @@ def _require_whole(folder: Path, model: Any, info: Mapping[str, Any]) -> None:
         )
     if problems:
         raise ModelError(problems)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _beyond(unexpected: Collection[str], own: Collection[str], predicted: int) -> Iterator[str]:

@@ -14,13 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import MemoryEstimate, RunConfig, match_layers
+from loraforge import MemoryEstimate, RunConfig, match_layers, speaker
+
+from .stored_weights import four_bits, sizes, stored_as
+
+say = speaker(__name__)
 
 _TIED = ("gemma", "gemma2", "gemma3_text", "gpt2")  # whose head is the embedding unless the config says otherwise
 _WIDE_HEADS = {"qwen3": 128, "qwen3_moe": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
 _NORMS = {"gemma2": 4, "gemma3_text": 4}  # norms of a layer, where there are not two
 _QK_NORMS = ("qwen3", "qwen3_moe", "gemma3_text")
 _SPARSE = ("mixtral", "qwen3_moe")
+_EXPERTS = {  # what the weights call an expert's matrices: two that widen, one that narrows
+    "mixtral": ("block_sparse_moe", "w1", "w3", "w2"),
+    "qwen3_moe": ("mlp", "gate_proj", "up_proj", "down_proj"),
+}
 KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "gpt2", *_SPARSE)
 _NF4 = 4.5 / 8  # bytes of a weight in 4bit, its scales included
 _CHUNK, _CHUNK_GPU = 4e6, 64e6  # bytes of float32 logits that the head makes at a time
@@ -40,6 +48,7 @@ class Decoder:
         fused: parameters of one layer's experts and router, which are no linear layers and carry no LoRA.
         active: multiplications of one token in them.
         drops: whether attention has a dropout of its own, with which the CPU makes its scores whole.
+        experts: how many feed-forward blocks of which width a token is sent to some of.
     """
 
     kind: str
@@ -56,6 +65,7 @@ class Decoder:
     fused: int = 0
     active: int = 0
     drops: bool = False
+    experts: tuple[int, int] = (0, 0)
 
     @property
     def embedding(self) -> int:
@@ -84,6 +94,33 @@ class Decoder:
         """(inputs, outputs) of every linear layer by full name."""
         start = "transformer.h" if self.kind == "gpt2" else "model.layers"
         return {f"{start}.{layer}.{name}": (i, o) for layer in range(self.layers) for name, (i, o, _) in self.linears.items()}
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor that transformers looks for in the weights, by name."""
+        wide: tuple[int, ...] = (self.hidden,)
+        gpt2 = self.kind == "gpt2"
+        norms: tuple[str, ...] = ("ln_1", "ln_2") if gpt2 else ("input_layernorm", "post_attention_layernorm")
+        norms += ("pre_feedforward_layernorm", "post_feedforward_layernorm") if _NORMS.get(self.kind, 2) == 4 else ()
+        inner = {name: wide for norm in norms for name in ((f"{norm}.weight", f"{norm}.bias") if gpt2 else (f"{norm}.weight",))}
+        if self.kind in _QK_NORMS:
+            inner |= {"self_attn.q_norm.weight": (self.head,), "self_attn.k_norm.weight": (self.head,)}
+        for name, (i, o, bias) in self.linears.items():
+            inner[f"{name}.weight"] = (i, o) if gpt2 else (o, i)
+            inner |= {f"{name}.bias": (o,)} if bias else {}
+        if self.experts[0]:
+            block, first, second, third = _EXPERTS[self.kind]
+            inner[f"{block}.gate.weight"] = (self.experts[0], self.hidden)
+            for expert in range(self.experts[0]):
+                inner |= {f"{block}.experts.{expert}.{name}.weight": (self.experts[1], self.hidden) for name in (first, second)}
+                inner[f"{block}.experts.{expert}.{third}.weight"] = (self.hidden, self.experts[1])
+        if gpt2:
+            found = {"wte.weight": (self.vocab, self.hidden), "wpe.weight": (self.positions, self.hidden)}
+            whole = {f"transformer.{name}": size for name, size in {**found, "ln_f.weight": wide, "ln_f.bias": wide}.items()}
+        else:
+            whole = {"model.embed_tokens.weight": (self.vocab, self.hidden), "model.norm.weight": wide}
+        whole |= {} if self.tied else {"lm_head.weight": (self.vocab, self.hidden)}
+        start = "transformer.h" if gpt2 else "model.layers"
+        return whole | {f"{start}.{layer}.{name}": size for layer in range(self.layers) for name, size in inner.items()}
 
 
 def read(config: Mapping[str, Any]) -> Decoder | None:
@@ -117,7 +154,7 @@ def _decoder(kind: str, config: Mapping[str, Any]) -> Decoder | None:
     kv = int(config.get("num_key_value_heads") or heads)
     head = int(config.get("head_dim") or _WIDE_HEADS.get(kind, hidden // heads))
     wide, narrow = heads * head, kv * head
-    bias = bool(config.get("attention_bias", False))
+    bias = bool(config.get("attention_bias", False)) and kind not in ("mistral", "mixtral", "qwen2")
     mine = kind == "qwen2" or bias
     linears = {
         "self_attn.q_proj": (hidden, wide, mine),
@@ -129,21 +166,22 @@ def _decoder(kind: str, config: Mapping[str, Any]) -> Decoder | None:
         linears = {"self_attn.o_proj": (wide, hidden, False), "self_attn.qkv_proj": (hidden, wide + 2 * narrow, False)}
         linears |= {"mlp.gate_up_proj": (hidden, 2 * inner, False), "mlp.down_proj": (inner, hidden, False)}
     elif kind not in _SPARSE:
-        thick = bool(config.get("mlp_bias", False))
+        thick = kind == "llama" and bool(config.get("mlp_bias", False))
         linears |= {"mlp.gate_proj": (hidden, inner, thick), "mlp.up_proj": (hidden, inner, thick), "mlp.down_proj": (inner, hidden, thick)}
-    fused = active = 0
+    fused = active = experts = narrower = 0
     if kind in _SPARSE:
         if config.get("mlp_only_layers") or int(config.get("decoder_sparse_step", 1)) != 1:
             return None
         experts = int(config.get("num_local_experts") or config["num_experts"])
-        inner = int(config.get("moe_intermediate_size") or inner)
+        inner = narrower = int(config.get("moe_intermediate_size") or inner)
         fused = experts * (3 * hidden * inner + hidden)
         active = int(config["num_experts_per_tok"]) * 3 * hidden * inner + experts * hidden
         inner *= int(config["num_experts_per_tok"])
     tied = bool(config.get("tie_word_embeddings", kind in _TIED))
     layers, vocab = int(config["num_hidden_layers"]), int(config["vocab_size"])
     drops = bool(config.get("attention_dropout"))
-    return Decoder(kind, hidden, layers, inner, heads, kv, head, vocab, 0, tied, linears, fused, active, drops)
+    sizes = (hidden, layers, inner, heads, kv, head, vocab, 0)
+    return Decoder(kind, *sizes, tied, linears, fused, active, drops, (experts, narrower))
 
 
 def chosen(shape: Decoder, target: str | Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -174,6 +212,14 @@ def agrees(folder: Path, shape: Decoder) -> bool:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, MemoryError):
         return False
     return abs(found - shape.total) <= 0.02 * shape.total
+
+
+def _stored(folder: Path, shape: Decoder, raw: Mapping[str, Any]) -> int | None:
+    """Bytes of weights in fewer bits as they lie in ``folder``; None where they are not those of this decoder."""
+    found = sizes(folder)
+    if found is None:  # not fetched yet
+        return weights(shape, "4bit") if four_bits(raw) else 0
+    return sum(found.values()) if found.keys() >= shape.tensors().keys() else None
 
 
 def _numbers(file: Path, tied: bool) -> int:
@@ -235,8 +281,10 @@ def estimate_memory(
         longest: ``max_seq_length``, for rows that could not be counted.
         facts: see ``ModelFamily.estimate_memory``.
     """
-    shape = read(raw)
-    if shape is None or not agrees(folder, shape):
+    form = stored_as(raw)
+    shape = read({name: value for name, value in raw.items() if name != "quantization_config"})
+    stored = _stored(folder, shape, raw) if shape is not None and form else 0
+    if shape is None or stored is None or not (form or agrees(folder, shape)):
         return None
     adapted = chosen(shape, config.lora_target)
     rows = max(1, int(facts.get("rows", 1)))
@@ -257,9 +305,12 @@ def estimate_memory(
     head = piece * (1 if low == 4 else 1.5) + 3 * shape.hidden * tokens * low  # of learned tokens only, in pieces
     per_token = 2 * (shape.linear + shape.layers * shape.active) + 2 * mean * shape.layers * shape.heads * shape.head
     forward = mean * per_token + learned * 2 * shape.vocab * shape.hidden
-    held = weights(shape, config.precision)
-    stored = str(raw.get("dtype") or raw.get("torch_dtype") or "float32")
-    merged = shape.total * (2 if "16" in stored else 4)
+    held = stored if form and config.precision == "4bit" else weights(shape, config.precision)
+    kind = str(raw.get("dtype") or raw.get("torch_dtype") or "float32")
+    merged = shape.total * (2 if "16" in kind else 4)
+    phases = {"export": 4 * shape.total + merged}
+    if stored and config.precision != "4bit":
+        phases[say("loading")] = stored + held  # given back as numbers while the others still lie beside them
     return MemoryEstimate(
         parameters={"embeddings": shape.embedding, "layers": shape.total - shape.embedding},
         trainable=trainable(shape, config),
@@ -267,7 +318,7 @@ def estimate_memory(
         activations=round(activations),
         transient=round(working + head),
         flops=forward * (3 if checkpoints else 2),
-        phases={"export": 4 * shape.total + merged},
+        phases=phases,
         files={"merged": merged},
-        precisions=("fp32", "bf16", "4bit") if device == "cuda" else ("fp32", "bf16"),
+        precisions=("fp32", "bf16", "4bit") if device == "cuda" and (not form or four_bits(raw)) else ("fp32", "bf16"),
     )

@@ -49,7 +49,7 @@ def choose(model: Any, target: str | Sequence[str]) -> Places:
     reached = reached_layers(model)
     odd = lora.misread(model, reached)
     reached = [name for name in reached if name not in odd]
-    wanted = lora.find_targets(model, target)
+    wanted = named_layers(model, target)
     left = [name for name in wanted if name not in {*reached, *odd}]
     if not set(wanted) & {*reached, *odd}:
         raise ConfigError(
@@ -82,6 +82,20 @@ def choose(model: Any, target: str | Sequence[str]) -> Places:
     return Places(tuple(reached), tuple(notes))
 
 
+def named_layers(model: Any, target: str | Sequence[str]) -> list[str]:
+    """The full names of the linear layers that ``lora_target`` names, whether or not text passes through them. Needs no numbers.
+
+    Raises:
+        ConfigError: if there is none, or if fused experts are named.
+    """
+    from loraforge.adapters import lora
+
+    try:
+        return lora.find_targets(model, target)
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *_fused_among(model, target)]) from None
+
+
 def fused_experts(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
     """The weights of ``model`` that hold several matrices: one for each expert."""
     return [
@@ -91,6 +105,18 @@ def fused_experts(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
         for own, parameter in module.named_parameters(recurse=False)
         if parameter.ndim == 3
     ]
+
+
+def _fused_among(model: Any, target: str | Sequence[str]) -> Iterator[str]:
+    """Says of a ``lora_target`` that it names fused experts, if it does."""
+    fused = {name.rpartition(".")[2] for name, _ in fused_experts(model)}
+    named = [part.strip().rpartition(".")[2] for part in (target.split(",") if isinstance(target, str) else target)]
+    if found := [name for name in dict.fromkeys(named) if name in {*fused, "experts"}] if fused else []:
+        yield say(
+            "lora_target: '{names}' are the routed experts of this base, fused weights and no layers that a LoRA could sit on. Leave them "
+            "out.",
+            names="', '".join(found),
+        )
 
 
 def _blocks(names: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ def _stored_otherwise(base: BaseFiles, precision: str) -> Iterator[str]:
             folder=base.folder,
             kind=kind,
         )
-    elif precision == "4bit" and not _four_bits(base.config):
+    elif precision == "4bit" and not four_bits(base.config):
         yield say(
             "base_model {folder} is stored as {kind}, which cannot be put into 4 bits while it is loaded. Set precision: bf16, or take the "
             "original weights.",
@@ -77,7 +77,8 @@ def _stored_otherwise(base: BaseFiles, precision: str) -> Iterator[str]:
         )
 
 
-def _four_bits(config: Mapping[str, Any]) -> bool:
+def four_bits(config: Mapping[str, Any]) -> bool:
+    """Whether the weights are stored in four bits that they can be trained in."""
     return stored_as(config) == "bitsandbytes" and bool((config.get("quantization_config") or {}).get("load_in_4bit"))
 
 
@@ -139,14 +140,42 @@ def _listed(folder: Path) -> dict[str, str]:
         return {}
 
 
-def _header(file: Path) -> tuple[frozenset[str], int] | None:
-    """The names of a safetensors file's tensors, and how many bytes the file should have; None if this cannot be read."""
+def shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
+    """The shape of every tensor that transformers would read from the safetensors files in ``folder``, by name; None where some of them
+    are missing or damaged, or none is there (yet)."""
+    found = _tensors(folder)
+    return None if found is None else {name: shape for name, (shape, _) in found.items()}
+
+
+def sizes(folder: Path) -> dict[str, int] | None:
+    """How many bytes each of these tensors has; None in the same cases."""
+    found = _tensors(folder)
+    return None if found is None else {name: size for name, (_, size) in found.items()}
+
+
+def _tensors(folder: Path) -> dict[str, tuple[tuple[int, ...], int]] | None:
+    listed = _listed(folder)
+    found: dict[str, tuple[tuple[int, ...], int]] = {}
+    for name in sorted(set(listed.values()) or {"model.safetensors"}):
+        header = _header(folder / name)
+        if header is None:
+            return None
+        found |= header[0]
+    return found
+
+
+def _header(file: Path) -> tuple[dict[str, tuple[tuple[int, ...], int]], int] | None:
+    """Shape and bytes of a safetensors file's tensors by name, and how many bytes the file should have; None if this cannot be read."""
     try:
         with file.open("rb") as opened:
             (length,) = struct.unpack("<Q", opened.read(8))
             entries = json.loads(opened.read(min(length, 100_000_000)))
         entries.pop("__metadata__", None)
-        return frozenset(entries), 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+        places = {str(name): [int(place) for place in entry["data_offsets"]] for name, entry in entries.items()}
+        found = {
+            str(name): (tuple(int(size) for size in entry["shape"]), places[name][1] - places[name][0]) for name, entry in entries.items()
+        }
+        return found, 8 + length + max((end for _, end in places.values()), default=0)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error, MemoryError, RecursionError):
         return None
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from loraforge import ConfigError, DataError, KeySet, LoraForgeError, ModelError, RunConfig, Span, Template, speaker
 
-from ..base_files import BaseFiles, locate, read_base
+from ..base_files import TOOL_USE, BaseFiles, locate, read_base
 from ..records import Conversation, TextKeys
 from .formats import FORMATS, format_for
 from .inline import check_inline, fits_inline
@@ -18,9 +19,10 @@ from .settling import settle
 
 say = speaker(__name__)
 
+_MOST_AT_ONCE, _MOMENT = 32, 0.5  # rows, seconds
 _KINDS: Mapping[str, Any] = {
     "jinja": str | None, "inline": str | None, "kwargs": Mapping, "tokens": Mapping, "stops": tuple, "bos": str, "system": str | None,
-    "reasoning": str,
+    "reasoning": str, "parts": bool,
 }  # fmt: skip
 
 
@@ -34,6 +36,8 @@ class TextTemplate(Template[Conversation]):
         self.reason = reason
         self._base = base
         self._own: dict[str, Prompting] = {}  # of rows with a template of their own
+        self._upcoming: list[Conversation] = []  # in the order in which they will be asked for
+        self._at_once = 1
 
     def choose(self, base: BaseFiles, config: RunConfig, records: Sequence[Conversation]) -> tuple[Prompting, str]:
         """The prompting for a base, and why."""
@@ -58,7 +62,8 @@ class TextTemplate(Template[Conversation]):
             bos=base.tokens.get("bos_token", "") if base.adds_bos else "",
             reasoning=keys[TextKeys].reasoning or "",
         )
-        if prompting.jinja and prompting.jinja != base.chat_template and not base.adds_bos:
+        own = [base.template_for(tools=tools) for tools in (False, True)]
+        if prompting.jinja and prompting.jinja not in own and not base.adds_bos:
             # A format of ours must not add a BOS that the base's tokenizer would not add.
             prompting = dataclasses.replace(prompting, tokens={**prompting.tokens, "bos_token": ""})
         _refuse_lost(prompting, records)
@@ -66,13 +71,15 @@ class TextTemplate(Template[Conversation]):
             prompting, remark = settle(prompting, records)
         except LoraForgeError as error:
             raise type(error)([f"{base.folder}: {line}" for line in error.problems]) from None
-        prompting.render_ahead(records)
-        return type(self)(prompting, reason + remark, base)
+        made = type(self)(prompting, reason + remark, base)
+        made._upcoming = list(records)
+        return made
 
     def describe(self) -> Mapping[str, Any]:
         values = dataclasses.asdict(self.prompting)
-        if not values["reasoning"]:
-            del values["reasoning"]  # so that the manifests of runs without it stay as they were
+        for name in ("reasoning", "parts"):
+            if not values[name]:
+                del values[name]  # so that the manifests of runs without it stay as they were
         return {"name": self.name, "reason": self.reason, "pinned_date": PINNED_DATE, **values}
 
     def recall(self, description: Mapping[str, Any]) -> TextTemplate:
@@ -86,11 +93,20 @@ class TextTemplate(Template[Conversation]):
 
     def render(self, record: Conversation) -> list[Span]:
         own = record.prompt_template
+        if self._upcoming and record is self._upcoming[0]:
+            self._render_ahead()
         if not own:
             return self.prompting.render(record)
         if own not in self._own:
             self._own[own] = self._row_prompting(own)
         return self._own[own].render(record)
+
+    def _render_ahead(self) -> None:
+        """Prepares the next rows: as many as take a moment, so that one who waits can be told how far it is."""
+        begun = time.monotonic()
+        self.prompting.render_ahead(self._upcoming[: self._at_once])
+        del self._upcoming[: self._at_once]
+        self._at_once = min(_MOST_AT_ONCE, 2 * self._at_once) if time.monotonic() - begun < _MOMENT else max(1, self._at_once // 2)
 
     def _row_prompting(self, own: str) -> Prompting:
         """The prompting of rows that say which template they have.
@@ -102,7 +118,7 @@ class TextTemplate(Template[Conversation]):
         if problem:
             raise DataError(problem)
         if own in FORMATS:
-            return dataclasses.replace(self.prompting, jinja=FORMATS[own].jinja, inline=None, kwargs={})
+            return dataclasses.replace(self.prompting, jinja=FORMATS[own].jinja, inline=None, kwargs={}, parts=False)
         return dataclasses.replace(self.prompting, inline=own)
 
 
@@ -133,7 +149,8 @@ class AutoTemplate(TextTemplate):
         if only and only in FORMATS and FORMATS[only].misfit(only, base.stops) is None:
             return Prompting(jinja=FORMATS[only].jinja), say("{value}, because every row says so", value=only)
         if base.chat_template:
-            return Prompting(jinja=base.chat_template), say("the base model's own chat template")
+            tools = sum(bool(record.tools) for record in records)
+            return Prompting(jinja=base.template_for(tools=tools > 0)), _which(base, tools)
         name, sign = format_for(base)
         if not sign:
             return Prompting(jinja=FORMATS[name].jinja), say(
@@ -143,6 +160,15 @@ class AutoTemplate(TextTemplate):
         return Prompting(jinja=FORMATS[name].jinja), say(
             "{name}, because the base has no chat template of its own and {sign}", name=name, sign=sign
         )
+
+
+def _which(base: BaseFiles, tools: int) -> str:
+    """Which of the base's own templates is taken; ``tools``: how many rows have some."""
+    usual = next((name for name, text in base.named.items() if text == base.chat_template), "")
+    first = say("the base model's own chat template") if not usual else say("the base model's own chat template '{name}'", name=usual)
+    if not tools or usual == TOOL_USE or TOOL_USE not in base.named:
+        return first
+    return first + say(", and '{name}' for the {n} rows with tools", name=TOOL_USE, n=tools)
 
 
 class InlineTemplate(TextTemplate):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -49,6 +50,23 @@ def messages_of(record: Conversation) -> list[Message]:
     turns = [*record.history, (record.question, record.output)]
     said = [message for question, answer in turns for message in (Message("user", question), Message("assistant", answer))]
     return said if record.output else said[:-1]
+
+
+def merged(messages: Sequence[Message]) -> tuple[list[Message], str]:
+    """Messages with every two questions, or two answers, that follow each other made one; and which these are first, for people."""
+    made: list[Message] = []
+    said = ""
+    for number, message in enumerate(messages, 1):
+        last = made[-1] if made and made[-1].role == message.role else None
+        if last is None or message.role not in ("user", "assistant") or any(one.tool_calls or one.reasoning for one in (last, message)):
+            made.append(message)
+            continue
+        if not said and message.role == "user":
+            said = say("its messages {first} and {second} are two questions in a row", first=number - 1, second=number)
+        elif not said:
+            said = say("its messages {first} and {second} are two answers in a row", first=number - 1, second=number)
+        made[-1] = dataclasses.replace(message, content=f"{last.content}\n\n{message.content}")
+    return made, said
 
 
 def thoughts_in(record: Conversation) -> tuple[int, int, int]:

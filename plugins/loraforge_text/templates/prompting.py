@@ -13,10 +13,10 @@ from typing import Any
 from loraforge import DataError, Span, speaker
 
 from ..records import Conversation, Message
-from .conversation import Parts, Style, as_mapping, check_calls, check_context, check_tools, messages_of, parts_of, styles
+from .conversation import Parts, Style, as_mapping, check_calls, check_context, check_tools, merged, messages_of, parts_of, styles
 from .formats import FORMATS
 from .inline import fill, fits_inline
-from .reasoning import QUESTION, SYSTEM, AnswerForm, ending, find_form, follow, place_of
+from .reasoning import ANSWER, QUESTION, STRUCTURE, SYSTEM, AnswerForm, ending, find_form, follow, place_of
 from .rendering import SECONDS, render, render_ahead
 
 say = speaker(__name__)
@@ -40,6 +40,7 @@ class Prompting:
         bos: what stands before an inline prompt.
         reasoning: ``learn``: answers keep their reasoning even where the template has no place for it; ``drop``: they lose it; empty: it
             is learned where the template puts it.
+        parts: texts reach the template as ``[{"type": "text", "text": ...}]``, as it takes nothing else.
     """
 
     jinja: str | None = None
@@ -50,6 +51,7 @@ class Prompting:
     bos: str = ""
     system: str | None = None
     reasoning: str = ""
+    parts: bool = False
 
     @property
     def stop(self) -> str:
@@ -84,12 +86,19 @@ class Prompting:
             DataError: with what the template itself complains about.
             ModelError: if the template comes to no end, or takes too much memory.
         """
-        text = render(self.jinja or "", messages, list(tools) or None, ask, self._values, PINNED_DATE, SECONDS)
+        text = render(self.jinja or "", self._contents(messages), list(tools) or None, ask, self._values, PINNED_DATE, SECONDS)
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise DataError(
                 say("half a character (a lone surrogate) stands in the row or in what the chat template writes; that is no text.")
             )
         return text
+
+    def _contents(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        if not self.parts:
+            return messages
+        texts = [one.get("content") for one in messages]
+        made = [[{"type": "text", "text": text}] if isinstance(text, str) and text else text for text in texts]
+        return [{**one, "content": content} for one, content in zip(messages, made, strict=True)]
 
     @property
     def _values(self) -> dict[str, Any]:
@@ -106,12 +115,28 @@ class Prompting:
             messages = [self._mapping(one, Style()) for one in self._all(record)]
             for said, ask in ((messages[:-1], True), (messages, False)):
                 folded = _folded(said) if self.folds_system else None
-                requests.append({"messages": folded or said, "tools": None, "ask": ask, "values": self._values, "day": PINNED_DATE})
+                requests.append(
+                    {"messages": self._contents(folded or said), "tools": None, "ask": ask, "values": self._values, "day": PINNED_DATE}
+                )
         render_ahead(self.jinja or "", requests, SECONDS)
 
     def _all(self, record: Conversation) -> list[Message]:
         content = record.system if record.system is not None else self.system
         return [*([Message("system", content)] if content else []), *messages_of(record)]
+
+    def in_parts(self) -> Prompting:
+        """This one with ``parts`` where the template shows more of a conversation then: found by rendering."""
+        other = dataclasses.replace(self, parts=True)
+        return other if self.jinja and len(shown := self._shown()) < 3 and shown < other._shown() else self
+
+    def _shown(self) -> set[str]:
+        """Which texts of a short conversation the template writes, as far as it takes one; none where it writes data structures."""
+        said = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
+        for messages in (said, said[1:], said[1:2]):
+            with contextlib.suppress(DataError):
+                text = self._written(messages, False)
+                return {word for word in (SYSTEM, QUESTION, ANSWER) if word in text} if not STRUCTURE.search(text) else set()
+        return set()
 
     @functools.cached_property
     def folds_system(self) -> bool:
@@ -155,6 +180,30 @@ class Prompting:
             return self._render_inline(record, self.inline)
         messages = self._all(record)
         tools = json.loads(record.tools) if record.tools else []
+        try:
+            return self._styled(messages, tools)
+        except DataError as error:
+            raise self._in_turns(messages, tools, error) from None
+
+    def _in_turns(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], refused: DataError) -> DataError:
+        """What is said of a refused row: in our words if it would be taken with its turns merged."""
+        turns, said = merged(messages)
+        if not said:
+            return refused
+        try:
+            self._styled(turns, tools)
+        except DataError:
+            return refused
+        return DataError(
+            say(
+                "{said}, and this base's chat template wants questions and answers in turns. Make one message of the two. ({error})",
+                said=said,
+                error=refused,
+            )
+        )
+
+    def _styled(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> list[Span]:
+        """The spans, with calls of tools in the first style that the template takes."""
         if not any(message.tool_calls for message in messages):
             return self._spans(messages, tools, Style())
         first: DataError | None = None

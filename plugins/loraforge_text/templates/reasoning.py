@@ -32,6 +32,8 @@ _EMPTY = re.compile(
 _CLOSE = re.compile(r"(?:</[^<>]+>|\[/THINK\]|<\|END_THINKING\|>|<channel\|>)\s*$", re.IGNORECASE)
 _MARK = re.compile(r"<[|｜/]?[\w:.▁ -]{1,40}[|｜]?>|\[/?[A-Z_]{2,30}\]")
 _SPACE = re.compile(r"\s*")
+# A message's data as Python or JSON writes them.
+STRUCTURE = re.compile(r"""['"](?:type|blocks)['"]: """)
 _WAYS = ("fields", "blocks", "thoughts", "inline")
 
 
@@ -151,7 +153,7 @@ def _tail(text: Callable[..., str], prompt: str, asked: Mapping[str, str], messa
     except DataError:
         return None
     once = full.count(THOUGHT) == 1 and full.count(ANSWER) == 1
-    if not once or full.index(THOUGHT) > full.index(ANSWER) or re.search(r"""['"](?:type|blocks)['"]: """, full[full.index(QUESTION) :]):
+    if not once or full.index(THOUGHT) > full.index(ANSWER) or STRUCTURE.search(full[full.index(QUESTION) :]):
         return None  # left out, or its data structure written as it is
     if full.startswith(prompt):
         return full[len(prompt) :]

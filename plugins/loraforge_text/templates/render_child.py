@@ -9,6 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+class Changing(Exception):
+    """The template draws by lot, so that it writes something else each time."""
+
+
+def _drawn(*_: Any, **__: Any) -> str:
+    raise Changing
+
+
 def write(
     template: str,
     messages: Sequence[Mapping[str, Any]],
@@ -26,6 +34,7 @@ def write(
             a string, so that it is put where transformers' own one stands: among the globals of the template's environment.
 
     Raises:
+        Changing: if it would write something else another time.
         Exception: whatever the template, a program, fails with.
     """
     from datetime import datetime
@@ -34,6 +43,7 @@ def write(
 
     compiled = chat_template_utils._compile_jinja_template(template)
     compiled.environment.globals["strftime_now"] = datetime.strptime(day, "%d %b %Y").strftime
+    compiled.environment.filters["random"] = compiled.environment.globals["lipsum"] = _drawn
     rendered, _ = chat_template_utils.render_jinja_template(
         conversations=[[dict(message) for message in messages]],
         tools=[dict(tool) for tool in tools] if tools else None,
@@ -50,13 +60,16 @@ def answer(template: str, longest: int, request: Mapping[str, Any]) -> dict[str,
         text = write(template, **request)
     except MemoryError:
         return {"memory": True}
+    except Changing:
+        return {"changing": True}
     except Exception as error:  # a template is a program, and can fail as one
         return {"error": (str(error) or type(error).__name__).split("\n")[0][:2000]}
     return {"text": text} if len(text) <= longest else {"long": len(text)}
 
 
 def main() -> None:
-    """Requests and their answers a line, as JSON in ASCII. A template is sent once, when it is another than before."""
+    """Requests, some in a line, and their answers, each in its own, as JSON in ASCII. A template is sent once, when it is another than
+    before."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the other one decides
@@ -68,7 +81,8 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         template = order.get("template", template)
-        print(json.dumps([answer(template, order["longest"], one) for one in order["requests"]]), file=answers, flush=True)
+        for one in order["requests"]:
+            print(json.dumps(answer(template, order["longest"], one)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

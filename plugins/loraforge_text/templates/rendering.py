@@ -32,7 +32,6 @@ SECONDS = 5.0  # for one conversation, which takes milliseconds
 MEGABYTES = 500  # for one conversation, above what the process needs when it begins
 LONGEST = 10_000_000  # characters of one conversation
 _LOOK = 0.02  # seconds between two looks at the memory
-_MANY = 64  # conversations at a time
 _START = 300.0  # seconds for libraries from a slow disk
 
 
@@ -97,7 +96,7 @@ class _Child:
             return line
 
     def ask(self, template: str, requests: Sequence[Mapping[str, Any]], seconds: float) -> list[dict[str, Any]]:
-        """The answers to some requests; see ``_wait`` for what it raises."""
+        """The answers to some requests, ``seconds`` for each; see ``_wait`` for what it raises."""
         assert self._process.stdin is not None
         order = {"longest": LONGEST, "requests": requests, **({"template": template} if template != self._template else {})}
         try:
@@ -105,8 +104,7 @@ class _Child:
         except OSError:
             raise EOFError from None
         self._template = template
-        answers: list[dict[str, Any]] = json.loads(self._wait(seconds, self._start + MEGABYTES * 10**6))
-        return answers
+        return [json.loads(self._wait(seconds, self._start + MEGABYTES * 10**6)) for _ in requests]
 
     def end(self) -> None:
         self._process.kill()
@@ -133,7 +131,7 @@ def render(
 
     Raises:
         DataError: with what the template itself complains about.
-        ModelError: if the template comes to no end, or takes more memory than any conversation needs.
+        ModelError: if the template comes to no end, takes more memory than any conversation needs, or draws by lot.
     """
     request = {"messages": messages, "tools": tools, "ask": ask, "values": values, "day": day}
     if template in _ours():
@@ -143,27 +141,35 @@ def render(
         answer = known or _answers(template, [request], seconds)[0]
     if "error" in answer:
         raise DataError(say("the chat template refuses this conversation: {error}", error=answer["error"]))
+    if "changing" in answer:
+        raise ModelError(changing("random, lipsum"))
     if "long" in answer:
         raise ModelError(say("the chat template makes {n} characters of one conversation.", n=answer["long"]))
     return str(answer["text"])
+
+
+def changing(how: str) -> str:
+    """The sentence about a template that writes the same conversation otherwise each time; ``how``: by what that shows."""
+    return say(
+        "the chat template writes the same conversation otherwise each time ({how}), so what was trained could not be asked again. Take "
+        "that out of the base's chat_template.jinja, or set prompt_template to a well-known format.",
+        how=how,
+    )
 
 
 def render_ahead(template: str, requests: Sequence[Mapping[str, Any]], seconds: float = SECONDS) -> None:
     """Renders what will be asked for, many at a time: the way to the other process and back takes longer than most conversations.
 
     Args:
-        requests: the arguments of ``render``: messages, tools, ask, values, day. Each answer is kept until it is asked for.
+        requests: the arguments of ``render``: messages, tools, ask, values, day. Each answer is kept until it is asked for, or others are
+            rendered ahead.
     """
     _ahead.clear()
-    if template in _ours():
+    if template in _ours() or not requests:
         return
-    for start in range(0, len(requests), _MANY):
-        some = requests[start : start + _MANY]
-        try:
-            answers = _answers(template, some, seconds)
-        except ModelError:
-            return  # which one it is, is found when it is asked for
-        _ahead.update({(template, json.dumps(one)): answer for one, answer in zip(some, answers, strict=True)})
+    with contextlib.suppress(ModelError):  # which one it is, is found when it is asked for
+        answers = _answers(template, requests, seconds)
+        _ahead.update({(template, json.dumps(one)): answer for one, answer in zip(requests, answers, strict=True)})
 
 
 def _answers(template: str, requests: Sequence[Mapping[str, Any]], seconds: float) -> list[dict[str, Any]]:

@@ -28,6 +28,13 @@ _FOLD = _TEXT + (
     "{% else %}{% set first_asked = [{'type': 'text', 'text': first_system}] + first_asked %}{% endif %}"
     "{% set messages = [{'role': 'user', 'content': first_asked}] + messages[2:] %}{% endif %}"
 )
+# Where a template takes texts in parts only: it is given each in one.
+_PARTS = (
+    "{% set parts = namespace(messages=[]) %}{% for message in messages %}"
+    "{% if message['content'] is string and message['content'] %}"
+    "{% set parts.messages = parts.messages + [dict(message, content=[{'type': 'text', 'text': message['content']}])] %}"
+    "{% else %}{% set parts.messages = parts.messages + [message] %}{% endif %}{% endfor %}{% set messages = parts.messages %}"
+)
 
 
 def export_jinja(prompting: Mapping[str, Any]) -> str | None:
@@ -73,6 +80,7 @@ def _resolved(jinja: str, prompting: Mapping[str, Any]) -> str:
     fold = _FOLD if _folds_system(first + "\n" + jinja, prompting) else ""
     system = prompting.get("system")
     first += (_inserted(str(system)) if system else "") + fold
+    first += _PARTS if prompting.get("parts") else ""
     return first + "\n" + jinja if first else jinja
 
 
@@ -95,7 +103,7 @@ def _pinned_now(jinja: str) -> str:
 def _folds_system(jinja: str, prompting: Mapping[str, Any]) -> bool:
     """Whether training put the system message into the first question, by the rule that training has."""
     stops = tuple(str(stop) for stop in prompting.get("stops") or ())
-    return Prompting(jinja=jinja, stops=stops).folds_system
+    return Prompting(jinja=jinja, stops=stops, parts=bool(prompting.get("parts"))).folds_system
 
 
 def _literal(value: Any) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 from typing import Any
 
 from loraforge import DataError, ModelError, speaker
 
 from ..records import Conversation
-from .conversation import thoughts_in
+from .conversation import as_mapping, messages_of, thoughts_in
 from .formats import FORMATS
 from .prompting import Prompting, no_place
 from .reasoning import ANSWER, QUESTION
+from .rendering import changing
 
 say = speaker(__name__)
 
@@ -23,6 +26,9 @@ _SWITCHES: Sequence[Mapping[str, Any]] = (
     {"reasoning_effort": "high"},
     {"thinking_mode": "enabled"},
 )
+
+_TRIED = 3  # rows that are rendered twice
+_ADDRESS = re.compile(r"<[^<>\n]* at 0x[0-9a-fA-F]{6,}>")  # how Python writes an object that has no text
 
 
 def settle(prompting: Prompting, records: Sequence[Conversation]) -> tuple[Prompting, str]:
@@ -45,7 +51,13 @@ def settle(prompting: Prompting, records: Sequence[Conversation]) -> tuple[Promp
     if prompting.inline is not None or prompting.jinja is None:
         if fields and prompting.reasoning != "learn":
             raise DataError(_of(fields, no_place(written=True)))
-        return prompting, remark
+        return prompting, remark + _mixed(learned, thoughts)
+    prompting = prompting.in_parts()
+    parts = (
+        say("; it takes texts in parts only (a list of type and text), so they are given so; the exported template takes both")
+        if prompting.parts
+        else ""
+    )
     prompting, header = _with_header(_checked(prompting, records))
     chosen, said = _thinking(prompting, learned, thoughts)
     form = chosen.form
@@ -57,7 +69,20 @@ def settle(prompting: Prompting, records: Sequence[Conversation]) -> tuple[Promp
             "own for it",
             n=thoughts,
         )
-    return chosen, header + said + remark
+    if not form.opened:  # otherwise it is said with what the model learns of it
+        said += _mixed(learned, thoughts)
+    return chosen, parts + header + said + remark
+
+
+def _mixed(learned: int, thoughts: int) -> str:
+    """What is said where some answers have reasoning and others none."""
+    if not 0 < thoughts < learned:
+        return ""
+    return say(
+        "; {n} of {all} answers have no reasoning, so the model learns to answer now with it and now without",
+        n=learned - thoughts,
+        all=learned,
+    )
 
 
 def _idle(prompting: Prompting, thoughts: int) -> bool:
@@ -94,7 +119,31 @@ def _checked(prompting: Prompting, records: Sequence[Conversation]) -> Prompting
         except DataError:
             text = say("the chat template is made for conversations with tools only, and {n} rows have none.", n=plain)
             raise DataError(f"{text} {advice}") from None
+    _require_constant(prompting, records)
     return prompting
+
+
+def _require_constant(prompting: Prompting, records: Sequence[Conversation]) -> None:
+    """
+    Raises:
+        ModelError: if the template makes two texts of one conversation, or one that holds an address in memory.
+    """
+    asked = [{"role": "user", "content": QUESTION}]
+    first, second = (prompting.sample(asked, ask=True) for _ in range(2))
+    if found := _ADDRESS.search(first):
+        raise ModelError(changing(repr(found[0])))
+    pairs = [(first, second), *((_whole(prompting, record), _whole(prompting, record)) for record in records[:_TRIED])]
+    for first, second in pairs:
+        if first != second:
+            start = len(commonprefix([first, second]))  # noqa: RUF071  characters are meant
+            raise ModelError(changing(f"{first[start : start + 20]!r}, {second[start : start + 20]!r}"))
+
+
+def _whole(prompting: Prompting, record: Conversation) -> str:
+    try:
+        return prompting.text([as_mapping(one) for one in messages_of(record)], ask=False)
+    except DataError:
+        return ""  # said of its row
 
 
 def _with_header(prompting: Prompting) -> tuple[Prompting, str]:

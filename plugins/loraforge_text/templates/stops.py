@@ -44,7 +44,7 @@ def opening(base: BaseFiles) -> str:
 @functools.cache
 def _before_answer(template: str, tokens: tuple[tuple[str, str], ...], stops: tuple[str, ...], thinks: bool) -> str:
     """What is learned before an answer, with a thought before it or without one."""
-    prompting = Prompting(jinja=template, tokens=dict(tokens), stops=stops)
+    prompting = Prompting(jinja=template, tokens=dict(tokens), stops=stops).in_parts()
     said = (Message("user", "question"), Message("assistant", "answer", reasoning="thought" if thinks else ""))
     try:
         learned = [span.text for span in prompting.render(Conversation("question", "answer", messages=said, where="")) if span.learn]

@@ -110,11 +110,15 @@ def test_tokens_that_the_weights_were_never_given(base, project, command, tmp_pa
     settings = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     settings["added_tokens"].append({**settings["added_tokens"][0], "content": "新词", "id": 600, "special": False})
     (folder / "tokenizer.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
+    from safetensors.torch import load_file, save_file
     from tokenizers import Tokenizer
 
     number = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id("新词")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": number}), encoding="utf-8")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"][:number].clone()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     (tmp_path / "data" / "metadata.csv").write_text("instruction,output\n新词？,答。\n短？,答。\n", encoding="utf-8")
     code, _, err = command("check", "text", project(base_model=str(folder)))
     assert (

@@ -56,7 +56,24 @@ def test_a_config_with_fewer_layers_than_the_weights_is_refused(copy):
 
 
 def test_a_config_of_other_widths_is_refused(copy):
-    assert "cannot be loaded" in problem(reconfigured(copy, intermediate_size=40))
+    told = problem(reconfigured(copy, intermediate_size=40))
+    assert (
+        "6 tensors have another shape than config.json describes: model.layers.0.mlp.down_proj.weight is 32 x 48 in the file and 32 x 40 by"
+        in told
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"model_type": "qwen2_vl", "architectures": ["Qwen2VLForConditionalGeneration"]}, "is a qwen2_vl model (Qwen2VLForConditionalGeneration in config.json), which transformers does not load as a language model"),
+        ({"num_attention_heads": 5}, "The hidden size (32) is not a multiple of the number of attention heads (5)"),
+        ({"hidden_act": "nope"}, "transformers does not know 'nope', which stands in config.json"),
+        ({"model_type": "foobar"}, "has model type `foobar`"),
+    ],
+)  # fmt: skip
+def test_what_transformers_says_of_a_config_is_told_in_words(copy, values, words):
+    assert words in problem(reconfigured(copy, **values))
 
 
 def test_what_is_rightly_absent_or_left_over_is_no_error(copy):

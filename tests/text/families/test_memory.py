@@ -131,6 +131,49 @@ def test_four_bit_weights_have_the_bytes_of_bitsandbytes():
     assert memory.weights(shape, "4bit") == pytest.approx(held + rest.numel() * 2, rel=1e-9)
 
 
+# --- weights in fewer bits -----------------------------------------------------------------------------------------------------
+
+
+def needs(folder, precision, device="cuda"):
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    facts = {"rows": 4, "tokens": 80, "learned_tokens": 40, "longest_row": 20}
+    return memory.estimate_memory(folder, raw, config(precision=precision), 512, facts, device)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_base_of_bitsandbytes_has_its_stored_bytes(tmp_path, bits):
+    pytest.importorskip("bitsandbytes")
+    import torch
+    from builders import stored
+    from loraforge_text.families.loading import load_model
+
+    stored.bitsandbytes(tmp_path / "base", bits)
+    whole = needs(tmp_path / "base-whole", "bf16")
+    fits = needs(tmp_path / "base", "bf16")
+    assert (fits.weights, fits.flops, fits.trainable) == (whole.weights, whole.flops, whole.trainable)
+    assert 0.25 * whole.weights < fits.phases["loading"] - fits.weights < 0.8 * whole.weights and "loading" not in whole.phases
+    assert ("4bit" in fits.precisions) is (bits == 4)
+    if bits == 4:
+        model = load_model(tmp_path / "base", "4bit", torch.device("cpu"))
+        there = sum(one.numel() * one.element_size() for one in model.state_dict().values())
+        assert needs(tmp_path / "base", "4bit").weights == pytest.approx(there, rel=0.02) and there < 0.7 * whole.weights
+        (tmp_path / "base" / "model.safetensors").unlink()
+        assert needs(tmp_path / "base", "4bit").weights == pytest.approx(there, rel=0.25)  # nothing is fetched yet
+
+
+def test_a_base_in_fp8_is_what_it_is_given_back_as(tmp_path):
+    from builders import stored
+
+    stored.fp8(tmp_path / "base")
+    fits = needs(tmp_path / "base", "fp32", "cpu")
+    raw = json.loads((tmp_path / "base" / "config.json").read_text(encoding="utf-8"))
+    raw.pop("quantization_config")
+    assert fits.weights == 4 * memory.read(raw).total and fits.weights < fits.phases["loading"] < 1.5 * fits.weights
+    raw["num_hidden_layers"] = 3
+    (tmp_path / "base" / "config.json").write_text(json.dumps({**raw, "quantization_config": {"quant_method": "fp8"}}), encoding="utf-8")
+    assert needs(tmp_path / "base", "fp32") is None, "other weights lie there"
+
+
 # --- what a token keeps, by hand -----------------------------------------------------------------------------------------------
 
 # Of SMALL: width 48, inner 96, heads 4 of 12, 2 of them for keys and values (24). fp32 has 4 bytes, bf16 2.

@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import pytest
+from builders.chat_bases import base_in, prepared
 from loraforge_text.records import Conversation, Message
 from loraforge_text.templates.conversation import parts_of
 from loraforge_text.templates.prompting import PINNED_DATE, Prompting
@@ -131,3 +132,62 @@ def test_a_system_message_in_between_is_not_lost():
 def test_reasoning_is_taken_off_the_beginning_of_an_answer(content, thought, answer):
     parts = parts_of(Message("assistant", content))
     assert (parts.thought, parts.answer) == (thought, answer)
+
+
+# --- turns that a template wants in turn --------------------------------------------------------------------------------------
+
+_TURN = "<{{ m.role }}>{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+# How published templates refuse: by place, by the message before, by the roles' count.
+STRICT = {
+    "by place": "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}" + _TURN,
+    "by the one before": "{% for m in messages %}{% if not loop.first and loop.previtem.role == m.role %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}" + _TURN,
+}
+
+
+def said_by(roles: str) -> tuple[Message, ...]:
+    """Messages of u(ser), a(ssistant), s(ystem)."""
+    names = {"u": "user", "a": "assistant", "s": "system"}
+    return tuple(Message(names[role], f"text {i}", learn=i == len(roles) - 1) for i, role in enumerate(roles))
+
+
+@pytest.mark.parametrize("name", STRICT)
+@pytest.mark.parametrize(
+    ("roles", "words"),
+    [
+        ("uua", "its messages 1 and 2 are two questions in a row"),
+        ("uauuua", "its messages 3 and 4 are two questions in a row"),
+        ("uaaua", "its messages 2 and 3 are two answers in a row"),
+        ("uaa", "its messages 2 and 3 are two answers in a row"),
+    ],
+)
+def test_two_turns_of_one_speaker_are_told_in_words_where_the_template_refuses_them(tmp_path, name, roles, words):
+    template = prepared(base_in(tmp_path / "base", chat_template=STRICT[name]))
+    row = Conversation("q", "a", messages=said_by(roles), where="")
+    with pytest.raises(DataError) as error:
+        template.render(row)
+    assert str(error.value).startswith(f"{words}, and this base's chat template wants questions and answers in turns. Make one message")
+    assert "must alternate" in str(error.value)
+
+
+def test_where_the_template_takes_them_or_refuses_something_else_nothing_of_the_kind_is_said(tmp_path):
+    row = Conversation("q", "a", messages=said_by("uua"), where="")
+    assert prepared(base_in(tmp_path / "free")).render(row)
+    long = "{% if messages | length > 1 and messages[-1].content == 'text 2' %}{{ raise_exception('too long') }}{% endif %}"
+    with pytest.raises(DataError, match="refuses this conversation: too long"):
+        prepared(base_in(tmp_path / "base", chat_template=long + "{% for m in messages %}" + _TURN)).render(row)
+
+
+def test_the_row_is_named_and_many_are_told_once(tmp_path, command, project, monkeypatch):
+    folder = tmp_path / "alternating"
+    base_in(folder, chat_template=STRICT["by place"])
+    monkeypatch.setattr("loraforge_text.families.meta_model.refusals", lambda *_: {})  # a base without sizes
+    asked = [{"role": role, "content": "第"} for role in ("user", "user", "assistant")]
+    path = tmp_path / "rows" / "rows.jsonl"
+    path.parent.mkdir()
+    path.write_text(
+        "\n".join(json.dumps({"messages": [*asked[:2], {"role": "assistant", "content": f"答{i}"}]}) for i in range(8)), "utf-8"
+    )
+    code, _, err = command("check", "text", project(base_model=str(folder), train_data_dir=str(path.parent)))
+    assert code == 2 and "rows.jsonl, line 1: its messages 1 and 2 are two questions in a row" in err and "7 more rows" in err

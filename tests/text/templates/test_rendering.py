@@ -159,3 +159,38 @@ def test_threads_share_one_process():
             pool.map(lambda i: render(f"t{i % 3} {{{{ messages[0].content }}}}", [{"content": str(i)}], None, True, {}, DAY), range(60))
         )
     assert texts == [f"t{i % 3} {i}" for i in range(60)]
+
+
+# --- slow ones ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_limit_is_for_one_conversation_and_not_for_many(monkeypatch):
+    asked = {"messages": ASKED, "tools": None, "ask": True, "day": DAY}
+    wait, waited = rendering._Child._wait, []
+    monkeypatch.setattr(rendering._Child, "_wait", lambda self, seconds, most: waited.append(seconds) or wait(self, seconds, most))
+    rendering.render_ahead(DATED, [{**asked, "values": {"i": str(i)}} for i in range(10)], seconds=4.5)
+    assert waited[-10:] == [4.5] * 10 and len(rendering._ahead) == 10
+    rendering._ahead.clear()
+
+
+@pytest.mark.parametrize(("each", "sizes"), [(0.0, [1, 2, 4, 8, 16, 32, 32]), (1.0, [1] * 7)])
+def test_as_many_rows_at_once_as_take_a_moment(tmp_path, monkeypatch, each, sizes):
+    from builders.chat_bases import base_in, prepared
+    from loraforge_text.records import Conversation
+    from loraforge_text.templates import builtin
+    from loraforge_text.templates.prompting import Prompting
+
+    rows = [Conversation(f"问{i}", "答", where="") for i in range(95)]
+    template = prepared(base_in(tmp_path / "base", chat_template="{# mine #}" + FORMATS["chatml"].jinja), records=rows)
+    now, seen = [0.0], []
+    monkeypatch.setattr(builtin.time, "monotonic", lambda: now[0])
+
+    def ahead(self, some):
+        seen.append(len(some))
+        now[0] += each
+
+    monkeypatch.setattr(Prompting, "render_ahead", ahead)
+    monkeypatch.setattr(Prompting, "render", lambda self, row: [])
+    for row in rows:
+        template.render(row)
+    assert seen[:7] == sizes and sum(seen) == 95

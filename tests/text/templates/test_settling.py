@@ -6,8 +6,10 @@ import dataclasses
 import json
 
 import pytest
+from builders.chat_bases import base_in, prepared
 from builders.mechanics import MECHANICS
 from builders.published_templates import make_base
+from builders.tiny_text import CHATML
 from loraforge_text.records import Conversation, Message
 from loraforge_text.templates.builtin import AutoTemplate
 from loraforge_text.templates.formats import FORMATS
@@ -44,7 +46,7 @@ def test_a_template_that_ignores_what_asks_gets_it():
     [
         ("{% for t in tools %}{{ t }}{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}", "for conversations with tools only, and 1 rows"),
         ("{{ functions.x.y }}{% for m in messages %}{{ m.content }}{% endfor %}", "'functions' is undefined"),
-        ("{% for m in messages %}{{ m.content[0].text }}{% endfor %}", "leaves the question out"),
+        ("{% for m in messages %}{{ m.words }}{% endfor %}", "leaves the question out"),
     ],
 )  # fmt: skip
 def test_a_template_that_cannot_ask_is_refused_with_what_to_do(jinja, says):
@@ -149,3 +151,66 @@ def test_a_base_without_any_stop_is_refused(tmp_path):
         (folder / name).write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match="names no token that ends an answer.*Write eos_token into"):
         prepare(folder, PLAIN)
+
+
+# --- reasoning in some answers only -------------------------------------------------------------------------------------------
+
+_THINKS_ALOUD = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_OPENS = _THINKS_ALOUD.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+_NONE = "no reasoning"
+
+
+@pytest.mark.parametrize(
+    ("jinja", "wanted", "rows", "words"),
+    [
+        (_THINKS_ALOUD, "auto", [FIELD, FIELD, PLAIN], "; 1 of 3 answers have no reasoning, so the model learns to answer now with it"),
+        (CHATML, "auto", [THINKS, PLAIN, PLAIN], "; 2 of 3 answers have no reasoning, so"),
+        (CHATML, "[{instruction}]", [THINKS, PLAIN], "; 1 of 2 answers have no reasoning, so"),
+        (_OPENS, "auto", [FIELD, PLAIN], "; 1 answers have no reasoning: with them the model learns to close its thought at once"),
+        (_THINKS_ALOUD, "auto", [FIELD, FIELD], ""),
+        (_THINKS_ALOUD, "auto", [PLAIN, PLAIN], ""),
+    ],
+)
+def test_rows_with_and_without_reasoning_are_counted_in_one_remark(tmp_path, jinja, wanted, rows, words):
+    reason = prepared(base_in(tmp_path / "base", chat_template=jinja), wanted, rows).reason
+    assert words in reason and reason.count(_NONE) == bool(words)
+
+
+# --- templates that change -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "{{ ['Hello', 'Hi'] | random }}",
+        "{{ range(99) | list | random }}",
+        "{{ lipsum(n=1) }}",
+        "{{ messages[0].items }}",
+        "{% if messages | length > 1 %}{{ ['a', 'b'] | random }}{% endif %}",
+        "{% if '问' in messages[0].content %}{{ [1, 2] | random }}{% endif %}",
+    ],
+)
+def test_a_template_that_writes_something_else_each_time_is_refused(tmp_path, first):
+    with pytest.raises(ModelError, match="writes the same conversation otherwise each time"):
+        prepared(base_in(tmp_path / "base", chat_template=first + CHATML))
+
+
+def test_two_texts_of_one_conversation_are_shown(monkeypatch):
+    texts = iter(["", "Now 12:00:01", "Now 12:00:02"])  # once, to see whether it can ask at all
+    monkeypatch.setattr(Prompting, "in_parts", lambda self: self)
+    monkeypatch.setattr(Prompting, "sample", lambda self, messages, **_: f"{messages[0]['content']} {next(texts, '')}")
+    monkeypatch.setattr(Prompting, "text", lambda self, *_, **__: "")
+    with pytest.raises(ModelError, match=r"otherwise each time \('1', '2'\)"):
+        settle(Prompting(jinja="x"), [])
+
+
+def test_what_a_row_says_of_addresses_is_its_own_affair(tmp_path):
+    row = Conversation("What is <object at 0x7f0012345678>?", "An object.", where="")
+    assert prepared(base_in(tmp_path / "base"), records=[row])
+
+
+def test_a_date_that_is_pinned_does_not_change(tmp_path):
+    assert prepared(base_in(tmp_path / "base", chat_template="{{ strftime_now('%H:%M:%S %f') }}" + CHATML))
