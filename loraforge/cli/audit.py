@@ -202,7 +202,7 @@ def _show(out: Console, found: Verification) -> None:
         same = found.of(kind, "unchanged")
         if not parts:
             continue
-        one = parts[-1] if len(parts) == 1 or kind == "data" else None  # the last one of the data sums the others up
+        one = parts[-1] if (len(parts) == 1 and kind != "record") or kind == "data" else None  # the last one of the data sums the others up
         text = one.sentence if one else say("{n} of {all} are unchanged", n=len(same), all=len(parts))
         order = ("altered", "missing", "added", "differs", "not checked", "unchanged", "not recorded")
         state = one.state if one else next(s for s in order if found.of(kind, s))

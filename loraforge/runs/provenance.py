@@ -71,8 +71,8 @@ _TEMPLATES = "additional_chat_templates"
 
 
 def base(name: str, revision: str | None, files: Sequence[Path]) -> dict[str, Any]:
-    """What a manifest says of the base: ``files`` with their hashes, and ``others``, the names of those beside them that a loader would
-    read as well. What joins them later changes what is loaded.
+    """What a manifest says of the base: ``files`` with their hashes, and ``others``, the names of what else lies
+    beside them: a file that joins them later may be loaded with them.
 
     Args:
         files: see ``ModelFamily.base_files``.
@@ -81,7 +81,7 @@ def base(name: str, revision: str | None, files: Sequence[Path]) -> dict[str, An
     hashes = {file.relative_to(folder).as_posix(): hash_file(file) for file in files} if folder else {}
     found: dict[str, Any] = {"name": name, "revision": revision, "folder": str(folder) if folder else None, "files": hashes}
     if folder and not is_one_file(name, hashes):
-        found["others"] = [other for other in beside(folder, hashes) if is_loaded(other)]
+        found["others"] = beside(folder, hashes)
     return found
 
 
