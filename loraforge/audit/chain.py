@@ -185,7 +185,8 @@ class Owners:
 
     def waits(self, name: str, value: object) -> bool:
         """Whether the newest record's file lies aside, whole, and what stands in its place is still what stood there before."""
-        if not self.chain.records or name not in self.chain.records[-1].files:
+        units = {unit(other) for other in self.chain.records[-1].files} if self.chain.records else set()
+        if unit(name) not in units:
             return False
         place, aside = self.run.path / name, stage_of(self.run.path, self.chain.records[-1].number)
         if aside.is_symlink() or not aside.is_dir():
@@ -202,8 +203,9 @@ def verify_figures(verifier: Verifier, chain: Chain) -> None:
     """The figures of the manifest against the files that they come from."""
     found = verifier.manifest.get("evaluation")
     sound = {part.name for part in verifier.parts if part.state == UNCHANGED and part.kind in ("file", "later")}
-    file = verifier.run.path / EVALUATION
-    if isinstance(found, Mapping) and EVALUATION in sound and file.is_file():
+    file, files = verifier.run.path / EVALUATION, verifier.manifest.get("files")
+    there = EVALUATION in sound and file.is_file() and hash_file(file) == files[EVALUATION]  # one that waits is in its place later
+    if isinstance(found, Mapping) and there:
         try:
             result = read_json(file.read_bytes())
         except (OSError, ValueError) as error:

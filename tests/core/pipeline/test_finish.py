@@ -423,12 +423,13 @@ def test_the_trained_model_is_gone_before_the_comparison_loads_the_base(project,
 
 
 @pytest.mark.xdist_group("compared")
-def test_an_earlier_seal_is_known_after_a_later_command(compared, command):
+def test_the_seal_of_the_training_holds_after_a_later_command(compared, command):
     before = (compared.run.path / "manifest.sha256").read_text(encoding="utf-8").split()[0]
     code, out, err = command("export", compared.run.path, "--to", "merged")
-    assert code == 0 and "new seal" in out, err
+    assert code == 0 and "Recorded in records/" in out and "The run's seal is the one that" in out, err
+    assert (compared.run.path / "manifest.sha256").read_text(encoding="utf-8").split()[0] == before
     code, out, _ = command("verify", compared.run.path, "--seal", before)
-    assert code == 0 and "before a later command" in out
+    assert code == 0 and "the file whose seal you kept" in out and ": export, 20" in out
     assert command("verify", compared.run.path, "--seal", "0" * 64)[0] == 1
 
 
