@@ -130,7 +130,7 @@ def promoted(run, step=3, signer=None, loss=None):
 
 def forged(run, *, number=None, **changes):
     """Adds a record as somebody does who knows how they are made: its hashes and its place in the chain are right unless ``changes`` differ."""
-    manifest, seal = run.sealed_manifest()
+    _, seal = run.sealed_manifest()
     there = sorted((run.path / "records").glob("[0-9]*.json"))
     number = number or len(there) + 1
     record = {

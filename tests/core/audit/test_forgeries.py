@@ -117,7 +117,10 @@ BASE = {
     for name in ("adapter_config.json", "model-00002-of-00002.safetensors", "model.safetensors.index.json", "chat_template.jinja",
                  "additional_chat_templates/rag.jinja", "consolidated.pth", "generation_config.json", "modeling_evil.py", "TOKENIZER.MODEL")
 }  # fmt: skip
-BASE["a second pickled file, which was there and is another now"] = (lambda r: altered(r.path.parent / "base" / "config.json", "c", "d"), "config.json")
+BASE["a second pickled file, which was there and is another now"] = (
+    lambda r: altered(r.path.parent / "base" / "config.json", "c", "d"),
+    "config.json",
+)
 
 RECORDS = {
     "the adapter, by eval": (lambda r: forged(r, files=swapped_adapter(r)), "records/0001.json"),
@@ -193,7 +196,11 @@ RECORDS = {
     "an evaluation that a promotion took away, put back": (lambda r: (before := (r.path / "eval.json").read_text(), promoted(r, 3), put(r, "eval.json", before)), "eval.json"),
 }  # fmt: skip
 
-FORGERIES = {f"{kind}: {name}": done for kind, known in (("manifest", MANIFEST), ("file", FILES), ("base", BASE), ("record", RECORDS)) for name, done in known.items()}
+FORGERIES = {
+    f"{kind}: {name}": done
+    for kind, known in (("manifest", MANIFEST), ("file", FILES), ("base", BASE), ("record", RECORDS))
+    for name, done in known.items()
+}
 
 
 @pytest.mark.parametrize("name", list(FORGERIES))
@@ -204,7 +211,14 @@ def test_a_forgery_is_named_in_front_of_the_seal(run, name):
     assert named in caught(run)
 
 
-@pytest.mark.parametrize("name", [name for name in FORGERIES if name.startswith("record: ") and "export" not in name and "eval" not in name and "wait" not in name and "loss" not in name])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in FORGERIES
+        if name.startswith("record: ") and "export" not in name and "eval" not in name and "wait" not in name and "loss" not in name
+    ],
+)
 def test_no_command_builds_on_a_chain_that_was_forged(run, name):
     FORGERIES[name][0](run)
     with pytest.raises(RunError):

@@ -50,7 +50,9 @@ def caught(run, key, **options):
 def test_a_signed_run_needs_no_number(run, keys):
     found = look(run, keys[0].public)
     assert found.sound and found.signed == f"{keys[0].public.name}, called 王医生" and found.anchored is None
-    assert [(part.name, part.state) for part in found.of("signature")] == [(name, "unchanged") for name in ("manifest.json", "records/0001.json", "records/0002.json")]
+    assert [(part.name, part.state) for part in found.of("signature")] == [
+        (name, "unchanged") for name in ("manifest.json", "records/0001.json", "records/0002.json")
+    ]
     promoted(run, signer=keys[0])
     assert look(run, keys[0].public).signed and not caught(run, keys[0].public)
 
@@ -159,7 +161,10 @@ def test_a_passphrase_is_asked_for_or_named(tmp_path, command, monkeypatch):
     monkeypatch.setattr(signing, "_MEMORY", 1 << 20)
     monkeypatch.setenv("LORAFORGE_KEY_PASSPHRASE", "geheim")
     assert command("keygen", "--out", tmp_path / "k", "--passphrase")[0] == 0
-    assert command("card", run.path, "--key", tmp_path / "k" / "signing.key")[0] == 0 and (run.path / "records" / "0001.json.minisig").is_file()
+    assert (
+        command("card", run.path, "--key", tmp_path / "k" / "signing.key")[0] == 0
+        and (run.path / "records" / "0001.json.minisig").is_file()
+    )
     monkeypatch.setenv("LORAFORGE_KEY_PASSPHRASE", "other")
     assert "the passphrase is wrong" in command("card", run.path, "--key", tmp_path / "k" / "signing.key")[2]
     monkeypatch.delenv("LORAFORGE_KEY_PASSPHRASE")

@@ -292,7 +292,14 @@ def test_the_manifest_against_the_seal_beside_it(tmp_path, seal, manifest, state
 
 @pytest.mark.parametrize(
     ("wanted", "seals", "state"),
-    [("d", None, "unchanged"), ("r", None, "unchanged"), ("e", None, "altered"), ("e", ["e", "f"], "altered"), ("e", "e", "altered"), ("", ["e"], "not checked")],
+    [
+        ("d", None, "unchanged"),
+        ("r", None, "unchanged"),
+        ("e", None, "altered"),
+        ("e", ["e", "f"], "altered"),
+        ("e", "e", "altered"),
+        ("", ["e"], "not checked"),
+    ],
 )
 def test_the_manifest_against_the_seal_that_was_kept_elsewhere(tmp_path, wanted, seals, state):
     looked = looks(tmp_path, seals=seals)

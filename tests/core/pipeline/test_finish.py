@@ -189,7 +189,16 @@ def test_eval_writes_a_blind_sheet_and_grades_it(compared, command, tmp_path):
     book.save(sheet)
     code, out, err = command("eval", compared.run.path, "--grade", sheet)
     assert code == 0 and "no evidence" in out.lower(), err
-    assert command("verify", compared.run.path)[0] == 0  # the key file is no alteration
+    assert command("verify", compared.run.path)[0] == 0
+    keys = compared.run.path / "review-keys.json"
+    assert "review-keys.json" in compared.run.manifest()["files"] and compared.run.manifest()["grades"]["questions"]
+    written = keys.read_text(encoding="utf-8")
+    keys.write_text(written.replace('"a": "base"', '"a": "adapter"'), encoding="utf-8")  # who turns the key round wins every question
+    assert command("verify", compared.run.path)[0] == 1
+    for arguments in (("--grade", sheet), ("--sheet", tmp_path / "another.xlsx")):
+        code, _, err = command("eval", compared.run.path, *arguments)
+        assert code == 2 and "altered since it was sealed: review-keys.json" in err
+    keys.write_text(written, encoding="utf-8")
     code, _, err = command("eval", compared.run.path, "--sheet", sheet)
     assert code == 2 and "exists already" in err
     assert "exclude each other" in command("eval", compared.run.path, "--sheet", tmp_path / "b.xlsx", "--grade", sheet)[2]

@@ -29,7 +29,11 @@ def made(tmp_path):
 
 
 def caught(run, seal):
-    return {(part.name, part.state) for part in verify(PLUGINS, run.path, seal, data=False).parts if part.state in ("altered", "missing", "added")}
+    return {
+        (part.name, part.state)
+        for part in verify(PLUGINS, run.path, seal, data=False).parts
+        if part.state in ("altered", "missing", "added")
+    }
 
 
 def contents(run):
@@ -63,7 +67,7 @@ def test_what_changes_nothing_leaves_no_record(made):
 
 
 def test_what_fails_changes_nothing(made):
-    run, seal = made
+    run, _ = made
     before = contents(run)
     with pytest.raises(ZeroDivisionError), amend(run, "promote") as change:
         shutil.copytree(run.checkpoint(3) / "adapter", change.stage.adapter)
@@ -71,9 +75,12 @@ def test_what_fails_changes_nothing(made):
     assert contents(run) == before and not list(run.path.glob(".record*"))
 
 
-@pytest.mark.parametrize(("command", "name"), [("eval", "adapter/x"), ("export", "config.yaml"), ("card", "eval.json"), ("promote", "adapter/x"), ("train", "eval.json")])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("eval", "adapter/x"), ("export", "config.yaml"), ("card", "eval.json"), ("promote", "adapter/x"), ("train", "eval.json")],
+)
 def test_a_command_that_writes_what_is_not_its_own_is_refused_before_anything_counts(made, command, name):
-    run, seal = made
+    run, _ = made
     before = contents(run)
     with pytest.raises(RunError, match="records/0001.json"), amend(run, command) as change:
         put(change.stage, name, "x")
@@ -82,6 +89,20 @@ def test_a_command_that_writes_what_is_not_its_own_is_refused_before_anything_co
 
 class Killed(BaseException):
     pass
+
+
+def counted(real, left):
+    """``real``, which ends the process at the last of ``left`` calls; what comes after that is not done."""
+
+    def call(*args, **options):
+        left[0] -= 1
+        if left[0] < 0:  # a dead process cleans nothing up
+            return None
+        if left[0] == 0:
+            raise Killed
+        return real(*args, **options)
+
+    return call
 
 
 def _commands(run):
@@ -102,16 +123,7 @@ def test_killed_at_any_moment_a_command_leaves_a_run_that_verifies_and_the_next_
         left = [number]
         with monkeypatch.context() as patched:
             for module, name in moments:
-
-                def counted(*args, real=getattr(module, name), **options):
-                    left[0] -= 1
-                    if left[0] < 0:  # what a dead process does not clean up either
-                        return None
-                    if left[0] == 0:
-                        raise Killed
-                    return real(*args, **options)
-
-                patched.setattr(module, name, counted)
+                patched.setattr(module, name, counted(getattr(module, name), left))
             try:
                 _commands(run)[command]()
                 survived = True

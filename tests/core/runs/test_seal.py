@@ -9,7 +9,6 @@ from builders.sealed_runs import bad, flip
 
 from loraforge import RunError
 from loraforge.audit.verify import verify
-from loraforge.runs import provenance
 from loraforge.runs.amending import amend
 from loraforge.runs.seal import complete_seal, kept_seal, require_sound, seal_run
 
