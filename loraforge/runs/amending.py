@@ -26,7 +26,7 @@ from .disk import disk_errors, fsync
 from .folder import RunFolder, settle, write_text
 from .provenance import hash_file
 from .records import FOLDER, Chain, Record, forbidden, merged_files, read_chain, record_name, unit
-from .seal import SEAL, complete_seal, kept_seal, read_manifest
+from .seal import LITTER, SEAL, complete_seal, kept_seal, read_manifest
 from .signing import SUFFIX, Signer
 
 say = speaker(__name__)
@@ -123,7 +123,7 @@ def _commit(
 ) -> Recorded:
     stage = amendment.stage.path
     settle(stage)
-    written = {path.relative_to(stage).as_posix(): hash_file(path) for path in sorted(stage.rglob("*")) if path.is_file()}
+    written = {name: hash_file(stage / name) for name in _staged(stage)}
     entries = json.loads(json.dumps(amendment.entries, default=str))
     if not isinstance(sealed.get("files"), dict):  # never sealed, so there is nothing that a record could rest on
         _put(run, stage, [*written], amendment.removed)
@@ -159,6 +159,12 @@ def _commit(
     return Recorded(seal, made.name, made.digest, signer.public.name if signer else "")
 
 
+def _staged(stage: Path) -> list[str]:
+    """What lies aside and waits for its place; what file managers left there, and what it replaces, do not."""
+    names = [path.relative_to(stage).as_posix() for path in sorted(stage.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    return [name for name in names if name.rpartition("/")[2] not in LITTER and not name.startswith(f"{_OLD}/")]
+
+
 def _same(path: Path, value: str) -> bool:
     return path.is_file() and not path.is_symlink() and hash_file(path) == value
 
@@ -189,8 +195,7 @@ def _finish_last(run: RunFolder, manifest: dict[str, Any], chain: Chain) -> None
             continue
         if chain.records and stage == stage_of(run.path, chain.records[-1].number):
             record, files = chain.records[-1], merged_files(manifest, chain.records)
-            left = [path.relative_to(stage).as_posix() for path in sorted(stage.rglob("*")) if not path.is_dir()]
-            left = [name for name in left if not name.startswith(f"{_OLD}/")]
+            left = _staged(stage)
             wrong = [name for name in left if name not in files or not _same(stage / name, files[name])]
             if wrong:
                 raise RunError(say("{path} is not the file that {record} names.", path=stage / wrong[0], record=record.name))

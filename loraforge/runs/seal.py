@@ -31,7 +31,7 @@ SIGNATURE = f"manifest.json{SUFFIX}"
 # its own, with its own seal. samples/ and log.jsonl are under the seal: they are evidence, and nothing writes there after the run.
 _LEFT_OUT = re.compile(rf"^(manifest\.json|manifest\.json\.minisig|manifest\.sha256|{FOLDER}|answers|tensorboard|reproduced(-\d+)?|\..*)$")
 # What file managers leave behind.
-_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 def seal_run(run: RunFolder, manifest: dict[str, Any], signer: Signer | None = None) -> str:
@@ -116,7 +116,7 @@ def sealed_files(root: Path) -> Iterator[tuple[str, Path]]:
         # Half-written files and folders stand, hidden, beside what they become.
         hidden = depth == 1 and here.name in ("checkpoints", "export")
         inner[:] = [name for name in inner if not (_LEFT_OUT.match(name) if depth == 0 else hidden and name.startswith("."))]
-        found += [here / name for name in [*names, *links] if name not in _LITTER and not (depth == 0 and _LEFT_OUT.match(name))]
+        found += [here / name for name in [*names, *links] if name not in LITTER and not (depth == 0 and _LEFT_OUT.match(name))]
     yield from sorted((path.relative_to(root).as_posix(), path) for path in found)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from ..errors import RunError
+from ..errors import RunError, printable
 from ..messages import speaker
 from .disk import disk_errors, fsync
 
@@ -80,7 +80,8 @@ class Signature:
     @property
     def who(self) -> str:
         """The name that the key's owner gave it; empty if none."""
-        return next((unquote(part.removeprefix("signer:")) for part in self.comment.split("\t") if part.startswith("signer:")), "")
+        said = next((unquote(part.removeprefix("signer:")) for part in self.comment.split("\t") if part.startswith("signer:")), "")
+        return printable(said)
 
 
 class SignatureError(Exception):

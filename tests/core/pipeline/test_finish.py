@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 from loraforge.evaluation import compare
+from loraforge.runs import signing
 from loraforge.runs.folder import RunFolder, save_state
 from loraforge.runs.opened import load_run
 
@@ -140,7 +141,8 @@ def compared(tmp_path_factory, base):
     settings = {"train_data_dir": str(folder / "data"), "base_model": str(base), "output_dir": str(folder / "out"), "lora_rank": 4}
     config = write_config(folder / "config.yaml", **settings, learning_rate=0.03, epochs=8, save_steps=0)
     host = PluginHost(blocked=())
-    return run_training(make_plan(host, "text", config), host)
+    key = signing.read_secret(signing.generate(folder / "keys", "Dr. Li")[0], str)
+    return run_training(make_plan(host, "text", config), host, signer=key)
 
 
 @pytest.mark.xdist_group("compared")
@@ -153,6 +155,14 @@ def test_base_and_adapter_are_compared_at_the_end_of_training(compared):
     assert manifest["evaluation"]["sentence"] == result["sentence"] and "rows" not in manifest["evaluation"]
     card = (compared.run.path / "model-card.md").read_text(encoding="utf-8")
     assert result["sentence"][0].split(".")[0] in card.replace("\\", "")
+
+
+@pytest.mark.xdist_group("compared")
+def test_a_training_signs_its_run(compared, command):
+    assert (compared.run.path / "manifest.json.minisig").is_file()
+    code, out, _ = command("verify", compared.run.path, "--json", "--public-key", compared.run.path.parent / "keys" / "signing.pub")
+    signed = {part["name"]: part["state"] for part in json.loads(out)["parts"] if part["kind"] == "signature"}
+    assert signed["manifest.json"] == "unchanged"
 
 
 @pytest.mark.xdist_group("compared")

@@ -66,6 +66,13 @@ def test_what_changes_nothing_leaves_no_record(made):
     assert evaluated(run).record is None and not caught(run, seal), "what was recorded is there again"
 
 
+def test_what_a_file_manager_left_in_a_checkpoint_is_no_part_of_it(made):
+    run, seal = made
+    put(run, "checkpoints/step-000003/adapter/.DS_Store", "x")
+    promoted(run)
+    assert not caught(run, seal) and ".DS_Store" not in (run.path / "records" / "0001.json").read_text(encoding="utf-8")
+
+
 def test_what_fails_changes_nothing(made):
     run, _ = made
     before = contents(run)
