@@ -160,7 +160,7 @@ def test_base_and_adapter_are_compared_at_the_end_of_training(compared):
 @pytest.mark.xdist_group("compared")
 def test_a_training_signs_its_run(compared, command):
     assert (compared.run.path / "manifest.json.minisig").is_file()
-    code, out, _ = command("verify", compared.run.path, "--json", "--public-key", compared.run.path.parent / "keys" / "signing.pub")
+    _, out, _ = command("verify", compared.run.path, "--json", "--public-key", compared.run.path.parent / "keys" / "signing.pub")
     signed = {part["name"]: part["state"] for part in json.loads(out)["parts"] if part["kind"] == "signature"}
     assert signed["manifest.json"] == "unchanged"
 

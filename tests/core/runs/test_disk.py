@@ -229,7 +229,7 @@ SAVING = (
     ("before the save", "<loraforge.pipeline.session:Session._save"), ("the save has looked", "<loraforge.training.loop:Loop.state"),
     ("checkpoint begun", "<loraforge.adapters.lora:write_peft"), ("adapter begun", "<safetensors.torch:save_file"),
     ("adapter half written", ">safetensors.torch:save_file"), ("adapter written", "<loraforge.pipeline.session:save_state"),
-    ("state written", "<loraforge.runs.folder:settle"), ("checkpoint whole", ">loraforge.runs.folder:_finish"),
+    ("state written", "<loraforge.runs.folder:settle"), ("checkpoint whole", ">loraforge.runs.folder:settle"),
     ("checkpoint renamed", ">os:replace .step-"), ("before pruning", "<loraforge.runs.folder:RunFolder.prune"), ("saved", "CheckpointSaved"),
 )  # fmt: skip
 ENDING = (
