@@ -30,7 +30,11 @@ KEY = click.option("--key", metavar="FILE", help="Sign with this secret key inst
 def keygen(who: str, out: Path | None, passphrase: bool, as_json: bool) -> None:
     """Make a key pair. From then on every run is signed at its end, and so is all that is added to it."""
     from ..runs import signing
+    from ..runs.folder import RunFolder
 
+    run = next((place for place in [out, *out.absolute().parents] if RunFolder(place).begun()), None) if out is not None else None
+    if run is not None:
+        raise RunError(say("{path} is a run's folder, which others will get. Keep a secret key elsewhere.", path=run))
     given = _new_passphrase() if passphrase else ""
     secret, public, key = signing.generate(out or signing.settings_folder(), who, given)
     if as_json:

@@ -135,7 +135,7 @@ def test_the_commands_sign_where_there_is_a_key(tmp_path, command, monkeypatch):
     code, out, err = command("keygen", "--name", "Dr. Li")
     public = tmp_path / "settings" / "loraforge" / "signing.pub"
     assert code == 0 and str(public) in out, err
-    assert command("keygen")[0] == 2
+    assert command("keygen")[0] == 2 and "is a run's folder" in command("keygen", "--out", run.path / "keys")[2]
     put(run, "adapter/adapter_model.safetensors", "weights of 6")
     (run.path / "model-card.md").unlink()
     made = {}

@@ -105,6 +105,7 @@ FILES = {
     "a folder whose name differs in case": (lambda r: put(r, "Adapter/more.safetensors", "x"), "Adapter/more.safetensors"),
     "a name in full-width letters": (lambda r: put(r, "ｅval.json", "x"), "ｅval.json"),
     "a name with a letter that has no width": (lambda r: put(r, "export\u200b/x.gguf", "x"), "export\u200b/x.gguf".replace("\u200b", "?")),
+    "a report whose name differs in case": (lambda r: put(r, "Findings.csv", "x"), "Findings.csv"),
     "a config whose name differs in case": (lambda r: put(r, "CONFIG.yaml", "x"), "CONFIG.yaml"),
     "a checkpoint that was never trained": (lambda r: put(r, "checkpoints/step-000009/adapter/adapter_model.safetensors", "x"), "checkpoints/step-000009/adapter/adapter_model.safetensors"),
     "the log": (lambda r: altered(r.log_file, "0.33", "0.11"), "log.jsonl"),
@@ -192,6 +193,10 @@ RECORDS = {
     "an altered export": (lambda r: (exported(r), put(r, "export/gguf/model.gguf", "x")), "export/gguf/model.gguf"),
     "files said to wait to be put in place": (
         lambda r: (exported(r), put(r, "export/gguf/model.gguf", "evil"), put(r, ".record-0001/export/gguf/model.gguf", "gguf")), "export/gguf/model.gguf",
+    ),
+    "an export taken away, and something else said to wait for its place": (
+        lambda r: (exported(r), (r.path / "export/gguf/model.gguf").unlink(), put(r, ".record-0001/export/gguf/model.gguf", "evil")),
+        "export/gguf/model.gguf",
     ),
     "an evaluation that a promotion took away, put back": (lambda r: (before := (r.path / "eval.json").read_text(), promoted(r, 3), put(r, "eval.json", before)), "eval.json"),
 }  # fmt: skip
