@@ -203,7 +203,7 @@ def verify_figures(verifier: Verifier, chain: Chain) -> None:
     """The figures of the manifest against the files that they come from."""
     found = verifier.manifest.get("evaluation")
     sound = {part.name for part in verifier.parts if part.state == UNCHANGED and part.kind in ("file", "later")}
-    file, files = verifier.run.path / EVALUATION, verifier.manifest.get("files")
+    file, files = verifier.run.path / EVALUATION, verifier.manifest.get("files") or {}
     there = EVALUATION in sound and file.is_file() and hash_file(file) == files[EVALUATION]  # one that waits is in its place later
     if isinstance(found, Mapping) and there:
         try:
