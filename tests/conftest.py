@@ -36,6 +36,13 @@ def _one_thread():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_keys_of_whoever_runs_the_tests(tmp_path_factory):
+    """Runs are signed where there is a key: here there is none until a test makes one."""
+    folder = str(tmp_path_factory.mktemp("settings"))
+    os.environ.update({"XDG_CONFIG_HOME": folder, "APPDATA": folder})
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _blank_plots():
     """A training draws three plots, which takes half as long as the whole rest of a tiny one. They are drawn up to the last step; what
     is saved is a blank. Tests that look at plots ask for ``real_plots``."""

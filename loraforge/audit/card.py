@@ -13,6 +13,7 @@ from ..data import holdout
 from ..messages import speaker
 from ..runs.folder import FINISHED, write_text
 from ..runs.provenance import hash_file
+from ..runs.records import FOLDER
 from ..runs.seal import SEAL
 from .markdown import code, items, number, plain, table, text
 
@@ -42,13 +43,15 @@ _NOTES = 20  # a run that skipped a thousand rows says so in the manifest
 _FEW = 50  # held-out rows; with fewer, a difference of ten points is hardly told from chance
 
 
-def write_card(manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None, path: Path) -> None:
+def write_card(manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None, path: Path, run: Path | None = None) -> None:
     """Writes the card. What the manifest does not say is left out; equal manifests give equal cards in one language.
 
     Args:
         evaluation: how base and adapter compare on the held-out rows; by default what the manifest says of it.
         path: beside ``adapter/``, whose hash is stated.
+        run: the run's folder, if the card is written elsewhere first; if no adapter lies there, this one's hash is stated.
     """
+    run = run or path.parent
     manifest = {**manifest, "evaluation": evaluation or manifest.get("evaluation")}
     # In both languages, whatever the text is in: whoever is handed the card finds the place.
     sections = (
@@ -59,10 +62,10 @@ def write_card(manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None
         ("Evaluation / 评估", _evaluation(manifest)),
         ("Limits and cautions / 局限与注意事项", _limits(manifest)),
         ("Earlier runs / 来历", _lineage(manifest)),
-        ("How to verify / 如何核验", _verifying(manifest, path)),
+        ("How to verify / 如何核验", _verifying(run, next((f for f in (path.parent / "adapter", run / "adapter") if f.is_dir()), run))),
         ("Versions and machine / 版本与机器", _machine(manifest)),
     )
-    lines = ["---", _front_matter(manifest), "---", "", f"# {text(_name(manifest, path))}", ""]
+    lines = ["---", _front_matter(manifest), "---", "", f"# {text(_name(manifest, run))}", ""]
     for heading, body in sections:
         if body:
             lines += [f"## {heading}", "", *body, ""]
@@ -103,8 +106,8 @@ def _base_name(manifest: Mapping[str, Any]) -> str:
     return hub[2] if hub else PureWindowsPath(base).name
 
 
-def _name(manifest: Mapping[str, Any], path: Path) -> str:
-    return str(manifest.get("name") or path.absolute().parent.name)
+def _name(manifest: Mapping[str, Any], run: Path) -> str:
+    return str(manifest.get("name") or run.absolute().name)
 
 
 def _purpose(manifest: Mapping[str, Any]) -> list[str]:
@@ -314,15 +317,17 @@ def _lineage(manifest: Mapping[str, Any]) -> list[str]:
     return [said, "", *table((say("run"), say("begun"), say("seal"), say("adapter, SHA-256")), rows)]
 
 
-def _verifying(manifest: Mapping[str, Any], path: Path) -> list[str]:
-    weights = path.parent / "adapter" / "adapter_model.safetensors"
-    name = path.absolute().parent.name
+def _verifying(run: Path, adapter: Path) -> list[str]:
+    weights = adapter / "adapter_model.safetensors"
+    name = run.absolute().name
     return [
         say("The seal of this run is the SHA-256 of manifest.json: `train` printed it, and {file} holds it.", file=code(SEAL)),
-        say("Whoever keeps it elsewhere can prove this card, and all that the manifest names:"),
+        say("Later commands add records in {folder}, each naming the one before it; the seal stays the same.", folder=code(FOLDER)),
+        say("Whoever keeps it elsewhere can prove all that the manifest names; whoever has the signer's public key, this card too:"),
         "",
         "```",
         f"loraforge verify {plain(name).replace('`', '')} --seal HEX",
+        f"loraforge verify {plain(name).replace('`', '')} --public-key FILE",
         f"loraforge reproduce {plain(name).replace('`', '')}",
         "```",
         *(["", f"- {say('adapter, SHA-256')}: {code(hash_file(weights))}"] if weights.is_file() else []),

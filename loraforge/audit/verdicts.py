@@ -25,7 +25,8 @@ class Part:
     """One thing that was looked at.
 
     Attributes:
-        kind: manifest, seal, file, base, data, template, code, version or lineage.
+        kind: manifest, seal, record, signature, file, later (a file that a record vouches for), figures, base, data, template, code,
+            version or lineage.
         name: which: a file, a row, a library.
         state: unchanged, altered, missing, added, differs, not checked, or not recorded.
         sentence: what that means, for a reviewer.
@@ -43,13 +44,17 @@ class Verification:
 
     Attributes:
         seal: SHA-256 of manifest.json as it is now.
-        anchored: whether that is the seal that was kept elsewhere; None if none was given.
+        anchored: whether the seal that was kept elsewhere is that one, or a record's; None if none was given.
+        newest: SHA-256 of the last record, or the seal if there is none.
+        signed: who signed the manifest and all records, if that was proved.
     """
 
     run: Path
     seal: str
     anchored: bool | None
     parts: tuple[Part, ...]
+    newest: str = ""
+    signed: str | None = None
 
     @property
     def sound(self) -> bool:
@@ -63,7 +68,8 @@ class Verification:
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
         parts = [asdict(part) for part in self.parts]
-        return {"run": str(self.run), "sound": self.sound, "seal": self.seal, "anchored": self.anchored, "parts": parts}
+        found = {"run": str(self.run), "sound": self.sound, "seal": self.seal, "anchored": self.anchored}
+        return {**found, "newest": self.newest, "signed": self.signed, "parts": parts}
 
 
 class Verifier:

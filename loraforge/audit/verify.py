@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,15 @@ from ..messages import speaker
 from ..runs import provenance
 from ..runs.folder import RunFolder
 from ..runs.provenance import hash_file
-from ..runs.seal import SEAL, kept_seal, read_manifest, sealed_files
+from ..runs.records import CARD, EVALUATION, Record, merged, read_chain
+from ..runs.seal import read_manifest, sealed_files
+from .chain import Owners, verify_figures, verify_records, verify_seal, verify_signatures
 from .rows import verify_data
 from .verdicts import ADDED, ALTERED, DIFFERS, MISSING, UNCHANGED, UNCHECKED, UNRECORDED, Verification, Verifier
 
 if TYPE_CHECKING:
     from ..plugin_api.host import PluginHost
+    from ..runs.signing import PublicKey
 
 say = speaker(__name__)
 
@@ -26,13 +30,26 @@ say = speaker(__name__)
 _CLOSED = ("adapter", "checkpoints", "export", "samples")
 
 
-def verify(host: PluginHost, folder: Path, seal: str | None = None, data: bool = True) -> Verification:
-    """Computes everything anew that the manifest of a run names, and compares. Reads the run's folder, its data and its base, and of the
-    runs before it the manifest and the adapter.
+# LoRAForge itself reads these.
+_READ = ("config.yaml", "log.jsonl", EVALUATION, CARD)
+
+
+def verify(
+    host: PluginHost,
+    folder: Path,
+    seal: str | None = None,
+    data: bool = True,
+    key: PublicKey | None = None,
+    signature: Path | None = None,
+) -> Verification:
+    """Computes everything anew that the manifest of a run and the records of later commands name, and compares. Reads the run's folder,
+    its data and its base, and of the runs before it the manifest and the adapter.
 
     Args:
-        seal: what was kept elsewhere when the run was trained.
+        seal: what was kept elsewhere when the run was trained, or the hash of a record.
         data: whether the data are read.
+        key: whose signatures the manifest and all records must have.
+        signature: a ``.minisig`` file that was kept elsewhere.
 
     Raises:
         RunError: if the folder is no run, or its manifest cannot be read.
@@ -42,88 +59,93 @@ def verify(host: PluginHost, folder: Path, seal: str | None = None, data: bool =
     if seal is not None and not re.fullmatch("[0-9a-f]{64}", wanted):
         raise ConfigError(say("--seal: a seal is 64 digits and letters a to f, as `train` printed it; got '{value}'.", value=seal))
     run = RunFolder(folder)
-    manifest, digest = read_manifest(run)
-    verifier = Verifier(host, run, manifest)
-    _manifest_itself(verifier, digest, wanted)
-    _files(verifier)
+    sealed, digest = read_manifest(run, sealed=True)
+    chain = read_chain(run.path, sealed, digest)
+    verifier = Verifier(host, run, merged(sealed, chain.records))
+    anchored = verify_seal(verifier, digest, wanted, chain)
+    verify_records(verifier, chain)
+    signed = verify_signatures(verifier, chain, key, signature)
+    _files(verifier, Owners(verifier, sealed, chain))
+    verify_figures(verifier, chain)
     _base(verifier)
     verify_data(verifier, data)
     _code(verifier)
     _lineage(verifier)
-    return Verification(folder, digest, digest == wanted if wanted else None, tuple(verifier.parts))
+    newest = chain.records[-1].digest if chain.records else digest
+    return Verification(folder, digest, anchored, tuple(verifier.parts), newest, signed)
 
 
-def _manifest_itself(verifier: Verifier, digest: str, wanted: str) -> None:
-    """manifest.json against the seal beside it, and the one that was kept elsewhere."""
-    name, kept = verifier.run.manifest_file.name, kept_seal(verifier.run)
-    if not kept:
-        there = os.path.lexists(verifier.run.path / SEAL)
-        if "files" in verifier.manifest and not there:
-            way = say(
-                "there is no seal beside it ({file}): it was deleted, or the run was interrupted while it was sealed. `loraforge card "
-                "{run}` sets it again if all files are as the manifest names them",
-                file=SEAL,
-                run=verifier.run.path,
-            )
-            verifier.add("manifest", name, MISSING, way)
-        else:
-            verifier.add("manifest", name, MISSING if there else UNRECORDED, say("there is no seal beside it ({file})", file=SEAL))
-    elif kept == digest:
-        verifier.add("manifest", name, UNCHANGED, say("is the file that {file} beside it names", file=SEAL))
-    else:
-        verifier.add("manifest", name, ALTERED, say("is not the file that {file} beside it names", file=SEAL))
-    if not wanted:
-        verifier.add(
-            "seal",
-            "--seal",
-            UNCHECKED,
-            say("no seal that was kept elsewhere was given; manifest and seal file could be changed together"),
-        )
-    elif wanted == digest:
-        verifier.add("seal", "--seal", UNCHANGED, say("manifest.json is the file whose seal was kept elsewhere"))
-    elif wanted in (verifier.manifest.get("seals") or ()):
-        # Whether that is so is the manifest's own word: it proves nothing by itself.
-        way = say("is one that the run had before a later command wrote into it, says the manifest; compare with the new seal")
-        verifier.add("seal", "--seal", DIFFERS, way)
-    else:
-        verifier.add("seal", "--seal", ALTERED, say("manifest.json is not the file whose seal was kept elsewhere"))
-
-
-def _files(verifier: Verifier) -> None:
-    """Every file under the seal."""
+def _files(verifier: Verifier, owners: Owners) -> None:
+    """Every file under the seal, and those that records vouch for."""
     recorded = verifier.entry("file", "files")
     if recorded is None:
         return
     for name, value in recorded.items():
-        _compare(verifier, "file", name, _inside(verifier.run.path, name), value)
+        record = owners.of(name)
+        if owners.waits(name, value):
+            way = say("waits to be put in its place: the command was interrupted, and the next one will do it")
+            verifier.add("later" if record else "file", name, UNCHANGED, way)
+        else:
+            _compare(verifier, "later" if record else "file", name, _inside(verifier.run.path, name), value, record)
+    alike = {_folded(name): name for name in recorded}
     for name, path in sealed_files(verifier.run.path):
-        if name in recorded:
+        if name in recorded or owners.waits(name, None):
             continue
-        if name.partition("/")[0] in _CLOSED:
+        top = _folded(name).partition("/")[0]
+        if _folded(name) in alike:
+            way = say("is called almost like {name}: on another computer it takes its place", name=alike[_folded(name)])
+            verifier.add("file", name, ADDED, way)
+        elif top in _CLOSED or _folded(name) in _READ:
             what = say("is a link that was put there afterwards") if path.is_symlink() else say("was put there afterwards")
             verifier.add("file", name, ADDED, what)
         else:
             verifier.add("file", name, UNRECORDED, say("is not part of what was sealed; nothing vouches for it"))
 
 
+def _folded(name: str) -> str:
+    """Equal for names that some computers, or a reader's eyes, take for one."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(c for c in plain if unicodedata.category(c) != "Cf")
+
+
 def _base(verifier: Verifier) -> None:
-    """The base's files, where they still are."""
+    """The base's files, where they still are, and what has joined them."""
     recorded = verifier.entry("base", "base", "files")
     if recorded is None:
         return
     if not recorded:
         verifier.add("base", "base", UNRECORDED, say("the model family names no files of the base"))
         return
-    folder = verifier.manifest["base"].get("folder")
+    entry = verifier.manifest["base"]
+    folder = entry.get("folder")
     if not isinstance(folder, str) or not os.path.isdir(folder):
         verifier.add("base", folder, UNCHECKED, say("the base model is not on this computer, or no longer where it was"))
         return
     for name, value in recorded.items():
         _compare(verifier, "base", name, _inside(Path(folder), name, blobs=True), value)
+    others = entry.get("others")
+    if provenance.is_one_file(str(entry.get("name")), recorded):
+        return
+    inside = [name for name in recorded if _inside(Path(folder), name, blobs=True) is not None]
+    for name in provenance.beside(Path(folder), inside):
+        if isinstance(others, list) and name in others:
+            continue
+        if not provenance.is_loaded(name):
+            if isinstance(others, list) and not name.rpartition("/")[2].startswith("."):
+                verifier.add("base", name, UNRECORDED, say("is no part of the base, and no loader of models reads it"))
+        elif isinstance(others, list):
+            verifier.add("base", name, ADDED, say("was put beside the base afterwards; whoever loads the base may load it too"))
+        else:
+            way = say("lies beside the base, and may be loaded with it; this run's LoRAForge did not list such files yet")
+            verifier.add("base", name, UNRECORDED, way)
 
 
-def _compare(verifier: Verifier, kind: str, name: str, path: Path | None, value: object) -> None:
-    """One file against its hash."""
+def _compare(verifier: Verifier, kind: str, name: str, path: Path | None, value: object, record: Record | None = None) -> None:
+    """One file against its hash.
+
+    Args:
+        record: names it; otherwise the manifest does.
+    """
     if path is None:
         verifier.add(kind, name, ALTERED, say("leads out of its folder, by its name or through a link; it was not read"))
     elif not os.path.isfile(path):  # unlike Path.is_file, it takes any name
@@ -132,6 +154,9 @@ def _compare(verifier: Verifier, kind: str, name: str, path: Path | None, value:
         verifier.add(kind, name, MISSING, say("must not be read by this user"))
     elif hash_file(path) != value:
         verifier.add(kind, name, ALTERED, say("is not the file that the manifest names: its content is another"))
+    elif record is not None:
+        way = say("is the file that {record} names ({command}, {time})", record=record.name, command=record.command, time=record.time)
+        verifier.add(kind, name, UNCHANGED, way)
     else:
         verifier.add(kind, name, UNCHANGED, say("is the file that the manifest names"))
 

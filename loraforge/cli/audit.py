@@ -10,6 +10,7 @@ import click
 
 from ..messages import speaker
 from .options import JSON, RUN, emit, host_of
+from .signing import KEY, signer_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,16 +22,24 @@ say = speaker(__name__)
 
 @click.command()
 @RUN
-@click.option("--seal", metavar="HEX", help="The seal that `train` printed, from where you kept it.")
+@click.option("--seal", metavar="HEX", help="The seal that `train` printed, or the newest record's hash, from where you kept it.")
+@click.option("--public-key", metavar="FILE", help="Whose signature the run must have: a file of `keygen` or minisign, or its line.")
+@click.option("--signature", type=click.Path(path_type=Path), metavar="FILE", help="A .minisig file of the run that you kept elsewhere.")
 @click.option("--no-data", is_flag=True, help="Do not read the data: they are elsewhere, or not to be opened.")
 @JSON
 @click.pass_context
-def verify(ctx: click.Context, run: Path, seal: str | None, no_data: bool, as_json: bool) -> None:
+def verify(
+    ctx: click.Context, run: Path, seal: str | None, public_key: str | None, signature: Path | None, no_data: bool, as_json: bool
+) -> None:
     """Prove that nothing of a run was altered, or say what was. Exit code 1 if something was."""
     from ..audit.verify import verify
+    from ..runs.signing import read_public
     from . import report
 
-    found = verify(host_of(ctx), run, seal, not no_data)
+    key = read_public(public_key) if public_key is not None else None
+    if signature is not None and not signature.is_file():
+        raise click.UsageError(say("--signature: there is no file {path}.", path=signature))
+    found = verify(host_of(ctx), run, seal, not no_data, key, signature)
     if as_json:
         emit({**found.as_json(), "conclusions": conclusions(found)})
     else:
@@ -64,28 +73,25 @@ def reproduce(ctx: click.Context, run: Path, out: Path | None, as_json: bool) ->
 
 @click.command()
 @RUN
+@KEY
 @JSON
 @click.pass_context
-def card(ctx: click.Context, run: Path, as_json: bool) -> None:
+def card(ctx: click.Context, run: Path, key: str | None, as_json: bool) -> None:
     """Write a run's model card again, from its manifest: RUN/model-card.md."""
-    from ..audit import card as cards
+    from ..pipeline import finish
     from ..runs.folder import RunFolder
-    from ..runs.seal import read_manifest, reseal
+    from ..runs.records import CARD
     from . import report
 
-    folder = RunFolder(run)
     host_of(ctx).tasks()  # the plugins bring the words for their measures
-    manifest, before = read_manifest(folder)
-    path = run / cards.NAME
-    cards.write_card(manifest, None, path)
-    seal = reseal(folder, [cards.NAME])
+    recorded = finish.keep_card(RunFolder(run), signer_of(key))
+    path = run / CARD
     if as_json:
-        emit({"card": path, "seal": seal})
+        emit({"card": path, **report.recorded_json(recorded)})
         return
     console = report.console()
     console.print(str(path), markup=False)
-    if seal and seal != before:
-        console.print(say("  The card has changed, so the run has a new seal: {seal}", seal=seal), markup=False)
+    report.recorded(console, recorded)
 
 
 # --- for people ---------------------------------------------------------------------------------------------------------------
@@ -107,22 +113,20 @@ def label(state: str) -> str:
 
 def conclusions(found: Verification) -> list[str]:
     """What was proved and what was not, in plain sentences."""
+    broken = any(part.state in ("altered", "missing") for kind in ("manifest", "seal", "record") for part in found.of(kind))
     lines = []
-    sealed = not any(part.state in ("altered", "missing") for part in [*found.of("manifest"), *found.of("seal")])
-    if not sealed and not found.anchored:
+    if broken and not found.anchored and not found.signed:
         lines.append(
-            say("manifest.json is not the one that was sealed. Nothing that it says can be relied on, so nothing else was proved either.")
+            say("manifest.json is not the one that was sealed, or a record is not its own. Nothing else was proved, whatever it says.")
         )
-    elif found.anchored:
-        lines.append(
-            say("Proved: manifest.json is the file whose seal you kept. What is called unchanged is what it was when the run was sealed.")
-        )
+    elif found.anchored or found.signed:
+        lines += _proved(found)
     else:
-        lines.append(say("Proved: what is called unchanged is what manifest.json names."))
+        lines.append(say("Proved: what is called unchanged is what manifest.json and the records name."))
         lines.append(
             say(
                 "Not proved: that manifest.json itself is the original. Whoever may write into the folder can change it together with "
-                "its seal. Compare with the seal that `train` printed: loraforge verify {run} --seal HEX",
+                "its seal. Compare with the seal that `train` printed: loraforge verify {run} --seal HEX. Or sign: loraforge keygen",
                 run=found.run,
             )
         )
@@ -139,6 +143,39 @@ def conclusions(found: Verification) -> list[str]:
     return lines
 
 
+def _proved(found: Verification) -> list[str]:
+    """What the seal or the signature shows, and what it cannot."""
+    lines = []
+    if found.anchored:
+        lines.append(
+            say("Proved: manifest.json is the file whose seal you kept. What is called unchanged is what it was when the run was sealed.")
+        )
+    if found.signed:
+        lines.append(
+            say(
+                "Proved: the owner of the key {key} signed manifest.json and every record; that is, the training, the data, the hold-out, "
+                "the adapter, and what later commands added.",
+                key=found.signed,
+            )
+        )
+    if found.of("record") and not found.signed:
+        lines.append(
+            say(
+                "Not proved by the seal of the training: who wrote the records of later commands, and that their figures are true. They "
+                "can add an evaluation, exports and a card, never change the training, the data or the hold-out; the adapter can only "
+                "become that of another sealed checkpoint."
+            )
+        )
+    lines.append(
+        say(
+            "Not proved: that no later record was taken away at the end. Whoever kept the newest one's hash can tell: --seal HEX; so can "
+            "whoever kept its signature: --signature FILE. It is now {newest}",
+            newest=found.newest,
+        )
+    )
+    return lines
+
+
 def _show(out: Console, found: Verification) -> None:
     """A line for each kind of thing, and one for everything that is not as it was."""
     from rich.cells import set_cell_size
@@ -147,7 +184,11 @@ def _show(out: Console, found: Verification) -> None:
     kinds = {
         "manifest": say("the manifest"),
         "seal": say("the seal kept elsewhere"),
+        "record": say("later commands"),
+        "signature": say("signatures"),
         "file": say("files of the run"),
+        "later": say("files of later commands"),
+        "figures": say("figures"),
         "data": say("data rows"),
         "base": say("files of the base"),
         "template": say("the template"),
@@ -161,18 +202,22 @@ def _show(out: Console, found: Verification) -> None:
         same = found.of(kind, "unchanged")
         if not parts:
             continue
-        one = parts[-1] if len(parts) == 1 or kind == "data" else None  # the last one of the data sums the others up
+        one = parts[-1] if (len(parts) == 1 and kind != "record") or kind == "data" else None  # the last one of the data sums the others up
         text = one.sentence if one else say("{n} of {all} are unchanged", n=len(same), all=len(parts))
         order = ("altered", "missing", "added", "differs", "not checked", "unchanged", "not recorded")
         state = one.state if one else next(s for s in order if found.of(kind, s))
         out.print(f"[{colours.get(state, 'dim')}]{set_cell_size(label(state), 14)}[/] {set_cell_size(name, 24)} {escape(text)}")
         for part in parts:
-            if part is not one and part.state != "unchanged":
+            if part is not one and (part.state != "unchanged" or kind == "record"):
                 out.print(f"    [{colours.get(part.state, 'dim')}]{label(part.state)}[/]  {escape(part.name)}: {escape(part.sentence)}")
     out.print()
     out.print(say("The seal of manifest.json as it is now: {seal}", seal=found.seal))
-    head = say("[bold green]Nothing was altered.[/bold green]") if found.sound else say("[bold red]Not everything is as it was.[/bold red]")
-    out.print(head)
+    if not found.sound:
+        out.print(say("[bold red]Not everything is as it was.[/bold red]"))
+    elif found.of("record"):
+        out.print(say("[bold green]Nothing that was sealed was altered.[/bold green] Later commands added what stands above."))
+    else:
+        out.print(say("[bold green]Nothing was altered.[/bold green]"))
     for line in conclusions(found):
         out.print(f"  {escape(line)}")
 

@@ -21,7 +21,7 @@ from .. import __version__
 from ..errors import DataError, LoraForgeError, PluginError
 from ..messages import speaker
 from . import audit as trust
-from . import listings, results, usage
+from . import listings, results, signing, usage
 from .options import CONFIG, JSON, RUN, SET, TASK, ConfigCommand, ExportingCommand, SamplingCommand, TrainCommand, emit, host_of, settings
 
 say = speaker(__name__)
@@ -75,10 +75,20 @@ def cli(ctx: click.Context, plugin_files: Sequence[Path]) -> None:
 @SET
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Rename an earlier run in output_dir out of the way and train anew.")
+@signing.KEY
 @JSON
 @click.pass_context
 def train(
-    ctx: click.Context, /, task: str, config: Path, overrides: Sequence[str], resume: bool, fresh: bool, as_json: bool, **options: Any
+    ctx: click.Context,
+    /,
+    task: str,
+    config: Path,
+    overrides: Sequence[str],
+    resume: bool,
+    fresh: bool,
+    key: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Train an adapter: data, training, export, in one go."""
     from ..device import is_main_process
@@ -93,11 +103,12 @@ def train(
     given = [f"{name}={json.dumps(value)}" for name, value in options.items() if value is not None]
     plan = make_plan(host, task, config, [*overrides, *given])
     console = report.console(stderr=as_json)
+    signer = signing.signer_of(key) if is_main_process() else None  # a passphrase is asked for before hours of training
     if is_main_process():
         report.headline(console, plan, config)
         host.register(Progress(console, plan.task.unit), "progress", "loraforge")
     with located(plan):
-        outcome = run_training(plan, host, resume=resume, fresh=fresh)
+        outcome = run_training(plan, host, resume=resume, fresh=fresh, signer=signer)
     if not is_main_process():
         return
     for line in host.failures:
@@ -112,9 +123,10 @@ def train(
             "sentence": (outcome.result or {}).get("sentence"),
             "diagnosis": [d.sentence for d in outcome.diagnoses],
             "seal": outcome.seal,
+            "signed": signer.public.name if signer else None,
         })  # fmt: skip
     else:
-        report.outcome(console, outcome, ctx.find_root().params.get("plugin_files") or ())
+        report.outcome(console, outcome, ctx.find_root().params.get("plugin_files") or (), signer)
 
 
 @cli.command(cls=ConfigCommand)
@@ -244,9 +256,10 @@ def sample(
 @RUN
 @click.option("--to", "name", required=True, help="The exporter: see `loraforge list`.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write here instead of RUN/export/NAME.")
+@signing.KEY
 @JSON
 @click.pass_context
-def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, as_json: bool, **options: Any) -> None:
+def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, key: str | None, as_json: bool, **options: Any) -> None:
     """Write a run's adapter again, or in another format."""
     from typing import cast
 
@@ -262,19 +275,27 @@ def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, as_jso
     exporter = cast(Exporter, host.component("loraforge_exporters", opened.task.name, name))
     if out is not None and out.exists():
         raise ExportError(say("{path} exists already; nothing was written. Choose another --out.", path=out))
+    if out is not None and out.absolute().resolve().is_relative_to(run.absolute().resolve()):
+        raise ExportError(
+            say("{path} lies in the run's folder, where everything is recorded. Leave --out away, or choose another.", path=out)
+        )
+    signer = signing.signer_of(key) if out is None else None
     require_sound(opened.run, ["adapter"])
     before = {key: value for key, value in opened.manifest["config"].items() if key in exporter.keys.model_fields}
     values = settings(exporter.keys, {**before, **{key: value for key, value in options.items() if value is not None}})
-    done = finish.write_export(exporter, opened.run, {**opened.manifest["config"], **values}, out)
-    seal = finish.keep_export(opened, name, done)
+    chosen, recorded = {**opened.manifest["config"], **values}, None
+    if out is None:
+        done, recorded = finish.keep_export(opened, exporter, chosen, signer)
+    else:
+        done = finish.write_export(exporter, opened.run.adapter, chosen, out).deliver(out)
     if as_json:
-        emit({"path": done.path, "usage": done.usage, "delivered": done.delivered, "seal": seal})
+        emit({"path": done.path, "usage": done.usage, "delivered": done.delivered, **report.recorded_json(recorded)})
     else:
         report.exported(report.console(), name, done)
-        report.sealed(report.console(), run, seal)
+        report.recorded(report.console(), recorded)
 
 
-for _command in (*listings.COMMANDS, *results.COMMANDS, *trust.COMMANDS):
+for _command in (*listings.COMMANDS, *results.COMMANDS, *trust.COMMANDS, *signing.COMMANDS):
     cli.add_command(_command)
 
 

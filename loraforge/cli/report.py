@@ -21,8 +21,10 @@ from ..messages import speaker
 from ..pipeline.finish import Export, Finished, Outcome
 from ..plan import Plan
 from ..plugin_api.host import PluginInfo
+from ..runs.amending import Recorded
 from ..runs.folder import RunFolder
 from ..runs.observers import duration
+from ..runs.signing import Signer
 
 say = speaker(__name__)
 
@@ -60,7 +62,7 @@ def headline(out: Console, plan: Plan, path: Path) -> None:
         out.print(say("  advice: {text}", text=escape(remark)), style="yellow")
 
 
-def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = ()) -> None:
+def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = (), signer: Signer | None = None) -> None:
     """The last lines of ``train``: where everything is, and what to type next."""
     run = done.run.path
     before, after = done.metrics.get("held_out_loss_base", done.metrics.get("held_out_loss_start")), done.metrics.get("held_out_loss")
@@ -92,6 +94,11 @@ def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = ()) -> N
     if done.seal:
         out.print(say("  Seal:       {seal} (keep it elsewhere: `loraforge verify {run} --seal ...` proves that nothing was altered)",
                       seal=done.seal, run=escape(str(run))))  # fmt: skip
+    if signer is not None:
+        out.print(say("  Signed:     with the key {key} (`loraforge verify {run} --public-key FILE` proves it)",
+                      key=signer.public.name, run=escape(str(run))))  # fmt: skip
+    elif done.seal:
+        out.print(say("  Signed:     no; `loraforge keygen` once, and nobody has to keep numbers"))
     out.print()
     out.print(say("Next:"))
     quoted = done.question.replace('"', "'").replace("\n", " ")
@@ -245,15 +252,24 @@ def _verdict_word(verdict: str) -> str:
         "nearer": say("nearer"),
         "no evidence": say("no evidence"),
         "too few": say("too few"),
+        "cannot be told": say("cannot be told"),
     }
     return words.get(verdict, verdict)
 
 
-def sealed(out: Console, run: Path, seal: str | None) -> None:
-    """The new seal of a run that a command has written into."""
-    if seal:
-        text = say("The run has a new seal: {seal}. Those before it stand in the manifest, and `loraforge verify` knows them.", seal=seal)
+def recorded(out: Console, done: Recorded | None) -> None:
+    """What was recorded of a run that a command has written into."""
+    if done is not None and done.record:
+        by = say(", signed with the key {key}", key=done.signed) if done.signed else ""
+        text = say("Recorded in {record}{by}. The run's seal is the one that `train` printed.", record=done.record, by=by)
         out.print(escape(text))
+
+
+def recorded_json(done: Recorded | None) -> dict[str, Any]:
+    """The same for ``--json``."""
+    if done is None:
+        return {"seal": None, "record": None, "newest": None, "signed": None}
+    return {"seal": done.seal, "record": done.record, "newest": done.digest, "signed": done.signed or None}
 
 
 def checkpoints(out: Console, run: RunFolder, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -11,16 +11,17 @@ import click
 from ..errors import LoraForgeError
 from ..messages import speaker
 from .options import JSON, RUN, emit, host_of
+from .signing import KEY, signer_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..runs.opened import LoadedRun
+    from ..runs.signing import Signer
 
 say = speaker(__name__)
 
 _FILE = click.Path(path_type=Path)
-_KEYS = "review-keys.json"  # which answer is whose; never handed to those who judge
 
 
 @click.command("eval")
@@ -28,23 +29,28 @@ _KEYS = "review-keys.json"  # which answer is whose; never handed to those who j
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many held-out examples.")
 @click.option("--sheet", type=_FILE, metavar="FILE.xlsx", help="Write a sheet on which experts judge base and adapter blind.")
 @click.option("--grade", "graded", type=_FILE, multiple=True, metavar="FILE.xlsx", help="Read filled-in sheets; once for each expert's.")
+@KEY
 @JSON
 @click.pass_context
-def evaluate(ctx: click.Context, run: Path, limit: int | None, sheet: Path | None, graded: Sequence[Path], as_json: bool) -> None:
+def evaluate(
+    ctx: click.Context, run: Path, limit: int | None, sheet: Path | None, graded: Sequence[Path], key: str | None, as_json: bool
+) -> None:
     """Compare base and adapter on the same held-out examples; with intervals, and in plain words."""
     from ..evaluation import compare
     from ..pipeline import finish
     from ..runs.opened import load_run
+    from ..runs.records import EVALUATION
     from ..runs.seal import require_sound
     from . import report
 
     host = host_of(ctx)
     opened = load_run(host, run)
     console = report.console(stderr=as_json)
+    signer = signer_of(key)
     if graded:
         if sheet is not None:
             raise click.UsageError(say("--sheet and --grade exclude each other."))
-        _grade(console, opened, graded, as_json)
+        _grade(console, opened, graded, as_json, signer)
         return
     require_sound(opened.run, ["adapter"])
     if sheet is not None:
@@ -55,27 +61,29 @@ def evaluate(ctx: click.Context, run: Path, limit: int | None, sheet: Path | Non
         result = compare.evaluate(host, opened, limit, tick)
     # What only some of the examples show must not take the place of what all of them showed.
     whole = limit is None or opened.task.evaluation.compare is not None
-    seal = finish.keep_result(opened, result) if whole else None
+    recorded = None
+    if whole or sheet is not None:
+        write = (lambda keys: _sheet(opened, sheet, result["rows"], keys)) if sheet is not None and result["rows"] else None
+        recorded = finish.keep_result(opened, result if whole else None, write, signer)
     if as_json:
-        emit({**result, "seal": seal})
+        emit({**result, **report.recorded_json(recorded)})
     else:
-        report.evaluation(console, result, opened.run.path / finish.RESULT if whole else None)
-        report.sealed(console, opened.run.path, seal)
-    if sheet is not None:
-        _sheet(opened, sheet, result["rows"])
+        report.evaluation(console, result, opened.run.path / EVALUATION if whole else None)
+        report.recorded(console, recorded)
+    if sheet is not None and not result["rows"]:
+        raise click.UsageError(say("--sheet: this run gives no answers in words, so there is nothing to judge on a sheet."))
 
 
-def _sheet(opened: LoadedRun, sheet: Path, rows: Sequence[dict[str, object]]) -> None:
+def _sheet(opened: LoadedRun, sheet: Path, rows: Sequence[dict[str, object]], keys: Path) -> None:
+    """Writes a review sheet, and which answer is whose to ``keys``; that is never handed to those who judge."""
     from ..evaluation import review
 
     run = opened.run.path
-    if not rows:
-        raise click.UsageError(say("--sheet: this run gives no answers in words, so there is nothing to judge on a sheet."))
     # Near-identical questions once: graders should not read the same thing again, and it would count as one anyway.
     first: dict[object, dict[str, object]] = {}
     for row in rows:
         first.setdefault(row.get("alike", row.get("group")), row)
-    count = review.write_sheet(sheet, list(first.values()), run / _KEYS, run.name, _adapter(opened))
+    count = review.write_sheet(sheet, list(first.values()), keys, run.name, _adapter(opened))
     click.echo(say("{path}: {n} questions to judge. Then: loraforge eval {run} --grade {path}", path=sheet, n=count, run=run), err=True)
 
 
@@ -85,21 +93,24 @@ def _adapter(opened: LoadedRun) -> str:
     return hash_file(opened.run.adapter / "adapter_model.safetensors")
 
 
-def _grade(console: Console, opened: LoadedRun, graded: Sequence[Path], as_json: bool) -> None:
+def _grade(console: Console, opened: LoadedRun, graded: Sequence[Path], as_json: bool, signer: Signer | None) -> None:
     """Reads filled sheets and keeps what they say in the run: manifest and card can then be filed."""
     from ..evaluation import review
     from ..pipeline import finish
+    from ..runs.records import REVIEW_KEYS
+    from ..runs.seal import require_sound
     from . import report
 
-    result = review.read_grades(list(graded), opened.run.path / _KEYS, _adapter(opened))
-    kept = {key: value for key, value in result.items() if key != "items"}
-    seal = finish.keep_entries(opened, [], grades=kept)
+    keys = opened.run.path / REVIEW_KEYS
+    require_sound(opened.run, ["adapter", *([REVIEW_KEYS] if keys.exists() else [])])
+    result = review.read_grades(list(graded), keys, _adapter(opened))
+    recorded = finish.keep_grades(opened, {key: value for key, value in result.items() if key != "items"}, signer)
     if as_json:
-        emit({**result, "seal": seal})
+        emit({**result, **report.recorded_json(recorded)})
         return
     for line in review.report_lines(result):
         console.print(line, markup=False)
-    report.sealed(console, opened.run.path, seal)
+    report.recorded(console, recorded)
 
 
 @click.command()
@@ -134,9 +145,10 @@ def runs(folder: Path, as_json: bool) -> None:
 @click.command()
 @RUN
 @click.argument("step", type=click.IntRange(min=1))
+@KEY
 @JSON
 @click.pass_context
-def promote(ctx: click.Context, run: Path, step: int, as_json: bool) -> None:
+def promote(ctx: click.Context, run: Path, step: int, key: str | None, as_json: bool) -> None:
     """Make the checkpoint of STEP the run's adapter, and write its exports again."""
     from ..pipeline import finish
     from ..runs.observers import Progress
@@ -145,12 +157,13 @@ def promote(ctx: click.Context, run: Path, step: int, as_json: bool) -> None:
     host = host_of(ctx)
     console = report.console(stderr=as_json)
     host.register(Progress(console, "steps"), "progress", "loraforge")
-    done, seal = finish.promote(host, run, step, host.tell)
+    done, recorded = finish.promote(host, run, step, host.tell, signer_of(key))
     if as_json:
-        emit({"run": run, "step": step, "exports": {name: export.path for name, export in done.exports.items()}, "seal": seal})
+        exports = {name: export.path for name, export in done.exports.items()}
+        emit({"run": run, "step": step, "exports": exports, **report.recorded_json(recorded)})
         return
     report.promoted(console, run, step, done)
-    report.sealed(console, run, seal)
+    report.recorded(console, recorded)
 
 
 COMMANDS = (evaluate, runs, promote)

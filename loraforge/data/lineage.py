@@ -82,7 +82,7 @@ def parent_of(init_from_adapter: str | None) -> Parent | None:
     adapter = adapter_folder(Path(init_from_adapter).absolute())
     for folder in list(adapter.parents)[:3]:  # RUN/adapter, RUN/export/peft, RUN/checkpoints/step-000050/adapter
         with contextlib.suppress(RunError):
-            manifest = RunFolder(folder).manifest()
+            manifest, _ = RunFolder(folder).sealed_manifest()  # no later command changes what was learned or held out
             if isinstance(manifest.get("format"), int) and isinstance(manifest.get("config"), dict) and manifest.get("task"):
                 return Parent(RunFolder(folder), adapter, manifest)
     return None

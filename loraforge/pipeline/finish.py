@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,11 +17,13 @@ from ..evaluation.compare import evaluate, summary
 from ..messages import speaker
 from ..plugin_api.components import Exporter
 from ..plugin_api.events import Compared, Exported, StageStarted
+from ..runs.amending import Amendment, Recorded, amend
 from ..runs.checkpoints import checkpoint_rows
 from ..runs.disk import disk_errors
 from ..runs.folder import FINISHED, RunFolder, atomic_dir, write_text
 from ..runs.opened import LoadedRun, load_run
-from ..runs.seal import kept_seal, require_sound, reseal
+from ..runs.records import EVALUATION, REVIEW_KEYS
+from ..runs.seal import require_sound
 from ..training.interrupts import Terminated
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
     from ..diagnosis.diagnose import Diagnosis
     from ..plan import Plan
     from ..plugin_api.host import PluginHost
+    from ..plugin_api.types import Adapter
+    from ..runs.signing import Signer
     from ..training.loop import Loop
 
 say = speaker(__name__)
 
-RESULT = "eval.json"
 _ASKED = 200  # held-out questions at the end of training; `loraforge eval` asks all
 
 
@@ -101,8 +103,26 @@ def compares(plan: Plan, metrics: Mapping[str, Any]) -> bool:
     return plan.config.eval_answers and metrics.get("held_out_loss") is not None
 
 
-def write_export(exporter: Exporter, folder: RunFolder, config: Mapping[str, Any], destination: Path | None = None) -> Export:
-    """Exports the adapter of a run to ``destination`` (by default ``export/<name>``), whole or not at all.
+@dataclass(frozen=True)
+class Written:
+    """An export that is written, and not yet where it will lie.
+
+    Attributes:
+        path: what to hand on, relative to its folder.
+    """
+
+    exporter: Exporter
+    adapter: Adapter
+    path: Path
+
+    def deliver(self, folder: Path) -> Export:
+        """What is said of it, and put elsewhere, once it lies in ``folder``."""
+        path = folder / self.path
+        return Export(path, tuple(self.exporter.usage(self.adapter, path)), tuple(self.exporter.deliver(self.adapter, path)))
+
+
+def write_export(exporter: Exporter, adapter_folder: Path, config: Mapping[str, Any], target: Path) -> Written:
+    """Exports an adapter to ``target``, whole or not at all.
 
     Args:
         config: the values of the run's keys, the exporter's among them.
@@ -110,13 +130,11 @@ def write_export(exporter: Exporter, folder: RunFolder, config: Mapping[str, Any
     quiet_libraries()
     from ..adapters import lora
 
-    adapter = lora.read_peft(folder.adapter)
+    adapter = lora.read_peft(adapter_folder)
     adapter = dataclasses.replace(adapter, facts={**adapter.facts, "config": dict(config)})
-    target = destination or folder.exports / exporter.name
     with disk_errors(target), atomic_dir(target) as partial:
         written = exporter.export(adapter, partial).relative_to(partial)
-    path = target / written
-    return Export(path, tuple(exporter.usage(adapter, path)), tuple(exporter.deliver(adapter, path)))
+    return Written(exporter, adapter, written)
 
 
 def choose(config: RunConfig, folder: RunFolder, metrics: dict[str, Any], loop: Loop, tell: Callable[[Any], None]) -> dict[str, Any]:
@@ -135,8 +153,8 @@ def choose(config: RunConfig, folder: RunFolder, metrics: dict[str, Any], loop: 
     }
 
 
-def take_checkpoint(folder: RunFolder, step: int) -> None:
-    """Makes the adapter of a checkpoint the run's adapter.
+def take_checkpoint(folder: RunFolder, step: int, target: Path | None = None) -> None:
+    """Makes the adapter of a checkpoint the run's adapter, or copies it to ``target``.
 
     Raises:
         RunError: if there is no such checkpoint; it lists those that there are.
@@ -146,7 +164,7 @@ def take_checkpoint(folder: RunFolder, step: int) -> None:
 
     there = require_checkpoint(folder, step)
     lora.verify(lora.read_peft(there / "adapter"))
-    with atomic_dir(folder.adapter) as partial:
+    with atomic_dir(target or folder.adapter) as partial:
         shutil.copytree(there / "adapter", partial, dirs_exist_ok=True)
 
 
@@ -193,12 +211,15 @@ def finish_run(
     for exporter in exporters:
         tell(StageStarted("export", exporter.name))
         folder.adapter.stat()  # if it has vanished, that is what is told
-        done.exports[exporter.name] = write_export(exporter, folder, manifest["config"])
+        target = folder.exports / exporter.name
+        done.exports[exporter.name] = write_export(exporter, folder.adapter, manifest["config"], target).deliver(target)
         tell(Exported(exporter.name, done.exports[exporter.name].path))
     done.changes["exports"] = {name: export.path.relative_to(folder.path).as_posix() for name, export in done.exports.items()}
     if compare:
         done.result = _compared(host, dataclasses.replace(load_run(host, folder.path), manifest=manifest), tell)
         done.changes["evaluation"] = summary(done.result) if done.result else None
+        if done.result:
+            _write_result(folder, done.result)
     write_card(folder, {**manifest, **done.changes}, done.result)
 
 
@@ -215,120 +236,129 @@ def _compared(host: PluginHost, opened: LoadedRun, tell: Callable[[Any], None]) 
     except Exception as error:  # out of memory, say: the adapter is trained and exported all the same
         tell(StageStarted("comparison", say("failed: {error}. `loraforge eval {run}` tries again.", error=error, run=opened.run.path)))
         return None
-    _write_result(opened.run, result)
     return result
 
 
 def _write_result(folder: RunFolder, result: Mapping[str, Any]) -> None:
-    write_text(folder.path / RESULT, json.dumps(result, ensure_ascii=False, indent=1, default=str) + "\n")
+    write_text(folder.path / EVALUATION, json.dumps(result, ensure_ascii=False, indent=1, default=str) + "\n")
 
 
-def write_card(folder: RunFolder, manifest: Mapping[str, Any], result: Mapping[str, Any] | None) -> Path:
-    """The model card, beside the manifest."""
-    path = folder.path / card.NAME
-    card.write_card({"name": folder.path.name, **manifest}, dict(result) if result else None, path)
-    return path
+def write_card(folder: RunFolder, manifest: Mapping[str, Any], result: Mapping[str, Any] | None, stage: RunFolder | None = None) -> None:
+    """The model card of the run in ``folder``, beside the manifest or in ``stage``."""
+    named = {"name": folder.path.absolute().name, **manifest}
+    card.write_card(named, dict(result) if result else None, (stage or folder).path / card.NAME, folder.path)
 
 
 # --- later commands -----------------------------------------------------------------------------------------------------------
 
 
-def keep_result(opened: LoadedRun, result: Mapping[str, Any]) -> str | None:
-    """Writes what ``loraforge eval`` found into the run, with a new card.
+def keep_result(
+    opened: LoadedRun, result: Mapping[str, Any] | None, sheet: Callable[[Path], None] | None = None, signer: Signer | None = None
+) -> Recorded:
+    """Records what ``loraforge eval`` found, with a new card.
 
-    Returns:
-        the new seal.
+    Args:
+        result: None if it is not to be kept.
+        sheet: writes a review sheet, and its key to the file that it is given, which holds the keys of earlier sheets.
     """
-    with disk_errors(opened.run.path / RESULT):
-        _write_result(opened.run, result)
-    return keep_entries(opened, [RESULT], evaluation=summary(result))
+    keys = opened.run.path / REVIEW_KEYS
+    if sheet is not None and keys.exists():
+        require_sound(opened.run, [REVIEW_KEYS])
+    with amend(opened.run, "eval", signer) as change:
+        if result is not None:
+            _write_result(change.stage, result)
+            change.entries["evaluation"] = summary(result)
+            _card(opened, change)
+        if sheet is not None:
+            if keys.exists():
+                shutil.copy(keys, change.stage.path / REVIEW_KEYS)
+            sheet(change.stage.path / REVIEW_KEYS)
+    return change.recorded
 
 
-def keep_entries(opened: LoadedRun, names: Sequence[str], **changes: Any) -> str | None:
-    """Enters what a later command found into the manifest, with a new card and the seal before it.
+def keep_grades(opened: LoadedRun, grades: Mapping[str, Any], signer: Signer | None = None) -> Recorded:
+    """Records what experts found, with a new card."""
+    with amend(opened.run, "grade", signer) as change:
+        change.entries["grades"] = dict(grades)
+        _card(opened, change)
+    return change.recorded
+
+
+def keep_card(run: RunFolder, signer: Signer | None = None) -> Recorded:
+    """Writes the card again, in today's words and language."""
+    with amend(run, "card", signer) as change:
+        write_card(run, change.manifest, None, change.stage)
+    return change.recorded
+
+
+def keep_export(opened: LoadedRun, exporter: Exporter, config: Mapping[str, Any], signer: Signer | None = None) -> tuple[Export, Recorded]:
+    """Exports the run's adapter into the run and records it, with a new card."""
+    name = exporter.name
+    with amend(opened.run, "export", signer) as change:
+        target = change.stage.exports / name
+        written = write_export(exporter, opened.run.adapter, config, target)
+        path = (target / written.path).relative_to(change.stage.path).as_posix()
+        change.entries["exports"] = {**(change.manifest.get("exports") or {}), name: path}
+        _card(opened, change)
+    return written.deliver(opened.run.exports / name), change.recorded
+
+
+def _card(opened: LoadedRun, change: Amendment) -> None:
+    write_card(opened.run, {**change.manifest, **change.entries}, None, change.stage)
+
+
+def promote(
+    host: PluginHost, folder: Path, step: int, tell: Callable[[Any], None], signer: Signer | None = None
+) -> tuple[Finished, Recorded]:
+    """Makes a checkpoint the run's adapter, writes its exports again, compares anew if the run had been compared, and records that.
 
     Returns:
-        the new seal; None for a run without one.
-    """
-    changes["seals"] = _seals(opened)
-    with disk_errors(opened.run.path):
-        write_card(opened.run, {**opened.manifest, **changes}, None)
-        return reseal(opened.run, [*names, card.NAME], **changes)
-
-
-def _seals(opened: LoadedRun) -> list[str]:
-    """The seals that the run had before, the newest last: whoever kept one of them can still tell whose it is."""
-    before = list(opened.manifest.get("seals") or [])
-    now = kept_seal(opened.run)
-    return [*before, *([now] if now and now not in before else [])]
-
-
-def keep_export(opened: LoadedRun, name: str, export: Export) -> str | None:
-    """Enters an export that was written later into the manifest, unless it lies elsewhere.
-
-    Returns:
-        the new seal.
-    """
-    if not export.path.is_relative_to(opened.run.path):
-        return None
-    exports = {**(opened.manifest.get("exports") or {}), name: export.path.relative_to(opened.run.path).as_posix()}
-    return keep_entries(opened, [f"export/{name}"], exports=exports)
-
-
-def promote(host: PluginHost, folder: Path, step: int, tell: Callable[[Any], None]) -> tuple[Finished, str | None]:
-    """Makes a checkpoint the run's adapter, writes its exports again, compares anew if the run had been compared, and seals.
-
-    Returns:
-        what was finished, and the new seal.
+        what was finished, and what was recorded.
 
     Raises:
         RunError: if there is no such checkpoint, it is not what was sealed, or the run is not finished.
     """
     quiet_libraries()  # before peft is imported, which looks for optional libraries
-    with RunFolder(folder).claimed(), disk_errors(folder):
-        RunFolder(folder).tidy()  # an earlier attempt may have been killed
+    run = RunFolder(folder)
+    with amend(run, "promote", signer) as change:
         opened = load_run(host, folder)
         if opened.manifest.get("status") != FINISHED:
             raise RunError(say("{run}: this run is not finished. --resume finishes it.", run=folder))
-        names = [name for name in opened.manifest.get("exports") or {} if (opened.run.exports / name).is_dir()]
+        names = [name for name in opened.manifest.get("exports") or {} if (run.exports / name).is_dir()]
         exporters = [cast(Exporter, host.component("loraforge_exporters", opened.task.name, name)) for name in names]
-        require_sound(opened.run, [f"checkpoints/{opened.run.checkpoint(step).name}"])
-        require_checkpoint(opened.run, step)  # before anything is touched
-        with _kept_on_failure(opened.run):
-            take_checkpoint(opened.run, step)
-            return _promoted(host, opened, step, exporters, tell)
-
-
-@contextlib.contextmanager
-def _kept_on_failure(run: RunFolder) -> Iterator[None]:
-    """What goes wrong inside leaves the adapter that was there."""
-    from ..adapters import lora
-
-    before = lora.read_peft(run.adapter)
-    try:
-        yield
-    except BaseException:
-        with atomic_dir(run.adapter) as partial:
-            lora.write_peft(before, partial)
-        raise
+        require_sound(run, [f"checkpoints/{run.checkpoint(step).name}"])
+        require_checkpoint(run, step)  # before anything is written
+        take_checkpoint(run, step, change.stage.adapter)
+        done, written = _promoted(host, opened, change, step, exporters, tell)
+    done.exports = {name: one.deliver(run.exports / name) for name, one in written.items()}
+    return done, change.recorded
 
 
 def _promoted(
-    host: PluginHost, opened: LoadedRun, step: int, exporters: Sequence[Exporter], tell: Callable[[Any], None]
-) -> tuple[Finished, str | None]:
-    run = opened.run
-    loss = next((row["held_out_loss"] for row in checkpoint_rows(run, {}) if row["step"] == step), None)
-    changes: dict[str, Any] = {
-        "chosen": {**(opened.manifest.get("chosen") or {}), "step": step, "by": "promote", "held_out_loss": loss},
-        "metrics": {**opened.manifest.get("metrics", {}), "held_out_loss": loss},
+    host: PluginHost, opened: LoadedRun, change: Amendment, step: int, exporters: Sequence[Exporter], tell: Callable[[Any], None]
+) -> tuple[Finished, dict[str, Written]]:
+    """Exports, comparison and card of the checkpoint's adapter, all of it aside."""
+    stage, before = change.stage, change.manifest
+    loss = next((row["held_out_loss"] for row in checkpoint_rows(opened.run, {}) if row["step"] == step), None)
+    change.entries |= {
+        "chosen": {**(before.get("chosen") or {}), "step": step, "by": "promote", "held_out_loss": loss},
         "evaluation": None,
         "grades": None,
-        "seals": _seals(opened),
     }
-    done = Finished()
-    compared = bool(opened.manifest.get("evaluation"))
-    finish_run(host, run, {**opened.manifest, **changes}, exporters, compare=compared, tell=tell, done=done)
+    done, written = Finished(), {}
+    for exporter in exporters:
+        tell(StageStarted("export", exporter.name))
+        target = stage.exports / exporter.name
+        written[exporter.name] = write_export(exporter, stage.adapter, before["config"], target)
+        tell(Exported(exporter.name, opened.run.exports / exporter.name / written[exporter.name].path))
+    change.entries["exports"] = {name: (Path("export") / name / one.path).as_posix() for name, one in written.items()}
+    manifest = {**before, **change.entries, "metrics": {**before.get("metrics", {}), "held_out_loss": loss}}
+    if before.get("evaluation"):
+        done.result = _compared(host, dataclasses.replace(opened, manifest=manifest, adapter=stage.adapter), tell)
     if done.result is None:
-        (run.path / RESULT).unlink(missing_ok=True)  # it speaks of another step
-    exported = [f"export/{name}" for name in done.exports]
-    return done, reseal(run, ["adapter", *exported, RESULT, card.NAME], **{**changes, **done.changes})
+        change.removed.append(EVALUATION)  # it speaks of another step
+    else:
+        _write_result(stage, done.result)
+        change.entries["evaluation"] = summary(done.result)
+    write_card(opened.run, {**manifest, **change.entries}, done.result, stage)
+    return done, written

@@ -16,10 +16,12 @@ from ..messages import speaker
 from ..plan import Plan
 from ..runs.folder import FINISHED, FORMAT, RunFolder, load_state
 from ..runs.provenance import digest
-from ..runs.seal import SEAL, reseal
+from ..runs.records import FOLDER
+from ..runs.seal import SEAL, complete_seal
 
 if TYPE_CHECKING:
     from ..plugin_api.models import TrainableModel
+    from ..runs.signing import Signer
 
 say = speaker(__name__)
 
@@ -51,20 +53,27 @@ def occupied(folder: RunFolder) -> str:
     )
 
 
-def finish_seal(folder: RunFolder) -> None:
+def finish_seal(folder: RunFolder, signer: Signer | None = None) -> None:
     """A run that was killed between its last manifest and the seal is finished: only the seal is set, if all files are as the manifest
     names them.
 
     Raises:
         RunError: saying so.
     """
-    if os.path.lexists(folder.path / SEAL) or not folder.manifest_file.exists():
+    if not folder.manifest_file.exists():
         return
     manifest = folder.manifest()
+    if manifest.get("status") != FINISHED and os.path.lexists(folder.path / FOLDER):
+        problem = say(
+            "{path} is not the file that was sealed; it was left as it is. `loraforge verify` says more.", path=folder.manifest_file
+        )
+        raise RunError(problem)
+    if os.path.lexists(folder.path / SEAL):
+        return
     if manifest.get("status") != FINISHED or not isinstance(manifest.get("files"), dict):
         return
     folder.tidy()  # the seal itself may have been cut off
-    seal = reseal(folder, [])
+    seal = complete_seal(folder, signer)
     text = say("{path}: this run is finished; only its seal was missing, and is set now. --fresh trains anew.", path=folder.path)
     raise RunError([text, say("Seal: {seal}", seal=seal)])
 

@@ -31,27 +31,38 @@ from .session import Runtime, Session
 
 if TYPE_CHECKING:
     from ..plugin_api.host import PluginHost
+    from ..runs.signing import Signer
 
 say = speaker(__name__)
 
 
-def run_training(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = False) -> Outcome:
+def run_training(plan: Plan, host: PluginHost, *, resume: bool = False, fresh: bool = False, signer: Signer | None = None) -> Outcome:
     """Trains, saves, exports and compares. With ``lr_advice: apply`` a run whose losses ask for another learning rate is made twice.
 
     Args:
         resume: continue from the newest checkpoint in output_dir.
         fresh: rename an earlier run in output_dir out of the way.
+        signer: signs the run at its end.
     """
     folder = RunFolder(Path(plan.config.output_dir))
     with terminable(), folder.claimed() if is_main_process() else contextlib.nullcontext():
-        first = _run_once(plan, host, resume=resume, fresh=fresh, last=plan.config.lr_advice != "apply")
+        first = _run_once(plan, host, resume=resume, fresh=fresh, last=plan.config.lr_advice != "apply", signer=signer)
         if plan.config.lr_advice != "apply" or first.advised_rate is None:
             return first
         with disk_errors(folder.path):
-            return _once_more(plan, host, first)
+            return _once_more(plan, host, first, signer)
 
 
-def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: bool, advice: Mapping[str, Any] | None = None) -> Outcome:
+def _run_once(
+    plan: Plan,
+    host: PluginHost,
+    *,
+    resume: bool,
+    fresh: bool,
+    last: bool,
+    signer: Signer | None,
+    advice: Mapping[str, Any] | None = None,
+) -> Outcome:
     """One training.
 
     Args:
@@ -63,7 +74,7 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
     if folder.occupied() and not resume and not fresh:
         raise RunError(occupied(folder))
     if resume and is_main_process():
-        finish_seal(folder)
+        finish_seal(folder, signer)
     quiet_libraries()
     main = is_main_process()
     tell = host.tell if main else lambda event: None
@@ -88,7 +99,7 @@ def _run_once(plan: Plan, host: PluginHost, *, resume: bool, fresh: bool, last: 
     if main and accelerator.device.type == "cpu" and (warning := estimate.warning(plan, data)):
         tell(StageStarted("memory", warning))
     accelerator.wait_for_everyone()
-    session = Session(plan, data, folder, Runtime(accelerator, config, host, tell), RunState(started, advice=advice), last)
+    session = Session(plan, data, folder, Runtime(accelerator, config, host, tell, signer), RunState(started, advice=advice), last)
     try:
         with disk_errors(folder.path):
             if main:
@@ -114,7 +125,7 @@ def _checked(data: Data, folder: RunFolder) -> list[str]:
     ]
 
 
-def _once_more(plan: Plan, host: PluginHost, first: Outcome) -> Outcome:
+def _once_more(plan: Plan, host: PluginHost, first: Outcome, signer: Signer | None) -> Outcome:
     """Trains again with the advised rate, and keeps the better of the two in output_dir."""
     rate = cast(float, first.advised_rate)
     because = next(d.sentence for d in first.diagnoses if d.learning_rate is not None)
@@ -135,7 +146,7 @@ def _once_more(plan: Plan, host: PluginHost, first: Outcome) -> Outcome:
     again = dataclasses.replace(plan, config=config, keys=plan.keys.replaced(config))
     advice = {"from": plan.config.learning_rate, "to": rate, "because": because, "first": str(kept)}
     try:
-        second = _run_once(again, host, resume=False, fresh=False, last=True, advice=advice)
+        second = _run_once(again, host, resume=False, fresh=False, last=True, advice=advice, signer=signer)
     except BaseException as error:
         other = first.run.set_aside() if first.run.path.exists() else None
         os.replace(kept, first.run.path)
@@ -151,7 +162,7 @@ def _once_more(plan: Plan, host: PluginHost, first: Outcome) -> Outcome:
             "the second training failed ({error}); the first is taken, what there is of the second is in {path}", error=error, path=other
         )
         host.tell(StageStarted("advice", text))
-        return _take_first(plan, host, first, {**advice, "first": str(first.run.path), "second": str(other), "taken": "first"})
+        return _take_first(plan, host, first, signer, {**advice, "first": str(first.run.path), "second": str(other), "taken": "first"})
     before, after = first.metrics.get("held_out_loss"), second.metrics.get("held_out_loss")
     if before is None or after is None or after < before:
         if before is not None and after is not None:
@@ -167,13 +178,13 @@ def _once_more(plan: Plan, host: PluginHost, first: Outcome) -> Outcome:
         path=other,
     )
     host.tell(StageStarted("advice", text))
-    return _take_first(plan, host, first, {**advice, "first": str(first.run.path), "second": str(other), "taken": "first"})
+    return _take_first(plan, host, first, signer, {**advice, "first": str(first.run.path), "second": str(other), "taken": "first"})
 
 
-def _take_first(plan: Plan, host: PluginHost, first: Outcome, advice: Mapping[str, Any]) -> Outcome:
+def _take_first(plan: Plan, host: PluginHost, first: Outcome, signer: Signer | None, advice: Mapping[str, Any]) -> Outcome:
     """Hands over the first training, which had waited for the second."""
     manifest = {**first.run.manifest(), "advice": dict(advice)}
     done = finish.Finished()
     finish.finish_run(host, first.run, manifest, plan.exporters, compare=compares(plan, first.metrics), tell=host.tell, done=done)
-    seal = seal_run(first.run, {**manifest, **done.changes})
+    seal = seal_run(first.run, {**manifest, **done.changes}, signer)
     return dataclasses.replace(first, **done.fields(), seal=seal)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from ..plugin_api.host import PluginHost
     from ..plugin_api.models import TrainableModel
+    from ..runs.signing import Signer
     from ..training.loop import Loop
 
 say = speaker(__name__)
@@ -51,12 +51,14 @@ class Runtime:
     Attributes:
         config: the plan's, with ``precision`` decided for the accelerator's device.
         tell: receives every event; on processes that do not speak, nobody.
+        signer: signs the run at its end.
     """
 
     accelerator: Accelerator
     config: RunConfig
     host: PluginHost
     tell: Callable[[Event], None]
+    signer: Signer | None = None
 
 
 class Session:
@@ -71,6 +73,7 @@ class Session:
     def __init__(self, plan: Plan, data: Data, folder: RunFolder, runtime: Runtime, state: RunState, last: bool = True) -> None:
         self.plan, self.data, self.folder, self.state, self.last = plan, data, folder, state, last
         self.accelerator, self.config, self.host, self.tell = runtime.accelerator, runtime.config, runtime.host, runtime.tell
+        self.signer = runtime.signer
         parent = parent_of(plan.config.init_from_adapter)
         state.lineage = parent.lineage() if parent else []
         self.samples: Path | None = None
@@ -180,13 +183,7 @@ class Session:
             Callbacks(tell=self._on_event, save=self._save, sample=self._sample, stop=lambda: self.interrupts.requested),
         )
         if self.accelerator.is_main_process:
-            folder = Path(os.path.commonpath([file.parent for file in files])) if files else None
-            self.state.base = {
-                "name": self.config.base_model,
-                "revision": self.config.revision,
-                "folder": str(folder) if folder else None,
-                "files": {file.relative_to(folder).as_posix(): provenance.hash_file(file) for file in files} if folder else {},
-            }
+            self.state.base = provenance.base(self.config.base_model, self.config.revision, files)
         self.state.facts = {
             "base_model": self.config.base_model,
             "examples": len(train),
@@ -349,7 +346,7 @@ class Session:
             self.state.metrics["seconds"] = round(time.time() - self.state.started, 1)
             self.tell(RunFinished(self.folder.path, self.state.metrics["seconds"], self.state.metrics))
             # Last of all: what the observers wrote lies under the seal too. Nothing but the seal makes a run a finished one.
-            seal = seal_run(self.folder, {**self._manifest(FINISHED), **done.changes})
+            seal = seal_run(self.folder, {**self._manifest(FINISHED), **done.changes}, self.signer)
         unseen = self.data.pick(True) or self.data.pick(False)
         return Outcome(
             self.folder,

@@ -2,7 +2,8 @@
 
     output_dir/
       config.yaml        every effective value
-      manifest.json      hashes of data rows, base files and template; versions; seeds; metrics
+      manifest.json      hashes of data rows, base files and template; versions; seeds; metrics; manifest.sha256 is its seal
+      records/           what later commands added, see ``records``
       log.jsonl          one event a line; loss.png; tensorboard/
       checkpoints/step-000050/     adapter/ in PEFT's layout; state.json and state.safetensors to resume from
       samples/           what the model made at each save, if it makes pictures
@@ -32,6 +33,8 @@ import yaml
 from ..errors import RunError
 from ..messages import speaker
 from .disk import disk_errors, fsync, writing
+from .records import FOLDER as RECORDS
+from .records import merged, read_chain, read_json
 
 say = speaker(__name__)
 
@@ -40,7 +43,7 @@ RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
 
 
 # What a killed process leaves beside the file or folder that it was writing: ``.adapter.x1b2c3d4``.
-_OURS = r"config\.yaml|manifest\.json|manifest\.sha256|findings\.csv|eval\.json|model-card\.md|adapter"
+_OURS = r"config\.yaml|manifest\.json(?:\.minisig)?|manifest\.sha256|findings\.csv|eval\.json|review-keys\.json|model-card\.md|adapter"
 _HALF = r"\.(?:%s)(?P<old>\.old)?\.[a-z0-9_]{8}|\.[\w-]+\.partial\.png"
 
 
@@ -74,7 +77,7 @@ def atomic_dir(folder: Path) -> Iterator[Path]:
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             yield partial
-            _finish(partial)
+            settle(partial)
             if os.path.lexists(folder):
                 old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
                 try:
@@ -97,7 +100,7 @@ def _put_back(old: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _finish(folder: Path) -> None:
+def settle(folder: Path) -> None:
     """All of it onto the disk, with the usual permissions: temporary folders, and files that safetensors writes, are private otherwise."""
     mask = os.umask(0)
     os.umask(mask)
@@ -284,7 +287,7 @@ class RunFolder:
     def tidy(self) -> None:
         """Takes away what a killed process left half-written, and puts back what it was about to replace. Only for whoever has claimed
         the folder: another process may be writing the same things."""
-        for place in (self.path, self.path / "checkpoints", self.samples, self.exports):
+        for place in (self.path, self.path / "checkpoints", self.samples, self.exports, self.path / RECORDS):
             for left in sorted(place.glob(".*")):
                 found = re.fullmatch(_HALF % (_OURS if place == self.path else ".+?"), left.name)
                 if found and found["old"] and left.is_dir():
@@ -298,25 +301,37 @@ class RunFolder:
         """Replaces ``manifest.json``."""
         write_text(self.manifest_file, manifest_text(manifest))
 
-    def manifest(self) -> dict[str, Any]:
-        """What ``manifest.json`` says.
+    def sealed_manifest(self) -> tuple[dict[str, Any], str]:
+        """What ``manifest.json`` says, without what later commands recorded; and the SHA-256 (hex) of its bytes, the run's seal.
 
         Raises:
             RunError: if this is no run's folder, or the file is damaged.
         """
         try:
-            found = json.loads(self.manifest_file.read_text(encoding="utf-8"))
+            data = self.manifest_file.read_bytes()
+            found = read_json(data)
         except FileNotFoundError:
             if not self.path.exists():
                 raise RunError(say("{path}: there is no such folder. `loraforge runs` lists runs.", path=self.path.absolute())) from None
             raise RunError(say("{path} is no run: it has no manifest.json. `loraforge runs` lists runs.", path=self.path)) from None
         except (OSError, ValueError) as error:
             raise RunError(say("{path} cannot be read: {error}.", path=self.manifest_file, error=error)) from None
-        except RecursionError:
-            raise RunError(say("{path} cannot be read: {error}.", path=self.manifest_file, error=say("nested too deeply"))) from None
         if not isinstance(found, dict):
             raise RunError(say("{path} cannot be read: {error}.", path=self.manifest_file, error="not a JSON object"))
-        return found
+        return found, hashlib.sha256(data).hexdigest()
+
+    def manifest(self) -> dict[str, Any]:
+        """What is known of the run: ``manifest.json``, and what later commands recorded. Whoever reads a run reads it here.
+
+        Raises:
+            RunError: if this is no run's folder, or the file is damaged, or a record is none of this run's.
+        """
+        found, seal = self.sealed_manifest()
+        chain = read_chain(self.path, found, seal)
+        if chain.problems:
+            lines = [f"{self.path / name}: {sentence}" for name, sentence in chain.problems]
+            raise RunError([*lines, say("`loraforge verify {run}` says more.", run=self.path)])
+        return merged(found, chain.records)
 
     def begun(self) -> bool:
         """Whether all is there that makes it a run. A folder that vanishes may take only a part along, or come back empty."""

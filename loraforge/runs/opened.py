@@ -31,7 +31,11 @@ _MAPPINGS = ("config", "template", "base", "data", "facts", "metrics", "chosen",
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run that is there to be used: sampled, evaluated, exported."""
+    """A run that is there to be used: sampled, evaluated, exported.
+
+    Attributes:
+        adapter: the folder of an adapter that is about to become the run's; None for the one that it has.
+    """
 
     run: RunFolder
     task: Task[Any]
@@ -39,6 +43,7 @@ class LoadedRun:
     family: ModelFamily
     config: RunConfig
     manifest: Mapping[str, Any]
+    adapter: Path | None = None
 
     @property
     def path(self) -> Path:
@@ -59,7 +64,7 @@ class LoadedRun:
         from ..adapters import lora
 
         found: dict[str, Adapter] = {}
-        for path in others or [self.run.path]:
+        for path in others or [self.adapter or self.run.path]:
             folder = path / "adapter" if (path / "adapter" / "adapter_config.json").exists() else path
             place = Path(os.path.abspath(path))  # `.` and `..` have no name of their own
             name = (place.name if place.name != "adapter" else place.parent.name).replace(".", "_") or "adapter"  # torch allows no dot

@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
+from collections.abc import Collection, Sequence
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,53 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+# --- the base -----------------------------------------------------------------------------------------------------------------
+
+# Names that a loader of models looks for, by their ends; and texts that stand beside them for people.
+_LOADED = re.compile(
+    r"\.(json|jinja2?|safetensors|bin|pt|pth|ckpt|h5|msgpack|onnx|gguf|model|tiktoken|txt|ya?ml|py|pkl|pickle|npz?)$", re.IGNORECASE
+)
+_READ_BY_PEOPLE = re.compile(r"^(readme|licen[cs]e|notice|changelog|use_policy|third_party_notices?)\b.*\.txt$", re.IGNORECASE)
+_TEMPLATES = "additional_chat_templates"
+
+
+def base(name: str, revision: str | None, files: Sequence[Path]) -> dict[str, Any]:
+    """What a manifest says of the base: ``files`` with their hashes, and ``others``, the names of what else lies
+    beside them: a file that joins them later may be loaded with them.
+
+    Args:
+        files: see ``ModelFamily.base_files``.
+    """
+    folder = Path(os.path.commonpath([file.parent for file in files])) if files else None
+    hashes = {file.relative_to(folder).as_posix(): hash_file(file) for file in files} if folder else {}
+    found: dict[str, Any] = {"name": name, "revision": revision, "folder": str(folder) if folder else None, "files": hashes}
+    if folder and not is_one_file(name, hashes):
+        found["others"] = beside(folder, hashes)
+    return found
+
+
+def is_one_file(name: str, files: Collection[str]) -> bool:
+    """Whether a base is a single file, whose neighbours have nothing to do with it."""
+    return len(files) == 1 and Path(name).name in files
+
+
+def beside(folder: Path, files: Collection[str]) -> list[str]:
+    """The names of what else lies in the folders of a base's files, and in those where a loader would look."""
+    places = {"", _TEMPLATES, *(name.rpartition("/")[0] for name in files)}
+    found = []
+    for place in sorted(places):
+        with contextlib.suppress(OSError):
+            inner = [entry.name for entry in os.scandir(folder / place) if not entry.is_dir()]
+            found += [f"{place}/{name}" if place else name for name in inner]
+    return sorted({*found} - {*files})
+
+
+def is_loaded(name: str) -> bool:
+    """Whether a loader of models would read a file of this name in a base's folder."""
+    last = name.rpartition("/")[2]
+    return bool(_LOADED.search(last)) and not _READ_BY_PEOPLE.match(last)
 
 
 # --- code ---------------------------------------------------------------------------------------------------------------------

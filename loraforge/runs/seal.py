@@ -1,7 +1,7 @@
-"""The seal of a finished run: what is under it, how it is set, and how a later command takes up what it wrote.
+"""The seal of a finished run: what is under it, and how it is set. Later commands add records, see ``records`` and ``amending``.
 
 manifest.sha256    the seal: SHA-256 of manifest.json; whoever keeps it elsewhere can prove the manifest
- `- manifest.json    names and hashes
+ `- manifest.json    names and hashes; never written again
      |- every file of the run's folder that a reader relies on
      |- every data row, the base's files, the template
      `- the code, the versions, the runs before it
@@ -10,10 +10,9 @@ manifest.sha256    the seal: SHA-256 of manifest.json; whoever keeps it elsewher
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,27 @@ from ..errors import RunError
 from ..messages import speaker
 from .folder import RunFolder, manifest_text, write_text
 from .provenance import hash_file
+from .records import FOLDER
+from .signing import SUFFIX, Signer
 
 say = speaker(__name__)
 
 SEAL = "manifest.sha256"
+SIGNATURE = f"manifest.json{SUFFIX}"
 # answers/ grows whenever somebody asks the run; tensorboard/ repeats log.jsonl for a viewer that writes there too; reproduced/ is a run of
 # its own, with its own seal. samples/ and log.jsonl are under the seal: they are evidence, and nothing writes there after the run.
-_LEFT_OUT = re.compile(r"^(manifest\.json|manifest\.sha256|answers|tensorboard|reproduced(-\d+)?|\..*)$")
+_LEFT_OUT = re.compile(rf"^(manifest\.json|manifest\.json\.minisig|manifest\.sha256|{FOLDER}|answers|tensorboard|reproduced(-\d+)?|\..*)$")
 # What file managers leave behind.
-_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
-def seal_run(run: RunFolder, manifest: dict[str, Any]) -> str:
-    """Adds ``files`` to the manifest, writes it and seals it.
+def seal_run(run: RunFolder, manifest: dict[str, Any], signer: Signer | None = None) -> str:
+    """Adds ``files`` to the manifest, writes it for the last time, and seals it.
 
     To be called when nothing of the run is written any more: after ``RunFinished`` was told, which completes the log and the loss curve.
+
+    Args:
+        signer: signs the manifest; None leaves it unsigned.
 
     Returns:
         the seal: SHA-256 (hex) of manifest.json.
@@ -43,49 +48,21 @@ def seal_run(run: RunFolder, manifest: dict[str, Any]) -> str:
     manifest["files"] = _hashes(run)
     for path in (run.config_file, run.adapter):  # the walk passes over what vanishes
         path.stat()
-    return _write(run, manifest)
+    return _write(run, manifest_text(manifest), signer)
 
 
-def reseal(run: RunFolder, names: Sequence[str], **changes: Any) -> str | None:
-    """Takes up what a later command wrote into a sealed run, and seals it anew.
-
-    Other files keep the hashes that they had, so nothing else that was altered is covered up.
-
-    Args:
-        names: files or folders of the run, relative: ``eval.json``, ``export/gguf``.
-        changes: entries of the manifest.
+def complete_seal(run: RunFolder, signer: Signer | None = None) -> str:
+    """Sets the seal of a run whose sealing was interrupted, or whose seal was deleted, if it is as its manifest and records name it.
 
     Returns:
-        the new seal, or the old one if nothing has changed; None for a run that was never sealed.
+        the seal.
 
     Raises:
-        RunError: if the manifest is not the one that was sealed; or if its seal is gone and a file is not as the manifest names it.
+        RunError: if one of the files is not as they name it.
     """
     manifest, digest = read_manifest(run)
-    files, sealed = manifest.get("files"), os.path.lexists(run.path / SEAL)
-    if "files" not in manifest and not sealed:
-        if changes:
-            run.write_manifest({**manifest, **changes})
-        return None
-    if not isinstance(files, dict) or (sealed and kept_seal(run) != digest):
-        raise RunError(
-            say("{path} is not the file that was sealed; it was left as it is. `loraforge verify` says more.", path=run.manifest_file)
-        )
-    kept = {name: value for name, value in files.items() if not _among(name, names)}
-    if not sealed:
-        _require_all(run, kept)
-    after = {**manifest, **changes, "files": dict(sorted({**kept, **_hashes(run, names)}.items()))}
-    return digest if sealed and json.loads(json.dumps(after, default=str)) == manifest else _write(run, after)
-
-
-def _require_all(run: RunFolder, files: Mapping[str, Any]) -> None:
-    """For a run whose sealing was interrupted, or whose seal was deleted: it is sealed again only as it was.
-
-    Raises:
-        RunError: if one of the files is not as the manifest names it.
-    """
     found = _hashes(run)
-    wrong = sorted(name for name, value in files.items() if found.get(name) != value)
+    wrong = sorted(name for name, value in manifest["files"].items() if found.get(name) != value)
     if wrong:
         raise RunError(
             say(
@@ -95,6 +72,10 @@ def _require_all(run: RunFolder, files: Mapping[str, Any]) -> None:
                 files=", ".join(wrong),
             )
         )
+    if signer and not os.path.lexists(run.path / SIGNATURE):
+        write_text(run.path / SIGNATURE, signer.sign(run.manifest_file.read_bytes(), run.manifest_file.name))
+    write_text(run.path / SEAL, _line(run, digest))
+    return digest
 
 
 def require_sound(run: RunFolder, names: Sequence[str]) -> None:
@@ -135,12 +116,12 @@ def sealed_files(root: Path) -> Iterator[tuple[str, Path]]:
         # Half-written files and folders stand, hidden, beside what they become.
         hidden = depth == 1 and here.name in ("checkpoints", "export")
         inner[:] = [name for name in inner if not (_LEFT_OUT.match(name) if depth == 0 else hidden and name.startswith("."))]
-        found += [here / name for name in [*names, *links] if name not in _LITTER and not (depth == 0 and _LEFT_OUT.match(name))]
+        found += [here / name for name in [*names, *links] if name not in LITTER and not (depth == 0 and _LEFT_OUT.match(name))]
     yield from sorted((path.relative_to(root).as_posix(), path) for path in found)
 
 
 def kept_seal(run: RunFolder) -> str:
-    """What ``manifest.sha256`` says; empty if it says nothing. If it was left with two seals (see ``_write``), the one that fits."""
+    """What ``manifest.sha256`` says; empty if it says nothing. An earlier LoRAForge may have left two seals: the one that fits."""
     file = run.path / SEAL
     try:
         lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() and not file.is_symlink() else []
@@ -151,15 +132,19 @@ def kept_seal(run: RunFolder) -> str:
         return ""
 
 
-def read_manifest(run: RunFolder) -> tuple[dict[str, Any], str]:
-    """The manifest and the SHA-256 (hex) of its bytes.
+def read_manifest(run: RunFolder, *, sealed: bool = False) -> tuple[dict[str, Any], str]:
+    """The manifest and the SHA-256 (hex) of its file, the run's seal.
+
+    Args:
+        sealed: without what later commands recorded.
 
     Raises:
-        RunError: if there is none that can be read.
+        RunError: if there is none that can be read, or a record is none of this run's.
     """
     if run.manifest_file.is_symlink():
         raise RunError(say("{path} is a link to another file; it was not read.", path=run.manifest_file))
-    return run.manifest(), hash_file(run.manifest_file)
+    manifest, digest = run.sealed_manifest()
+    return (manifest if sealed else run.manifest()), digest
 
 
 def _hashes(run: RunFolder, names: Sequence[str] | None = None) -> dict[str, str]:
@@ -176,15 +161,17 @@ def _among(name: str, names: Sequence[str]) -> bool:
     return any(name == other or name.startswith(f"{other}/") for other in names)
 
 
-def _write(run: RunFolder, manifest: Mapping[str, Any]) -> str:
-    """Manifest and seal, so that a crash at any moment leaves a manifest with its seal; at the first sealing, one that ``reseal`` seals."""
-    text = manifest_text(manifest)
+def _write(run: RunFolder, text: str, signer: Signer | None) -> str:
+    """Manifest, signature and seal, in this order: a crash at any moment leaves a run that ``complete_seal`` seals."""
     digest = hashlib.sha256(text.encode()).hexdigest()
-    line = f"{digest}  {run.manifest_file.name}\n"  # `sha256sum -c` reads it
-    before = kept_seal(run)
-    if before and before == hash_file(run.manifest_file):
-        # Two files cannot be replaced at once: meanwhile both seals hold.
-        write_text(run.path / SEAL, f"{line}{before}  {run.manifest_file.name}\n")
+    for old in (SEAL, SIGNATURE):
+        (run.path / old).unlink(missing_ok=True)
     write_text(run.manifest_file, text)
-    write_text(run.path / SEAL, line)
+    if signer:
+        write_text(run.path / SIGNATURE, signer.sign(text.encode(), run.manifest_file.name))
+    write_text(run.path / SEAL, _line(run, digest))
     return digest
+
+
+def _line(run: RunFolder, digest: str) -> str:
+    return f"{digest}  {run.manifest_file.name}\n"  # `sha256sum -c` reads it

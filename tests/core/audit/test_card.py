@@ -241,7 +241,10 @@ def test_earlier_runs_how_to_verify_and_the_machine(tmp_path):
         "| run | begun | seal | adapter, SHA-256 |", "|---|---|---|---|", "| `second` | `2` | `ab` | `cd` |", "| `first` | – | – | – |",
     ]  # fmt: skip
     lines = section(tmp_path, "How to verify")
-    assert lines[2:] == ["```", "loraforge verify legal --seal HEX", "loraforge reproduce legal", "```"] and "`manifest.sha256`" in lines[0]
+    assert lines[3:] == [
+        "```", "loraforge verify legal --seal HEX", "loraforge verify legal --public-key FILE", "loraforge reproduce legal", "```",
+    ]  # fmt: skip
+    assert "`manifest.sha256`" in lines[0] and "`records`" in lines[1]
     weights = tmp_path / "runs" / "legal" / "adapter" / "adapter_model.safetensors"
     weights.parent.mkdir()
     weights.write_bytes(b"numbers")

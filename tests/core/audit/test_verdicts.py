@@ -24,7 +24,7 @@ def test_what_is_sound(state, sound, same):
     assert found.sound is sound and found.of("data") == [other] and found.of("data", state) == [other] and found.of("file", "x") == []
     assert found.of("file", "x", UNCHANGED) == [good]
     assert found.as_json() == {
-        "run": "run", "sound": sound, "seal": "ab", "anchored": None,
+        "run": "run", "sound": sound, "seal": "ab", "anchored": None, "newest": "", "signed": None,
         "parts": [{"kind": "file", "name": "a", "state": UNCHANGED, "sentence": "is"}, {"kind": "data", "name": "b", "state": state, "sentence": "is"}],
     }  # fmt: skip
     looked = verifier()

@@ -10,14 +10,17 @@ import pytest
 from builders.sealed_runs import bad, flip, rewrite
 
 from loraforge import ConfigError, RunError
+from loraforge.audit import chain as chain_module
 from loraforge.audit import verify as verify_module
 from loraforge.audit.card import write_card
 from loraforge.audit.verdicts import Verifier
 from loraforge.audit.verify import verify
 from loraforge.pipeline.reproduce import reproduce
 from loraforge.runs import provenance
+from loraforge.runs.amending import amend
 from loraforge.runs.folder import RunFolder
-from loraforge.runs.seal import reseal, seal_run
+from loraforge.runs.records import Chain, Record
+from loraforge.runs.seal import seal_run
 
 
 def test_altered_rows_are_named_and_so_are_those_that_came_and_went(sealed, host, data):
@@ -141,7 +144,10 @@ def test_the_run_before_is_looked_for_and_its_adapter_compared(sealed, project, 
     seal_run(run, manifest)
     states = lambda: [p.state for p in verify(host, run.path).of("lineage")]  # noqa: E731
     assert states() == ["unchanged"]
-    reseal(first, [], note="evaluated later")
+    with amend(first, "eval") as change:
+        change.entries["evaluation"] = {"examples": 2}
+    assert states() == ["unchanged"], "a later command adds a record and leaves the seal"
+    seal_run(first, {**first.sealed_manifest()[0], "note": "x"})
     assert states() == ["differs"]
     flip(first.adapter / "adapter_model.safetensors")
     assert states() == ["differs"], "the checkpoint of the last step holds the same adapter"
@@ -278,7 +284,7 @@ def test_the_manifest_against_the_seal_beside_it(tmp_path, seal, manifest, state
     if seal is not None:
         (tmp_path / "manifest.sha256").write_text(f"{seal}  manifest.json\n" if seal else "", encoding="utf-8")
     looked = looks(tmp_path, **manifest)
-    verify_module._manifest_itself(looked, "d", "")
+    assert chain_module.verify_seal(looked, "d", "", Chain()) is None
     assert found(looked) == [("manifest.json", state), ("--seal", "not checked")]
     hint = "deleted, or the run was interrupted" in looked.parts[0].sentence
     assert hint is (seal is None and "files" in manifest)
@@ -286,12 +292,20 @@ def test_the_manifest_against_the_seal_beside_it(tmp_path, seal, manifest, state
 
 @pytest.mark.parametrize(
     ("wanted", "seals", "state"),
-    [("d", None, "unchanged"), ("e", None, "altered"), ("e", ["e", "f"], "differs"), ("e", ["f"], "altered"), ("", ["e"], "not checked")],
+    [
+        ("d", None, "unchanged"),
+        ("r", None, "unchanged"),
+        ("e", None, "altered"),
+        ("e", ["e", "f"], "altered"),
+        ("e", "e", "altered"),
+        ("", ["e"], "not checked"),
+    ],
 )
 def test_the_manifest_against_the_seal_that_was_kept_elsewhere(tmp_path, wanted, seals, state):
     looked = looks(tmp_path, seals=seals)
-    verify_module._manifest_itself(looked, "d", wanted)
-    assert found(looked)[1] == ("--seal", state)
+    there = chain_module.verify_seal(looked, "d", wanted, Chain((Record(1, "r", "card", "", {}, {}),)))
+    assert found(looked)[1] == ("--seal", state) and there is {"unchanged": True, "altered": False, "not checked": None}[state]
+    assert ("earlier LoRAForge" in looked.parts[1].sentence) == (seals == ["e", "f"])
 
 
 @pytest.mark.parametrize("form", ["{}", " SHA256:{} ", "sha256:{}\n"])
@@ -312,7 +326,7 @@ def test_files_that_are_there_gone_altered_and_added(tmp_path):
     os.symlink(tmp_path / "ok", tmp_path / "adapter" / "link")
     good = provenance.hash_file(tmp_path / "ok")
     looked = looks(tmp_path, files={"ok": good, "adapter/a": "0", "gone": good, "../x": good})
-    verify_module._files(looked)
+    verify_module._files(looked, chain_module.Owners(looked, looked.manifest, Chain()))
     assert sorted(found(looked)) == sorted([
         ("ok", "unchanged"), ("adapter/a", "altered"), ("gone", "missing"), ("../x", "altered"), ("adapter/link", "added"), ("export/new", "added"),
         ("samples/s", "added"), ("checkpoints/c", "added"), ("notes.txt", "not recorded"),

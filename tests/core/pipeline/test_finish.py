@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 from loraforge.evaluation import compare
+from loraforge.runs import signing
 from loraforge.runs.folder import RunFolder, save_state
 from loraforge.runs.opened import load_run
 
@@ -140,7 +141,8 @@ def compared(tmp_path_factory, base):
     settings = {"train_data_dir": str(folder / "data"), "base_model": str(base), "output_dir": str(folder / "out"), "lora_rank": 4}
     config = write_config(folder / "config.yaml", **settings, learning_rate=0.03, epochs=8, save_steps=0)
     host = PluginHost(blocked=())
-    return run_training(make_plan(host, "text", config), host)
+    key = signing.read_secret(signing.generate(folder / "keys", "Dr. Li")[0], str)
+    return run_training(make_plan(host, "text", config), host, signer=key)
 
 
 @pytest.mark.xdist_group("compared")
@@ -153,6 +155,14 @@ def test_base_and_adapter_are_compared_at_the_end_of_training(compared):
     assert manifest["evaluation"]["sentence"] == result["sentence"] and "rows" not in manifest["evaluation"]
     card = (compared.run.path / "model-card.md").read_text(encoding="utf-8")
     assert result["sentence"][0].split(".")[0] in card.replace("\\", "")
+
+
+@pytest.mark.xdist_group("compared")
+def test_a_training_signs_its_run(compared, command):
+    assert (compared.run.path / "manifest.json.minisig").is_file()
+    _, out, _ = command("verify", compared.run.path, "--json", "--public-key", compared.run.path.parent / "keys" / "signing.pub")
+    signed = {part["name"]: part["state"] for part in json.loads(out)["parts"] if part["kind"] == "signature"}
+    assert signed["manifest.json"] == "unchanged"
 
 
 @pytest.mark.xdist_group("compared")
@@ -189,7 +199,16 @@ def test_eval_writes_a_blind_sheet_and_grades_it(compared, command, tmp_path):
     book.save(sheet)
     code, out, err = command("eval", compared.run.path, "--grade", sheet)
     assert code == 0 and "no evidence" in out.lower(), err
-    assert command("verify", compared.run.path)[0] == 0  # the key file is no alteration
+    assert command("verify", compared.run.path)[0] == 0
+    keys = compared.run.path / "review-keys.json"
+    assert "review-keys.json" in compared.run.manifest()["files"] and compared.run.manifest()["grades"]["questions"]
+    written = keys.read_text(encoding="utf-8")
+    keys.write_text(written.replace('"a": "base"', '"a": "adapter"'), encoding="utf-8")  # who turns the key round wins every question
+    assert command("verify", compared.run.path)[0] == 1
+    for arguments in (("--grade", sheet), ("--sheet", tmp_path / "another.xlsx")):
+        code, _, err = command("eval", compared.run.path, *arguments)
+        assert code == 2 and "altered since it was sealed: review-keys.json" in err
+    keys.write_text(written, encoding="utf-8")
     code, _, err = command("eval", compared.run.path, "--sheet", sheet)
     assert code == 2 and "exists already" in err
     assert "exclude each other" in command("eval", compared.run.path, "--sheet", tmp_path / "b.xlsx", "--grade", sheet)[2]
@@ -423,12 +442,13 @@ def test_the_trained_model_is_gone_before_the_comparison_loads_the_base(project,
 
 
 @pytest.mark.xdist_group("compared")
-def test_an_earlier_seal_is_known_after_a_later_command(compared, command):
+def test_the_seal_of_the_training_holds_after_a_later_command(compared, command):
     before = (compared.run.path / "manifest.sha256").read_text(encoding="utf-8").split()[0]
     code, out, err = command("export", compared.run.path, "--to", "merged")
-    assert code == 0 and "new seal" in out, err
+    assert code == 0 and "Recorded in records/" in out and "The run's seal is the one that" in out, err
+    assert (compared.run.path / "manifest.sha256").read_text(encoding="utf-8").split()[0] == before
     code, out, _ = command("verify", compared.run.path, "--seal", before)
-    assert code == 0 and "before a later command" in out
+    assert code == 0 and "the file whose seal you kept" in out and ": export, 20" in out
     assert command("verify", compared.run.path, "--seal", "0" * 64)[0] == 1
 
 

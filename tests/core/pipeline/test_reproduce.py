@@ -14,7 +14,7 @@ from loraforge import RunError
 from loraforge.pipeline.reproduce import compare, reproduce
 from loraforge.runs import provenance
 from loraforge.runs.folder import RunFolder
-from loraforge.runs.seal import reseal, seal_run
+from loraforge.runs.seal import seal_run
 
 
 def test_a_run_is_reproduced_to_the_bit_and_is_not_touched(sealed, host):
@@ -68,11 +68,10 @@ def test_what_two_processes_made_one_process_makes_again(project, host, tmp_path
         new = RunFolder(run.path / "reproduced").manifest()
         assert new["config"]["gradient_accumulation"] == 2 and new["facts"]["steps"] == manifest["facts"]["steps"]
         assert any("2 processes" in line for line in told)
-    seal_run(run, {**manifest, "config": {**manifest["config"], "lora_dropout": 0.05}})
     run.config_file.write_text(
         run.config_file.read_text(encoding="utf-8").replace("lora_dropout: 0.0", "lora_dropout: 0.05"), encoding="utf-8"
     )
-    reseal(run, ["config.yaml"])
+    seal_run(run, {**manifest, "config": {**manifest["config"], "lora_dropout": 0.05}})
     with pytest.raises(RunError, match="One process draws other dropout"):
         reproduce(host, run.path, None, lambda text: None)
 

@@ -229,11 +229,11 @@ SAVING = (
     ("before the save", "<loraforge.pipeline.session:Session._save"), ("the save has looked", "<loraforge.training.loop:Loop.state"),
     ("checkpoint begun", "<loraforge.adapters.lora:write_peft"), ("adapter begun", "<safetensors.torch:save_file"),
     ("adapter half written", ">safetensors.torch:save_file"), ("adapter written", "<loraforge.pipeline.session:save_state"),
-    ("state written", "<loraforge.runs.folder:_finish"), ("checkpoint whole", ">loraforge.runs.folder:_finish"),
+    ("state written", "<loraforge.runs.folder:settle"), ("checkpoint whole", ">loraforge.runs.folder:settle"),
     ("checkpoint renamed", ">os:replace .step-"), ("before pruning", "<loraforge.runs.folder:RunFolder.prune"), ("saved", "CheckpointSaved"),
 )  # fmt: skip
 ENDING = (
-    ("step chosen", ">loraforge.pipeline.finish:choose"), ("adapter half taken", "<loraforge.runs.folder:_finish .adapter"),
+    ("step chosen", ">loraforge.pipeline.finish:choose"), ("adapter half taken", "<loraforge.runs.folder:settle .adapter"),
     ("adapter taken", ">loraforge.pipeline.finish:take_checkpoint"), ("before its manifest", "<loraforge.pipeline.session:Session._write_manifest"),
     ("settled", ">loraforge.pipeline.session:Session._keep_adapter"), ("export begun", "<loraforge.pipeline.finish:atomic_dir peft"), ("exported", "Exported"),
     ("card written", ">loraforge.pipeline.finish:write_card"), ("told that it is finished", "RunFinished"),
