@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .data.condensing import condense
     from .data.review import REVIEW_COLUMNS, decides, fold_name, match_columns, read_review
     from .data.similarity import character_pairs, fold, near_pairs
-    from .errors import ConfigError, DataError, ExportError, LoraForgeError, ModelError, PluginError, RunError, TrainingError
+    from .errors import ConfigError, DataError, ExportError, LoraForgeError, ModelError, PluginError, RunError, TrainingError, printable
     from .hub import explain_base, fetch_base
     from .messages import speaker
     from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .runs.folder import atomic_dir, write_text
     from .runs.opened import LoadedRun, load_run
     from .runs.provenance import hash_file
+    from .terminal import UNSEEN, command, console, quoted, show
 
 __version__ = "0.1.0"
 
@@ -51,7 +52,10 @@ _HOMES = {
     "data.condensing": ("condense",),
     "data.review": ("REVIEW_COLUMNS", "decides", "fold_name", "match_columns", "read_review"),
     "data.similarity": ("character_pairs", "fold", "near_pairs"),
-    "errors": ("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
+    "errors": (
+        *("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
+        "printable",
+    ),
     "hub": ("explain_base", "fetch_base"),
     "messages": ("speaker",),
     "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
@@ -84,15 +88,18 @@ _HOMES = {
         "Span",
         "TrainableLora",
         "prompt_of",
+        "quoted",
     ),
     "runs.folder": ("atomic_dir", "write_text"),
     "runs.opened": ("LoadedRun", "load_run"),
     "runs.provenance": ("hash_file",),
+    "terminal": ("UNSEEN", "command", "console", "quoted", "show"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "REVIEW_COLUMNS",
+    "UNSEEN",
     "Adapter",
     "Answer",
     "Batch",
@@ -149,7 +156,9 @@ __all__ = [
     "__version__",
     "atomic_dir",
     "character_pairs",
+    "command",
     "condense",
+    "console",
     "decides",
     "explain_base",
     "fetch_base",
@@ -161,9 +170,12 @@ __all__ = [
     "match_columns",
     "match_layers",
     "near_pairs",
+    "printable",
     "prompt_of",
+    "quoted",
     "read_review",
     "scanned_layers",
+    "show",
     "speaker",
     "write_text",
 ]  # fmt: skip

@@ -15,15 +15,18 @@ The command line turns each into its message and ``exit_code``. Any other except
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-# What a terminal obeys instead of showing it: file names and data may hold such characters.
-_CONTROL = {code: " " for code in [*range(32), *range(127, 160)] if chr(code) not in "\n\t"}
+# What a terminal or a page obeys instead of showing it: control characters, line ends of other kinds, marks that turn the direction of
+# writing (after them a reader sees other words than there are), and halves of surrogate pairs, which no file or stream takes.
+_OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """``text`` with a space for every control character that a terminal would obey."""
-    return text.translate(_CONTROL)
+    """``text`` of any origin (a row, a name, an answer) as it may be shown: what would be obeyed becomes its number, ``\\u001b``. That is
+    how JSON writes it too, so JSON keeps its meaning."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\r\n", "\n"))
 
 
 class LoraForgeError(Exception):

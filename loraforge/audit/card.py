@@ -13,7 +13,8 @@ from ..messages import speaker
 from ..runs.folder import FINISHED, write_text
 from ..runs.provenance import hash_file
 from ..runs.seal import SEAL
-from .markdown import code, items, number, plain, table, text
+from ..terminal import command
+from .markdown import code, items, number, table, text
 
 say = speaker(__name__)
 
@@ -297,14 +298,14 @@ def _lineage(manifest: Mapping[str, Any]) -> list[str]:
 
 def _verifying(manifest: Mapping[str, Any], path: Path) -> list[str]:
     weights = path.parent / "adapter" / "adapter_model.safetensors"
-    name = path.absolute().parent.name
+    name = Path(path.absolute().parent.name)
     return [
         say("The seal of this run is the SHA-256 of manifest.json: `train` printed it, and {file} holds it.", file=code(SEAL)),
         say("Whoever keeps it elsewhere can prove this card, and all that the manifest names:"),
         "",
         "```",
-        f"loraforge verify {plain(name).replace('`', '')} --seal HEX",
-        f"loraforge reproduce {plain(name).replace('`', '')}",
+        f"{command('loraforge', 'verify', name)} --seal HEX",
+        command("loraforge", "reproduce", name),
         "```",
         *(["", f"- {say('adapter, SHA-256')}: {code(hash_file(weights))}"] if weights.is_file() else []),
     ]

@@ -14,6 +14,7 @@ from ..runs import provenance
 from ..runs.folder import RunFolder
 from ..runs.provenance import hash_file
 from ..runs.seal import SEAL, kept_seal, read_manifest, sealed_files
+from ..terminal import quoted
 from .rows import verify_data
 from .verdicts import ADDED, ALTERED, DIFFERS, MISSING, UNCHANGED, UNCHECKED, UNRECORDED, Verification, Verifier
 
@@ -63,7 +64,7 @@ def _manifest_itself(verifier: Verifier, digest: str, wanted: str) -> None:
                 "there is no seal beside it ({file}): it was deleted, or the run was interrupted while it was sealed. `loraforge card "
                 "{run}` sets it again if all files are as the manifest names them",
                 file=SEAL,
-                run=verifier.run.path,
+                run=quoted(verifier.run.path),
             )
             verifier.add("manifest", name, MISSING, way)
         else:

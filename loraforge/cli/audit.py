@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import terminal
 from ..messages import speaker
+from ..terminal import quoted
 from .options import JSON, RUN, emit, host_of
 
 if TYPE_CHECKING:
@@ -28,13 +30,12 @@ say = speaker(__name__)
 def verify(ctx: click.Context, run: Path, seal: str | None, no_data: bool, as_json: bool) -> None:
     """Prove that nothing of a run was altered, or say what was. Exit code 1 if something was."""
     from ..audit.verify import verify
-    from . import report
 
     found = verify(host_of(ctx), run, seal, not no_data)
     if as_json:
         emit({**found.as_json(), "conclusions": conclusions(found)})
     else:
-        _show(report.console(), found)
+        _show(terminal.console(), found)
     ctx.exit(0 if found.sound else 1)
 
 
@@ -49,9 +50,8 @@ def reproduce(ctx: click.Context, run: Path, out: Path | None, as_json: bool) ->
     from ..runs.folder import RunFolder
     from ..runs.observers import Progress
     from ..runs.seal import read_manifest
-    from . import report
 
-    host, console = host_of(ctx), report.console(stderr=as_json)
+    host, console = host_of(ctx), terminal.console(stderr=as_json)
     unit = host.task(str(read_manifest(RunFolder(run))[0].get("task"))).unit
     host.register(Progress(console, unit), "progress", "loraforge")
     result = again.reproduce(host, run, out, lambda text: console.print(f"  {text}", markup=False))
@@ -71,7 +71,6 @@ def card(ctx: click.Context, run: Path, as_json: bool) -> None:
     from ..audit import card as cards
     from ..runs.folder import RunFolder
     from ..runs.seal import read_manifest, reseal
-    from . import report
 
     folder = RunFolder(run)
     host_of(ctx).tasks()  # the plugins bring the words for their measures
@@ -82,7 +81,7 @@ def card(ctx: click.Context, run: Path, as_json: bool) -> None:
     if as_json:
         emit({"card": path, "seal": seal})
         return
-    console = report.console()
+    console = terminal.console()
     console.print(str(path), markup=False)
     if seal and seal != before:
         console.print(say("  The card has changed, so the run has a new seal: {seal}", seal=seal), markup=False)
@@ -123,7 +122,7 @@ def conclusions(found: Verification) -> list[str]:
             say(
                 "Not proved: that manifest.json itself is the original. Whoever may write into the folder can change it together with "
                 "its seal. Compare with the seal that `train` printed: loraforge verify {run} --seal HEX",
-                run=found.run,
+                run=quoted(found.run),
             )
         )
     if found.of("data", "not checked"):

@@ -17,9 +17,10 @@ from typing import Any
 
 import click
 
-from .. import __version__
+from .. import __version__, terminal
 from ..errors import DataError, LoraForgeError, PluginError
 from ..messages import speaker
+from ..terminal import show
 from . import audit as trust
 from . import listings, results, usage
 from .options import CONFIG, JSON, RUN, SET, TASK, ConfigCommand, ExportingCommand, SamplingCommand, TrainCommand, emit, host_of, settings
@@ -92,7 +93,7 @@ def train(
         raise click.UsageError(say("--resume and --fresh exclude each other."))
     given = [f"{name}={json.dumps(value)}" for name, value in options.items() if value is not None]
     plan = make_plan(host, task, config, [*overrides, *given])
-    console = report.console(stderr=as_json)
+    console = terminal.console(stderr=as_json)
     if is_main_process():
         report.headline(console, plan, config)
         host.register(Progress(console, plan.task.unit), "progress", "loraforge")
@@ -101,7 +102,7 @@ def train(
     if not is_main_process():
         return
     for line in host.failures:
-        click.echo(line, err=True)
+        show(line, err=True)
     if as_json:
         emit({
             "run": outcome.run.path,
@@ -182,7 +183,7 @@ def check(
         listed = {**summary, "found": [dataclasses.asdict(one) for one in data.found]}
         emit({**listed, "rows": rows[:show]} if show else listed)
     else:
-        report.check(report.console(), summary, data, show, reports, estimate.lines(fit))
+        report.check(terminal.console(), summary, data, show, reports, estimate.lines(fit))
     if stops:
         raise DataError(findings.explain(stops))
 
@@ -234,7 +235,7 @@ def sample(
         answers = ask(opened, inference_model, question, sides, wanted, out or opened.run.path / "answers")
         rows.append({"prompt": question, "answers": answers})
         if not as_json:
-            report.answers(report.console(), question, answers)
+            report.answers(terminal.console(), question, answers)
     if as_json:
         emit(rows)
 
@@ -269,8 +270,8 @@ def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, as_jso
     if as_json:
         emit({"path": done.path, "usage": done.usage, "delivered": done.delivered, "seal": seal})
     else:
-        report.exported(report.console(), name, done)
-        report.sealed(report.console(), run, seal)
+        report.exported(terminal.console(), name, done)
+        report.sealed(terminal.console(), run, seal)
 
 
 for _command in (*listings.COMMANDS, *results.COMMANDS, *trust.COMMANDS):
@@ -292,11 +293,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "--json" in given:
             emit({"error": list(error.problems)})
         for line in error.problems:
-            click.echo(line, err=True)
+            show(line, err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         usage.show(error)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo(say("Stopped. What was saved stays; --resume continues from the last checkpoint."), err=True)
+        show(say("Stopped. What was saved stays; --resume continues from the last checkpoint."), err=True)
         sys.exit(1)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError
+from ..errors import RunError, printable
 from ..messages import catalogue, speaker
 from ..runs.folder import write_text
 
@@ -138,7 +138,7 @@ def _guide(say: Callable[[str], str]) -> list[str]:
 def _shown(text: str) -> str:
     """The text as a cell can hold it: control characters become visible, because they are the answer's fault and not the sheet's."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = _UNPRINTABLE.sub(lambda found: chr(0x2400 + ord(found[0])) if ord(found[0]) < 32 else "\ufffd", text)
+    text = printable(_UNPRINTABLE.sub(lambda found: chr(0x2400 + ord(found[0])) if ord(found[0]) < 32 else "\ufffd", text))
     if len(text) > _LONGEST:
         text = text[:_LONGEST] + say(" … (cut here: a cell holds no more)")
     return text if text.strip() else say("(the answer is empty)")

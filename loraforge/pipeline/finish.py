@@ -23,6 +23,7 @@ from ..runs.disk import disk_errors
 from ..runs.folder import FINISHED, RunFolder, atomic_dir, write_text
 from ..runs.opened import LoadedRun, load_run
 from ..runs.seal import kept_seal, require_sound, reseal
+from ..terminal import quoted
 from ..training.interrupts import Terminated
 
 if TYPE_CHECKING:
@@ -210,10 +211,14 @@ def _compared(host: PluginHost, opened: LoadedRun, tell: Callable[[Any], None]) 
     except KeyboardInterrupt as error:
         if isinstance(error, Terminated):
             raise  # whoever sends that wants the process to end
-        tell(StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=opened.run.path)))
+        tell(StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=quoted(opened.run.path))))
         return None
     except Exception as error:  # out of memory, say: the adapter is trained and exported all the same
-        tell(StageStarted("comparison", say("failed: {error}. `loraforge eval {run}` tries again.", error=error, run=opened.run.path)))
+        tell(
+            StageStarted(
+                "comparison", say("failed: {error}. `loraforge eval {run}` tries again.", error=error, run=quoted(opened.run.path))
+            )
+        )
         return None
     _write_result(opened.run, result)
     return result

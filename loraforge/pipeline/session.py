@@ -24,6 +24,7 @@ from ..plugin_api.types import Adapter
 from ..runs import provenance
 from ..runs.folder import FAILED, FINISHED, RUNNING, STOPPED, RunFolder, atomic_dir, save_state
 from ..runs.seal import seal_run
+from ..terminal import quoted
 from ..training.interrupts import Interrupts
 from . import failures, finish
 from .finish import Outcome
@@ -341,7 +342,9 @@ class Session:
             if self.last or rate is None or not measured:
                 compare = finish.compares(self.plan, self.state.metrics)
                 if compare and not self._alone:
-                    self.tell(StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=self.folder.path)))
+                    self.tell(
+                        StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=quoted(self.folder.path)))
+                    )
                 manifest = self._manifest(FINISHED)
                 finish.finish_run(
                     self.host, self.folder, manifest, self.plan.exporters, compare=compare and self._alone, tell=self.tell, done=done

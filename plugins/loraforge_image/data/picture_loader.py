@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
-from loraforge import DataError, Keys, KeySet, Loader, Review, RunConfig, hash_file, read_review, speaker
+from loraforge import UNSEEN, DataError, Keys, KeySet, Loader, Review, RunConfig, hash_file, read_review, speaker
 
 from ..records import ImageKeys, Picture
 from .pictures import SUFFIXES
@@ -385,8 +385,8 @@ def metadata_rows(
 
 
 # What a spreadsheet takes for a formula, with whatever blanks before it, or after what another country's spreadsheet takes for a separator.
-_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=[\s']*[=+\-@＝＋－＠])")
-_QUOTED = re.compile(r"(?:^|(?<=[;\t\r\n]))'(?=[\s']*[=+\-@＝＋－＠])")
+_FORMULA = re.compile(rf"(?:^|(?<=[;\t\r\n]))(?=[{UNSEEN}']*[=+\-@＝＋－＠])")
+_QUOTED = re.compile(rf"(?:^|(?<=[;\t\r\n]))'(?=[{UNSEEN}']*[=+\-@＝＋－＠])")
 
 
 def quoted(cell: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import Adapter, Exporter, ExportError, speaker
+from loraforge import Adapter, Exporter, ExportError, command, printable, quoted, speaker
 
 from ..base_files import EMBEDDED
 from .check import check_folder, check_weights
@@ -36,20 +35,19 @@ class PeftExporter(Exporter):
         return destination
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        run = shlex.quote(str(path.parent.parent))
+        run = quoted(path.parent.parent)
         if adapter.dora:
             return (say("# vLLM does not read DoRA; `loraforge export {run} --to merged` makes a model that it reads", run=run),)
-        name = shlex.quote(str(adapter.facts.get("name", "adapter")))
         rank = next((r for r in _VLLM_RANKS if r >= adapter.rank), _VLLM_RANKS[-1])
-        folder = shlex.quote(str(path))
-        base = shlex.quote(str(base_folder(adapter)) if adapter.base_model in EMBEDDED else adapter.base_model)
-        template = shlex.quote(str(path / "chat_template.jinja")) if (path / "chat_template.jinja").is_file() else ""
+        base = base_folder(adapter) if adapter.base_model in EMBEDDED else adapter.base_model
+        template = path / "chat_template.jinja"
         # vLLM takes tokenizer and stops of the base; --override-generation-config reaches only how it samples, not where it stops.
-        stops = f" --generation-config {folder}" if (path / "generation_config.json").is_file() else ""
-        line = f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={folder}"
+        stops = ["--generation-config", path] if (path / "generation_config.json").is_file() else []
+        served_as = f"{adapter.facts.get('name', 'adapter')}={path}"
+        line = ["vllm", "serve", base, "--enable-lora", "--max-lora-rank", rank, "--lora-modules", served_as]
         return (
-            line + (f" --chat-template {template}" if template else "") + stops,
-            f"python convert_lora_to_gguf.py {folder} --base {shlex.quote(str(base_folder(adapter)))}   # llama.cpp",
+            command(*line, *(["--chat-template", template] if template.is_file() else []), *stops),
+            command("python", "convert_lora_to_gguf.py", path, "--base", base_folder(adapter)) + "   # llama.cpp",
             say(
                 "# Ollama and `transformers serve` take no adapter folder: `loraforge export {run} --to merged` makes a model for them",
                 run=run,
@@ -89,15 +87,20 @@ class MergedExporter(Exporter):
         return destination
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        of, folder = served(adapter), shlex.quote(str(path))
-        stop = (say('# Ollama, in the Modelfile beside FROM: PARAMETER stop "{stop}"', stop=of.stop),) if of.stop else ()
+        of = served(adapter)
+        stop = (say('# Ollama, in the Modelfile beside FROM: PARAMETER stop "{stop}"', stop=_on_one_line(of.stop)),) if of.stop else ()
         return (
-            f"vllm serve {folder}",
-            f"transformers serve --force-model {folder}",
-            f"python convert_hf_to_gguf.py {folder}   # llama.cpp",
+            command("vllm", "serve", path),
+            command("transformers", "serve", "--force-model", path),
+            command("python", "convert_hf_to_gguf.py", path) + "   # llama.cpp",
             *stop,
             *_note(path),
         )
+
+
+def _on_one_line(text: str) -> str:
+    """For a comment, which ends where the line does."""
+    return printable(text).replace("\n", "\\n")
 
 
 def _note(path: Path) -> Sequence[str]:
@@ -108,6 +111,6 @@ def _note(path: Path) -> Sequence[str]:
         say(
             "# The base's generation_config.json sets {changed}, which servers apply and `sample` and `eval` do not: "
             "set it back in the request for the answers that were measured",
-            changed=", ".join(changed),
+            changed=_on_one_line(", ".join(changed)),
         ),
     )
