@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .data.review import REVIEW_COLUMNS, decides, fold_name, match_columns, read_review
     from .data.similarity import character_pairs, fold, near_pairs
     from .errors import ConfigError, DataError, ExportError, LoraForgeError, ModelError, PluginError, RunError, TrainingError, printable
+    from .files import LARGEST, open_file, read_file, read_text, require_file, require_files, unpacked_size
     from .hub import explain_base, fetch_base
     from .messages import speaker
     from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
@@ -56,6 +57,7 @@ _HOMES = {
         *("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
         "printable",
     ),
+    "files": ("LARGEST", "open_file", "read_file", "read_text", "require_file", "require_files", "unpacked_size"),
     "hub": ("explain_base", "fetch_base"),
     "messages": ("speaker",),
     "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
@@ -98,6 +100,7 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "LARGEST",
     "REVIEW_COLUMNS",
     "UNSEEN",
     "Adapter",
@@ -170,13 +173,19 @@ __all__ = [
     "match_columns",
     "match_layers",
     "near_pairs",
+    "open_file",
     "printable",
     "prompt_of",
     "quoted",
+    "read_file",
     "read_review",
+    "read_text",
+    "require_file",
+    "require_files",
     "scanned_layers",
     "show",
     "speaker",
+    "unpacked_size",
     "write_text",
 ]  # fmt: skip
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import os
 import stat
-from collections.abc import Iterable
+import zipfile
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -20,7 +21,15 @@ say = speaker(__name__)
 
 # Bytes of a text or a table that is read into memory, packed or not: more than anybody writes, and less than fills a machine.
 LARGEST = 200_000_000
+LONGEST_LOG = 2_000_000_000  # bytes of a run's own log
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class NoFileError(OSError):
+    """Something that is not read, for people."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 def require_file(path: str | os.PathLike[str], limit: int | None = None) -> os.stat_result:
@@ -50,9 +59,11 @@ def open_file(path: str | os.PathLike[str], limit: int | None = None) -> BinaryI
 def read_file(path: str | os.PathLike[str], limit: int = LARGEST) -> bytes:
     """All bytes of an ordinary file; otherwise as ``require_file``."""
     with open_file(path, limit) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:  # it has grown meanwhile
-        raise _too_large(path, len(data), limit)
+        data = file.read(os.fstat(file.fileno()).st_size)
+        while more := file.read(1 << 20):  # it has grown meanwhile, or some systems tell no size
+            data += more
+            if len(data) > limit:
+                raise _too_large(path, len(data), limit)
     return data
 
 
@@ -61,36 +72,43 @@ def read_text(path: str | os.PathLike[str], limit: int = LARGEST, encoding: str 
     return read_file(path, limit).decode(encoding, errors).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def require_files(folder: str | os.PathLike[str], endings: Iterable[str] = (".json", ".safetensors", ".jinja", ".txt", ".model")) -> None:
+def require_files(folder: str | os.PathLike[str]) -> None:
     """Looks at the files of a folder, and of the folders in it, before a library is given it.
-
-    Args:
-        endings: of the files that a library would open.
 
     Raises:
         OSError: naming the first that is no ordinary file.
     """
-    wanted = tuple(endings)
     for place in (Path(folder), *(p for p in sorted(Path(folder).iterdir()) if p.is_dir())):
         for path in sorted(place.iterdir()):
-            if path.name.endswith(wanted) and not path.is_dir() and path.exists():
+            if not path.is_dir() and path.exists():
                 require_file(path)
+
+
+def unpacked_size(data: bytes) -> int:
+    """How many bytes come out of a zip archive, such as a workbook, counting only what is packed tightly: texts, not pictures. zipfile
+    reads no more of a member than the directory promises.
+
+    Raises:
+        zipfile.BadZipFile: if it is none.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return sum(info.file_size for info in archive.infolist() if info.file_size > 2 * info.compress_size)
 
 
 def _checked(told: os.stat_result, path: str | os.PathLike[str], limit: int | None) -> os.stat_result:
     if not stat.S_ISREG(told.st_mode):
         number = errno.EISDIR if stat.S_ISDIR(told.st_mode) else errno.EINVAL
-        raise OSError(number, say("it is no file but {kind}", kind=_kind(told.st_mode)), os.fspath(path))
+        raise NoFileError(number, say("it is no file but {kind}", kind=_kind(told.st_mode)), os.fspath(path))
     if told.st_dev in _made_up():
-        raise OSError(errno.EINVAL, say("it is no file but something that the system makes up"), os.fspath(path))
+        raise NoFileError(errno.EINVAL, say("it is no file but something that the system makes up"), os.fspath(path))
     if limit is not None and told.st_size > limit:
         raise _too_large(path, told.st_size, limit)
     return told
 
 
-def _too_large(path: str | os.PathLike[str], size: int, limit: int) -> OSError:
+def _too_large(path: str | os.PathLike[str], size: int, limit: int) -> NoFileError:
     text = say("it has {n} MB; at most {most} MB are read of such a file", n=max(1, size // 1_000_000), most=max(1, limit // 1_000_000))
-    return OSError(errno.EFBIG, text, os.fspath(path))
+    return NoFileError(errno.EFBIG, text, os.fspath(path))
 
 
 def _kind(mode: int) -> str:

@@ -17,7 +17,7 @@ from ..plugin_api.types import Record, Span
 from . import findings, splitting
 from .condensing import condense
 from .findings import PlacedFinding
-from .lineage import parent_of
+from .lineage import parent_of, require_adapter
 from .splitting import HELD_OUT, LEARNED, Split
 
 say = speaker(__name__)
@@ -156,6 +156,7 @@ def _load(plan: Plan, notes: Sequence[str], remember: Callable[[str], None], sto
 
 def _split(plan: Plan, records: Sequence[Record], note: Callable[[str], None]) -> tuple[Split, dict[str, str]]:
     """The sides of the rows, every leak told; and the sides of earlier runs' questions that are not among them."""
+    require_adapter(plan.config.init_from_adapter)
     parent = parent_of(plan.config.init_from_adapter)
     if parent is None and plan.config.init_from_adapter:
         note(say("init_from_adapter: no run is around that adapter, so nobody knows what it has learned; held-out rows may be among it."))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError, PluginError, printable
+from ..files import read_file, require_file
 from ..messages import language, speaker
 from ..plugin_api.components import Check, Finding, Severity
 from ..plugin_api.types import Record
@@ -252,9 +253,9 @@ def read_waivers(path: Path) -> Mapping[str, str]:
     if path.suffix.lower() in (".xlsx", ".xls", ".et"):
         raise DataError(say("waivers: {path} is a workbook. Save it as CSV (in Excel: File, Save as, CSV UTF-8).", path=path))
     try:
-        if path.stat().st_size > _LARGEST:
+        if require_file(path).st_size > _LARGEST:
             raise DataError(say("waivers: {path} is larger than any report ({n} MB).", path=path, n=_LARGEST // 1_000_000))
-        data = path.read_bytes()
+        data = read_file(path, _LARGEST)
     except OSError as error:
         raise DataError(say("waivers: {path} cannot be read: {error}.", path=path, error=error.strerror)) from None
     try:

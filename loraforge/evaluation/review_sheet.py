@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError, printable
+from ..files import read_text
 from ..messages import catalogue, speaker
 from ..runs.folder import write_text
 
@@ -92,7 +93,7 @@ def known_sheets(keys: Path) -> dict[str, Any]:
         RunError: if the file is missing or damaged.
     """
     try:
-        return dict(json.loads(keys.read_text(encoding="utf-8"))["sheets"])
+        return dict(json.loads(read_text(keys))["sheets"])
     except FileNotFoundError:
         raise RunError(say("{path} does not exist: no review sheet was written for this run. Write one with --sheet.", path=keys)) from None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -30,11 +30,13 @@ from typing import Any
 import yaml
 
 from ..errors import RunError
+from ..files import open_file, read_text, require_file
 from ..messages import speaker
 from .disk import disk_errors, fsync, writing
 
 say = speaker(__name__)
 
+_MANIFEST = 2_000_000_000  # bytes: it lists every row
 FORMAT = 2  # of the manifest; 1 had no sides by question and no seal
 RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
 
@@ -175,7 +177,7 @@ def save_state(folder: Path, state: Mapping[str, Any], position: Mapping[str, An
 
 def _sha256(file: Path) -> str:
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -189,9 +191,10 @@ def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     import safetensors.torch
 
-    written = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    written = json.loads(read_text(folder / "state.json"))
     if written.get("sha256") not in (None, _sha256(folder / "state.safetensors")):
         raise ValueError(say("{file} is not what was written", file="state.safetensors"))
+    require_file(folder / "state.safetensors")
     tensors = safetensors.torch.load_file(folder / "state.safetensors")
     return _unflatten(written["state"], tensors), written["position"]
 
@@ -305,7 +308,7 @@ class RunFolder:
             RunError: if this is no run's folder, or the file is damaged.
         """
         try:
-            found = json.loads(self.manifest_file.read_text(encoding="utf-8"))
+            found = json.loads(read_text(self.manifest_file, _MANIFEST))
         except FileNotFoundError:
             if not self.path.exists():
                 raise RunError(say("{path}: there is no such folder. `loraforge runs` lists runs.", path=self.path.absolute())) from None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loraforge import ModelError, explain_base, fetch_base, speaker
+from loraforge import ModelError, explain_base, fetch_base, read_text, require_files, speaker
 
 say = speaker(__name__)
 
@@ -83,7 +83,7 @@ _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<turn|>", "<|end|>",
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -96,7 +96,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: object) -> ModelError:
-    return ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=error))
+    reason = (isinstance(error, OSError) and error.strerror) or error
+    return ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=reason))
 
 
 @functools.cache
@@ -106,6 +107,10 @@ def read_base(folder: Path) -> BaseFiles:
     Raises:
         ModelError: if a file is damaged.
     """
+    try:
+        require_files(folder)  # the libraries are given the folder later, and would wait for a pipe
+    except OSError as error:
+        raise _damaged(Path(error.filename), error) from None
     config, tokenizer_config = _json(folder / "config.json"), _json(folder / "tokenizer_config.json")
     if not isinstance(config.get("architectures"), list | None):
         raise _damaged(folder / "config.json", say("'{key}' is no list", key="architectures"))
@@ -152,7 +157,7 @@ def _chat_template(folder: Path, tokenizer_config: Mapping[str, Any]) -> str | N
     file = folder / "chat_template.jinja"
     if file.is_file():
         try:
-            return file.read_text(encoding="utf-8")
+            return read_text(file)
         except (OSError, ValueError) as error:
             raise _damaged(file, error) from None
     found = tokenizer_config.get("chat_template") or _json(folder / "chat_template.json").get("chat_template")

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from loraforge import DataError, speaker
+from loraforge import DataError, require_file, speaker
 
 say = speaker(__name__)
 
@@ -87,7 +87,7 @@ def _open(path: Path) -> Any:
         DataError: if it is none.
     """
     try:
-        size = path.stat().st_size
+        size = require_file(path).st_size
         if size == 0:
             raise DataError(say("the picture file is empty (0 bytes)"))
         with warnings.catch_warnings():
@@ -123,6 +123,7 @@ def _kinds() -> tuple[str, ...]:
 def is_written_by(path: Path, program: str) -> bool:
     """Whether a PNG says that this program wrote it."""
     try:
+        require_file(path)
         with Image.open(path, formats=("PNG",)) as image:
             return image.info.get("Software") == program
     except Exception:  # as above

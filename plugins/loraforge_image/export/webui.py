@@ -14,7 +14,7 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, RunConfig, printable, quoted, speaker
+from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, RunConfig, hash_file, printable, quoted, speaker
 
 from ..families.stable_diffusion.kohya_names import KohyaFormat
 from ..families.stable_diffusion.published import PUBLISHED
@@ -286,7 +286,7 @@ def _lora_folder(place: Path) -> Path:
 
 def _differs(mine: Path, there: Path) -> bool:
     """Whether something else stands where a file is to go."""
-    return there.exists() and (not there.is_file() or there.read_bytes() != mine.read_bytes())
+    return there.exists() and (not there.is_file() or hash_file(there) != hash_file(mine))
 
 
 def _copy(source: Path, target: Path) -> None:

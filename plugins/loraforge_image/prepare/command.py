@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import DataError, command, console, printable, show, speaker
+from loraforge import DataError, command, console, printable, read_file, show, speaker
 
 if TYPE_CHECKING:
     from .inspection import InspectedPicture
@@ -102,7 +102,7 @@ def _may_write(targets: Mapping[str, Path], folder: Path, copy_to: Path | None, 
 
 def _is_ours(metadata: Path) -> bool:
     try:
-        return metadata.read_bytes().startswith(",".join(_HEADER).encode())
+        return read_file(metadata).startswith(",".join(_HEADER).encode())
     except OSError:
         return False
 

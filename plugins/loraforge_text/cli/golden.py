@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from loraforge import RunError, show, speaker
+from loraforge import RunError, read_file, show, speaker
 
 from ..templates.golden_prompts import NAME, check_golden
 
@@ -31,7 +31,7 @@ def golden(ctx: click.Context, folder: Path, url: str, model: str | None, as_jso
     if file is None:
         raise RunError(say("{folder} has no {name}; adapters that this version trains have one.", folder=folder, name=NAME))
     try:
-        document = file.read_bytes()
+        document = read_file(file)
     except OSError as error:
         raise RunError(say("{name} cannot be read: {error}.", name=file, error=error.strerror)) from None
     kind, made = _asker(url, model)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loraforge import DataError, RunConfig, speaker
+from loraforge import DataError, RunConfig, read_text, speaker
 
 from .readers import PROSE, SUFFIXES, TABLES, kind_of, stem
 from .readers.splits import TEST, split_called
@@ -134,7 +134,7 @@ def _dataset_info(folder: Path) -> dict[str, dict[str, str]]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

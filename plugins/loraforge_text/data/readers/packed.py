@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import PurePosixPath
 
-from loraforge import DataError, speaker
+from loraforge import DataError, speaker, unpacked_size
 
 from .rows import LARGEST, Source
 
@@ -17,13 +17,12 @@ _MOST_FILES = 1000
 
 
 def refuse_bomb(source: Source) -> None:
-    """Before anything is unpacked. zipfile reads no more of a member than the directory promises.
+    """Before anything is unpacked.
 
     Raises:
         DataError: if what is packed tightly (texts, not pictures) unpacks to more than anybody means.
     """
-    with zipfile.ZipFile(io.BytesIO(source.data)) as archive:
-        size = sum(info.file_size for info in archive.infolist() if info.file_size > 2 * info.compress_size)
+    size = unpacked_size(source.data)
     if size > LARGEST:
         raise DataError(
             say(
