@@ -31,6 +31,7 @@ from .finish import Outcome
 from .losses import read_losses
 from .manifest import RunState, describe
 from .resume import check_start, identity, newest_checkpoint
+from .twice import WAITING
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -349,6 +350,9 @@ class Session:
                 finish.finish_run(
                     self.host, self.folder, manifest, self.plan.exporters, compare=compare and self._alone, tell=self.tell, done=done
                 )
+            else:
+                because = next((d.sentence for d in self.state.diagnoses if d.learning_rate is not None), "")
+                self.state.advice = {"from": self.plan.config.learning_rate, "to": rate, "because": because, WAITING: True}
             self.state.metrics["seconds"] = round(time.time() - self.state.started, 1)
             self.tell(RunFinished(self.folder.path, self.state.metrics["seconds"], self.state.metrics))
             # Last of all: what the observers wrote lies under the seal too. Nothing but the seal makes a run a finished one.

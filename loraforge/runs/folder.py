@@ -33,6 +33,7 @@ from ..errors import RunError
 from ..files import open_file, read_text, require_file
 from ..messages import speaker
 from .disk import disk_errors, fsync, writing
+from .lease import leased, moving
 
 say = speaker(__name__)
 
@@ -238,30 +239,13 @@ class RunFolder:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Nobody else writes into this folder meanwhile. The claim ends with the process, however that ends.
+        """Nobody else writes into this folder meanwhile, see ``lease``. The claim ends with the process, however that ends.
 
         Raises:
-            RunError: if somebody does already.
+            RunError: if somebody does already; it says who.
         """
-        from filelock import FileLock, Timeout
-
-        # Not in the folder, because --fresh renames that, and a refused run must leave nothing behind.
-        place = hashlib.sha256(str(self.path.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:24]
-        # With the user's number: another user's lock file could not be opened. (A number needs no entry in a password file.)
-        user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
-        lock = FileLock(Path(tempfile.gettempdir()) / f"loraforge-{user}-{place}.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RunError(
-                say("{path}: another run is writing there now. Wait for it, or choose another output_dir.", path=self.path)
-            ) from None
-        except (NotImplementedError, OSError):  # a drive without locks, or a full one: better unguarded than unusable
-            pass
-        try:
+        with leased(self.path):
             yield
-        finally:
-            lock.release()
 
     def set_aside(self) -> Path:
         """Renames the folder so that a new run can take its place; nothing is lost."""
@@ -271,8 +255,14 @@ class RunFolder:
         while kept.exists():
             number += 1
             kept = self.path.with_name(f"{self.path.name}.{stamp}-{number}")
-        os.replace(self.path, kept)
+        with moving(self.path):
+            os.replace(self.path, kept)
         return kept
+
+    def put_back(self, kept: Path) -> None:
+        """Undoes ``set_aside``, where nothing has taken the folder's place."""
+        with moving(self.path):
+            os.replace(kept, self.path)
 
     def start(self, config: Mapping[str, Any]) -> None:
         """Makes the folder, with the effective config in it.
