@@ -17,10 +17,21 @@ if TYPE_CHECKING:
     from .data.condensing import condense
     from .data.review import REVIEW_COLUMNS, decides, fold_name, match_columns, read_review
     from .data.similarity import character_pairs, fold, near_pairs
-    from .errors import ConfigError, DataError, ExportError, LoraForgeError, ModelError, PluginError, RunError, TrainingError, printable
+    from .errors import (
+        ConfigError,
+        DataError,
+        ExportError,
+        LoraForgeError,
+        MachineError,
+        ModelError,
+        PluginError,
+        RunError,
+        TrainingError,
+        printable,
+    )
     from .files import LARGEST, open_file, read_file, read_text, require_file, require_files, unpacked_size
     from .hub import explain_base, fetch_base
-    from .messages import speaker
+    from .messages import out_of_something, refuse_machines_fault, speaker
     from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
     from .plugin_api.events import (
         CheckpointSaved,
@@ -40,6 +51,7 @@ if TYPE_CHECKING:
     from .plugin_api.models import Examination, InferenceModel, MemoryEstimate, TrainableModel
     from .plugin_api.task import ChoiceQuestion, Evaluation, Sampling, Task, TrainedRun
     from .plugin_api.types import Adapter, Answer, Batch, Example, File, Fingerprint, Record, Review, Span, TrainableLora, prompt_of
+    from .runs.disk import usual_rights
     from .runs.folder import atomic_dir, write_text
     from .runs.opened import LoadedRun, load_run
     from .runs.provenance import hash_file
@@ -55,11 +67,11 @@ _HOMES = {
     "data.similarity": ("character_pairs", "fold", "near_pairs"),
     "errors": (
         *("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
-        "printable",
+        *("MachineError", "printable"),
     ),
     "files": ("LARGEST", "open_file", "read_file", "read_text", "require_file", "require_files", "unpacked_size"),
     "hub": ("explain_base", "fetch_base"),
-    "messages": ("speaker",),
+    "messages": ("out_of_something", "refuse_machines_fault", "speaker"),
     "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
     "plugin_api.events": (
         "CheckpointSaved",
@@ -92,6 +104,7 @@ _HOMES = {
         "prompt_of",
         "quoted",
     ),
+    "runs.disk": ("usual_rights",),
     "runs.folder": ("atomic_dir", "write_text"),
     "runs.opened": ("LoadedRun", "load_run"),
     "runs.provenance": ("hash_file",),
@@ -130,6 +143,7 @@ __all__ = [
     "LoadedRun",
     "Loader",
     "LoraForgeError",
+    "MachineError",
     "MemoryEstimate",
     "MemoryRanOut",
     "ModelError",
@@ -174,18 +188,21 @@ __all__ = [
     "match_layers",
     "near_pairs",
     "open_file",
+    "out_of_something",
     "printable",
     "prompt_of",
     "quoted",
     "read_file",
     "read_review",
     "read_text",
+    "refuse_machines_fault",
     "require_file",
     "require_files",
     "scanned_layers",
     "show",
     "speaker",
     "unpacked_size",
+    "usual_rights",
     "write_text",
 ]  # fmt: skip
 

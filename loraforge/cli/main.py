@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import errno
 import json
 import os
 import sys
@@ -18,8 +19,8 @@ from typing import Any
 import click
 
 from .. import __version__, terminal
-from ..errors import DataError, LoraForgeError, PluginError
-from ..messages import speaker
+from ..errors import DataError, LoraForgeError, PluginError, RunError, machines_fault
+from ..messages import out_of_something, speaker
 from ..terminal import show
 from . import audit as trust
 from . import listings, results, usage
@@ -280,6 +281,8 @@ for _command in (*listings.COMMANDS, *results.COMMANDS, *trust.COMMANDS):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point. Exit codes: 0 done, 2 the user's input, 1 anything else."""
+    if sys.stdout is None:  # closed by whoever started this: nobody wants to read it
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Windows consoles are not UTF-8 by themselves
             stream.reconfigure(encoding="utf-8", errors="replace")
@@ -287,17 +290,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ.setdefault(name, "1")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = cli.main(args=given, prog_name="loraforge", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(_ended(given))
+    except OSError as error:
+        sys.exit(_unwritable(error))
+
+
+def _ended(given: Sequence[str]) -> int:
+    """Runs a command; its exit code.
+
+    Raises:
+        OSError: if standard output takes no more.
+    """
+    try:
+        code = cli.main(args=list(given), prog_name="loraforge", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
     except LoraForgeError as error:
-        if "--json" in given:
-            emit({"error": list(error.problems)})
-        for line in error.problems:
-            show(line, err=True)
-        sys.exit(error.exit_code)
+        return _failed(error, given)
     except click.ClickException as error:
         usage.show(error)
-        sys.exit(2)
+        return 2
     except (KeyboardInterrupt, click.Abort):
         show(say("Stopped. What was saved stays; --resume continues from the last checkpoint."), err=True)
-        sys.exit(1)
+        return 1
+    except (OSError, MemoryError, RuntimeError) as error:
+        if machines_fault(error):
+            return _failed(out_of_something(error), given)
+        if not isinstance(error, OSError) or error.filename is None or error.errno not in _PLACES:
+            raise
+        return _failed(RunError(say("{path}: {reason}.", path=error.filename, reason=error.strerror)), given)
+
+
+# What is wrong with a name or a place, and not with this program.
+_PLACES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE)
+
+
+def _failed(error: LoraForgeError, given: Sequence[str]) -> int:
+    if "--json" in given:
+        emit({"error": list(error.problems)})
+    for line in error.problems:
+        show(line, err=True)
+    return error.exit_code
+
+
+def _unwritable(error: OSError) -> int:
+    """For standard output that is full or gone: nothing that was written for good is lost by it.
+
+    Raises:
+        OSError: if it is another one.
+    """
+    if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO, errno.EBADF, errno.EFBIG):
+        raise error
+    with contextlib.suppress(OSError, ValueError):
+        show(say("standard output cannot be written: {reason}. What was saved stays.", reason=error.strerror), err=True)
+    for stream in (sys.stdout, sys.stderr):  # what is left in their buffers would be tried again at the end
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return 1

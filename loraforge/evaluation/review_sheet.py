@@ -20,6 +20,7 @@ from typing import Any
 from ..errors import RunError, printable
 from ..files import read_text
 from ..messages import catalogue, speaker
+from ..runs.disk import usual_rights
 from ..runs.folder import write_text
 
 say = speaker(__name__)
@@ -237,7 +238,7 @@ def _save(workbook: Any, path: Path) -> None:
     os.close(handle)
     try:
         workbook.save(partial)
-        os.chmod(partial, 0o644)  # mkstemp makes it private
+        usual_rights(Path(partial))
         os.replace(partial, path)
     finally:
         Path(partial).unlink(missing_ok=True)

@@ -66,6 +66,13 @@ def _explain(error: OSError, place: Path) -> str:
     )
 
 
+def usual_rights(path: Path) -> None:
+    """What temporary files and folders keep to their owner gets the rights that this process gives to new ones (the umask)."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    os.chmod(path, (0o777 if path.is_dir() else 0o666) & ~mask)
+
+
 def fsync(path: Path) -> None:
     """Waits until a file, or the names in a folder, are on the disk: a power cut may otherwise leave what was renamed empty."""
     if os.name == "nt":

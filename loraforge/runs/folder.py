@@ -32,7 +32,7 @@ import yaml
 from ..errors import RunError
 from ..files import open_file, read_text, require_file
 from ..messages import speaker
-from .disk import disk_errors, fsync, writing
+from .disk import disk_errors, fsync, usual_rights, writing
 from .lease import leased, moving
 
 say = speaker(__name__)
@@ -56,7 +56,7 @@ def write_text(path: Path, text: str) -> None:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(aside, 0o644)  # mkstemp makes it private
+            usual_rights(Path(aside))
             os.replace(aside, path)
         except BaseException:
             Path(aside).unlink(missing_ok=True)
@@ -102,12 +102,10 @@ def _put_back(old: Path) -> None:
 
 def _finish(folder: Path) -> None:
     """All of it onto the disk, with the usual permissions: temporary folders, and files that safetensors writes, are private otherwise."""
-    mask = os.umask(0)
-    os.umask(mask)
     for path in [*folder.rglob("*"), folder]:
         if path.is_symlink():
             continue
-        os.chmod(path, (0o777 if path.is_dir() else 0o666) & ~mask)
+        usual_rights(path)
         fsync(path)
 
 
@@ -131,7 +129,7 @@ def _kept(folder: Path, name: str, data: bytes) -> Path:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-            os.chmod(partial, 0o644)
+            usual_rights(Path(partial))
             os.link(partial, path)  # fails where the name is taken, even by another process
             return path
         except FileExistsError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loraforge import ModelError, explain_base, fetch_base, read_text, require_files, speaker
+from loraforge import ModelError, explain_base, fetch_base, read_text, refuse_machines_fault, require_files, speaker
 
 say = speaker(__name__)
 
@@ -175,5 +175,6 @@ def _adds_bos(folder: Path, tokens: Mapping[str, str]) -> bool:
     try:
         encoded = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a")
     except Exception as error:  # the tokenizers library raises bare Exception
+        refuse_machines_fault(error)
         raise _damaged(folder / "tokenizer.json", error) from None
     return bool(encoded.tokens) and encoded.tokens[0] == tokens["bos_token"]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, RunConfig, hash_file, printable, quoted, speaker
+from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, RunConfig, hash_file, printable, quoted, speaker, usual_rights
 
 from ..families.stable_diffusion.kohya_names import KohyaFormat
 from ..families.stable_diffusion.published import PUBLISHED
@@ -294,7 +294,7 @@ def _copy(source: Path, target: Path) -> None:
         partial = Path(aside.name)
     try:
         shutil.copyfile(source, partial)
-        partial.chmod(0o644)
+        usual_rights(partial)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

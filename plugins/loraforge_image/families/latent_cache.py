@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from loraforge import show, speaker
+from loraforge import show, speaker, usual_rights
 
 say = speaker(__name__)
 
@@ -93,7 +93,7 @@ def _write(file: Path, tensors: dict[str, Any]) -> None:
         safetensors.torch.save_file(tensors, aside)
         with open(aside, "rb+") as written:
             os.fsync(written.fileno())
-        os.chmod(aside, 0o644)  # mkstemp makes it private, but a cache may be shared
+        usual_rights(Path(aside))  # a cache may be shared
         os.replace(aside, file)
     finally:
         Path(aside).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 from loraforge import Adapter, Exporter, ExportError, command, printable, quoted, speaker
 
 from ..base_files import EMBEDDED
+from ..templates.golden_prompts import NAME, questions_of_data
 from .check import check_folder, check_weights
 from .folder import answers_otherwise, base_folder, served, write_beside, write_stop_in_config
 
@@ -53,6 +54,7 @@ class PeftExporter(Exporter):
                 run=run,
             ),
             *_note(path),
+            *_questions(path),
         )
 
 
@@ -101,6 +103,22 @@ class MergedExporter(Exporter):
 def _on_one_line(text: str) -> str:
     """For a comment, which ends where the line does."""
     return printable(text).replace("\n", "\\n")
+
+
+def _questions(path: Path) -> Sequence[str]:
+    """That the export holds questions of the data, where it does."""
+    file = path / NAME
+    count = questions_of_data(file.read_bytes()) if file.is_file() else 0
+    if not count:
+        return ()
+    return (
+        say(
+            "# Before you hand it on: {file} holds {n} questions of your data, by which a server can be checked. Delete it if they must "
+            "not leave; golden: neutral makes one without your data, golden: off none",
+            file=NAME,
+            n=count,
+        ),
+    )
 
 
 def _note(path: Path) -> Sequence[str]:

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import PurePosixPath
 
-from loraforge import DataError, speaker, unpacked_size
+from loraforge import DataError, refuse_machines_fault, speaker, unpacked_size
 
 from .rows import LARGEST, Source
 
@@ -89,6 +89,7 @@ def unpack_zip(source: Source) -> list[Source]:
     except DataError:
         raise
     except Exception as error:  # zipfile raises whatever the damage leads to
+        refuse_machines_fault(error)
         text = str(error) or type(error).__name__
         raise DataError(say("{path}: cannot be unpacked: {error}.", path=source.path, error=text.split("\n")[0])) from None
 

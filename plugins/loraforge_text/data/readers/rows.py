@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from loraforge import LARGEST as LARGEST  # of an unpacked file: millions of long answers
-from loraforge import DataError, read_file, speaker
+from loraforge import DataError, read_file, refuse_machines_fault, speaker
 
 say = speaker(__name__)
 
@@ -41,6 +41,7 @@ class Source:
         try:
             return cls(str(path), name or path.name, read_file(path, _FILE))
         except OSError as error:
+            refuse_machines_fault(error)
             raise DataError(say("{path}: cannot be read: {error}.", path=path, error=error.strerror)) from None
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loraforge import DataError, speaker
+from loraforge import DataError, refuse_machines_fault, speaker
 
 from .extras import needed
 from .number_formats import cell_text, shown
@@ -75,6 +75,7 @@ def read_workbook(source: Source, reading: Reading) -> list[Table]:
     except (DataError, ImportError):
         raise
     except Exception as error:  # the libraries raise whatever the damage leads to
+        refuse_machines_fault(error)
         text = str(error) or type(error).__name__
         raise DataError(
             say("{path}: is no readable Excel file ({kind}): {error}.", path=source.path, kind=source.suffix, error=text.split("\n")[0])
