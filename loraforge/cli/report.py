@@ -37,7 +37,7 @@ def _table(*columns: str) -> Table:
 
 def _row(table: Table, *cells: str) -> None:
     # As Text: a cell may hold [INST], which is no markup.
-    table.add_row(*(Text(cell) for cell in cells))
+    table.add_row(*(Text(printable(cell)) for cell in cells))
 
 
 def _print_table(out: Console, table: Table) -> None:
