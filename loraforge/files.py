@@ -13,7 +13,7 @@ import os
 import stat
 import zipfile
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 from .messages import speaker
 
@@ -44,13 +44,13 @@ def require_file(path: str | os.PathLike[str], limit: int | None = None) -> os.s
     return _checked(os.stat(path), path, limit)
 
 
-def open_file(path: str | os.PathLike[str], limit: int | None = None) -> BinaryIO:
+def open_file(path: str | os.PathLike[str], limit: int | None = None) -> io.BufferedReader:
     """An ordinary file, opened for reading; otherwise as ``require_file``."""
     require_file(path, limit)  # before it is opened: opening a device may already do something
     handle = os.open(path, os.O_RDONLY | _NONBLOCK)
     try:
         _checked(os.fstat(handle), path, limit)
-        return cast(BinaryIO, os.fdopen(handle, "rb"))
+        return cast(io.BufferedReader, os.fdopen(handle, "rb"))
     except BaseException:
         os.close(handle)
         raise

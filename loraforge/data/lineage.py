@@ -82,8 +82,10 @@ def require_adapter(init_from_adapter: str | None) -> None:
     Raises:
         RunError: saying what is missing.
     """
-    folder = adapter_folder(Path(init_from_adapter).absolute()) if init_from_adapter else None
-    for name in ("adapter_config.json", "adapter_model.safetensors") if folder else ():
+    if not init_from_adapter:
+        return
+    folder = adapter_folder(Path(init_from_adapter).absolute())
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
         try:
             require_file(folder / name)
         except OSError as error:
