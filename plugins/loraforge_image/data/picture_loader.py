@@ -16,7 +16,6 @@ from typing import Any
 from pydantic import Field
 
 from loraforge import (
-    UNSEEN,
     DataError,
     Keys,
     KeySet,
@@ -32,6 +31,7 @@ from loraforge import (
 )
 
 from ..records import ImageKeys, Picture
+from .cells import unquoted
 from .pictures import SUFFIXES
 from .review_columns import review_columns
 
@@ -398,18 +398,3 @@ def metadata_rows(
             yield where, {str(k).strip().lower(): v for k, v in value.items()}
         else:
             bad.append(say("{where}: it is no JSON object like {example}.", where=where, example='{"file_name": "a.png", "text": "..."}'))
-
-
-# What a spreadsheet takes for a formula, with whatever blanks before it, or after what another country's spreadsheet takes for a separator.
-_FORMULA = re.compile(rf"(?:^|(?<=[;\t\r\n]))(?=[{UNSEEN}']*[=+\-@＝＋－＠])")
-_QUOTED = re.compile(rf"(?:^|(?<=[;\t\r\n]))'(?=[{UNSEEN}']*[=+\-@＝＋－＠])")
-
-
-def quoted(cell: str) -> str:
-    """A cell of a table that no spreadsheet takes for a formula; ``unquoted`` gives back what it was."""
-    return _FORMULA.sub("'", cell)
-
-
-def unquoted(cell: Any) -> Any:
-    """A cell as it was before ``quoted``; what is no text stays as it is."""
-    return _QUOTED.sub("", cell) if isinstance(cell, str) else cell

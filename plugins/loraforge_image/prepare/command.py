@@ -181,7 +181,7 @@ def _write(pictures: Sequence[InspectedPicture], names: Mapping[str, str], copy_
     """Writes all files or none."""
     from loraforge import REVIEW_COLUMNS
 
-    from ..data.picture_loader import quoted
+    from ..data.cells import quoted
     from ..data.pictures import read_picture
     from .contact_sheet import write_sheet
 
@@ -210,7 +210,7 @@ def _write(pictures: Sequence[InspectedPicture], names: Mapping[str, str], copy_
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    from ..data.picture_loader import quoted
+    from ..data.cells import quoted
 
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([quoted(str(cell)) for cell in row] for row in rows)
