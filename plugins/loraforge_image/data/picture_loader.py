@@ -15,20 +15,8 @@ from typing import Any
 
 from pydantic import Field
 
-from loraforge import (
-    DataError,
-    Keys,
-    KeySet,
-    Loader,
-    Review,
-    RunConfig,
-    hash_file,
-    read_file,
-    read_review,
-    refuse_machines_fault,
-    require_file,
-    speaker,
-)
+import loraforge
+from loraforge import DataError, Keys, KeySet, Loader, Review, RunConfig, hash_file, read_file, read_review, require_file, speaker
 
 from ..records import ImageKeys, Picture
 from .cells import unquoted
@@ -230,7 +218,7 @@ class _Reader:
         try:
             digest = hash_file(path)
         except OSError as error:
-            refuse_machines_fault(error)
+            loraforge.refuse_machines_fault(error)
             self.bad.append(say("{where}: {file} cannot be read: {error}.", where=where, file=path.name, error=error.strerror))
             return None
         return Picture(
@@ -244,7 +232,7 @@ def caption_bytes(file: Path) -> bytes | str:
         size = require_file(file).st_size
         return read_file(file) if size <= _CAPTION else say("it has {n} MB, and a caption is a line or two", n=round(size / 1e6))
     except OSError as error:
-        refuse_machines_fault(error)
+        loraforge.refuse_machines_fault(error)
         return error.strerror or str(error)
 
 
