@@ -12,7 +12,6 @@ import io
 import os
 import stat
 import zipfile
-from pathlib import Path
 from typing import cast
 
 from .messages import speaker
@@ -78,10 +77,18 @@ def require_files(folder: str | os.PathLike[str]) -> None:
     Raises:
         OSError: naming the first that is no ordinary file.
     """
-    for place in (Path(folder), *(p for p in sorted(Path(folder).iterdir()) if p.is_dir())):
-        for path in sorted(place.iterdir()):
-            if not path.is_dir() and path.exists():
-                require_file(path)
+    left = [os.fspath(folder)]
+    for place in left:
+        try:
+            names = sorted(os.listdir(place))
+        except PermissionError:  # what cannot be read by us is read by no library
+            continue
+        for path in (os.path.join(place, name) for name in names):
+            if not os.path.isdir(path):
+                if os.path.exists(path):
+                    require_file(path)
+            elif place == left[0]:
+                left.append(path)
 
 
 def unpacked_size(data: bytes) -> int:

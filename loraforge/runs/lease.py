@@ -183,7 +183,7 @@ def _acquired(file: Path) -> int:
         OSError: if it cannot be written.
     """
     while True:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+        handle, refused = _opened(file)
         try:
             locked = _lock(handle)
             found = _read(handle)
@@ -197,6 +197,8 @@ def _acquired(file: Path) -> int:
                 age = _age(handle, file.parent)
                 if age < STALE:
                     raise Busy({**found, "age": age} if foreign else found)
+            if refused is not None:
+                raise refused
             mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z"), "machine": _machine()}
             os.ftruncate(handle, 0)
             os.lseek(handle, 0, os.SEEK_SET)
@@ -210,6 +212,15 @@ def _acquired(file: Path) -> int:
             with contextlib.suppress(OSError):
                 os.close(handle)
             raise
+
+
+def _opened(file: Path) -> tuple[int, OSError | None]:
+    """The open lease file; of another user's, which can be read only, why it cannot be written."""
+    how = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        return os.open(file, os.O_RDWR | os.O_CREAT | how, 0o666), None
+    except PermissionError as error:
+        return os.open(file, os.O_RDONLY | how), error
 
 
 def _lock(handle: int) -> bool | None:

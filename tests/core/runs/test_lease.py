@@ -119,6 +119,19 @@ def test_a_lease_is_not_under_the_seal(tmp_path):
     assert [name for name, _ in sealed_files(tmp_path)] == ["config.yaml"]
 
 
+def test_another_users_lease_counts_though_it_can_only_be_read(tmp_path, holder, monkeypatch):
+    real = os.open
+
+    def may_read_only(path, flags, *more):
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", may_read_only)
+    with pytest.raises(RunError, match=f"process {holder.pid}"), RunFolder(tmp_path / "out").claimed():
+        pytest.fail("two at once")
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_no_reason_to_stop_here(tmp_path):
     tmp_path.chmod(0o500)
