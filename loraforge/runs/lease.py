@@ -208,7 +208,10 @@ def _acquired(file: Path) -> int:
                 if _read(handle) != mine:
                     raise Busy(_read(handle))
             return handle
-        except BaseException:
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                if not isinstance(error, Busy) and refused is None:
+                    file.unlink()  # half a lease is none
             with contextlib.suppress(OSError):
                 os.close(handle)
             raise
