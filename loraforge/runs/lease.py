@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
+import platform
 import sys
 import tempfile
 import threading
@@ -199,7 +199,7 @@ def _acquired(file: Path) -> int:
                     raise Busy({**found, "age": age} if foreign else found)
             if refused is not None:
                 raise refused
-            mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z"), "machine": _machine()}
+            mine = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z"), "machine": _machine()}
             os.ftruncate(handle, 0)
             os.lseek(handle, 0, os.SEEK_SET)
             os.write(handle, json.dumps(mine).encode())
@@ -275,4 +275,4 @@ def _machine() -> str:
     """What no other running system has: locks of processes on one of them reach each other."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return socket.gethostname()
+    return platform.node()
