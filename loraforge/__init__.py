@@ -18,9 +18,21 @@ if TYPE_CHECKING:
     from .data.review import REVIEW_COLUMNS, decides, fold_name, match_columns, read_review
     from .data.similarity import character_pairs, fold, near_pairs, near_records
     from .data.wording import FLOOR, bare_question, lesson, simplified
-    from .errors import ConfigError, DataError, ExportError, LoraForgeError, ModelError, PluginError, RunError, TrainingError
+    from .errors import (
+        ConfigError,
+        DataError,
+        ExportError,
+        LoraForgeError,
+        MachineError,
+        ModelError,
+        PluginError,
+        RunError,
+        TrainingError,
+        printable,
+    )
+    from .files import LARGEST, open_file, read_file, read_text, require_file, require_files, unpacked_size
     from .hub import explain_base, fetch_base
-    from .messages import speaker
+    from .messages import out_of_something, refuse_machines_fault, speaker
     from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
     from .plugin_api.events import (
         CheckpointSaved,
@@ -40,9 +52,11 @@ if TYPE_CHECKING:
     from .plugin_api.models import Examination, InferenceModel, MemoryEstimate, TrainableModel
     from .plugin_api.task import ChoiceQuestion, Evaluation, Sampling, Task, TrainedRun
     from .plugin_api.types import Adapter, Answer, Batch, Example, File, Fingerprint, Lesson, Record, Review, Span, TrainableLora, prompt_of
+    from .runs.disk import usual_rights
     from .runs.folder import atomic_dir, write_text
     from .runs.opened import LoadedRun, load_run
     from .runs.provenance import hash_file
+    from .terminal import UNSEEN, command, console, quoted, show
 
 __version__ = "0.1.0"
 
@@ -53,9 +67,13 @@ _HOMES = {
     "data.review": ("REVIEW_COLUMNS", "decides", "fold_name", "match_columns", "read_review"),
     "data.similarity": ("character_pairs", "fold", "near_pairs", "near_records"),
     "data.wording": ("FLOOR", "bare_question", "lesson", "simplified"),
-    "errors": ("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
+    "errors": (
+        *("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
+        *("MachineError", "printable"),
+    ),
+    "files": ("LARGEST", "open_file", "read_file", "read_text", "require_file", "require_files", "unpacked_size"),
     "hub": ("explain_base", "fetch_base"),
-    "messages": ("speaker",),
+    "messages": ("out_of_something", "refuse_machines_fault", "speaker"),
     "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
     "plugin_api.events": (
         "CheckpointSaved",
@@ -87,16 +105,21 @@ _HOMES = {
         "Span",
         "TrainableLora",
         "prompt_of",
+        "quoted",
     ),
+    "runs.disk": ("usual_rights",),
     "runs.folder": ("atomic_dir", "write_text"),
     "runs.opened": ("LoadedRun", "load_run"),
     "runs.provenance": ("hash_file",),
+    "terminal": ("UNSEEN", "command", "console", "quoted", "show"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "FLOOR",
+    "LARGEST",
     "REVIEW_COLUMNS",
+    "UNSEEN",
     "Adapter",
     "Answer",
     "Batch",
@@ -125,6 +148,7 @@ __all__ = [
     "LoadedRun",
     "Loader",
     "LoraForgeError",
+    "MachineError",
     "MemoryEstimate",
     "MemoryRanOut",
     "ModelError",
@@ -155,7 +179,9 @@ __all__ = [
     "atomic_dir",
     "bare_question",
     "character_pairs",
+    "command",
     "condense",
+    "console",
     "decides",
     "explain_base",
     "fetch_base",
@@ -169,11 +195,23 @@ __all__ = [
     "match_layers",
     "near_pairs",
     "near_records",
+    "open_file",
+    "out_of_something",
+    "printable",
     "prompt_of",
+    "quoted",
+    "read_file",
     "read_review",
+    "read_text",
+    "refuse_machines_fault",
+    "require_file",
+    "require_files",
     "scanned_layers",
+    "show",
     "simplified",
     "speaker",
+    "unpacked_size",
+    "usual_rights",
     "write_text",
 ]  # fmt: skip
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .errors import ModelError
 from .messages import speaker
+from .terminal import quoted
 
 say = speaker(__name__)
 
@@ -141,7 +142,7 @@ def _from_hub(repository: str, revision: str | None, patterns: Sequence[str], ig
             "it is not on this computer and {why}. With a connection: `hf download {repository}`; without: copy its folder here "
             "and give the folder's path as base_model.",
             why=why,
-            repository=repository,
+            repository=quoted(repository),
         )
         if close := difflib.get_close_matches(repository, _cache(), n=1, cutoff=0.8):
             problem += say(" The cache on this computer has '{name}'.", name=close[0])

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib import resources
 
-from .errors import printable
+from .errors import MachineError, machines_fault, printable
 
 _packages: list[str] = []
 
@@ -62,3 +62,25 @@ def speaker(module: str) -> Callable[..., str]:
         return printable(sentence.format(**values)) if values else sentence
 
     return say
+
+
+def refuse_machines_fault(error: BaseException) -> None:
+    """Before an error is put down to a row or a file.
+
+    Raises:
+        MachineError: if it is the computer's.
+    """
+    if machines_fault(error):
+        raise out_of_something(error) from None
+
+
+def out_of_something(error: BaseException | str) -> MachineError:
+    """The error of a computer that is short of memory, threads or open files."""
+    reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    say = speaker(__name__)
+    text = say(
+        "this computer refuses what is needed: {reason}. No row and no file is wrong. Close other programs, or raise the limit (ulimit, "
+        "the memory of the container or of the job), and start again; a run goes on with --resume.",
+        reason=reason,
+    )
+    return MachineError(text)

@@ -33,6 +33,15 @@ def sentences(folder: Path) -> set[str]:
                         found |= {one.value for one in keyword.value.elts if isinstance(one, ast.Constant)}
                     if keyword.arg == "description" or (keyword.arg == "help" and name in SHOWN_HELP):
                         found |= {keyword.value.value} if isinstance(keyword.value, ast.Constant) else set()
+            if isinstance(node, ast.FunctionDef) and node.name == "cautions":
+                said = (
+                    one.value
+                    for made in ast.walk(node)
+                    if isinstance(made, ast.Return)
+                    for one in ast.walk(made)
+                    if isinstance(one, ast.Constant)
+                )
+                found |= {one for one in said if isinstance(one, str)}
             if isinstance(node, ast.Dict):
                 for key, value in zip(node.keys, node.values, strict=True):
                     if isinstance(key, ast.Constant) and key.value == "why" and isinstance(value, ast.Constant):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ExportError, RunError
+from ..files import read_file, read_text, require_file
 from ..messages import speaker
 from ..plugin_api.types import Adapter
 
@@ -136,10 +137,11 @@ def read_peft(folder: Path) -> Adapter:
         RunError: if it is no LoRA, is damaged, or has scales that an ``Adapter`` cannot hold.
     """
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = json.loads(read_text(folder / "adapter_config.json"))
+        require_file(folder / "adapter_model.safetensors")
         loaded = safetensors.torch.load_file(folder / "adapter_model.safetensors")
         own_file = folder / "loraforge.json"
-        own = json.loads(own_file.read_text(encoding="utf-8")) if own_file.exists() else {}
+        own = json.loads(read_text(own_file)) if own_file.exists() else {}
     except FileNotFoundError as error:
         missing = Path(error.filename).name if error.filename else "adapter_model.safetensors"
         raise RunError(say("{folder} is no adapter folder: it has no {file}.", folder=folder, file=missing)) from None
@@ -275,7 +277,7 @@ def _require_pairs(folder: Path, config: Mapping[str, Any], tensors: Mapping[str
 
 def _files(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
     """The small files beside an adapter; a name that leads out of the folder is not followed."""
-    return {name: (folder / name).read_bytes() for name in names if Path(name).name == name and (folder / name).is_file()}
+    return {name: read_file(folder / name) for name in names if Path(name).name == name and (folder / name).is_file()}
 
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:

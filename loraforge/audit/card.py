@@ -15,7 +15,8 @@ from ..runs.folder import FINISHED, write_text
 from ..runs.provenance import hash_file
 from ..runs.records import FOLDER
 from ..runs.seal import SEAL
-from .markdown import code, items, number, plain, table, text
+from ..terminal import command
+from .markdown import code, items, number, table, text
 
 say = speaker(__name__)
 
@@ -319,16 +320,16 @@ def _lineage(manifest: Mapping[str, Any]) -> list[str]:
 
 def _verifying(run: Path, adapter: Path) -> list[str]:
     weights = adapter / "adapter_model.safetensors"
-    name = run.absolute().name
+    name = Path(run.absolute().name)
     return [
         say("The seal of this run is the SHA-256 of manifest.json: `train` printed it, and {file} holds it.", file=code(SEAL)),
         say("Later commands add records in {folder}, each naming the one before it; the seal stays the same.", folder=code(FOLDER)),
         say("Whoever keeps it elsewhere can prove all that the manifest names; whoever has the signer's public key, this card too:"),
         "",
         "```",
-        f"loraforge verify {plain(name).replace('`', '')} --seal HEX",
-        f"loraforge verify {plain(name).replace('`', '')} --public-key FILE",
-        f"loraforge reproduce {plain(name).replace('`', '')}",
+        f"{command('loraforge', 'verify', name)} --seal HEX",
+        f"{command('loraforge', 'verify', name)} --public-key FILE",
+        command("loraforge", "reproduce", name),
         "```",
         *(["", f"- {say('adapter, SHA-256')}: {code(hash_file(weights))}"] if weights.is_file() else []),
     ]

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import terminal
 from ..messages import speaker
+from ..terminal import quoted
 from .options import JSON, RUN, emit, host_of
 from .signing import KEY, signer_of
 
@@ -34,7 +36,6 @@ def verify(
     """Prove that nothing of a run was altered, or say what was. Exit code 1 if something was."""
     from ..audit.verify import verify
     from ..runs.signing import read_public
-    from . import report
 
     key = read_public(public_key) if public_key is not None else None
     if signature is not None and not signature.is_file():
@@ -43,7 +44,7 @@ def verify(
     if as_json:
         emit({**found.as_json(), "conclusions": conclusions(found)})
     else:
-        _show(report.console(), found)
+        _show(terminal.console(), found)
     ctx.exit(0 if found.sound else 1)
 
 
@@ -58,9 +59,8 @@ def reproduce(ctx: click.Context, run: Path, out: Path | None, as_json: bool) ->
     from ..runs.folder import RunFolder
     from ..runs.observers import Progress
     from ..runs.seal import read_manifest
-    from . import report
 
-    host, console = host_of(ctx), report.console(stderr=as_json)
+    host, console = host_of(ctx), terminal.console(stderr=as_json)
     unit = host.task(str(read_manifest(RunFolder(run))[0].get("task"))).unit
     host.register(Progress(console, unit), "progress", "loraforge")
     result = again.reproduce(host, run, out, lambda text: console.print(f"  {text}", markup=False))
@@ -89,7 +89,7 @@ def card(ctx: click.Context, run: Path, key: str | None, as_json: bool) -> None:
     if as_json:
         emit({"card": path, **report.recorded_json(recorded)})
         return
-    console = report.console()
+    console = terminal.console()
     console.print(str(path), markup=False)
     report.recorded(console, recorded)
 
@@ -127,7 +127,7 @@ def conclusions(found: Verification) -> list[str]:
             say(
                 "Not proved: that manifest.json itself is the original. Whoever may write into the folder can change it together with "
                 "its seal. Compare with the seal that `train` printed: loraforge verify {run} --seal HEX. Or sign: loraforge keygen",
-                run=found.run,
+                run=quoted(found.run),
             )
         )
     if found.of("data", "not checked"):

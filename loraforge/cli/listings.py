@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .. import terminal
 from ..messages import speaker
 from .options import JSON, TASK, emit, host_of
 
@@ -39,7 +40,7 @@ def keys(ctx: click.Context, task: str, schema: bool, as_json: bool) -> None:
     if as_json:
         emit([dataclasses.asdict(row) for row in rows])
     else:
-        report.keys(report.console(), rows)
+        report.keys(terminal.console(), rows)
 
 
 @click.command()
@@ -58,7 +59,7 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         emit({"plugins": [dataclasses.asdict(row) for row in rows], "clashes": clashes})
     else:
-        report.plugins(report.console(), rows, clashes)
+        report.plugins(terminal.console(), rows, clashes)
 
 
 @click.command("list")
@@ -83,7 +84,7 @@ def list_components(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         emit(rows)
     else:
-        report.components(report.console(), rows, host.broken())
+        report.components(terminal.console(), rows, host.broken())
 
 
 @click.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import errno
 import json
 import os
 import sys
@@ -17,9 +18,10 @@ from typing import Any
 
 import click
 
-from .. import __version__
-from ..errors import DataError, LoraForgeError, PluginError
-from ..messages import speaker
+from .. import __version__, terminal
+from ..errors import DataError, LoraForgeError, PluginError, RunError, machines_fault
+from ..messages import out_of_something, speaker
+from ..terminal import show
 from . import audit as trust
 from . import listings, results, signing, usage
 from .options import CONFIG, JSON, RUN, SET, TASK, ConfigCommand, ExportingCommand, SamplingCommand, TrainCommand, emit, host_of, settings
@@ -102,7 +104,7 @@ def train(
         raise click.UsageError(say("--resume and --fresh exclude each other."))
     given = [f"{name}={json.dumps(value)}" for name, value in options.items() if value is not None]
     plan = make_plan(host, task, config, [*overrides, *given])
-    console = report.console(stderr=as_json)
+    console = terminal.console(stderr=as_json)
     signer = signing.signer_of(key) if is_main_process() else None  # a passphrase is asked for before hours of training
     if is_main_process():
         report.headline(console, plan, config)
@@ -112,7 +114,7 @@ def train(
     if not is_main_process():
         return
     for line in host.failures:
-        click.echo(line, err=True)
+        show(line, err=True)
     if as_json:
         emit({
             "run": outcome.run.path,
@@ -195,7 +197,7 @@ def check(
         listed = {**summary, "found": [dataclasses.asdict(one) for one in data.found]}
         emit({**listed, "rows": rows[:show]} if show else listed)
     else:
-        report.check(report.console(), summary, data, show, reports, estimate.lines(fit))
+        report.check(terminal.console(), summary, data, show, reports, estimate.lines(fit))
     if stops:
         raise DataError(findings.explain(stops))
 
@@ -247,7 +249,7 @@ def sample(
         answers = ask(opened, inference_model, question, sides, wanted, out or opened.run.path / "answers")
         rows.append({"prompt": question, "answers": answers})
         if not as_json:
-            report.answers(report.console(), question, answers)
+            report.answers(terminal.console(), question, answers)
     if as_json:
         emit(rows)
 
@@ -291,8 +293,8 @@ def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, key: s
     if as_json:
         emit({"path": done.path, "usage": done.usage, "delivered": done.delivered, **report.recorded_json(recorded)})
     else:
-        report.exported(report.console(), name, done)
-        report.recorded(report.console(), recorded)
+        report.exported(terminal.console(), name, done)
+        report.recorded(terminal.console(), recorded)
 
 
 for _command in (*listings.COMMANDS, *results.COMMANDS, *trust.COMMANDS, *signing.COMMANDS):
@@ -301,6 +303,8 @@ for _command in (*listings.COMMANDS, *results.COMMANDS, *trust.COMMANDS, *signin
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point. Exit codes: 0 done, 2 the user's input, 1 anything else."""
+    if sys.stdout is None:  # closed by whoever started this: nobody wants to read it
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Windows consoles are not UTF-8 by themselves
             stream.reconfigure(encoding="utf-8", errors="replace")
@@ -308,17 +312,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ.setdefault(name, "1")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = cli.main(args=given, prog_name="loraforge", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(_ended(given))
+    except OSError as error:
+        sys.exit(_unwritable(error))
+
+
+def _ended(given: Sequence[str]) -> int:
+    """Runs a command; its exit code.
+
+    Raises:
+        OSError: if standard output takes no more.
+    """
+    try:
+        code = cli.main(args=list(given), prog_name="loraforge", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
     except LoraForgeError as error:
-        if "--json" in given:
-            emit({"error": list(error.problems)})
-        for line in error.problems:
-            click.echo(line, err=True)
-        sys.exit(error.exit_code)
+        return _failed(error, given)
     except click.ClickException as error:
         usage.show(error)
-        sys.exit(2)
+        return 2
     except (KeyboardInterrupt, click.Abort):
-        click.echo(say("Stopped. What was saved stays; --resume continues from the last checkpoint."), err=True)
-        sys.exit(1)
+        show(say("Stopped. What was saved stays; --resume continues from the last checkpoint."), err=True)
+        return 1
+    except (OSError, MemoryError, RuntimeError) as error:
+        if machines_fault(error):
+            return _failed(out_of_something(error), given)
+        if not isinstance(error, OSError) or error.filename is None or error.errno not in _PLACES:
+            raise
+        return _failed(RunError(say("{path}: {reason}.", path=error.filename, reason=error.strerror)), given)
+
+
+# What is wrong with a name or a place, and not with this program.
+_PLACES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE)
+
+
+def _failed(error: LoraForgeError, given: Sequence[str]) -> int:
+    if "--json" in given:
+        emit({"error": list(error.problems)})
+    for line in error.problems:
+        show(line, err=True)
+    return error.exit_code
+
+
+def _unwritable(error: OSError) -> int:
+    """For standard output that is full or gone: nothing that was written for good is lost by it.
+
+    Raises:
+        OSError: if it is another one.
+    """
+    if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO, errno.EBADF, errno.EFBIG):
+        raise error
+    with contextlib.suppress(OSError, ValueError):
+        show(say("standard output cannot be written: {reason}. What was saved stays.", reason=error.strerror), err=True)
+    for stream in (sys.stdout, sys.stderr):  # what is left in their buffers would be tried again at the end
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return 1

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import terminal
 from ..errors import ConfigError
 from ..messages import speaker
 from ..plugin_api.host import PluginHost
+from ..terminal import show
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -33,7 +35,7 @@ def host_of(ctx: click.Context) -> PluginHost:
 
 def emit(value: Any) -> None:
     """JSON on standard output."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    show(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
 def complete_task(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -90,7 +92,7 @@ def task_of(host: PluginHost, config: Path, command: str) -> str | None:
     found = [name for name, (task, _) in tasks.items() if written is not None and written.value in (name, *task.aliases)]
     if found:
         return found[0]
-    lines = [f"loraforge {command} {name} {config}" for name in tasks]
+    lines = [terminal.command("loraforge", command, name, config) for name in tasks]
     raise ConfigError(
         say("{config}: for what task? Type {lines}, or write task_type into it.", config=config, lines=say(" or ").join(lines))
     )

@@ -25,16 +25,9 @@ from ..runs.amending import Recorded
 from ..runs.folder import RunFolder
 from ..runs.observers import duration
 from ..runs.signing import Signer
+from ..terminal import command, pasted_question, quoted
 
 say = speaker(__name__)
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Standard output (or error), without guesses about what to highlight and without hard line breaks in pipes."""
-    out = Console(stderr=stderr, highlight=False, soft_wrap=True)
-    if not out.is_terminal:
-        out.width = 200  # rich would squeeze tables into 80 columns
-    return out
 
 
 def _table(*columns: str) -> Table:
@@ -46,7 +39,7 @@ def _table(*columns: str) -> Table:
 
 def _row(table: Table, *cells: str) -> None:
     # As Text: a cell may hold [INST], which is no markup.
-    table.add_row(*(Text(cell) for cell in cells))
+    table.add_row(*(Text(printable(cell)) for cell in cells))
 
 
 def _print_table(out: Console, table: Table) -> None:
@@ -93,23 +86,22 @@ def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = (), sign
     out.print(say("  Model card: {path}", path=escape(str(run / "model-card.md"))))
     if done.seal:
         out.print(say("  Seal:       {seal} (keep it elsewhere: `loraforge verify {run} --seal ...` proves that nothing was altered)",
-                      seal=done.seal, run=escape(str(run))))  # fmt: skip
+                      seal=done.seal, run=escape(quoted(run))))  # fmt: skip
     if signer is not None:
         out.print(say("  Signed:     with the key {key} (`loraforge verify {run} --public-key FILE` proves it)",
-                      key=signer.public.name, run=escape(str(run))))  # fmt: skip
+                      key=signer.public.name, run=escape(quoted(run))))  # fmt: skip
     elif done.seal:
         out.print(say("  Signed:     no; `loraforge keygen` once, and nobody has to keep numbers"))
     out.print()
     out.print(say("Next:"))
-    quoted = done.question.replace('"', "'").replace("\n", " ")
-    program = " ".join(["loraforge", *(f"-p {file}" for file in plugin_files)])
-    for command in (
-        f'{program} sample {run} "{quoted}" --base',
-        *([f"{program} eval {run}"] if after is not None else []),
-        f"tensorboard --logdir {run / 'tensorboard'}",
+    program = ["loraforge", *(word for file in plugin_files for word in ("-p", file))]
+    for line in (
+        command(*program, "sample", run, "--base", *pasted_question(done.question)),
+        *([command(*program, "eval", run)] if after is not None else []),
+        command("tensorboard", "--logdir", run / "tensorboard"),
         *(line for lines in done.usage.values() for line in lines),
     ):
-        out.print(f"  {escape(command)}", style="cyan")
+        out.print(Text(f"  {line}", style="cyan"))
 
 
 def check(out: Console, summary: Mapping[str, Any], data: Data, show: int, reports: Sequence[Path] = (), lines: Sequence[str] = ()) -> None:
@@ -150,7 +142,8 @@ def check(out: Console, summary: Mapping[str, Any], data: Data, show: int, repor
         line = Text()
         for piece in pieces:
             # The brackets say it where there are no colours.
-            line.append(f"«{piece.text}»" if piece.learn else piece.text, style="bold green" if piece.learn else "dim")
+            text = printable(piece.text)
+            line.append(f"«{text}»" if piece.learn else text, style="bold green" if piece.learn else "dim")
         out.print(line)
 
 
@@ -185,9 +178,9 @@ def _findings(out: Console, data: Data, reports: Sequence[Path]) -> None:
 
 def answers(out: Console, question: str, given: Mapping[str, str]) -> None:
     """One question with its answers."""
-    out.print(f"[bold]{escape(printable(question))}[/bold]")
+    out.print(f"[bold]{escape(question)}[/bold]")
     for name, answer in given.items():
-        out.print(Text.assemble((f"  {name}: ", "dim" if name == "base" else "green"), printable(answer)))
+        out.print(Text.assemble((f"  {name}: ", "dim" if name == "base" else "green"), answer))
     out.print()
 
 
@@ -244,17 +237,12 @@ def _difference(c: Mapping[str, Any]) -> str:
     return f"{difference}" if low is None or high is None else f"{difference} [{low}, {high}]"
 
 
+_VERDICTS = ("better", "worse", "mixed", "nearer", "no evidence", "too few", "cannot be told")
+
+
 def _verdict_word(verdict: str) -> str:
-    words = {
-        "better": say("better"),
-        "worse": say("worse"),
-        "mixed": say("mixed"),
-        "nearer": say("nearer"),
-        "no evidence": say("no evidence"),
-        "too few": say("too few"),
-        "cannot be told": say("cannot be told"),
-    }
-    return words.get(verdict, verdict)
+    words = (say("better"), say("worse"), say("mixed"), say("nearer"), say("no evidence"), say("too few"), say("cannot be told"))
+    return dict(zip(_VERDICTS, words, strict=True)).get(verdict, verdict)
 
 
 def recorded(out: Console, done: Recorded | None) -> None:
@@ -292,7 +280,7 @@ def checkpoints(out: Console, run: RunFolder, rows: Sequence[Mapping[str, Any]])
     picture = run.path / "checkpoints.png"
     if picture.is_file():
         out.print(say("The same as a picture: {path}", path=escape(str(picture))))
-    out.print(say("`loraforge promote {run} STEP` takes another one that is kept.", run=escape(str(run.path))))
+    out.print(say("`loraforge promote {run} STEP` takes another one that is kept.", run=escape(quoted(run.path))))
 
 
 def promoted(out: Console, run: Path, step: int, done: Finished) -> None:
@@ -310,7 +298,7 @@ def exported(out: Console, name: str, done: Export) -> None:
     for line in done.delivered:
         out.print(f"  {escape(line)}")
     for line in done.usage:
-        out.print(f"  {escape(line)}", style="cyan")
+        out.print(Text(f"  {line}", style="cyan"))
 
 
 def run_row(run: RunFolder) -> dict[str, Any]:

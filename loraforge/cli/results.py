@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import terminal
 from ..errors import LoraForgeError
 from ..messages import speaker
+from ..terminal import command, show
 from .options import JSON, RUN, emit, host_of
 from .signing import KEY, signer_of
 
@@ -45,7 +47,7 @@ def evaluate(
 
     host = host_of(ctx)
     opened = load_run(host, run)
-    console = report.console(stderr=as_json)
+    console = terminal.console(stderr=as_json)
     signer = signer_of(key)
     if graded:
         if sheet is not None:
@@ -84,7 +86,8 @@ def _sheet(opened: LoadedRun, sheet: Path, rows: Sequence[dict[str, object]], ke
     for row in rows:
         first.setdefault(row.get("alike", row.get("group")), row)
     count = review.write_sheet(sheet, list(first.values()), keys, run.name, _adapter(opened))
-    click.echo(say("{path}: {n} questions to judge. Then: loraforge eval {run} --grade {path}", path=sheet, n=count, run=run), err=True)
+    line = command("loraforge", "eval", run, "--grade", sheet)
+    show(say("{path}: {n} questions to judge. Then: {command}", path=sheet, n=count, command=line), err=True)
 
 
 def _adapter(opened: LoadedRun) -> str:
@@ -128,18 +131,18 @@ def runs(folder: Path, as_json: bool) -> None:
         if as_json:
             emit({"run": str(folder), "checkpoints": rows})
         else:
-            report.checkpoints(report.console(), itself, rows)
+            report.checkpoints(terminal.console(), itself, rows)
         return
     found = []
     for run in find_runs(folder):
         try:
             found.append(report.run_row(run))
         except (LoraForgeError, KeyError, TypeError, AttributeError) as error:
-            click.echo(f"{run.path}: {error}", err=True)
+            show(f"{run.path}: {error}", err=True)
     if as_json:
         emit(found)
     else:
-        report.runs(report.console(), found, folder)
+        report.runs(terminal.console(), found, folder)
 
 
 @click.command()
@@ -155,7 +158,7 @@ def promote(ctx: click.Context, run: Path, step: int, key: str | None, as_json: 
     from . import report
 
     host = host_of(ctx)
-    console = report.console(stderr=as_json)
+    console = terminal.console(stderr=as_json)
     host.register(Progress(console, "steps"), "progress", "loraforge")
     done, recorded = finish.promote(host, run, step, host.tell, signer_of(key))
     if as_json:

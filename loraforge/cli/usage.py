@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 
 import click
 
+from .. import terminal
 from ..messages import language, speaker
 
 say = speaker(__name__)
@@ -38,13 +40,15 @@ def _options(rest: str) -> str:
 def show(error: click.ClickException) -> None:
     """Prints it to standard error: how the command is called, and what is wrong."""
     if language() == "en":
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        terminal.show(said.getvalue().rstrip("\n"), err=True)
         return
     ctx = getattr(error, "ctx", None)
     if ctx is not None:
         usage = " ".join(ctx.get_usage().removeprefix("Usage:").split())
-        click.echo(say("Usage: {usage}\nMore: {command} --help\n", usage=usage, command=ctx.command_path), err=True)
-    click.echo(say("Error: {message}", message=in_words(error.format_message())), err=True)
+        terminal.show(say("Usage: {usage}\nMore: {command} --help\n", usage=usage, command=ctx.command_path), err=True)
+    terminal.show(say("Error: {message}", message=in_words(error.format_message())), err=True)
 
 
 def in_words(message: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import codecs
 import json
-import stat
 import zipfile
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..files import open_file, require_file
 from ..messages import speaker
 
 say = speaker(__name__)
@@ -41,12 +41,10 @@ def config_text(path: Path) -> tuple[str, tuple[str, ...]]:
         ConfigError: if it cannot be read, or is something else.
     """
     try:
-        told = path.stat()
-        if stat.S_ISDIR(told.st_mode):
+        if path.is_dir():
             raise ConfigError(_folder(path))
-        if not stat.S_ISREG(told.st_mode):
-            raise ConfigError(say("{path}: is no file.", path=path))
-        with path.open("rb") as file:
+        told = require_file(path)
+        with open_file(path) as file:
             data = file.read(_LARGEST + 1)
         _refuse_others(path, data)
         if told.st_size > _LARGEST:

@@ -17,7 +17,7 @@ from ..plugin_api.types import Record, Span
 from . import findings, holdout, splitting
 from .condensing import condense
 from .findings import PlacedFinding
-from .lineage import parent_of
+from .lineage import parent_of, require_adapter
 from .patience import patiently
 from .splitting import HELD_OUT, LEARNED, Split
 
@@ -168,6 +168,7 @@ def _split(plan: Plan, records: Sequence[Record], note: Callable[[str], None]) -
     Raises:
         DataError: if ``split_by`` names a column that there is not.
     """
+    require_adapter(plan.config.init_from_adapter)
     parent = parent_of(plan.config.init_from_adapter)
     if parent is None and plan.config.init_from_adapter:
         note(say("init_from_adapter: no run is around that adapter, so nobody knows what it has learned; held-out rows may be among it."))

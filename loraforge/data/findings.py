@@ -13,12 +13,14 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, DataError, PluginError
+from ..errors import ConfigError, DataError, PluginError, printable
+from ..files import read_file, require_file
 from ..messages import language, speaker
 from ..plugin_api.components import Check, Finding, Severity
 from ..plugin_api.types import Record
 from ..runs.folder import write_text
 from ..runs.provenance import digest
+from ..terminal import UNSEEN
 
 if TYPE_CHECKING:
     from ..plan import Plan
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 say = speaker(__name__)
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "hint")
-_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=\s*[=+\-@＝＋－＠]|[\t\r])")
+_FORMULA = re.compile(rf"(?:^|(?<=[;\t\r\n]))(?=[{UNSEEN}]*[=+\-@＝＋－＠]|[\t\r])")
 _LARGEST = 100_000_000  # bytes of a report that is read
 _COLUMNS = ("severity", "check", "where", "message", "excerpt", "waive", "id")
 
@@ -222,7 +224,7 @@ def _csv(found: Sequence[PlacedFinding], typed: Mapping[str, str]) -> str:
     writer.writerow(_COLUMNS)
     for one in found:
         cells = (one.severity, one.check, "; ".join(one.where), one.message, one.excerpt, one.waived or typed.get(one.id, ""), one.id)
-        writer.writerow([harmless(cell) for cell in cells])
+        writer.writerow([harmless(printable(cell)) for cell in cells])
     return "\ufeff" + out.getvalue()  # Excel takes a file without the mark for the local encoding
 
 
@@ -231,10 +233,15 @@ def _html(found: Sequence[PlacedFinding], title: str) -> str:
 
     labels = {"error": say("errors"), "warning": say("warnings"), "hint": say("hints"), "waived": say("waived")}
     heads = [say("severity"), say("check"), say("where"), say("what, and what to do")]
-    page = jinja2.Environment(autoescape=True).from_string(
+    page = jinja2.Environment(autoescape=True, finalize=_shown).from_string(
         resources.files(__package__).joinpath("findings.html").read_text(encoding="utf-8")
     )
     return page.render(lang=language(), found=found, title=title, labels=labels, heads=heads, summary=list(counts(found).items())) + "\n"
+
+
+def _shown(value: Any) -> Any:
+    """What a page shows of a value; what is markup stays markup."""
+    return type(value)(printable(value)) if isinstance(value, str) else value
 
 
 def read_waivers(path: Path) -> Mapping[str, str]:
@@ -246,9 +253,9 @@ def read_waivers(path: Path) -> Mapping[str, str]:
     if path.suffix.lower() in (".xlsx", ".xls", ".et"):
         raise DataError(say("waivers: {path} is a workbook. Save it as CSV (in Excel: File, Save as, CSV UTF-8).", path=path))
     try:
-        if path.stat().st_size > _LARGEST:
+        if require_file(path).st_size > _LARGEST:
             raise DataError(say("waivers: {path} is larger than any report ({n} MB).", path=path, n=_LARGEST // 1_000_000))
-        data = path.read_bytes()
+        data = read_file(path, _LARGEST)
     except OSError as error:
         raise DataError(say("waivers: {path} cannot be read: {error}.", path=path, error=error.strerror)) from None
     try:

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
+from ..files import require_file
+from ..messages import speaker
 from ..runs.folder import RunFolder
 from ..runs.provenance import hash_file
 from ..runs.seal import kept_seal
 from .splitting import HELD_OUT, LEARNED
+
+say = speaker(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,24 @@ class Parent:
 def adapter_folder(path: Path) -> Path:
     """The adapter's own folder, where a run or a checkpoint was named."""
     return path / "adapter" if (path / "adapter" / "adapter_config.json").is_file() else path
+
+
+def require_adapter(init_from_adapter: str | None) -> None:
+    """Whether there is an adapter at all, without reading its weights.
+
+    Raises:
+        RunError: saying what is missing.
+    """
+    if not init_from_adapter:
+        return
+    folder = adapter_folder(Path(init_from_adapter).absolute())
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        try:
+            require_file(folder / name)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise RunError(say("{folder} is no adapter folder: it has no {file}.", folder=folder, file=name)) from None
+            raise RunError(say("{path} cannot be read: {error}.", path=folder / name, error=error.strerror)) from None
 
 
 def parent_of(init_from_adapter: str | None) -> Parent | None:

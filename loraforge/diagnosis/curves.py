@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
+from ..errors import printable
 from ..messages import language, speaker
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ def _sentence(diagnosis: Diagnosis) -> str:
 
 def _wrapped(text: str, cells: int) -> list[str]:
     """Lines of at most ``cells`` cells; Chinese characters are two wide, and a line may end after any of them."""
+    text = printable(text)
     if not any(east_asian_width(sign) in "WF" for sign in text):
         return textwrap.wrap(text, cells, subsequent_indent="  ", initial_indent="• ")
     lines, used = ["• "], 2

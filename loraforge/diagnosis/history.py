@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..files import LONGEST_LOG, read_text
+
 
 @dataclass(frozen=True)
 class History:
@@ -49,7 +51,7 @@ def history_from_log(log: Path, **known: Any) -> History:
     held: dict[int, float] = {}
     rates: dict[int, float] = {}
     told: dict[str, Any] = {"per_epoch": 1, "learning_rate": 0.0}
-    for line in log.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in read_text(log, LONGEST_LOG, errors="replace").split("\n"):
         try:
             entry = json.loads(line)
             kind, step = entry["event"], entry.get("step", 0)

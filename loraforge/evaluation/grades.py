@@ -6,6 +6,7 @@ what was shown; a verdict that is not understood is named by its cell, all of th
 
 from __future__ import annotations
 
+import io
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import files
 from ..errors import RunError
 from ..messages import speaker
 from .review_sheet import digest
@@ -73,9 +75,24 @@ def read_file(path: Path, sheets: Mapping[str, Any], keys: Path, problems: list[
     import openpyxl  # imported lazily: only the review needs it
 
     try:
-        book = openpyxl.load_workbook(path, data_only=True)
+        data = files.read_file(path)
+        size = files.unpacked_size(data)
+        if size > files.LARGEST:
+            raise RunError(
+                say(
+                    "{path}: unpacks to {n} MB, more than the {most} MB that are read.",
+                    path=path,
+                    n=size // 10**6,
+                    most=files.LARGEST // 10**6,
+                )
+            )
+        book = openpyxl.load_workbook(io.BytesIO(data), data_only=True)
     except FileNotFoundError:
         raise RunError(say("{path}: there is no such file.", path=path.absolute())) from None
+    except RunError:
+        raise
+    except OSError as error:
+        raise RunError(say("{path} cannot be read: {error}.", path=path, error=error.strerror or error)) from None
     except Exception as error:  # openpyxl raises whatever its parsers raise
         hint = say("Save it as .xlsx, without a password, and try again.")
         raise RunError(say("{path} cannot be read: {error}.", path=path, error=repr(error)) + " " + hint) from None

@@ -17,8 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError
+from ..errors import RunError, printable
+from ..files import read_text
 from ..messages import catalogue, speaker
+from ..runs.disk import usual_rights
 from ..runs.folder import write_text
 
 say = speaker(__name__)
@@ -92,7 +94,7 @@ def known_sheets(keys: Path) -> dict[str, Any]:
         RunError: if the file is missing or damaged.
     """
     try:
-        return dict(json.loads(keys.read_text(encoding="utf-8"))["sheets"])
+        return dict(json.loads(read_text(keys))["sheets"])
     except FileNotFoundError:
         raise RunError(say("{path} does not exist: no review sheet was written for this run. Write one with --sheet.", path=keys)) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -138,7 +140,7 @@ def _guide(say: Callable[[str], str]) -> list[str]:
 def _shown(text: str) -> str:
     """The text as a cell can hold it: control characters become visible, because they are the answer's fault and not the sheet's."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = _UNPRINTABLE.sub(lambda found: chr(0x2400 + ord(found[0])) if ord(found[0]) < 32 else "\ufffd", text)
+    text = printable(_UNPRINTABLE.sub(lambda found: chr(0x2400 + ord(found[0])) if ord(found[0]) < 32 else "\ufffd", text))
     if len(text) > _LONGEST:
         text = text[:_LONGEST] + say(" … (cut here: a cell holds no more)")
     return text if text.strip() else say("(the answer is empty)")
@@ -236,7 +238,7 @@ def _save(workbook: Any, path: Path) -> None:
     os.close(handle)
     try:
         workbook.save(partial)
-        os.chmod(partial, 0o644)  # mkstemp makes it private
+        usual_rights(Path(partial))
         os.replace(partial, path)
     finally:
         Path(partial).unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from ..runs.folder import FINISHED, RunFolder, atomic_dir, write_text
 from ..runs.opened import LoadedRun, load_run
 from ..runs.records import EVALUATION, REVIEW_KEYS
 from ..runs.seal import require_sound
+from ..terminal import quoted
 from ..training.interrupts import Terminated
 
 if TYPE_CHECKING:
@@ -231,10 +232,14 @@ def _compared(host: PluginHost, opened: LoadedRun, tell: Callable[[Any], None]) 
     except KeyboardInterrupt as error:
         if isinstance(error, Terminated):
             raise  # whoever sends that wants the process to end
-        tell(StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=opened.run.path)))
+        tell(StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=quoted(opened.run.path))))
         return None
     except Exception as error:  # out of memory, say: the adapter is trained and exported all the same
-        tell(StageStarted("comparison", say("failed: {error}. `loraforge eval {run}` tries again.", error=error, run=opened.run.path)))
+        tell(
+            StageStarted(
+                "comparison", say("failed: {error}. `loraforge eval {run}` tries again.", error=error, run=quoted(opened.run.path))
+            )
+        )
         return None
     return result
 

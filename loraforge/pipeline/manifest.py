@@ -77,7 +77,7 @@ def describe(
             "waivers": findings.waived(data.found),
         },
         "inherited": data.inherited,
-        "cautions": list(plan.task.cautions),
+        "cautions": [*plan.task.cautions, *plan.family.cautions(plan.config, plan.keys)],
         "facts": state.facts,
         "metrics": state.metrics,
         "chosen": state.chosen,

@@ -23,12 +23,14 @@ from ..plugin_api.types import Adapter
 from ..runs import provenance
 from ..runs.folder import FAILED, FINISHED, RUNNING, STOPPED, RunFolder, atomic_dir, save_state
 from ..runs.seal import seal_run
+from ..terminal import quoted
 from ..training.interrupts import Interrupts
 from . import failures, finish
 from .finish import Outcome
 from .losses import read_losses
 from .manifest import RunState, describe
 from .resume import check_start, identity, newest_checkpoint
+from .twice import WAITING
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -338,11 +340,16 @@ class Session:
             if self.last or rate is None or not measured:
                 compare = finish.compares(self.plan, self.state.metrics)
                 if compare and not self._alone:
-                    self.tell(StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=self.folder.path)))
+                    self.tell(
+                        StageStarted("comparison", say("left out; `loraforge eval {run}` makes it later", run=quoted(self.folder.path)))
+                    )
                 manifest = self._manifest(FINISHED)
                 finish.finish_run(
                     self.host, self.folder, manifest, self.plan.exporters, compare=compare and self._alone, tell=self.tell, done=done
                 )
+            else:
+                because = next((d.sentence for d in self.state.diagnoses if d.learning_rate is not None), "")
+                self.state.advice = {"from": self.plan.config.learning_rate, "to": rate, "because": because, WAITING: True}
             self.state.metrics["seconds"] = round(time.time() - self.state.started, 1)
             self.tell(RunFinished(self.folder.path, self.state.metrics["seconds"], self.state.metrics))
             # Last of all: what the observers wrote lies under the seal too. Nothing but the seal makes a run a finished one.

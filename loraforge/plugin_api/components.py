@@ -113,6 +113,10 @@ class ModelFamily(Component):
         """The files of the base model, for the manifest's hashes and for readers that need their common folder."""
         return ()
 
+    def cautions(self, config: RunConfig, keys: KeySet) -> Sequence[str]:
+        """What somebody who hands such an adapter on should know, for the model card; sentences, beside those of the task."""
+        return ()
+
     def estimate_memory(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> MemoryEstimate | None:
         """What a run needs, for ``examine``'s facts with ``rows``, on "cpu" or "cuda"; None: cannot be told. Imports no torch."""
         return None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..files import LONGEST_LOG, read_text
 from .folder import RunFolder
 
 
@@ -13,7 +14,7 @@ def entries(run: RunFolder) -> Iterator[dict[str, Any]]:
     """The events of ``log.jsonl``; a line that a killed run left torn is passed over."""
     if not run.log_file.is_file():
         return
-    for line in run.log_file.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in read_text(run.log_file, LONGEST_LOG, errors="replace").split("\n"):
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):

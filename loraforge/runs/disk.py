@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +22,14 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ESTALE)
 @contextlib.contextmanager
 def writing(place: Path) -> Iterator[None]:
     """Inside, ``place`` is being written. Whatever the disk refuses is an ``OSError`` that names it, not a half-written file beside it.
-    (A write that fails names nothing, and safetensors has an error of its own.)"""
+    (A write that fails names nothing; safetensors and shutil have errors of their own.)"""
     try:
         yield
+    except shutil.Error as error:  # of copytree: texts about each file
+        said = re.search(r"\[Errno (\d+)\]", str(error))
+        if said is None:
+            raise
+        raise OSError(int(said[1]), os.strerror(int(said[1])), str(place)) from None
     except OSError as error:
         half = isinstance(error.filename, str | bytes) and os.fsdecode(error.filename).startswith(str(place.parent / f".{place.name}."))
         if error.errno is not None and (error.filename is None or half):
@@ -64,6 +70,13 @@ def _explain(error: OSError, place: Path) -> str:
     return say(
         "{path}: {reason}. Mend that, or choose another place, and try again (train: with --resume).", path=path, reason=error.strerror
     )
+
+
+def usual_rights(path: Path) -> None:
+    """What temporary files and folders keep to their owner gets the rights that this process gives to new ones (the umask)."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    os.chmod(path, (0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def fsync(path: Path) -> None:

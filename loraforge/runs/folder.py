@@ -31,13 +31,16 @@ from typing import Any
 import yaml
 
 from ..errors import RunError
+from ..files import open_file, read_file, read_text, require_file
 from ..messages import speaker
-from .disk import disk_errors, fsync, writing
+from .disk import disk_errors, fsync, usual_rights, writing
+from .lease import leased, moving
 from .records import FOLDER as RECORDS
 from .records import merged, read_chain, read_json
 
 say = speaker(__name__)
 
+_MANIFEST = 2_000_000_000  # bytes: it lists every row
 FORMAT = 2  # of the manifest; 1 had no sides by question and no seal
 RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
 
@@ -56,7 +59,7 @@ def write_text(path: Path, text: str) -> None:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(aside, 0o644)  # mkstemp makes it private
+            usual_rights(Path(aside))
             os.replace(aside, path)
         except BaseException:
             Path(aside).unlink(missing_ok=True)
@@ -102,12 +105,10 @@ def _put_back(old: Path) -> None:
 
 def settle(folder: Path) -> None:
     """All of it onto the disk, with the usual permissions: temporary folders, and files that safetensors writes, are private otherwise."""
-    mask = os.umask(0)
-    os.umask(mask)
     for path in [*folder.rglob("*"), folder]:
         if path.is_symlink():
             continue
-        os.chmod(path, (0o777 if path.is_dir() else 0o666) & ~mask)
+        usual_rights(path)
         fsync(path)
 
 
@@ -131,7 +132,7 @@ def _kept(folder: Path, name: str, data: bytes) -> Path:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-            os.chmod(partial, 0o644)
+            usual_rights(Path(partial))
             os.link(partial, path)  # fails where the name is taken, even by another process
             return path
         except FileExistsError:
@@ -178,7 +179,7 @@ def save_state(folder: Path, state: Mapping[str, Any], position: Mapping[str, An
 
 def _sha256(file: Path) -> str:
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -192,9 +193,10 @@ def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     import safetensors.torch
 
-    written = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    written = json.loads(read_text(folder / "state.json"))
     if written.get("sha256") not in (None, _sha256(folder / "state.safetensors")):
         raise ValueError(say("{file} is not what was written", file="state.safetensors"))
+    require_file(folder / "state.safetensors")
     tensors = safetensors.torch.load_file(folder / "state.safetensors")
     return _unflatten(written["state"], tensors), written["position"]
 
@@ -238,30 +240,13 @@ class RunFolder:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Nobody else writes into this folder meanwhile. The claim ends with the process, however that ends.
+        """Nobody else writes into this folder meanwhile, see ``lease``. The claim ends with the process, however that ends.
 
         Raises:
-            RunError: if somebody does already.
+            RunError: if somebody does already; it says who.
         """
-        from filelock import FileLock, Timeout
-
-        # Not in the folder, because --fresh renames that, and a refused run must leave nothing behind.
-        place = hashlib.sha256(str(self.path.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:24]
-        # With the user's number: another user's lock file could not be opened. (A number needs no entry in a password file.)
-        user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
-        lock = FileLock(Path(tempfile.gettempdir()) / f"loraforge-{user}-{place}.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RunError(
-                say("{path}: another run is writing there now. Wait for it, or choose another output_dir.", path=self.path)
-            ) from None
-        except (NotImplementedError, OSError):  # a drive without locks, or a full one: better unguarded than unusable
-            pass
-        try:
+        with leased(self.path):
             yield
-        finally:
-            lock.release()
 
     def set_aside(self) -> Path:
         """Renames the folder so that a new run can take its place; nothing is lost."""
@@ -271,8 +256,14 @@ class RunFolder:
         while kept.exists():
             number += 1
             kept = self.path.with_name(f"{self.path.name}.{stamp}-{number}")
-        os.replace(self.path, kept)
+        with moving(self.path):
+            os.replace(self.path, kept)
         return kept
+
+    def put_back(self, kept: Path) -> None:
+        """Undoes ``set_aside``, where nothing has taken the folder's place."""
+        with moving(self.path):
+            os.replace(kept, self.path)
 
     def start(self, config: Mapping[str, Any]) -> None:
         """Makes the folder, with the effective config in it.
@@ -308,7 +299,7 @@ class RunFolder:
             RunError: if this is no run's folder, or the file is damaged.
         """
         try:
-            data = self.manifest_file.read_bytes()
+            data = read_file(self.manifest_file, _MANIFEST)
             found = read_json(data)
         except FileNotFoundError:
             if not self.path.exists():

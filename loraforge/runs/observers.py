@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import LONGEST_LOG, read_text
 from ..messages import speaker
 from ..plugin_api.events import (
     CheckpointSaved,
@@ -157,7 +158,7 @@ class LossCurve:
     def _remember(self, log: Path, upto: int) -> None:
         train: dict[int, float] = {}
         heldout: dict[int, float] = {}
-        for line in log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []:
+        for line in read_text(log, LONGEST_LOG, errors="replace").split("\n") if log.exists() else []:
             try:
                 entry = json.loads(line)
             except ValueError:

@@ -14,6 +14,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
+from ..files import open_file
 from ..plugin_api.host import GROUP, PluginHost
 
 # Every library that computes, reads or rounds a number between the data and the adapter.
@@ -34,7 +35,7 @@ _LIBRARIES = (
 
 def hash_file(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _hash_slowly(file)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import RunError
 from ..messages import speaker
+from ..terminal import quoted
 from .folder import RunFolder, manifest_text, write_text
 from .provenance import hash_file
 from .records import FOLDER
@@ -99,8 +100,9 @@ def require_sound(run: RunFolder, names: Sequence[str]) -> None:
     if wrong:
         raise RunError(
             say(
-                "{run}: altered since it was sealed: {files}. Nothing was done. `loraforge verify {run}` says more.",
+                "{run}: altered since it was sealed: {files}. Nothing was done. `loraforge verify {word}` says more.",
                 run=run.path,
+                word=quoted(run.path),
                 files=", ".join(wrong),
             )
         )

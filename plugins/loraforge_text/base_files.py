@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loraforge import ModelError, explain_base, fetch_base, speaker
+from loraforge import ModelError, explain_base, fetch_base, read_text, refuse_machines_fault, require_files, speaker
 
 say = speaker(__name__)
 
@@ -100,7 +100,7 @@ _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<turn|>", "<|end|>",
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -113,7 +113,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: object) -> ModelError:
-    return ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=error))
+    reason = (isinstance(error, OSError) and error.strerror) or error
+    return ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=reason))
 
 
 @functools.cache
@@ -123,6 +124,10 @@ def read_base(folder: Path) -> BaseFiles:
     Raises:
         ModelError: if a file is damaged.
     """
+    try:
+        require_files(folder)  # the libraries are given the folder later, and would wait for a pipe
+    except OSError as error:
+        raise _damaged(Path(error.filename), error) from None
     config, tokenizer_config = _json(folder / "config.json"), _json(folder / "tokenizer_config.json")
     if not isinstance(config.get("architectures"), list | None):
         raise _damaged(folder / "config.json", say("'{key}' is no list", key="architectures"))
@@ -184,7 +189,7 @@ def _usual(named: Mapping[str, str]) -> str | None:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     except (OSError, ValueError) as error:
         raise _damaged(file, error) from None
 
@@ -197,5 +202,6 @@ def _adds_bos(folder: Path, tokens: Mapping[str, str]) -> bool:
     try:
         encoded = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a")
     except Exception as error:  # the tokenizers library raises bare Exception
+        refuse_machines_fault(error)
         raise _damaged(folder / "tokenizer.json", error) from None
     return bool(encoded.tokens) and encoded.tokens[0] == tokens["bos_token"]

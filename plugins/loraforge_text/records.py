@@ -123,6 +123,12 @@ class TextKeys(Keys):
         "it is learned where the base's chat template has a place for it, and stops the run where it has none. learn: there too, between "
         "<think> and </think>. drop: only the answers are learned.",
     )
+    golden: Literal["data", "neutral", "off"] = Field(
+        "data",
+        description="What the golden prompts are made of, by which a server is checked and which travel with the adapter and its exports. "
+        "data: a few held-out questions, with what stands before them. neutral: made-up questions and nothing of the data. off: there "
+        "are none.",
+    )
 
 
 class TextSampling(Keys):

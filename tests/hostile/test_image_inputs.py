@@ -495,7 +495,7 @@ def test_any_metadata_is_read_or_refused(text, suffix, head, tmp_path_factory):
 @FUZZ
 @given(cell=st.text(alphabet="=+-@＝＋－＠'\t\r\n;, ax", max_size=12))
 def test_a_cell_that_is_no_formula_comes_back(cell):
-    from loraforge_image.data.picture_loader import quoted, unquoted
+    from loraforge_image.data.cells import quoted, unquoted
 
     assert unquoted(quoted(cell)) == cell
     assert not any(part.lstrip()[:1] in tuple("=+-@＝＋－＠") for part in quoted(cell).replace("\t", ";").split(";") if part.strip())

@@ -55,7 +55,7 @@ def _shrunk(picture: Image.Image, side: int) -> Image.Image:
 
 def _drawable(text: str) -> str:
     """Pillow's own font knows Latin letters only; other scripts become dots instead of an error or boxes."""
-    return "".join(letter if ord(letter) < 0x250 else "·" for letter in text)
+    return "".join(letter if ord(letter) < 0x250 and (letter.isprintable() or letter.isspace()) else "·" for letter in text)
 
 
 def _headings(headings: Sequence[str], fits: Callable[[str], bool]) -> list[list[str]]:

@@ -16,12 +16,13 @@ from typing import Any
 
 from pydantic import Field
 
-from loraforge import DataError, Keys, KeySet, Loader, Review, RunConfig, hash_file, read_review, speaker
+import loraforge
+from loraforge import DataError, Keys, KeySet, Loader, Review, RunConfig, hash_file, read_file, read_review, require_file, speaker
 
 from ..records import ImageKeys, Picture
+from .cells import unquoted
 from .pictures import SUFFIXES
 from .review_columns import review_columns
-from .spreadsheet_cells import unquoted
 
 say = speaker(__name__)
 
@@ -221,6 +222,7 @@ class _Reader:
         try:
             digest = hash_file(path)
         except OSError as error:
+            loraforge.refuse_machines_fault(error)
             self.bad.append(say("{where}: {file} cannot be read: {error}.", where=where, file=path.name, error=error.strerror))
             return None
         return Picture(
@@ -231,9 +233,10 @@ class _Reader:
 def caption_bytes(file: Path) -> bytes | str:
     """What a caption file holds, or why that cannot be had."""
     try:
-        size = file.stat().st_size
-        return file.read_bytes() if size <= _CAPTION else say("it has {n} MB, and a caption is a line or two", n=round(size / 1e6))
+        size = require_file(file).st_size
+        return read_file(file) if size <= _CAPTION else say("it has {n} MB, and a caption is a line or two", n=round(size / 1e6))
     except OSError as error:
+        loraforge.refuse_machines_fault(error)
         return error.strerror or str(error)
 
 
@@ -341,11 +344,11 @@ def metadata_rows(
         DataError: if the file as a whole cannot be read.
     """
     try:
-        if file.stat().st_size > _TABLE:
+        if require_file(file).st_size > _TABLE:
             raise DataError(
                 say("{path} is larger than {n} MB; divide it, or leave out what is no caption.", path=file, n=_TABLE // 1_000_000)
             )
-        data = file.read_bytes()
+        data = read_file(file)
     except OSError as error:
         raise DataError(say("{path} cannot be read: {error}.", path=file, error=error.strerror)) from None
     called = called or file.name

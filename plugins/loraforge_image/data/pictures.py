@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from loraforge import DataError, speaker
+from loraforge import DataError, refuse_machines_fault, require_file, speaker
 
 say = speaker(__name__)
 
@@ -34,6 +34,7 @@ def read_size(path: Path) -> tuple[int, int]:
         try:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         except Exception as error:  # Pillow raises many kinds for damaged files
+            refuse_machines_fault(error)
             raise DataError(_damaged(path, error)) from None
         return (image.height, image.width) if turned else image.size
 
@@ -72,6 +73,7 @@ def read_whole(path: Path, least: int = 0) -> tuple[Image.Image, tuple[int, int]
             turned = ImageOps.exif_transpose(image) or image
             return _to_rgb(turned, profile), (size[::-1] if exif.get(0x0112, 1) in (5, 6, 7, 8) else size), exif
         except Exception as error:  # as above
+            refuse_machines_fault(error)
             raise DataError(_damaged(path, error)) from None
 
 
@@ -87,7 +89,7 @@ def _open(path: Path) -> Any:
         DataError: if it is none.
     """
     try:
-        size = path.stat().st_size
+        size = require_file(path).st_size
         if size == 0:
             raise DataError(say("the picture file is empty (0 bytes)"))
         with warnings.catch_warnings():
@@ -101,6 +103,7 @@ def _open(path: Path) -> Any:
     except DataError:
         raise
     except Exception as error:  # as above
+        refuse_machines_fault(error)
         raise DataError(_damaged(path, error)) from None
     pixels, shown = image.width * image.height, f"{image.width}x{image.height}"
     if pixels > LARGEST:
@@ -123,6 +126,7 @@ def _kinds() -> tuple[str, ...]:
 def is_written_by(path: Path, program: str) -> bool:
     """Whether a PNG says that this program wrote it."""
     try:
+        require_file(path)
         with Image.open(path, formats=("PNG",)) as image:
             return image.info.get("Software") == program
     except Exception:  # as above

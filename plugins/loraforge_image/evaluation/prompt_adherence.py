@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from loraforge import ModelError, fetch_base, speaker
+from loraforge import ModelError, fetch_base, read_text, require_files, speaker
 
 say = speaker(__name__)
 
@@ -37,7 +37,8 @@ class Scorer:
 
         options: dict[str, Any] = {"local_files_only": True}
         try:
-            kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+            require_files(folder)
+            kind = json.loads(read_text(folder / "config.json")).get("model_type")
             if kind != "clip":
                 raise ValueError(f"model_type {kind}")
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
@@ -96,7 +97,7 @@ class Scorer:
 
 def _colours(folder: Path) -> tuple[Sequence[float], Sequence[float]]:
     file = folder / "preprocessor_config.json"
-    said: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    said: Mapping[str, Any] = json.loads(read_text(file)) if file.is_file() else {}
     return said.get("image_mean", _MEAN), said.get("image_std", _SPREAD)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import Adapter, Exporter, ExportError, KeySet, RunConfig, speaker
+from loraforge import Adapter, Exporter, ExportError, KeySet, RunConfig, printable, speaker
 
 from ..families.loading import load_pipeline
 from ..families.stable_diffusion.loading import load_base
@@ -50,7 +51,7 @@ class DiffusersExporter(Exporter):
         return destination / "pytorch_lora_weights.safetensors"
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        return (f'pipe.load_lora_weights("{path.parent}", weight_name="{path.name}")   # diffusers',)
+        return (f"pipe.load_lora_weights({_literal(path.parent)}, weight_name={_literal(path.name)})   # diffusers",)
 
 
 class MergedExporter(Exporter):
@@ -76,7 +77,12 @@ class MergedExporter(Exporter):
         return destination
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        return (f'DiffusionPipeline.from_pretrained("{path}")   # diffusers',)
+        return (f"DiffusionPipeline.from_pretrained({_literal(path)})   # diffusers",)
+
+
+def _literal(value: Path | str) -> str:
+    """A text in Python code."""
+    return printable(json.dumps(str(value), ensure_ascii=False))
 
 
 def _pipeline_name(adapter: Adapter) -> str:

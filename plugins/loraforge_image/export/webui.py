@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, RunConfig, speaker
+from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, RunConfig, hash_file, printable, quoted, speaker, usual_rights
 
 from ..families.stable_diffusion.kohya_names import KohyaFormat
 from ..families.stable_diffusion.published import PUBLISHED
@@ -125,8 +124,10 @@ class WebuiExporter(Exporter):
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         config = adapter.facts.get("config", {})
         words = ", ".join(adapter.facts.get("trigger_words", []))
-        lines = [] if config.get("webui") else [f"cp {shlex.quote(str(path.parent / path.stem))}.* stable-diffusion-webui/models/Lora/"]
-        return [*lines, f"<lora:{path.stem}:{float(config.get('preferred_weight', 0.8)):g}> {words}".rstrip()]
+        lines = [] if config.get("webui") else [f"cp {quoted(path.parent / path.stem)}.* stable-diffusion-webui/models/Lora/"]
+        written = f"<lora:{path.stem}:{float(config.get('preferred_weight', 0.8)):g}> {words}".rstrip()
+        # As a comment: the words are the data's, and a shell would obey them where somebody pastes all the lines.
+        return [*lines, say("# in the prompt: {text}", text=" ".join(printable(written).split()))]
 
 
 def _factors(adapter: Adapter, parts: Sequence[str], rows: Mapping[str, int], balanced: bool) -> tuple[Any, Any, float]:
@@ -285,7 +286,7 @@ def _lora_folder(place: Path) -> Path:
 
 def _differs(mine: Path, there: Path) -> bool:
     """Whether something else stands where a file is to go."""
-    return there.exists() and (not there.is_file() or there.read_bytes() != mine.read_bytes())
+    return there.exists() and (not there.is_file() or hash_file(there) != hash_file(mine))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -293,7 +294,7 @@ def _copy(source: Path, target: Path) -> None:
         partial = Path(aside.name)
     try:
         shutil.copyfile(source, partial)
-        partial.chmod(0o644)
+        usual_rights(partial)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

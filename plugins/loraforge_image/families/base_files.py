@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loraforge import ModelError, fetch_base, speaker
+from loraforge import ModelError, fetch_base, open_file, read_text, require_file, require_files, speaker
 
 say = speaker(__name__)
 
@@ -48,6 +48,7 @@ def locate(base_model: str, revision: str | None = None, weights: tuple[str, ...
         return EMBEDDED[base_model]
     path = Path(base_model).expanduser()
     if path.exists():
+        require_ordinary(path)
         return path.absolute()
     if base_model.startswith("modelscope:") or is_hub_id(base_model):
         return fetch_base(base_model, revision, [*SMALL, *weights], OTHERS)
@@ -77,15 +78,16 @@ def read_config(path: Path) -> dict[str, Any]:
         ModelError: if it cannot be read.
     """
     try:
-        if path.stat().st_size > _CONFIG:
+        if require_file(path).st_size > _CONFIG:
             raise ValueError(say("it is too large for a configuration"))
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
         if not isinstance(value, dict):
             raise ValueError(say("it is no JSON object"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=error)) from None
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=reason)) from None
     return value
 
 
@@ -114,6 +116,21 @@ def impossible(path: Path, key: str, value: object) -> str:
     return say("{path} of the base model: {key} cannot be {value}.", path=path, key=key, value=str(value)[:60])
 
 
+def require_ordinary(place: Path) -> None:
+    """Before a library is given a base: nothing in it waits or never ends.
+
+    Raises:
+        ModelError: naming the first file that is none.
+    """
+    try:
+        if place.is_dir():
+            require_files(place)
+        else:
+            require_file(place)
+    except OSError as error:
+        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=error.filename, error=error.strerror)) from None
+
+
 def check_shards(folder: Path) -> None:
     """Raises:
     ModelError: if a list of weights names files of another folder.
@@ -131,7 +148,7 @@ def header(path: Path) -> dict[str, Any]:
         ModelError: if it is none.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(8)
             if len(start) < 8:
                 raise ValueError(say("the file is empty or cut off"))

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
-
-from loraforge import speaker
+from loraforge import show, speaker, usual_rights
 
 say = speaker(__name__)
 
@@ -77,7 +75,7 @@ class Cache:
             reason = (isinstance(error, OSError) and error.strerror) or error
             text = say("{path}: what was encoded cannot be kept ({reason}). The run goes on; the next one encodes it again.",
                 path=self.folder, reason=reason)  # fmt: skip
-            click.echo(text, err=True)
+            show(text, err=True)
 
 
 def _write(file: Path, tensors: dict[str, Any]) -> None:
@@ -95,7 +93,7 @@ def _write(file: Path, tensors: dict[str, Any]) -> None:
         safetensors.torch.save_file(tensors, aside)
         with open(aside, "rb+") as written:
             os.fsync(written.fileno())
-        os.chmod(aside, 0o644)  # mkstemp makes it private, but a cache may be shared
+        usual_rights(Path(aside))  # a cache may be shared
         os.replace(aside, file)
     finally:
         Path(aside).unlink(missing_ok=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from loraforge import show
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
@@ -20,7 +22,7 @@ def inspect(file: Path, as_json: bool) -> None:
     if as_json:
         text = json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False)
         # JSON lets signs through that a terminal obeys; what is not printable is written as its number.
-        click.echo("".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text))
+        show("".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text))
         return
     for line in sentences(lora, summary):
-        click.echo(line)
+        show(line)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import RunError, speaker
+from loraforge import RunError, open_file, read_text, require_file, speaker
 
 from .modules import Module, block_of, claims_of, family_of, grouped, naming_of, part_of
 from .norms import measure
@@ -120,9 +120,7 @@ def read_lora(path: Path) -> LoraFile:
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a small JSON file that somebody else may have written; empty if there is none."""
     try:
-        if not file.is_file() or file.stat().st_size > 4_000_000:
-            return {}
-        return json_object(file.read_text(encoding="utf-8-sig"))
+        return json_object(read_text(file, 4_000_000, "utf-8-sig"))
     except (OSError, ValueError):
         return {}
 
@@ -153,8 +151,10 @@ def _locate(path: Path) -> tuple[Path, dict[str, Any]]:
             )
     if not path.exists():
         raise RunError(say("{path}: no such file.", path=path))
-    if not path.is_file():
-        raise RunError(say("{path}: not a file.", path=path))
+    try:
+        require_file(path)
+    except OSError:
+        raise RunError(say("{path}: not a file.", path=path)) from None
     if path.suffix.lower() in _PICKLES:
         raise RunError(_pickle(path))
     return path, config
@@ -175,7 +175,7 @@ def _header(file: Path) -> tuple[dict[str, Entry], dict[str, str], bool, int]:
     size = file.stat().st_size
     if size == 0:
         raise RunError(say("{path}: the file is empty (0 bytes). Copy or download it again.", path=file))
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         start = stream.read(10)
     # The library judges the header first, so that nothing of a stranger's is parsed here. It wants one of at most 100 MB.
     try:
@@ -203,14 +203,14 @@ def _header(file: Path) -> tuple[dict[str, Entry], dict[str, str], bool, int]:
 
 
 def _first(file: Path) -> bytes:
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         return stream.read(512)
 
 
 def _members(file: Path) -> Sequence[str]:
     """The names in a zip archive; of a damaged one, none."""
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             stream.seek(max(0, file.stat().st_size - 70_000))
             tail = stream.read()
         end = tail.rfind(b"PK\x05\x06")
@@ -352,7 +352,7 @@ def _unjudged(config: Mapping[str, Any]) -> list[str]:
 def _hashes(file: Path, offset: int) -> tuple[str, str]:
     """sha256 of the whole file, and of what follows ``offset``."""
     whole, body = hashlib.sha256(), hashlib.sha256()
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         whole.update(stream.read(offset))
         while chunk := stream.read(1 << 20):
             whole.update(chunk)

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from loraforge import REVIEW_COLUMNS, ModelError, fetch_base, speaker
+from loraforge import REVIEW_COLUMNS, ModelError, fetch_base, require_files, speaker
 
 from ..data.picture_loader import COLUMNS, KOHYA, METADATA, MOST_REPEATS, NO, caption_bytes, decoded_together, is_file, metadata_rows
 from ..data.pictures import read_picture
@@ -204,6 +204,7 @@ class Captioner:
 
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
+            require_files(folder)
             self._processor: Any = AutoProcessor.from_pretrained(folder, **options)
             self._model: Any = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True, **options)
         except Exception as error:  # transformers raises whatever a damaged or foreign folder leads to

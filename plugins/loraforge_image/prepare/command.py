@@ -10,14 +10,13 @@ import csv
 import io
 import json
 import os
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import DataError, speaker
+from loraforge import DataError, command, console, printable, read_file, show, speaker
 
 if TYPE_CHECKING:
     from .inspection import InspectedPicture
@@ -103,7 +102,7 @@ def _may_write(targets: Mapping[str, Path], folder: Path, copy_to: Path | None, 
 
 def _is_ours(metadata: Path) -> bool:
     try:
-        return metadata.read_bytes().startswith(",".join(_HEADER).encode())
+        return read_file(metadata).startswith(",".join(_HEADER).encode())
     except OSError:
         return False
 
@@ -151,11 +150,10 @@ def _some(names: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    out = console(stderr=True)
+    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
 
@@ -183,8 +181,8 @@ def _write(pictures: Sequence[InspectedPicture], names: Mapping[str, str], copy_
     """Writes all files or none."""
     from loraforge import REVIEW_COLUMNS
 
+    from ..data.cells import quoted
     from ..data.pictures import read_picture
-    from ..data.spreadsheet_cells import quoted
     from .contact_sheet import write_sheet
 
     repeats = any(seen.repeats is not None for seen in pictures)
@@ -197,7 +195,7 @@ def _write(pictures: Sequence[InspectedPicture], names: Mapping[str, str], copy_
         again = [seen.repeats if seen.repeats is not None else ""] if repeats else []
         rows.append([*row, *again, *(seen.review.get(name, "") for name in review)])
     found: list[list[object]] = [["file_name", "finding", "keep", "message"]]
-    found += [[seen.name, f.kind, "no" if f.drops else "yes", f.message] for seen in pictures for f in seen.findings]
+    found += [[printable(seen.name), f.kind, "no" if f.drops else "yes", printable(f.message)] for seen in pictures for f in seen.findings]
 
     def copier(path: Path) -> Callable[[Path], None]:
         return lambda target: read_picture(path).save(target, format="PNG")
@@ -212,7 +210,7 @@ def _write(pictures: Sequence[InspectedPicture], names: Mapping[str, str], copy_
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    from ..data.spreadsheet_cells import quoted
+    from ..data.cells import quoted
 
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([quoted(str(cell)) for cell in row] for row in rows)
@@ -277,7 +275,7 @@ def _tell(
     data = home if copies else folder
     settings = [f"train_data_dir={data}", *([f"metadata_path={home / 'metadata.csv'}"] if home.resolve() != data.resolve() else [])]
     settings += [f"trigger_word={trigger}"] if trigger else []
-    following = "loraforge check image CONFIG.yaml " + " ".join(f"--set {shlex.quote(setting)}" for setting in settings)
+    following = command("loraforge", "check", "image", "CONFIG.yaml", *(word for setting in settings for word in ("--set", setting)))
     found = [(seen, finding) for seen in pictures for finding in seen.findings]
     if as_json:
         value = {
@@ -291,16 +289,14 @@ def _tell(
             "next": following,
         }
         text = json.dumps(value, ensure_ascii=False, indent=2)
-        click.echo("".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text))
+        show("".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text))
         return
-    from rich.console import Console
     from rich.text import Text
 
-    out = Console(highlight=False, soft_wrap=True)
+    out = console()
 
     def line_of(text: str, style: str = "") -> Text:
-        # Names and captions are a stranger's: nothing in them is obeyed by a terminal.
-        return Text("".join(sign if sign.isprintable() else " " for sign in text), style=style)
+        return Text(text, style=style)
 
     out.print(line_of(say("{n} pictures: {kept} to train on, {left} to leave out", n=len(pictures), kept=kept, left=len(pictures) - kept)))
     for note in notes:

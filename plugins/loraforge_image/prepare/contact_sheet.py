@@ -87,7 +87,7 @@ def _lacking(text: str, font: Any) -> int:
 @functools.lru_cache(maxsize=4096)
 def _drawn(character: str, font: Any) -> bool:
     """Whether the font has this character: what it lacks looks like what no font has."""
-    if character.isascii():
+    if character.isascii() or not character.isprintable():  # a mark that turns the direction of writing would be obeyed
         return character.isprintable()
     try:
         glyph, nothing = font.getmask(character), font.getmask("\uffff")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from loraforge import DataError, RunError, speaker
+from loraforge import DataError, RunError, show, speaker
 
 say = speaker(__name__)
 
@@ -37,24 +37,24 @@ def chat(ctx: click.Context, run: Path, base: bool, adapters: Sequence[Path], ma
     loaded = opened.adapters(adapters)
     inference_model = opened.inference_model(loaded)
     session = Session(opened, list(loaded), base)
-    click.echo(session.help())
+    show(session.help())
     while True:
         try:
             line = input("> ").strip()
         except EOFError:
-            click.echo()
+            show()
             return
         if line in ("/exit", "/quit"):
             return
         if line.startswith("/"):
-            click.echo(session.command(line))
+            show(session.command(line))
         elif line:
             settings = {"max_tokens": max_tokens, "temperature": temperature}
             try:
                 for name, answer in session.ask(line, inference_model, settings):
-                    click.echo(f"[{name or 'base'}] {answer}")
+                    show(f"[{name or 'base'}] {answer}")
             except DataError as error:  # of this question; the chat goes on
-                click.echo(str(error))
+                show(str(error))
 
 
 class Session:

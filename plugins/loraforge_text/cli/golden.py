@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from loraforge import RunError, speaker
+from loraforge import RunError, read_file, show, speaker
 
 from ..templates.golden_prompts import NAME, check_golden
 
@@ -31,7 +31,7 @@ def golden(ctx: click.Context, folder: Path, url: str, model: str | None, as_jso
     if file is None:
         raise RunError(say("{folder} has no {name}; adapters that this version trains have one.", folder=folder, name=NAME))
     try:
-        document = file.read_bytes()
+        document = read_file(file)
     except OSError as error:
         raise RunError(say("{name} cannot be read: {error}.", name=file, error=error.strerror)) from None
     kind, made = _asker(url, model)
@@ -41,13 +41,13 @@ def golden(ctx: click.Context, folder: Path, url: str, model: str | None, as_jso
         raise RunError(say("{name}: no question of this run can be asked through a server as it was trained.", name=file))
     if as_json:
         rows = [{"prompt": p.prompt, "token": p.token, "message": p.message} for p in differences]
-        click.echo(json.dumps({"server": kind, "prompts": count, "differences": rows}, ensure_ascii=False, indent=1))
+        show(json.dumps({"server": kind, "prompts": count, "differences": rows}, ensure_ascii=False, indent=1))
     elif differences:
         for difference in differences:
-            click.echo(say("prompt {n}: {message}", n=difference.prompt + 1, message=difference.message))
-        click.echo(say("The server does not give the model what was trained. Start it with the run's chat_template.jinja."))
+            show(say("prompt {n}: {message}", n=difference.prompt + 1, message=difference.message))
+        show(say("The server does not give the model what was trained. Start it with the run's chat_template.jinja."))
     else:
-        click.echo(say("{kind} at {url} makes the same of all {n} prompts, to the last token.", kind=kind, url=url, n=count))
+        show(say("{kind} at {url} makes the same of all {n} prompts, to the last token.", kind=kind, url=url, n=count))
     ctx.exit(1 if differences else 0)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import DataError, speaker
+from loraforge import DataError, quoted, show, speaker
 
 if TYPE_CHECKING:
     from ..records import Conversation
@@ -76,11 +76,6 @@ _OPTIONS = {"on_bad_row: skip": "--skip", "header_row: ": "--header-row ", "enco
 _KEY = re.compile(r"(?<![\w-])(columns: \{[^{}]*\}|on_bad_row: skip|header_row: (?=\d|N)|encoding: (?=\w)|sheet: \[[^][]*]|sheet: (?=\w))")
 
 
-def _quoted(text: str) -> str:
-    """For a shell, also that of Windows, which knows no single quotes."""
-    return text if re.fullmatch(r"[\w=.+-]*", text) else f'"{text}"'
-
-
 def _as_options(text: str) -> str:
     """Advice for a config as advice for this command: ``columns: {output: 答}`` is ``--columns output=答``."""
 
@@ -90,9 +85,9 @@ def _as_options(text: str) -> str:
             return _OPTIONS[written]
         if written.startswith("sheet: ["):
             names = re.findall(r'"[^"]*"|[^,\s][^,]*', written.removeprefix("sheet: ").strip("[]"))
-            return " ".join("--sheet " + _quoted(name.strip().strip('"')) for name in names)
+            return " ".join("--sheet " + quoted(name.strip().strip('"')) for name in names)
         pairs = re.findall(r"(\w+): (.*?)(?=, \w+: |\}$)", written.removeprefix("columns: {"))
-        return " ".join("--columns " + _quoted(f"{field}={column.strip(chr(34))}") for field, column in pairs)
+        return " ".join("--columns " + quoted(f"{field}={column.strip(chr(34))}") for field, column in pairs)
 
     return _KEY.sub(option, text)
 
@@ -143,8 +138,8 @@ def metadata(
     except OSError as error:
         raise DataError(say("{path} cannot be written: {error}. Choose another --out.", path=target, error=error.strerror)) from None
     if as_json:
-        click.echo(json.dumps({"path": str(target), "rows": len(rows), "columns": used, "notes": notes}, ensure_ascii=False))
+        show(json.dumps({"path": str(target), "rows": len(rows), "columns": used, "notes": notes}, ensure_ascii=False))
         return
     for note in notes:
-        click.echo(say("note: {text}", text=note))
-    click.echo(say("{path}: {n} rows, columns {columns}", path=target, n=len(rows), columns=", ".join(used)))
+        show(say("note: {text}", text=note))
+    show(say("{path}: {n} rows, columns {columns}", path=target, n=len(rows), columns=", ".join(used)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from loraforge import speaker
+from loraforge import read_text, speaker
 
 from .readers.rows import Row, some_of
 
@@ -116,7 +116,7 @@ def read_dataset_info(folder: Path, files: Collection[str], note: Callable[[str]
 def json_object(path: Path) -> dict[str, Any]:
     """The object of a JSON file; empty if it holds none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = json.loads(read_text(path, encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -53,20 +53,9 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _probes(of: Served) -> bytes | None:
-    """Golden prompts of no data: with and without a system message and an earlier turn, as far as the template takes them. The data's own
-    may hold none that messages alone can ask for."""
+    """Golden prompts of no data: the data's own may hold none that messages alone can ask for."""
     tokenizer = tokenizer_of(of.folder)
-    if tokenizer is None or not (of.prompting.jinja or of.prompting.inline):
-        return None
-    rows = []
-    for system in (None, "Be brief."):
-        for history in ((), (("First?", "Yes."),)):
-            if system and of.prompting.inline and "{system}" not in of.prompting.inline:
-                continue
-            record = Conversation("Second?", "answer", system=system, history=history, where="")
-            with contextlib.suppress(LoraForgeError):
-                rows.append((record, of.prompting.render(record)))
-    return golden_prompts.golden_prompts(tokenizer, rows, of.prompting.system, None, len(rows)) if rows else None
+    return None if tokenizer is None else golden_prompts.neutral_prompts(tokenizer, of.prompting)
 
 
 def _prompts(document: str | bytes, tokenizer: Any) -> Iterable[str]:

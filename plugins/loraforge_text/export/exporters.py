@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import Adapter, Exporter, ExportError, speaker
+from loraforge import Adapter, Exporter, ExportError, command, printable, quoted, speaker
 
 from ..base_files import EMBEDDED
+from ..templates.golden_prompts import NAME, questions_of_data
 from .check import check_folder, check_weights
 from .folder import answers_otherwise, base_folder, served, write_beside, write_stop_in_config
 
@@ -36,25 +36,25 @@ class PeftExporter(Exporter):
         return destination
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        run = shlex.quote(str(path.parent.parent))
+        run = quoted(path.parent.parent)
         if adapter.dora:
             return (say("# vLLM does not read DoRA; `loraforge export {run} --to merged` makes a model that it reads", run=run),)
-        name = shlex.quote(str(adapter.facts.get("name", "adapter")))
         rank = next((r for r in _VLLM_RANKS if r >= adapter.rank), _VLLM_RANKS[-1])
-        folder = shlex.quote(str(path))
-        base = shlex.quote(str(base_folder(adapter)) if adapter.base_model in EMBEDDED else adapter.base_model)
-        template = shlex.quote(str(path / "chat_template.jinja")) if (path / "chat_template.jinja").is_file() else ""
+        base = base_folder(adapter) if adapter.base_model in EMBEDDED else adapter.base_model
+        template = path / "chat_template.jinja"
         # vLLM takes tokenizer and stops of the base; --override-generation-config reaches only how it samples, not where it stops.
-        stops = f" --generation-config {folder}" if (path / "generation_config.json").is_file() else ""
-        line = f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={folder}"
+        stops = ["--generation-config", path] if (path / "generation_config.json").is_file() else []
+        served_as = f"{adapter.facts.get('name', 'adapter')}={path}"
+        line = ["vllm", "serve", base, "--enable-lora", "--max-lora-rank", rank, "--lora-modules", served_as]
         return (
-            line + (f" --chat-template {template}" if template else "") + stops,
+            command(*line, *(["--chat-template", template] if template.is_file() else []), *stops),
             say(
                 "# llama.cpp, LM Studio and Ollama: `loraforge export {run} --to gguf`. `transformers serve` takes no adapter folder: "
                 "`loraforge export {run} --to merged` makes a model for it",
                 run=run,
             ),
             *_note(path),
+            *_questions(path),
         )
 
 
@@ -89,15 +89,36 @@ class MergedExporter(Exporter):
         return destination
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        of, folder = served(adapter), shlex.quote(str(path))
-        stop = (say('# Ollama, in the Modelfile beside FROM: PARAMETER stop "{stop}"', stop=of.stop),) if of.stop else ()
+        of = served(adapter)
+        stop = (say('# Ollama, in the Modelfile beside FROM: PARAMETER stop "{stop}"', stop=_on_one_line(of.stop)),) if of.stop else ()
         return (
-            f"vllm serve {folder}",
-            f"transformers serve --force-model {folder}",
-            f"python convert_hf_to_gguf.py {folder}   # llama.cpp",
+            command("vllm", "serve", path),
+            command("transformers", "serve", "--force-model", path),
+            command("python", "convert_hf_to_gguf.py", path) + "   # llama.cpp",
             *stop,
             *_note(path),
         )
+
+
+def _on_one_line(text: str) -> str:
+    """For a comment, which ends where the line does."""
+    return printable(text).replace("\n", "\\n")
+
+
+def _questions(path: Path) -> Sequence[str]:
+    """That the export holds questions of the data, where it does."""
+    file = path / NAME
+    count = questions_of_data(file.read_bytes()) if file.is_file() else 0
+    if not count:
+        return ()
+    return (
+        say(
+            "# Before you hand it on: {file} holds {n} questions of your data, by which a server can be checked. Delete it if they must "
+            "not leave; golden: neutral makes one without your data, golden: off none",
+            file=NAME,
+            n=count,
+        ),
+    )
 
 
 def _note(path: Path) -> Sequence[str]:
@@ -108,6 +129,6 @@ def _note(path: Path) -> Sequence[str]:
         say(
             "# The base's generation_config.json sets {changed}, which servers apply and `sample` and `eval` do not: "
             "set it back in the request for the answers that were measured",
-            changed=", ".join(changed),
+            changed=_on_one_line(", ".join(changed)),
         ),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import Adapter, ExportError, speaker
+from loraforge import Adapter, ExportError, read_text, speaker
 
 from ..base_files import ADDITIONAL, EMBEDDED, TOOL_USE, BaseFiles, locate, read_base
 from ..templates.builtin import AutoTemplate
@@ -164,7 +164,7 @@ def answers_otherwise(folder: Path) -> Sequence[str]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; an empty one where there is no such file."""
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return dict(json.loads(read_text(path))) if path.is_file() else {}
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import Adapter, Exporter, ExportError, KeySet, LoraForgeError, RunConfig, speaker
+from loraforge import Adapter, Exporter, ExportError, KeySet, LoraForgeError, RunConfig, command, speaker
 
 from ..base_files import locate, read_base
 from ..templates.served import export_jinja
@@ -117,13 +116,11 @@ class GgufExporter(Exporter):
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         of, base = served(adapter), Path(path.parent / "base.gguf")
         template = path.with_name("chat_template.jinja")
-        line = f"llama-server -m {shlex.quote(str(base))} --lora {shlex.quote(str(path))}"
-        if template.is_file():
-            line += f" --jinja --chat-template-file {shlex.quote(str(template))}"
+        chat = ["--jinja", "--chat-template-file", template] if template.is_file() else []
         return (
             say("# once, unless you have a GGUF of the base already (any quantisation will do; name it in the next line):"),
-            f"python convert_hf_to_gguf.py {shlex.quote(str(base_folder(adapter)))} --outfile {shlex.quote(str(base))}",
-            line,
+            command("python", "convert_hf_to_gguf.py", base_folder(adapter), "--outfile", base),
+            command("llama-server", "-m", base, "--lora", path, *chat),
             *_stop_note(of),
         )
 

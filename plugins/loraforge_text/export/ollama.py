@@ -8,14 +8,13 @@ every golden prompt, they are written down in Go; if not, the export is refused.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
 
-from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, LoraForgeError, RunConfig, prompt_of, speaker
+from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, LoraForgeError, RunConfig, command, prompt_of, speaker
 
 from ..families.encoding import tokenizer_of
 from ..records import Conversation
@@ -75,16 +74,15 @@ class OllamaExporter(Exporter):
         return "\n".join(lines) + "\n"
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        folder = shlex.quote(str(path))
         wanted = str((adapter.facts.get("config") or {}).get("ollama_from") or "./base.gguf")
-        lines = [f"cd {folder}"]
+        lines = [command("cd", path)]
         if wanted == "./base.gguf":
             lines += [
                 say("# the base as GGUF, once; or name a base that Ollama has, in the first line of Modelfile:"),
-                f"python convert_hf_to_gguf.py {shlex.quote(str(base_folder(adapter)))} --outfile base.gguf",
+                command("python", "convert_hf_to_gguf.py", base_folder(adapter), "--outfile", "base.gguf"),
             ]
-        name = shlex.quote(file_name(adapter).lower())
-        return (*lines, f"ollama create {name} -f Modelfile", f"ollama run {name}")
+        name = file_name(adapter).lower()
+        return (*lines, command("ollama", "create", name, "-f", "Modelfile"), command("ollama", "run", name))
 
 
 @dataclass(frozen=True)

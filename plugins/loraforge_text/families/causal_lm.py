@@ -31,6 +31,7 @@ from loraforge import (
 from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base
 from ..records import TextKeys
 from ..templates import golden_prompts
+from ..templates.builtin import AutoTemplate
 from ..templates.stops import opening, stop_ids
 from . import exported_tokenizer, limits, meta_model
 from .encoding import examine, examine_rows, tokenizer_of
@@ -92,6 +93,14 @@ class CausalLM(ModelFamily):
         folder = locate(config.base_model, config.revision, weights=True)
         return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in (".json", ".jinja", ".safetensors", ".model", ".txt"))
 
+    def cautions(self, config: RunConfig, keys: KeySet) -> Sequence[str]:
+        if keys[TextKeys].golden != "data":
+            return ()
+        return (
+            "Adapter and PEFT export carry a few questions of the data in the file of golden prompts, by which a server can be checked. "
+            "Before they are handed on, delete it if the questions must not leave.",
+        )
+
     def estimate_memory(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> MemoryEstimate | None:
         folder = locate(config.base_model, config.revision)
         return estimate_memory(folder, read_base(folder).config, config, keys[TextKeys].max_seq_length, facts, device)
@@ -112,7 +121,7 @@ class CausalLM(ModelFamily):
         made = TrainableCausalLM(
             injected, _tokenizer(folder), read_base(folder), mine.max_seq_length, mine.system_prompt, config.kernels == "auto"
         )
-        made.notes = places.notes
+        made.notes, made.golden_source = places.notes, mine.golden
         return made
 
     def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> CausalInferenceModel:
@@ -199,6 +208,8 @@ class TrainableCausalLM(TrainableModel):
             self._head, self._in_line, self._places = done.head, done.in_line, done.places
             self.replaced = {**lora.replaced, **done.counts}
 
+    golden_source: str = "data"
+
     def encode(self, record: Record, text: Sequence[Span]) -> Example:
         """``ids`` and ``learned`` of one row.
 
@@ -276,7 +287,14 @@ class TrainableCausalLM(TrainableModel):
 
     def golden(self, rows: Sequence[tuple[Any, Sequence[Span]]], template: Mapping[str, Any]) -> Mapping[str, bytes]:
         """Prompts as text and as tokens."""
-        return {golden_prompts.NAME: golden_prompts.golden_prompts(self._tokenizer, rows, self._system, template)} if rows else {}
+        if not rows or self.golden_source == "off":
+            return {}
+        made: bytes | None
+        if self.golden_source == "neutral":
+            made = golden_prompts.neutral_prompts(self._tokenizer, AutoTemplate().recall(template).prompting, template)
+        else:
+            made = golden_prompts.golden_prompts(self._tokenizer, rows, self._system, template)
+        return {golden_prompts.NAME: made} if made else {}
 
 
 class CausalInferenceModel:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import Examination, ModelError, Record, RunConfig, Span, speaker
+from loraforge import Examination, ModelError, Record, RunConfig, Span, refuse_machines_fault, speaker
 
 from ..base_files import BaseFiles
 from ..records import Conversation
@@ -48,6 +48,7 @@ def tokenizer_of(folder: Path) -> Any:
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the tokenizers library raises bare Exception
+        refuse_machines_fault(error)
         raise ModelError(say("{path} of the base model cannot be read: {error}.", path=file, error=error)) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()

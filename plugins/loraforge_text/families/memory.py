@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import MemoryEstimate, RunConfig, match_layers, speaker
+from loraforge import MemoryEstimate, RunConfig, match_layers, open_file, read_text, speaker
 
 from .stored_weights import four_bits, sizes, stored_as
 
@@ -205,7 +205,7 @@ def agrees(folder: Path, shape: Decoder) -> bool:
     files = sorted(folder.glob("*.safetensors"))
     index = folder / "model.safetensors.index.json"
     try:
-        listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+        listed = set(json.loads(read_text(index))["weight_map"].values()) if index.is_file() else set()
         if not files or listed - {file.name for file in files}:
             return True
         found = sum(_numbers(file, shape.tied) for file in files if not listed or file.name in listed)
@@ -224,7 +224,7 @@ def _stored(folder: Path, shape: Decoder, raw: Mapping[str, Any]) -> int | None:
 
 def _numbers(file: Path, tied: bool) -> int:
     """How many numbers a safetensors file holds, by its header; without a head that is the embedding, and GPT-2's constant masks."""
-    with file.open("rb") as opened:
+    with open_file(file) as opened:
         (length,) = struct.unpack("<Q", opened.read(8))
         entries = json.loads(opened.read(min(length, 100_000_000)))
     entries.pop("__metadata__", None)

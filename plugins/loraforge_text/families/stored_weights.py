@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loraforge import ModelError, speaker
+from loraforge import ModelError, open_file, read_text, speaker
 
 from ..base_files import BaseFiles
 
@@ -44,7 +44,7 @@ def _adapter_beside(base: BaseFiles) -> Iterator[str]:
     file = base.folder / "adapter_config.json"
     if file.is_file():
         try:
-            below = str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+            below = str(json.loads(read_text(file))["base_model_name_or_path"])
         except (OSError, ValueError, KeyError, TypeError):
             below = "org/name"
         yield say(
@@ -134,7 +134,7 @@ def _listed(folder: Path) -> dict[str, str]:
     if (folder / "model.safetensors").is_file():
         return {}  # transformers reads it and no index
     try:
-        found = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"]
+        found = json.loads(read_text(folder / _INDEX))["weight_map"]
         return {str(tensor): str(file) for tensor, file in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
@@ -167,7 +167,7 @@ def _tensors(folder: Path) -> dict[str, tuple[tuple[int, ...], int]] | None:
 def _header(file: Path) -> tuple[dict[str, tuple[tuple[int, ...], int]], int] | None:
     """Shape and bytes of a safetensors file's tensors by name, and how many bytes the file should have; None if this cannot be read."""
     try:
-        with file.open("rb") as opened:
+        with open_file(file) as opened:
             (length,) = struct.unpack("<Q", opened.read(8))
             entries = json.loads(opened.read(min(length, 100_000_000)))
         entries.pop("__metadata__", None)

@@ -5,17 +5,21 @@ A server that renders the chat template otherwise than training did, or adds a s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from loraforge import RunError, Span, prompt_of, speaker
+from loraforge import LoraForgeError, RunError, Span, prompt_of, speaker
 
 from ..records import Conversation, Message
 from .conversation import Style, as_mapping, messages_of, parts_of
 from .formats import FORMATS
+
+if TYPE_CHECKING:
+    from .prompting import Prompting
 
 say = speaker(__name__)
 
@@ -46,6 +50,11 @@ _ABOUT = {
     ],
 }
 
+_NEUTRAL = {
+    "en": "These are made-up questions, none of the run's data, with the exact text and token ids that the model must be given for each.",
+    "zh": "这里是一些虚构的问题（不含本次训练数据），以及每个问题实际应当交给模型的文本（text）和词元编号（ids）。",
+}
+
 
 def golden_prompts(
     tokenizer: Any,
@@ -70,6 +79,36 @@ def golden_prompts(
         document["template_sha256"] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     document["prompts"] = [_prompt(tokenizer, record, prompt_of(spans), system) for record, spans in _chosen(rows, template, count)]
     return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
+
+
+def neutral_prompts(tokenizer: Any, prompting: Prompting, template: Mapping[str, Any] | None = None) -> bytes | None:
+    """The same document of no data: made-up questions with and without a system message and an earlier turn, as far as the template takes
+    them; None where messages alone cannot ask."""
+    if not (prompting.jinja or prompting.inline):
+        return None
+    rows = []
+    for system in (None, "Be brief."):
+        for history in ((), (("First?", "Yes."),)):
+            if system and prompting.inline and "{system}" not in prompting.inline:
+                continue
+            record = Conversation("Second?", "answer", system=system, history=history, where="")
+            with contextlib.suppress(LoraForgeError):
+                rows.append((record, prompting.render(record)))
+    if not rows:
+        return None
+    document = json.loads(golden_prompts(tokenizer, rows, prompting.system, template, len(rows)))
+    document["neutral"] = True
+    document["about"] = {code: [_NEUTRAL[code], *lines[1:]] for code, lines in _ABOUT.items()}
+    return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
+
+
+def questions_of_data(document: bytes | str) -> int:
+    """How many questions of the data such a document holds; 0 for one that is none."""
+    try:
+        known = json.loads(document)
+        return 0 if known.get("neutral") else len(known["prompts"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return 0
 
 
 def _chosen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -63,8 +64,17 @@ def answer(template: str, longest: int, request: Mapping[str, Any]) -> dict[str,
     except Changing:
         return {"changing": True}
     except Exception as error:  # a template is a program, and can fail as one
+        if _machines(error):
+            return {"machine": str(error)}
         return {"error": (str(error) or type(error).__name__).split("\n")[0][:2000]}
     return {"text": text} if len(text) <= longest else {"long": len(text)}
+
+
+def _machines(error: Exception) -> bool:
+    """Whether the computer is short of something; ``loraforge.errors`` has the same, which is not to be imported here."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOBUFS)
+    return type(error) is RuntimeError and "can't start new thread" in str(error)
 
 
 def main() -> None:

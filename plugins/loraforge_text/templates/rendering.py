@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import DataError, ModelError, speaker
+from loraforge import DataError, ModelError, out_of_something, refuse_machines_fault, speaker
 
 from ..base_files import EMBEDDED
 from . import render_child
@@ -139,6 +139,8 @@ def render(
     else:
         known = _ahead.pop((template, json.dumps(request)), None) if _ahead else None
         answer = known or _answers(template, [request], seconds)[0]
+    if "machine" in answer or "memory" in answer:
+        raise out_of_something(str(answer.get("machine") or "MemoryError"))
     if "error" in answer:
         raise DataError(say("the chat template refuses this conversation: {error}", error=answer["error"]))
     if "changing" in answer:
@@ -204,7 +206,8 @@ def _answers(template: str, requests: Sequence[Mapping[str, Any]], seconds: floa
 def _started() -> _Child:
     try:
         return _Child()
-    except (OSError, EOFError, TimeoutError) as error:
+    except (OSError, EOFError, TimeoutError, RuntimeError, MemoryError) as error:
+        refuse_machines_fault(error)
         reason = str(error) or type(error).__name__
         raise ModelError(say("the process that renders chat templates cannot be started: {error}", error=reason)) from None
 

@@ -191,3 +191,42 @@ def test_the_language(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert language() == expected
+
+
+LONG = "n" * 270
+PLACES = (
+    ("check", "text", LONG), ("train", "text", LONG), ("check", "text", "CONFIG", "--set", f"train_data_dir={LONG}"), ("sample", LONG, "x"), ("eval", LONG),
+    ("check", "text", "CONFIG", "--set", f"metadata_path={LONG}"), ("check", "text", "CONFIG", "--set", f"base_model=./{LONG}"),
+    ("check", "text", "CONFIG", "--set", f"init_from_adapter={LONG}"), ("check", "text", "CONFIG", "--set", f"waivers={LONG}"),
+    ("check", "text", "CONFIG", "--set", f"word_list={LONG}"), ("check", "text", "CONFIG", "--report", f"{LONG}.csv"), ("verify", LONG), ("card", LONG),
+    ("reproduce", LONG), ("promote", LONG, "1"), ("export", LONG, "--to", "peft"), ("golden", LONG, "http://127.0.0.1:9"), ("metadata", LONG), ("inspect", LONG),
+    ("metadata", "DATA", "--out", LONG), ("prepare", "image", LONG), ("chat", LONG), ("train", "text", "CONFIG", "--set", f"output_dir={LONG}"),
+    ("check", "text", "CONFIG", "--set", "init_from_adapter=/proc/self"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("given", PLACES, ids=lambda g: " ".join(g).replace(LONG, "LONG"))
+def test_a_name_that_no_file_can_have_is_a_sentence(project, command, tmp_path, given):
+    config = project()
+    code, out, err = command(*(word.replace("CONFIG", str(config)).replace("DATA", str(tmp_path / "data")) for word in given))
+    assert code == 2 and "Traceback" not in out + err and (LONG in err + out or "/proc/self" in err), (code, out, err)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="of Linux")
+@pytest.mark.parametrize(("to", "code", "said"), [(">/dev/full", 1, "standard output cannot be written: No space left"), (">&-", 0, ""), (">&- 2>&-", 0, ""), (">/dev/full 2>/dev/full", 1, "")])  # fmt: skip
+def test_standard_output_that_is_full_or_closed(to, code, said):
+    line = f"{sys.executable} -m loraforge runs /nonexistent {to}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False, env={**os.environ, "LORAFORGE_LANG": "en"})
+    assert done.returncode == code and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    assert (said in done.stderr) if said else not done.stderr
+
+
+def test_a_shortage_of_the_computer_is_told_as_one(project, command, monkeypatch):
+    from loraforge.data import dataset
+
+    def refuse(*args, **options):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(dataset, "load_data", refuse)
+    code, _, err = command("check", "text", project())
+    assert code == 1 and "can't start new thread. No row and no file is wrong" in err and "Traceback" not in err

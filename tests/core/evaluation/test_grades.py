@@ -212,3 +212,17 @@ def test_remarks_and_missing_columns(tmp_path):
 )
 def test_how_a_cell_is_read(value, plain):
     assert grades._plain(value) == plain
+
+
+def test_a_sheet_that_unpacks_to_more_than_any_table_is_not_opened(tmp_path, monkeypatch):
+    import zipfile
+
+    from loraforge import LARGEST
+
+    path = tmp_path / "r.xlsx"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("xl/worksheets/sheet1.xml", "w") as member:
+        for _ in range(LARGEST // 10_000_000 + 1):
+            member.write(b" " * 10_000_000)
+    monkeypatch.setattr(openpyxl, "load_workbook", lambda *args, **options: pytest.fail("opened"))
+    with pytest.raises(RunError, match="unpacks to 210 MB, more than the 200 MB that are read"):
+        grades.read_file(path, {}, tmp_path / "keys", [])

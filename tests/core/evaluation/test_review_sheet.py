@@ -74,7 +74,7 @@ def test_a_row_is_never_higher_than_excel_allows(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("a\r\nb\rc\td", "a\nb\nc\td"), ("\x1f\x00 \x7f", "␟␀ \x7f"), ("\ufffe\ud800\U0001f600", "\ufffd\ufffd\U0001f600"), (" \n", "(the answer is empty)"),
+    [("a\r\nb\rc\td", "a\nb\nc\td"), ("\x1f\x00 \x7f", "␟␀ \\u007f"), ("\ufffe\ud800\U0001f600", "\ufffd\ufffd\U0001f600"), (" \n", "(the answer is empty)"),
      ("", "(the answer is empty)"), ("x" * 32_000, "x" * 32_000), ("x" * 32_001, "x" * 32_000 + " … (cut here: a cell holds no more)")],
 )  # fmt: skip
 def test_a_text_as_a_cell_can_hold_it(text, shown):

@@ -150,3 +150,22 @@ def test_resume_refuses_another_config_or_other_data_and_shows_the_difference(ru
     data.write_text("\n".join([lines[0], *reversed(lines[1:-1])]) + "\n", encoding="utf-8")
     with pytest.raises(RunError, match="the same rows stand in another order"):
         train(project(), resume=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("mask", [0o077, 0o027, 0o022, 0o002])
+def test_what_is_written_has_the_rights_that_the_umask_leaves(tmp_path, mask):
+    from loraforge.runs.folder import atomic_dir, atomic_write, write_text
+
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "a.txt", "x")
+        write_text(tmp_path / "a.txt", "y")
+        atomic_write(tmp_path / "answers", "b.png", b"x")
+        with atomic_dir(tmp_path / "c") as partial:
+            (partial / "d").write_text("x")
+    finally:
+        os.umask(before)
+    modes = {path.relative_to(tmp_path).as_posix(): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    files = dict.fromkeys(("a.txt", "answers/b.png", "c/d"), 0o666 & ~mask)
+    assert modes == {**files, **dict.fromkeys(("answers", "c"), 0o777 & ~mask)}

@@ -139,7 +139,7 @@ def test_two_runs_cannot_write_into_one_folder(project, train, tmp_path):
     with run.claimed():
         with pytest.raises(RunError, match="another run is writing there now"):
             train(project())
-        assert not run.path.exists()
+        assert [path.name for path in run.path.iterdir()] == [".lease"]
         train(project("other.yaml", output_dir=str(tmp_path / "other")))
     train(project())
 

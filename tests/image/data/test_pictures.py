@@ -85,3 +85,22 @@ def test_bad_rows_can_be_left_out(tmp_path, gallery, host):
     (tmp_path / "pictures" / "0.png").write_bytes(b"")
     data = load_data(make_plan(host, "image", gallery(on_bad_row="skip")))
     assert len(data.records) == 5 and any("skipped" in note and "0 bytes" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(24, "Too many open files"), RuntimeError("can't start new thread")], ids=repr)
+@pytest.mark.parametrize("where", ["open", "load", "getexif"])
+def test_a_shortage_of_the_computer_is_no_pictures_fault(tmp_path, monkeypatch, where, error):
+    from loraforge_image.data.pictures import read_picture, read_size
+    from PIL import Image
+
+    from loraforge import MachineError
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+
+    def refuse(*args, **options):
+        raise error
+
+    owner = Image if where == "open" else __import__("PIL.PngImagePlugin", fromlist=["PngImageFile"]).PngImageFile
+    monkeypatch.setattr(owner, where, refuse)
+    with pytest.raises(MachineError):
+        (read_size if where == "getexif" else read_picture)(tmp_path / "a.png")

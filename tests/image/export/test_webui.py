@@ -105,7 +105,7 @@ def test_metadata_hashes_and_card(tmp_path):
         and card["preferred weight"] == 0.7
         and card["notes"] == "说明"
     )
-    assert WebuiExporter().usage(adapter, file)[-1] == "<lora:neon:0.7> zz style"
+    assert WebuiExporter().usage(adapter, file)[-1] == "# in the prompt: <lora:neon:0.7> zz style"
 
 
 def test_folders_keep_their_names_in_the_tags(tmp_path):

@@ -17,7 +17,7 @@ from loraforge import DataError
     [
         ("Write columns: {output: chosen} to", "Write --columns output=chosen to"),
         ('or columns: {label: ""} if', "or --columns label= if"),
-        ("columns: {instruction: 客户 问, output: 答}", '--columns "instruction=客户 问" --columns output=答'),
+        ("columns: {instruction: 客户 问, output: 答}", "--columns 'instruction=客户 问' --columns 'output=答'"),
         ("on_bad_row: skip leaves", "--skip leaves"),
         ("(header_row: 3)", "(--header-row 3)"),
         ("columns: there is no column 'x'.", "columns: there is no column 'x'."),

@@ -137,3 +137,11 @@ def test_an_adapter_of_an_older_version_without_facts_is_exported_as_it_is(base,
     assert of.stop == "" and not (out / "chat_template.jinja").exists()
     assert dataclasses.asdict(of)["stop_ids"][0] == 0 and read(out / "tokenizer_config.json")["eos_token"] == "<|endoftext|>"
     assert served_by(base, prepared(base)).stop == "<|im_end|>"
+
+
+@pytest.mark.parametrize("neutral", [False, True])
+def test_what_is_handed_on_says_that_it_holds_questions_of_the_data(base, adapter, neutral):
+    path = exported(base, prepared(base))
+    (path / "golden_prompts.json").write_text(json.dumps({"prompts": [{}, {}], **({"neutral": True} if neutral else {})}), encoding="utf-8")
+    said = [line for line in PeftExporter().usage(adapter, path) if "golden_prompts.json" in line]
+    assert said == [] if neutral else "holds 2 questions of your data" in said[0] and said[0].startswith("# ") and "\n" not in said[0]

@@ -12,7 +12,7 @@ from loraforge_text.templates import render_child, rendering
 from loraforge_text.templates.formats import FORMATS
 from loraforge_text.templates.rendering import render
 
-from loraforge import DataError, ModelError
+from loraforge import DataError, MachineError, ModelError
 
 ASKED = [{"role": "user", "content": "问？"}]
 DAY = "26 Jul 2024"
@@ -194,3 +194,25 @@ def test_as_many_rows_at_once_as_take_a_moment(tmp_path, monkeypatch, each, size
     for row in rows:
         template.render(row)
     assert seen[:7] == sizes and sum(seen) == 95
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), OSError(11, "Resource temporarily unavailable"), MemoryError()], ids=repr
+)
+@pytest.mark.parametrize("template", [FORMATS["chatml"].jinja, "{{ messages }}"], ids=["ours", "a stranger's"])
+def test_a_shortage_of_the_computer_is_no_rows_fault(monkeypatch, error, template):
+    def refuse(*args, **values):
+        raise error
+
+    monkeypatch.setattr(render_child, "write", refuse)
+    # What the other process would answer, here.
+    monkeypatch.setattr(
+        rendering, "_answers", lambda template, requests, seconds: [render_child.answer(template, 9, one) for one in requests]
+    )
+    with pytest.raises(MachineError, match="No row and no file is wrong"):
+        render(template, ASKED, None, True, {}, DAY)
+
+
+def test_what_a_template_says_itself_is_the_rows_still():
+    with pytest.raises(DataError, match="can't start new thread"):
+        render('{{ raise_exception("can\'t start new thread") }}', ASKED, None, True, {}, DAY)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import ConfigError, MemoryEstimate, ModelError, RunConfig
+from loraforge import ConfigError, MemoryEstimate, ModelError, RunConfig, read_text
 
 from ...records import ImageKeys
 from ..base_files import locate
@@ -219,7 +219,7 @@ def configs(config: RunConfig, keys: ImageKeys, family: str) -> dict[str, dict[s
     folder = place if place.is_dir() else config_folder(place, family, keys.base_config)
     names = ["unet", "vae", *PUBLISHED[family].encoders]
     try:
-        return {name: json.loads((Path(folder) / name / "config.json").read_text(encoding="utf-8")) for name in names}
+        return {name: json.loads(read_text(Path(folder) / name / "config.json")) for name in names}
     except (OSError, ValueError):
         return {}
 

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import PurePosixPath
 
-from loraforge import DataError, speaker
+from loraforge import DataError, refuse_machines_fault, speaker, unpacked_size
 
 from .rows import LARGEST, Source
 
@@ -17,13 +17,12 @@ _MOST_FILES = 1000
 
 
 def refuse_bomb(source: Source) -> None:
-    """Before anything is unpacked. zipfile reads no more of a member than the directory promises.
+    """Before anything is unpacked.
 
     Raises:
         DataError: if what is packed tightly (texts, not pictures) unpacks to more than anybody means.
     """
-    with zipfile.ZipFile(io.BytesIO(source.data)) as archive:
-        size = sum(info.file_size for info in archive.infolist() if info.file_size > 2 * info.compress_size)
+    size = unpacked_size(source.data)
     if size > LARGEST:
         raise DataError(
             say(
@@ -90,6 +89,7 @@ def unpack_zip(source: Source) -> list[Source]:
     except DataError:
         raise
     except Exception as error:  # zipfile raises whatever the damage leads to
+        refuse_machines_fault(error)
         text = str(error) or type(error).__name__
         raise DataError(say("{path}: cannot be unpacked: {error}.", path=source.path, error=text.split("\n")[0])) from None
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from loraforge import DataError, speaker
+from loraforge import LARGEST as LARGEST  # of an unpacked file: millions of long answers
+from loraforge import DataError, read_file, refuse_machines_fault, speaker
 
 say = speaker(__name__)
 
-LARGEST = 200 * 10**6  # bytes of an unpacked file: millions of long answers
+_FILE = 4_000_000_000  # bytes of a file that is not packed
 _LONGEST_NAME = 20  # characters of a name in a row that may be one of names; a single one (q, a) is a placeholder
 _TITLES = 20  # rows above a header: a title, who made it, when
 
@@ -39,8 +40,9 @@ class Source:
             DataError: if it cannot be read.
         """
         try:
-            return cls(str(path), name or path.name, path.read_bytes())
+            return cls(str(path), name or path.name, read_file(path, _FILE))
         except OSError as error:
+            refuse_machines_fault(error)
             raise DataError(say("{path}: cannot be read: {error}.", path=path, error=error.strerror)) from None
 
     @property

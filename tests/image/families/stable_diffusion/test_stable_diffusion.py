@@ -63,7 +63,7 @@ def test_every_family_trains_and_the_webui_file_is_written(family, options, modu
     assert modules is None or len(found) == modules
     file = outcome.exports["webui"]
     assert file.suffix == ".safetensors" and file.with_suffix(".json").is_file() and file.with_suffix(".png").is_file()
-    assert any(line.startswith("<lora:out:0.8>") for line in outcome.usage["webui"])
+    assert any(line.startswith("# in the prompt: <lora:out:0.8>") for line in outcome.usage["webui"])
 
 
 def test_the_real_topologies_have_kohyas_numbers_of_modules(sd_bases):

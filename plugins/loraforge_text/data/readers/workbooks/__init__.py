@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from loraforge import DataError, speaker
+from loraforge import DataError, refuse_machines_fault, speaker
 
 from ..rows import Reading, Source, Table
 
@@ -26,6 +26,7 @@ def read_workbook(source: Source, reading: Reading) -> list[Table]:
     except (DataError, ImportError):
         raise
     except Exception as error:  # the libraries raise whatever the damage leads to
+        refuse_machines_fault(error)
         text = str(error) or type(error).__name__
         raise DataError(
             say("{path}: is no readable Excel file ({kind}): {error}.", path=source.path, kind=source.suffix, error=text.split("\n")[0])

@@ -1,13 +1,15 @@
-"""Cells of a table that spreadsheets do not take for formulas."""
+"""Cells of tables that no spreadsheet takes for formulas, and that are read again as they were."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from loraforge import UNSEEN
+
 # What a spreadsheet takes for a formula, with whatever blanks before it, or after what another country's spreadsheet takes for a separator.
-_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=[\s']*[=+\-@＝＋－＠])")
-_QUOTED = re.compile(r"(?:^|(?<=[;\t\r\n]))'(?=[\s']*[=+\-@＝＋－＠])")
+_FORMULA = re.compile(rf"(?:^|(?<=[;\t\r\n]))(?=[{UNSEEN}']*[=+\-@＝＋－＠])")
+_QUOTED = re.compile(rf"(?:^|(?<=[;\t\r\n]))'(?=[{UNSEEN}']*[=+\-@＝＋－＠])")
 
 
 def quoted(cell: str) -> str:
