@@ -1,4 +1,4 @@
-"""Citations as they are written: generated from what they mean, by a writer that shares nothing with the reader."""
+"""Statutes and their articles as they are written: generated from what they mean, by a writer that shares nothing with the reader."""
 
 from __future__ import annotations
 
