@@ -319,9 +319,8 @@ def promote(
         RunError: if there is no such checkpoint, it is not what was sealed, or the run is not finished.
     """
     quiet_libraries()  # before peft is imported, which looks for optional libraries
-    run = RunFolder(folder)
+    run, opened = RunFolder(folder), load_run(host, folder)
     with amend(run, "promote", signer) as change:
-        opened = load_run(host, folder)
         if opened.manifest.get("status") != FINISHED:
             raise RunError(say("{run}: this run is not finished. --resume finishes it.", run=folder))
         names = [name for name in opened.manifest.get("exports") or {} if (run.exports / name).is_dir()]
