@@ -324,15 +324,14 @@ def promote(
         RunError: if there is no such checkpoint, it is not what was sealed, or the run is not finished.
     """
     quiet_libraries()  # before peft is imported, which looks for optional libraries
-    run = RunFolder(folder)
+    run, opened = RunFolder(folder), load_run(host, folder)
+    if opened.manifest.get("status") != FINISHED:
+        raise RunError(say("{run}: this run is not finished. --resume finishes it.", run=folder))
+    names = [name for name in opened.manifest.get("exports") or {} if (run.exports / name).is_dir()]
+    exporters = [cast(Exporter, host.component("loraforge_exporters", opened.task.name, name)) for name in names]
+    require_sound(run, [f"checkpoints/{run.checkpoint(step).name}"])
+    require_checkpoint(run, step)  # before anything is written
     with amend(run, "promote", signer) as change:
-        opened = load_run(host, folder)
-        if opened.manifest.get("status") != FINISHED:
-            raise RunError(say("{run}: this run is not finished. --resume finishes it.", run=folder))
-        names = [name for name in opened.manifest.get("exports") or {} if (run.exports / name).is_dir()]
-        exporters = [cast(Exporter, host.component("loraforge_exporters", opened.task.name, name)) for name in names]
-        require_sound(run, [f"checkpoints/{run.checkpoint(step).name}"])
-        require_checkpoint(run, step)  # before anything is written
         take_checkpoint(run, step, change.stage.adapter)
         done, written = _promoted(host, opened, change, step, exporters, tell)
     done.exports = {name: one.deliver(run.exports / name) for name, one in written.items()}
