@@ -22,7 +22,7 @@ _BEFORE = re.compile(
     r"(?:hi|hello|hey|dear sir or madam|excuse me|good morning|good afternoon|good evening|please|"
     r"(?:could|can|would) you (?:please )?tell me|i would like to know|i'd like to know|may i ask)(?![a-z])))+\W*"
 )
-_AFTER = re.compile(r"\W*(?:谢谢您|谢谢你|谢谢|多谢|感谢|拜托了|(?<![a-z])(?:thank you|thanks|please))\W*$")
+_AFTER = ("谢谢您", "谢谢你", "谢谢", "多谢", "感谢", "拜托了", "thank you", "thanks", "please")
 # 能不能 and 可以 as 能: without it the 不 would look like a negation.
 _EITHER = re.compile(r"(.)[不没]\1")
 # Characters that leave a question the same wherever they stand; of a text so short that hardly anything else is left they stay.
@@ -36,6 +36,7 @@ _UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000
 _MYRIADS = {"万": 10**4, "亿": 10**8}
 _TENS = {"廿": "二十", "卅": "三十"}
 _NUMERAL = re.compile(f"[{''.join((*_DIGITS, *_UNITS, *_MYRIADS))}]+")
+_LONGEST = 16  # signs of a numeral that is one
 _MIXED = re.compile(r"([0-9]{1,12})([百千万亿])(?![0-9])")
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(_WORDS)})(?![a-z])")
@@ -58,14 +59,15 @@ def simplified(text: str) -> str:
     return text if text.isascii() else text.translate(_simplified())
 
 
-@functools.lru_cache(maxsize=50_000)
+@functools.lru_cache(maxsize=20_000)
 def bare_question(text: str) -> str:
     """A question without what leaves it the same: greetings, particles, punctuation, width, case; numerals as digits.
 
     A text that is nothing but these stays as it is, folded; one without letters and digits as it is.
     """
     written = _one_writing(text)
-    asked = _AFTER.sub("", _BEFORE.sub("", written, count=1) if _BEFORE.match(written) else written)
+    greeting = _BEFORE.match(written)
+    asked = _without_thanks(written[greeting.end() :] if greeting else written)
     bare = _EITHER.sub(r"\1", fold(_digits(asked))).replace("可以", "能")
     core = bare.translate(_SILENT)
     if len(core) >= _CORE:
@@ -73,7 +75,7 @@ def bare_question(text: str) -> str:
     return bare or fold(_digits(written)) or text.strip()
 
 
-@functools.lru_cache(maxsize=50_000)
+@functools.lru_cache(maxsize=20_000)
 def bare_answer(text: str) -> str:
     """An answer without punctuation, width and case, its numerals as digits; a text without letters and digits as it is."""
     return fold(_digits(_one_writing(text))) or text.strip()
@@ -101,6 +103,16 @@ def _one_writing(text: str) -> str:
     return _WORD.sub(lambda found: str(_WORDS.index(found[0])), text)
 
 
+def _without_thanks(text: str) -> str:
+    end = len(text)
+    while end and not text[end - 1].isalnum():
+        end -= 1
+    said = next((word for word in _AFTER if text.endswith(word, 0, end)), "")
+    start = end - len(said)
+    # Of English words only whole ones.
+    return text if said.isascii() and start and text[start - 1].isascii() and text[start - 1].isalpha() else text[:start]
+
+
 def _digits(text: str) -> str:
     """Chinese numerals as digits: 十二 as 12, 二〇二四 as 2024, 3万 as 30000."""
     for sign, numeral in _TENS.items():
@@ -110,6 +122,8 @@ def _digits(text: str) -> str:
 
 
 def _value(numeral: str) -> str:
+    if len(numeral) > _LONGEST:
+        return numeral
     if not any(sign in _UNITS or sign in _MYRIADS for sign in numeral):
         return "".join(str(_DIGITS[sign]) for sign in numeral)  # read out one by one
     total = below = digit = 0  # 三百|二十|五 below 万, 亿

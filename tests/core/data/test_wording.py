@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,23 @@ def test_greetings_end_where_a_word_ends():
     for alone in ("你好", "您好！", "hello", "谢谢", "在吗", "吗", "请问"):
         assert bare_question(alone), "a text that is nothing but a greeting stays what it is"
     assert bare_question("？") == "？" and bare_answer("！") == "！" and bare_question("") == ""
+
+
+def test_long_and_odd_texts_take_no_time():
+    """Anything but a pass over the text would take minutes; a number of 8,000 digits Python refuses to write."""
+    begun = time.process_time()
+    for text in (
+        "-" * 200_000,
+        "请问" * 50_000,
+        "亿" * 1000,
+        "九" * 100_000,
+        "hi " * 50_000,
+        "谢谢" * 50_000,
+        "一" + "!" * 200_000 + "谢",
+        "不能不" * 50_000,
+    ):
+        assert bare_question(text) and bare_answer(text)
+    assert time.process_time() - begun < 10
 
 
 def test_particles_of_a_short_question_stay_if_hardly_anything_else_is_left():

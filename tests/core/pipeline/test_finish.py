@@ -328,7 +328,7 @@ def test_a_row_that_would_leak_is_named(project, train, tmp_path, host, monkeypa
 
     real = splitting.split
     monkeypatch.setattr(
-        splitting, "split", lambda fingerprints, ratio, fixed=(): real(fingerprints, ratio, ["train", "held-out", *[None] * 10])
+        splitting, "split", lambda fingerprints, ratio, fixed, *more: real(fingerprints, ratio, ["train", "held-out", *[None] * 10], *more)
     )
     config = project()
     file = tmp_path / "data" / "metadata.csv"
