@@ -12,7 +12,6 @@ import io
 import os
 import stat
 import zipfile
-from typing import cast
 
 from .messages import speaker
 
@@ -49,7 +48,7 @@ def open_file(path: str | os.PathLike[str], limit: int | None = None) -> io.Buff
     handle = os.open(path, os.O_RDONLY | _NONBLOCK)
     try:
         _checked(os.fstat(handle), path, limit)
-        return cast(io.BufferedReader, os.fdopen(handle, "rb"))
+        return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
