@@ -49,11 +49,11 @@ def finished(tmp_path_factory, base) -> Path:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Every file and folder with its kind, size and time."""
+    """Every file with its kind, size and time, and every folder: a run's own is made for its lease, and goes with it."""
     found = {}
     for path in [folder, *sorted(folder.rglob("*"))]:
         told = path.lstat()
-        found[str(path)] = (told.st_mode, told.st_size, told.st_mtime_ns)
+        found[str(path)] = (told.st_mode, 0, 0) if path.is_dir() else (told.st_mode, told.st_size, told.st_mtime_ns)
     return found
 
 
