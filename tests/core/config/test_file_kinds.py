@@ -95,7 +95,7 @@ OTHERS: list[tuple[str, bytes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "data", "words"), OTHERS, ids=[f"{name}-{len(data)}" for name, data, _ in OTHERS])
+@pytest.mark.parametrize(("name", "data", "words"), OTHERS, ids=[f"{name}-{number}" for number, (name, _, _) in enumerate(OTHERS)])
 def test_what_is_no_config_is_called_by_its_name(tmp_path, command, name, data, words):
     file = tmp_path / name
     file.write_bytes(data)
