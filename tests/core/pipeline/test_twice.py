@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import traceback
 
 import pytest
-from builders.killing import ended, forked, hashes
 
 from loraforge import RunError
 from loraforge.diagnosis import diagnose
@@ -20,6 +22,25 @@ MOMENTS = (
     (RunFolder, "set_aside", 1, "before", True), (RunFolder, "set_aside", 1, "after", True), (RunFolder, "start", 2, "after", True),
     (seal, "write_text", 4, "before", True), (RunFolder, "put_back", 1, "before", False), (twice, "seal_run", 1, "before", False),
 )  # fmt: skip
+
+
+def hashes(run):
+    """SHA-256 of the adapter and of every file of the exports."""
+    files = [path for part in ("adapter", "export") for path in sorted((run / part).rglob("*")) if path.is_file()]
+    return {path.relative_to(run).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def ended(work, output):
+    """The exit code of a fork that does ``work``; 99 for an exception."""
+    pid = os.fork()
+    if not pid:
+        with output.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+            try:
+                work()
+            except BaseException:
+                traceback.print_exc()
+        os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @pytest.fixture
@@ -52,6 +73,7 @@ def end_at(owner, name, number, side):
     setattr(owner, name, call)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda m: f"{m[3]}-{m[1]}-{m[2]}-{'better' if m[4] else 'worse'}")
 def test_a_kill_at_any_moment_is_taken_up(project, train, advised, whole, tmp_path, moment):
     *where, better = moment
@@ -66,7 +88,7 @@ def test_a_kill_at_any_moment_is_taken_up(project, train, advised, whole, tmp_pa
         end_at(*where)
         train(config)
 
-    assert ended(forked(work, tmp_path / "output")) == 9, (tmp_path / "output").read_text()
+    assert ended(work, tmp_path / "output") == 9, (tmp_path / "output").read_text()
     try:
         train(config, resume=True)
     except RunError as error:
