@@ -262,7 +262,13 @@ def _grades(found: Mapping[str, Any]) -> list[str]:
         graded=number(found.get("graded", 0)),
         questions=number(found.get("questions", 0)),
     )
-    return [f"- {words} {text(found['sentence'])}"]
+    lines = [f"- {words} {text(found['sentence'])}"]
+    sides = _part(_part(found, "reworded"), "accuracy")
+    if sides:
+        means = {side: _part(sides, side).get("mean") for side in ("base", "adapter")}
+        shown = {side: f"{mean:.1%}" if isinstance(mean, int | float) else number(mean) for side, mean in means.items()}
+        lines.append(f"- {say('Factual accuracy where the answer was learned in other words: base {base}, adapter {adapter}.', **shown)}")
+    return lines
 
 
 def _word(row: object, key: str) -> str:

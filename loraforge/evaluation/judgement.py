@@ -48,7 +48,7 @@ def judge(comparisons: Sequence[Comparison], evaluation: Evaluation[Any], items:
         items: what rows are called.
     """
     if not comparisons:
-        return Judgement(UNTOLD, evaluation.headline or LOSS, (_untold(),))
+        return Judgement(UNTOLD, evaluation.headline or LOSS, (untold(),))
     by = {c.measure: c for c in comparisons}
     right = [by[name] for name in evaluation.truth if name in by]
     lead = next((c for c in right if not c.too_few), None)
@@ -102,7 +102,8 @@ def _worse(comparisons: Sequence[Comparison], told: Comparison, items: str) -> l
     return [bootstrap.sentence(c, items) for c in comparisons if c is not told and c.verdict == "worse"]
 
 
-def _untold() -> str:
+def untold() -> str:
+    """What is said where nothing new was held out."""
     return say(
         "Whether the adapter is better cannot be told: nothing new was held out. Every held-out question asks in other words for an answer "
         "that was learned."

@@ -15,6 +15,7 @@ from ..errors import RunError
 from ..messages import speaker
 from . import bootstrap
 from .grades import GradedFile, read_file
+from .judgement import untold
 from .review_sheet import SIDES, known_sheets, refuse_name, write_sheet
 
 __all__ = ["read_grades", "refuse_name", "report_lines", "write_sheet"]
@@ -31,9 +32,9 @@ def read_grades(paths: Path | Sequence[Path], keys: Path, adapter: str = "") -> 
         adapter: SHA-256 of the run's adapter as it is now; a sheet that another one answered is refused.
 
     Returns:
-        ``accuracy`` (per side mean, low, high, the last two None for few questions: yes = 1, partly = 0.5, no = 0), ``comparison``,
-        ``sentence``, ``wins``, ``losses``, ``ties``, ``questions``, ``graded``, ``ungraded``, ``agreement`` (None for one grader),
-        ``files``, ``items`` and ``run``; as JSON.
+        ``accuracy`` (per side mean, low, high, the last two None for few questions: yes = 1, partly = 0.5, no = 0), ``comparison`` and
+        ``sentence`` on the questions whose answer was never learned, ``reworded`` (the same three for the others), ``wins``, ``losses``,
+        ``ties``, ``questions``, ``graded``, ``ungraded``, ``agreement`` (None for one grader), ``files``, ``items`` and ``run``; as JSON.
 
     Raises:
         RunError: naming every cell that is not understood; or if nothing was graded.
@@ -92,25 +93,37 @@ def _result(files: Sequence[GradedFile], sheets: Mapping[str, Any]) -> dict[str,
             remarks = {grader: grade.remark for grader, grade in grades if grade.remark}
             # A group may be called 3 and a row's id never: the pair keeps the two apart.
             group = ["group", str(row["group"])] if row.get("group") is not None else ["row", id_]
-            items.append({"id": id_, "where": row["where"], "group": group, **means, "graders": len(grades), "remarks": remarks})
-    groups = [tuple(item["group"]) for item in items]
-    sides = {side: [float(item[side]) for item in items] for side in SIDES}
-    accuracy = {side: dict(zip(("mean", "low", "high"), bootstrap.interval(sides[side], groups), strict=True)) for side in SIDES}
-    compared = bootstrap.compare("factual accuracy", sides["base"], sides["adapter"], groups, share=True)
+            known = bool(row.get("answer_learned"))  # sheets of earlier versions do not say it
+            items.append({"id": id_, "where": row["where"], "group": group, **means, "graders": len(grades), "remarks": remarks,
+                          "answer_learned": known})  # fmt: skip
+    new, reworded = ([item for item in items if item["answer_learned"] is known] for known in (False, True))
     return {
         "run": sheets[files[0].sheet]["run"],
         "questions": len(rows),
         "graded": len(items),
         "ungraded": len(rows) - len(items),
-        "accuracy": accuracy,
-        "comparison": compared.as_json(),
-        "sentence": bootstrap.sentence(compared),
+        **(_compared(new) or {"accuracy": {}, "comparison": {}, "sentence": untold()}),
+        "reworded": _compared(reworded),
         "wins": sum(item["better"] > 0 for item in items),
         "losses": sum(item["better"] < 0 for item in items),
         "ties": sum(item["better"] == 0 for item in items),
         "agreement": _agreement(files),
         "files": [{k: v for k, v in asdict(file).items() if k not in ("rows", "grades")} | {"graded": len(file.grades)} for file in files],
         "items": items,
+    }
+
+
+def _compared(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Accuracy of both sides on some of the questions, and what it comes to; empty without any."""
+    if not items:
+        return {}
+    groups = [tuple(item["group"]) for item in items]
+    sides = {side: [float(item[side]) for item in items] for side in SIDES}
+    compared = bootstrap.compare("factual accuracy", sides["base"], sides["adapter"], groups, share=True)
+    return {
+        "accuracy": {side: dict(zip(("mean", "low", "high"), bootstrap.interval(sides[side], groups), strict=True)) for side in SIDES},
+        "comparison": compared.as_json(),
+        "sentence": bootstrap.sentence(compared),
     }
 
 
@@ -142,14 +155,9 @@ def report_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [
         say("{graded} of {questions} questions graded, by {names}.", graded=result["graded"], questions=result["questions"], names=names)
     ]
-    for side, label in (("base", say("base")), ("adapter", say("adapter"))):
-        found = result["accuracy"][side]
-        values = {key: f"{value:.1%}" for key, value in found.items() if value is not None}
-        values |= {"measure": say("factual accuracy"), "side": label}
-        if found["low"] is None:
-            lines.append(say("  {measure}, {side}: {mean} (too few questions for an interval)", **values))
-        else:
-            lines.append(say("  {measure}, {side}: {mean} (95% interval {low} to {high})", **values))
+    reworded = result.get("reworded") or {}
+    for part, kind in ((result, say("never learned")), (reworded, say("learned in other words"))):
+        lines += _accuracy(part.get("accuracy") or {}, kind if reworded else "")
     counts = {key: result[key] for key in ("wins", "losses", "ties")}
     shares = {f"{key}_share": f"{count / result['graded']:.0%}" for key, count in counts.items()}
     lines.append(
@@ -170,6 +178,25 @@ def report_lines(result: Mapping[str, Any]) -> list[str]:
         lines.append(say("No question was graded by two graders, so their agreement is unknown."))
     for file in result["files"]:
         lines += _notes(file)
+    return lines
+
+
+def _accuracy(sides: Mapping[str, Mapping[str, float | None]], answers: str) -> list[str]:
+    """A line for each side.
+
+    Args:
+        answers: of which questions they are; empty where there is one kind only.
+    """
+    lines = []
+    for side, label in (("base", say("base")), ("adapter", say("adapter"))):
+        if side not in sides:
+            continue
+        values = {key: f"{value:.1%}" for key, value in sides[side].items() if value is not None}
+        values |= {"measure": say("factual accuracy"), "side": f"{label} ({answers})" if answers else label}
+        if sides[side]["low"] is None:
+            lines.append(say("  {measure}, {side}: {mean} (too few questions for an interval)", **values))
+        else:
+            lines.append(say("  {measure}, {side}: {mean} (95% interval {low} to {high})", **values))
     return lines
 
 

@@ -64,6 +64,7 @@ def write_sheet(path: Path, rows: Sequence[Mapping[str, Any]], keys: Path, run: 
         same = digest("\n".join([texts["question"], *sorted([texts["a"], texts["b"]])]))
         seen[same] = seen.get(same, 0) + 1
         entry = {"number": position + 1, "where": str(row["where"]), "group": row.get("group"), "id": f"{same[:16]}-{seen[same]}"}
+        entry["answer_learned"] = bool(row.get("answer_learned"))
         entries.append({**entry, "a": order[0], "b": order[1], "sha256": {key: digest(text) for key, text in texts.items()}})
     sheets = known_sheets(keys) if keys.exists() else {}
     sheets[number] = {"run": run, "adapter": adapter, "headers": headers, "name": name, "rows": entries}

@@ -189,6 +189,26 @@ def test_grades_are_counted_for_the_right_side(sheet):
     assert any(line.startswith("  factual accuracy, adapter: 91.7% (95% interval ") for line in lines)
 
 
+def test_other_wordings_of_what_was_learned_have_figures_of_their_own(sheet):
+    rows = [{**row, "answer_learned": i < 4} for i, row in enumerate(make_rows(20))]
+    path, keys, _, key = sheet(rows)
+    learned = {number for number, row in key.items() if int(row["where"].split(":")[1]) < 6}
+    found = read_grades(fill(path, key, lambda n, side: "yes" if n in learned and side == "adapter" else "no"), keys)
+    assert len(learned) == 4 and found["graded"] == 20
+    assert found["accuracy"]["adapter"]["mean"] == 0 and found["comparison"]["rows"] == 16 and found["comparison"]["verdict"] != "better"
+    assert found["reworded"]["accuracy"]["adapter"]["mean"] == 1 and found["reworded"]["comparison"]["rows"] == 4
+    lines = report_lines(found)
+    assert any("adapter (never learned): 0.0%" in line for line in lines)
+    assert any("adapter (learned in other words): 100.0%" in line for line in lines)
+
+
+def test_with_nothing_new_the_graders_verdict_cannot_be_told(sheet):
+    path, keys, _, key = sheet([{**row, "answer_learned": True} for row in make_rows()])
+    found = read_grades(fill(path, key, adapter_is_right), keys)
+    assert "cannot be told" in found["sentence"] and not found["comparison"] and found["reworded"]["comparison"]["verdict"] == "better"
+    assert any("learned in other words" in line for line in report_lines(found))
+
+
 def test_near_identical_questions_count_once(sheet):
     rows = [{**row, "group": i // 3} for i, row in enumerate(make_rows())]
     path, keys, _, key = sheet(rows)
