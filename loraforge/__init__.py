@@ -105,7 +105,6 @@ _HOMES = {
         "Span",
         "TrainableLora",
         "prompt_of",
-        "quoted",
     ),
     "runs.disk": ("usual_rights",),
     "runs.folder": ("atomic_dir", "write_text"),

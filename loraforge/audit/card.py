@@ -225,7 +225,7 @@ def _evaluation(manifest: Mapping[str, Any]) -> list[str]:
     head = (say("measure"), *([say("their answer")] if parts else []), say("rows"), say("base"), say("adapter"),
             say("difference, 95 % interval"), say("verdict"))  # fmt: skip
     cells = [(say(_word(r, "measure")), *([text(_answered(new))] if parts else []), number(r.get("rows")),
-              *(_figure(r, k) for k in ("base", "adapter")), _interval(r), say(_word(r, "verdict")))
+              *(_figure(r, k) for k in ("base", "adapter")), _interval(r), say("too few") if r.get("too_few") else say(_word(r, "verdict")))
              for new, r in rows]  # fmt: skip
     cells += [
         (say("all measures"), text(_answered(new)), "0", "", "", "", say("cannot be told") if new else "")
@@ -285,7 +285,7 @@ def _interval(row: Mapping[str, Any]) -> str:
     """The interval of a difference; the difference alone where none holds."""
     if row.get("low") is None or row.get("high") is None:
         return _figure(row, "difference")
-    return f"{_figure(row, 'low')} … {_figure(row, 'high')}"
+    return f"{_figure(row, 'difference')} [{_figure(row, 'low')} … {_figure(row, 'high')}]"
 
 
 def _limits(manifest: Mapping[str, Any]) -> list[str]:

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import open_file, read_file
 from ..messages import speaker
 from ..runs import signing
 from ..runs.amending import stage_of
 from ..runs.checkpoints import checkpoint_rows
+from ..runs.folder import MANIFEST_LIMIT
 from ..runs.provenance import hash_file
 from ..runs.records import EVALUATION, Chain, Record, merged_files, read_json, record_name, unit
 from ..runs.seal import SEAL, kept_seal
+from ..terminal import quoted
 from .verdicts import ALTERED, DIFFERS, MISSING, UNCHANGED, UNCHECKED, UNRECORDED, Verifier
 
 say = speaker(__name__)
@@ -38,7 +41,7 @@ def verify_seal(verifier: Verifier, digest: str, wanted: str, chain: Chain) -> b
                 "there is no seal beside it ({file}): it was deleted, or the run was interrupted while it was sealed. `loraforge card "
                 "{run}` sets it again if all files are as the manifest names them",
                 file=SEAL,
-                run=verifier.run.path,
+                run=quoted(verifier.run.path),
             )
             verifier.add("manifest", name, MISSING, way)
         else:
@@ -121,7 +124,7 @@ def verify_signatures(verifier: Verifier, chain: Chain, given: signing.PublicKey
             verifier.add("signature", name, MISSING, say("is not signed: whoever could write into the folder can have put it there"))
             continue
         try:
-            checked = signing.check((verifier.run.path / name).read_bytes(), text, key)
+            checked = signing.check(read_file(verifier.run.path / name, MANIFEST_LIMIT), text, key)
         except signing.SignatureError as error:
             all_signed = False
             verifier.add("signature", name, ALTERED, say("its signature does not hold: {error}", error=error))
@@ -144,7 +147,7 @@ def _kept_signature(verifier: Verifier, names: list[str], key: signing.PublicKey
     for name in names:
         try:
             if text is not None:
-                signing.check((verifier.run.path / name).read_bytes(), text, key)
+                signing.check(read_file(verifier.run.path / name, MANIFEST_LIMIT), text, key)
                 way = say("is of {name}: nothing up to it was altered or taken away", name=name)
                 return verifier.add("signature", kept, UNCHANGED, way)
         except signing.SignatureError:
@@ -164,7 +167,7 @@ def _own(signature: str | None) -> signing.PublicKey | None:
 def _text(path: Path) -> str | None:
     if path.is_symlink() or not path.is_file():
         return None
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(1 << 16).decode("utf-8", "replace")
 
 
@@ -207,7 +210,7 @@ def verify_figures(verifier: Verifier, chain: Chain) -> None:
     there = EVALUATION in sound and file.is_file() and hash_file(file) == files[EVALUATION]  # one that waits is in its place later
     if isinstance(found, Mapping) and there:
         try:
-            result = read_json(file.read_bytes())
+            result = read_json(read_file(file))
         except (OSError, ValueError) as error:
             verifier.add("figures", EVALUATION, ALTERED, say("cannot be read: {error}", error=error))
             return

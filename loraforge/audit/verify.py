@@ -14,7 +14,7 @@ from ..messages import speaker
 from ..runs import provenance
 from ..runs.folder import RunFolder
 from ..runs.provenance import hash_file
-from ..runs.records import CARD, EVALUATION, Record, merged, read_chain
+from ..runs.records import CARD, EVALUATION, REVIEW_KEYS, Record, merged, read_chain
 from ..runs.seal import read_manifest, sealed_files
 from .chain import Owners, verify_figures, verify_records, verify_seal, verify_signatures
 from .rows import verify_data
@@ -31,7 +31,7 @@ _CLOSED = ("adapter", "checkpoints", "export", "samples")
 
 
 # LoRAForge itself reads these.
-_READ = ("config.yaml", "log.jsonl", EVALUATION, CARD)
+_READ = ("config.yaml", "log.jsonl", EVALUATION, REVIEW_KEYS, CARD)
 
 
 def verify(
@@ -201,7 +201,10 @@ def _lineage(verifier: Verifier) -> None:
                 "lineage",
                 run.path,
                 DIFFERS,
-                say("the earlier run was sealed anew since; it still holds the adapter that this one continued from"),
+                say(
+                    "the earlier run's manifest is another file than then: an earlier LoRAForge sealed it anew, or it was altered; it "
+                    "still holds the adapter that this one continued from"
+                ),
             )
         else:
             verifier.add("lineage", run.path, UNCHANGED, say("is the earlier run that this one continued from"))

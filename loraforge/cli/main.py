@@ -164,7 +164,7 @@ def check(
     memory = hardware.gpu_bytes(gpu) if gpu is not None else None
     plan = make_plan(host_of(ctx), task, config, overrides)
     with located(plan):
-        data = load_data(plan, stop=False, progress=lambda text: click.echo(text, err=True))
+        data = load_data(plan, stop=False, progress=lambda text: terminal.show(text, err=True))
         fit = estimate.estimate(plan, data, memory)
     planned = schedule(plan.config, len(data.learned()))
     ceiling = steps_advice(plan.config, plan.places, plan.names, planned.steps, planned.per_epoch)

@@ -11,6 +11,7 @@ import click
 
 from ..errors import RunError
 from ..messages import speaker
+from ..terminal import quoted, show
 from .options import JSON, emit
 
 if TYPE_CHECKING:
@@ -40,14 +41,14 @@ def keygen(who: str, out: Path | None, passphrase: bool, as_json: bool) -> None:
     if as_json:
         emit({"secret_key": secret, "public_key": public, "id": key.name, "key": key.text})
         return
-    click.echo(say("The secret key: {path}. It never leaves this computer; whoever has it can sign in your name.", path=secret))
-    click.echo(say("The public key: {path} ({name})", path=public, name=key.name))
-    click.echo(f"  {key.text}")
-    click.echo(say("Give the public key to those who will verify: loraforge verify RUN --public-key {path}", path=public))
+    show(say("The secret key: {path}. It never leaves this computer; whoever has it can sign in your name.", path=secret))
+    show(say("The public key: {path} ({name})", path=public, name=key.name))
+    show(f"  {key.text}")
+    show(say("Give the public key to those who will verify: loraforge verify RUN --public-key {path}", path=quoted(public)))
     if out is None:
-        click.echo(say("From now on train, eval, export, promote and card sign what they write."))
+        show(say("From now on train, eval, export, promote and card sign what they write."))
     else:
-        click.echo(say("Sign with --key {path}.", path=secret))
+        show(say("Sign with --key {path}.", path=quoted(secret)))
 
 
 def _new_passphrase() -> str:

@@ -118,7 +118,7 @@ def _refuse_others(path: Path, data: bytes) -> None:
 
 def _is_office(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as file:
+        with open_file(path) as raw, zipfile.ZipFile(raw) as file:
             return any(name in ("[Content_Types].xml", "content.xml") for name in file.namelist())
     except (OSError, zipfile.BadZipFile, ValueError):
         return False

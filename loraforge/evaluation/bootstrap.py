@@ -98,7 +98,7 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values."""
-        return {**asdict(self), "difference": self.difference, "verdict": self.verdict}
+        return {**asdict(self), "difference": self.difference, "verdict": self.verdict, "too_few": self.too_few}
 
 
 @dataclass(frozen=True)

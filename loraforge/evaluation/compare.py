@@ -84,7 +84,7 @@ def evaluate(
     result["comparisons"] = [c.as_json() for c in comparisons]
     result["reworded"] = [c.as_json() for c in _compared(opened, rows, rows.part(True), losses, answers)]
     judged = judge(comparisons, opened.task.evaluation, opened.task.items)
-    about = [_about(result["parts"])] if comparisons and result["reworded"] else []
+    about = [_about(result["parts"])] if comparisons and result["reworded"] and "parts" in result else []
     first, *others = judged.lines
     result |= {"verdict": judged.verdict, "headline": judged.measure, "sentence": [first, *about, *others, *_cautions(opened, result)]}
     return result
@@ -153,7 +153,9 @@ def _compared(
     some = replace(rows, heldout=tuple(rows.heldout[i] for i in places))
     base, adapter = ([those[i] for i in places] for those in losses)
     found = [bootstrap.compare(LOSS, base, adapter, some.groups(some.heldout), lower_is_better=True)]
-    return found + (_judged(opened, some, {side: [given[i] for i in places] for side, given in answers.items()}) if answers else [])
+    found += _judged(opened, some, {side: [given[i] for i in places] for side, given in answers.items()}) if answers else []
+    truth = opened.task.evaluation.truth
+    return sorted(found, key=lambda c: truth.index(c.measure) if c.measure in truth else len(truth))
 
 
 def _read(folder: Path) -> Adapter:

@@ -102,15 +102,21 @@ def _result(files: Sequence[GradedFile], sheets: Mapping[str, Any]) -> dict[str,
         "questions": len(rows),
         "graded": len(items),
         "ungraded": len(rows) - len(items),
-        **(_compared(new) or {"accuracy": {}, "comparison": {}, "sentence": untold()}),
+        **(_compared(new) or {"accuracy": {}, "comparison": {}, "sentence": _none_new(rows)}),
         "reworded": _compared(reworded),
-        "wins": sum(item["better"] > 0 for item in items),
-        "losses": sum(item["better"] < 0 for item in items),
-        "ties": sum(item["better"] == 0 for item in items),
+        "wins": sum(item["better"] > 0 for item in new or reworded),
+        "losses": sum(item["better"] < 0 for item in new or reworded),
+        "ties": sum(item["better"] == 0 for item in new or reworded),
         "agreement": _agreement(files),
         "files": [{k: v for k, v in asdict(file).items() if k not in ("rows", "grades")} | {"graded": len(file.grades)} for file in files],
         "items": items,
     }
+
+
+def _none_new(rows: Mapping[str, Any]) -> str:
+    if all(row.get("answer_learned") for row in rows.values()):
+        return untold()
+    return say("None of the questions whose answer was never learned is graded yet, so nothing can be told.")
 
 
 def _compared(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -159,7 +165,7 @@ def report_lines(result: Mapping[str, Any]) -> list[str]:
     for part, kind in ((result, say("never learned")), (reworded, say("learned in other words"))):
         lines += _accuracy(part.get("accuracy") or {}, kind if reworded else "")
     counts = {key: result[key] for key in ("wins", "losses", "ties")}
-    shares = {f"{key}_share": f"{count / result['graded']:.0%}" for key, count in counts.items()}
+    shares = {f"{key}_share": f"{count / max(1, sum(counts.values())):.0%}" for key, count in counts.items()}
     lines.append(
         say(
             "  Better answer: adapter {wins} ({wins_share}), base {losses} ({losses_share}), neither {ties} ({ties_share}).",

@@ -22,6 +22,7 @@ from ..files import read_text
 from ..messages import catalogue, speaker
 from ..runs.disk import usual_rights
 from ..runs.folder import write_text
+from ..terminal import quoted
 
 say = speaker(__name__)
 
@@ -84,7 +85,11 @@ def refuse_name(path: Path) -> None:
         raise RunError(say("{path}: the review sheet is an Excel workbook; let its name end in .xlsx.", path=path))
     if path.exists():
         raise RunError(
-            say("{path} exists already and may hold somebody's verdicts. Choose another name, or read it with --grade {path}.", path=path)
+            say(
+                "{path} exists already and may hold somebody's verdicts. Choose another name, or read it with --grade {word}.",
+                path=path,
+                word=quoted(path),
+            )
         )
 
 

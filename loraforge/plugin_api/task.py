@@ -111,7 +111,7 @@ class Task(Generic[R]):
         items: what several records are, for people: "questions", "pictures".
         question, answer: how a record is shown to people.
         cautions: what somebody who relies on such an adapter should know, for the model card; sentences.
-        fingerprint: what a record asks, so that near-identical ones stand on one side of the split.
+        fingerprint: what a record asks and teaches, so that near-identical ones stand on one side of the split.
     """
 
     name: str

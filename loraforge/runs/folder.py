@@ -33,6 +33,7 @@ import yaml
 from ..errors import RunError
 from ..files import open_file, read_file, read_text, require_file
 from ..messages import speaker
+from ..terminal import quoted
 from .disk import disk_errors, fsync, usual_rights, writing
 from .lease import leased, moving
 from .records import FOLDER as RECORDS
@@ -40,7 +41,7 @@ from .records import merged, read_chain, read_json
 
 say = speaker(__name__)
 
-_MANIFEST = 2_000_000_000  # bytes: it lists every row
+MANIFEST_LIMIT = 2_000_000_000  # bytes: it lists every row
 FORMAT = 2  # of the manifest; 1 had no sides by question and no seal
 RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
 
@@ -299,7 +300,7 @@ class RunFolder:
             RunError: if this is no run's folder, or the file is damaged.
         """
         try:
-            data = read_file(self.manifest_file, _MANIFEST)
+            data = read_file(self.manifest_file, MANIFEST_LIMIT)
             found = read_json(data)
         except FileNotFoundError:
             if not self.path.exists():
@@ -321,7 +322,7 @@ class RunFolder:
         chain = read_chain(self.path, found, seal)
         if chain.problems:
             lines = [f"{self.path / name}: {sentence}" for name, sentence in chain.problems]
-            raise RunError([*lines, say("`loraforge verify {run}` says more.", run=self.path)])
+            raise RunError([*lines, say("`loraforge verify {run}` says more.", run=quoted(self.path))])
         return merged(found, chain.records)
 
     def begun(self) -> bool:

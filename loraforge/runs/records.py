@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import read_file
 from ..messages import speaker
 
 say = speaker(__name__)
@@ -164,7 +165,7 @@ def _read(folder: Path, number: int, seal: str, before: str | None) -> Record | 
     try:
         if path.stat().st_size > _LARGEST:
             return say("is not of the form that LoRAForge writes")
-        data = path.read_bytes()
+        data = read_file(path, _LARGEST)
         found = read_json(data)
     except (OSError, ValueError) as error:
         return say("cannot be read: {error}", error=error)

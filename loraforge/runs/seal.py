@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
+from ..files import read_file, read_text
 from ..messages import speaker
 from ..terminal import quoted
-from .folder import RunFolder, manifest_text, write_text
+from .folder import MANIFEST_LIMIT, RunFolder, manifest_text, write_text
 from .provenance import hash_file
 from .records import FOLDER
 from .signing import SUFFIX, Signer
@@ -74,13 +75,13 @@ def complete_seal(run: RunFolder, signer: Signer | None = None) -> str:
             )
         )
     if signer and not os.path.lexists(run.path / SIGNATURE):
-        write_text(run.path / SIGNATURE, signer.sign(run.manifest_file.read_bytes(), run.manifest_file.name))
+        write_text(run.path / SIGNATURE, signer.sign(read_file(run.manifest_file, MANIFEST_LIMIT), run.manifest_file.name))
     write_text(run.path / SEAL, _line(run, digest))
     return digest
 
 
 def require_sound(run: RunFolder, names: Sequence[str]) -> None:
-    """For commands that make something new of a part of a run: what was altered must not come under a fresh seal.
+    """For commands that make something new of a part of a run: what was altered must not come into a record.
 
     Args:
         names: files or folders of the run, relative. A run that was never sealed is let through.
@@ -126,7 +127,7 @@ def kept_seal(run: RunFolder) -> str:
     """What ``manifest.sha256`` says; empty if it says nothing. An earlier LoRAForge may have left two seals: the one that fits."""
     file = run.path / SEAL
     try:
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() and not file.is_symlink() else []
+        lines = read_text(file, 1 << 16).splitlines() if file.is_file() and not file.is_symlink() else []
         seals = [line.split()[0].lower() for line in lines[:2] if line.split()]
         now = hash_file(run.manifest_file) if len(seals) > 1 else ""
         return now if now in seals else next(iter(seals), "")

@@ -24,8 +24,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ..errors import RunError, printable
+from ..files import open_file
 from ..messages import speaker
-from .disk import disk_errors, fsync
+from .disk import disk_errors, fsync, usual_rights
 
 say = speaker(__name__)
 
@@ -217,19 +218,19 @@ def generate(folder: Path, who: str, passphrase: str = "") -> tuple[Path, Path, 
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write_new(secret, f"{_UNTRUSTED}{label}\n{_sealed_secret(key, seed, passphrase)}\n", 0o600)
-        _write_new(public, f"{_UNTRUSTED}{label}, public, {key.name}\n{key.text}\n", 0o644)
+        _write_new(public, f"{_UNTRUSTED}{label}, public, {key.name}\n{key.text}\n", None)
     return secret, public, key
 
 
-def _write_new(path: Path, text: str, mode: int) -> None:
-    """Writes a whole file under a name that is free, or fails. It is never readable for others, not even for a moment."""
+def _write_new(path: Path, text: str, mode: int | None) -> None:
+    """Writes a whole file under a name that is free, or fails. It is never more readable than ``mode``, or the usual rights, say."""
     handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(aside, mode)
+        usual_rights(Path(aside)) if mode is None else os.chmod(aside, mode)
         os.link(aside, path)
         fsync(path.parent)
     finally:
@@ -287,7 +288,7 @@ def read_public(given: str) -> PublicKey:
 
 def _lines(path: Path) -> list[str]:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(1 << 16).decode("utf-8").splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or say("it is not text")

@@ -39,7 +39,6 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 # What a column is only if the config says so.
 FIELDS = (*SYNONYMS, "label")
-_OUR_NAMES = {"prompt_template": "prompttemplate"}
 
 
 def listed(names: Sequence[str]) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import Adapter, Exporter, ExportError, command, printable, quoted, speaker
+from loraforge import Adapter, Exporter, ExportError, command, quoted, read_file, speaker
 
 from ..base_files import EMBEDDED
 from ..templates.golden_prompts import NAME, questions_of_data
 from .check import check_folder, check_weights
-from .folder import answers_otherwise, base_folder, served, write_beside, write_stop_in_config
+from .folder import answers_otherwise, base_folder, file_name, on_one_line, served, write_beside, write_stop_in_config
 
 say = speaker(__name__)
 
@@ -90,25 +90,20 @@ class MergedExporter(Exporter):
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         of = served(adapter)
-        stop = (say('# Ollama, in the Modelfile beside FROM: PARAMETER stop "{stop}"', stop=_on_one_line(of.stop)),) if of.stop else ()
+        stop = (say('# Ollama, in the Modelfile beside FROM: PARAMETER stop "{stop}"', stop=on_one_line(of.stop)),) if of.stop else ()
         return (
             command("vllm", "serve", path),
             command("transformers", "serve", "--force-model", path),
-            command("python", "convert_hf_to_gguf.py", path) + "   # llama.cpp",
+            command("python", "convert_hf_to_gguf.py", path, "--outfile", f"{file_name(adapter)}.gguf") + "   # llama.cpp",
             *stop,
             *_note(path),
         )
 
 
-def _on_one_line(text: str) -> str:
-    """For a comment, which ends where the line does."""
-    return printable(text).replace("\n", "\\n")
-
-
 def _questions(path: Path) -> Sequence[str]:
     """That the export holds questions of the data, where it does."""
     file = path / NAME
-    count = questions_of_data(file.read_bytes()) if file.is_file() else 0
+    count = questions_of_data(read_file(file)) if file.is_file() else 0
     if not count:
         return ()
     return (
@@ -129,6 +124,6 @@ def _note(path: Path) -> Sequence[str]:
         say(
             "# The base's generation_config.json sets {changed}, which servers apply and `sample` and `eval` do not: "
             "set it back in the request for the answers that were measured",
-            changed=_on_one_line(", ".join(changed)),
+            changed=on_one_line(", ".join(changed)),
         ),
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import Adapter, ExportError, read_text, speaker
+from loraforge import Adapter, ExportError, printable, read_text, speaker
 
 from ..base_files import ADDITIONAL, EMBEDDED, TOOL_USE, BaseFiles, locate, read_base
 from ..templates.builtin import AutoTemplate
@@ -72,6 +73,16 @@ def base_folder(adapter: Adapter) -> Path:
     if base in EMBEDDED or not adapter.base_folder or not Path(adapter.base_folder).is_dir():
         return locate(base, adapter.facts.get("revision"), weights=True)
     return Path(adapter.base_folder)
+
+
+def file_name(adapter: Adapter) -> str:
+    """The run's name as the name of a file, without its ending."""
+    return re.sub(r"[^\w.-]+", "-", str(adapter.facts.get("name", "adapter"))).strip(".-") or "adapter"
+
+
+def on_one_line(text: str) -> str:
+    """For a comment, which ends where the line does."""
+    return printable(text).replace("\n", "\\n")
 
 
 def served(adapter: Adapter) -> Served:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from loraforge import Adapter, Exporter, ExportError, KeySet, LoraForgeError, Ru
 
 from ..base_files import locate, read_base
 from ..templates.served import export_jinja
-from .folder import Served, base_folder, served
+from .folder import Served, base_folder, file_name, on_one_line, served
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,7 +113,7 @@ class GgufExporter(Exporter):
         return file
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        of, base = served(adapter), Path(path.parent / "base.gguf")
+        of, base = served(adapter), Path("base.gguf")  # never in the run's folder, whose files are sealed
         template = path.with_name("chat_template.jinja")
         chat = ["--jinja", "--chat-template-file", template] if template.is_file() else []
         return (
@@ -130,12 +129,8 @@ def _stop_note(of: Served) -> Sequence[str]:
     ends = {token for value in named for token in (value if isinstance(value, list) else [value])}
     if not of.stop or of.stop in _KNOWN_ENDS or of.base.added.get(of.stop) in ends:
         return ()
-    return (say('# the answers end in {stop}, where llama.cpp would go on: say "stop": ["{stop}"] in each request', stop=of.stop),)
-
-
-def file_name(adapter: Adapter) -> str:
-    """The run's name as the name of a file, without its ending."""
-    return re.sub(r"[^\w.-]+", "-", str(adapter.facts.get("name", "adapter"))).strip(".-") or "adapter"
+    stop = on_one_line(of.stop)
+    return (say('# the answers end in {stop}, where llama.cpp would go on: say "stop": ["{stop}"] in each request', stop=stop),)
 
 
 def _no_dora() -> str:

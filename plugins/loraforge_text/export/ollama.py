@@ -20,8 +20,8 @@ from ..families.encoding import tokenizer_of
 from ..records import Conversation
 from ..templates import golden_prompts
 from ..templates.prompting import Prompting
-from .folder import Served, base_folder, served
-from .llama_cpp import GgufExporter, file_name, write_lora
+from .folder import Served, base_folder, file_name, served
+from .llama_cpp import GgufExporter, write_lora
 
 say = speaker(__name__)
 
@@ -75,13 +75,14 @@ class OllamaExporter(Exporter):
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         wanted = str((adapter.facts.get("config") or {}).get("ollama_from") or "./base.gguf")
-        lines = [command("cd", path)]
-        if wanted == "./base.gguf":
+        name, own = file_name(adapter).lower(), wanted == "./base.gguf"
+        # The base goes beside the Modelfile, and never into the run's folder, whose files are sealed.
+        lines = [command("cp", "-r", path, name), command("cd", name)] if own else [command("cd", path)]
+        if own:
             lines += [
                 say("# the base as GGUF, once; or name a base that Ollama has, in the first line of Modelfile:"),
                 command("python", "convert_hf_to_gguf.py", base_folder(adapter), "--outfile", "base.gguf"),
             ]
-        name = file_name(adapter).lower()
         return (*lines, command("ollama", "create", name, "-f", "Modelfile"), command("ollama", "run", name))
 
 

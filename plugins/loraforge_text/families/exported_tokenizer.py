@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from loraforge import ModelError, Span, speaker
+from loraforge import ModelError, Span, read_text, speaker
 
 from ..base_files import BaseFiles
 
@@ -35,10 +35,10 @@ def _forbidden(base: BaseFiles, stop: str) -> list[str]:
     """What generation_config.json says against the token that ends answers."""
     file = base.folder / "generation_config.json"
     try:
-        settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        settings = json.loads(read_text(file)) if file.is_file() else {}
         never = [*(settings.get("suppress_tokens") or ()), *(settings.get("begin_suppress_tokens") or ())]
         never += [words[0] for words in settings.get("bad_words_ids") or () if len(words) == 1]
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return []
     if base.added.get(stop) not in never:
         return []

@@ -127,4 +127,5 @@ def test_the_base_is_to_be_converted_once_where_none_is_named():
     from pathlib import Path
 
     lines = ollama.OllamaExporter().usage(adapter, Path("/x y/ollama"))
-    assert lines[0] == "cd '/x y/ollama'" and lines[2].startswith("python convert_hf_to_gguf.py") and lines[-1] == "ollama run mein-recht"
+    assert lines[:2] == ("cp -r '/x y/ollama' mein-recht", "cd mein-recht") and lines[-1] == "ollama run mein-recht"
+    assert lines[3].startswith("python convert_hf_to_gguf.py") and lines[3].endswith("--outfile base.gguf"), "never in the run's folder"
