@@ -207,7 +207,7 @@ def evaluation(out: Console, result: Mapping[str, Any], file: Path | None) -> No
             bootstrap.figure(c["base"], c["share"]),
             bootstrap.figure(c["adapter"], c["share"]),
             _difference(c),
-            _verdict_word("too few" if c["too_few"] else c["verdict"]),
+            _verdict_word("too few" if c.get("too_few") else c["verdict"]),
         )
     for new in (True, False):
         if parts and not parts["new" if new else "reworded"]:

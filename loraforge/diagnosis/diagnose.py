@@ -249,11 +249,12 @@ def _too_long(curve: Curve) -> Diagnosis | None:
     found = plateau(curve)
     if found is None:
         return None
+    epochs = found.step / curve.per_epoch
     values: dict[str, Any] = {"step": found.step, "end": found.end, "share": f"{found.step / found.end:.0%}"}
     sentence = say(
         "The held-out loss stopped improving at step {step} of {end}: {share} of the time would have given about the same. "
-        "Fewer epochs (about {epochs:.1g}) are enough; patience: 3 stops such a run by itself.",
-        epochs=max(found.step / curve.per_epoch, 0.1), **values,
+        "Fewer epochs (about {epochs}) are enough; patience: 3 stops such a run by itself.",
+        epochs=f"{epochs:.0f}" if epochs >= 2 else f"{max(epochs, 0.1):.1f}", **values,
     )  # fmt: skip
     evidence = say(
         "The held-out loss was {start:.3f} at the start, {loss:.3f} at step {step} and {last:.3f} at step {end}.",

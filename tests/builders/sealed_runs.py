@@ -50,8 +50,18 @@ MANIFEST = {
     "evaluation": {
         "examples": 1,
         "comparisons": [
-            {"measure": "loss", "rows": 1, "base": 2.5, "adapter": 1.25, "low": -2, "high": -0.5, "verdict": "better"},
-            {"measure": "hits", "rows": 1, "base": 0.5, "adapter": 0.75, "low": 0.0, "high": 0.5, "share": True, "verdict": "unclear"},
+            {"measure": "loss", "rows": 1, "base": 2.5, "adapter": 1.25, "difference": -1.25, "low": -2, "high": -0.5, "verdict": "better"},
+            {
+                "measure": "hits",
+                "rows": 1,
+                "base": 0.5,
+                "adapter": 0.75,
+                "difference": 0.25,
+                "low": 0.0,
+                "high": 0.5,
+                "share": True,
+                "verdict": "unclear",
+            },
         ],
         "sentence": ["The adapter is better.", "*Nothing* was forgotten."],
         "memorisation": {"learned_asked": 20, "learned_word_for_word": 4},

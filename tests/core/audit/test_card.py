@@ -19,8 +19,8 @@ def test_a_card_holds_what_a_reviewer_asks_for(tmp_path):
         "4: 2 learned; 1 held out",
         "3 rows (2 approved) and nobody for 1; 1 were rejected",
         "0 errors, 2 warnings",
-        "| loss | 1 | 2.500 | 1.250 | -2 … -0.500 | better |",
-        "| hits | 1 | 50.0% | 75.0% | 0.0% … 50.0% | unclear |",
+        "| loss | 1 | 2.500 | 1.250 | -1.250 [-2 … -0.500] | better |",
+        "| hits | 1 | 50.0% | 75.0% | 25.0% [0.0% … 50.0%] | unclear |",
         "The adapter is better.",
         "4 word for word",
         "50 (held-out loss)",
@@ -164,28 +164,28 @@ def test_the_training_as_it_came_out(tmp_path):
 
 
 def test_each_measure_has_two_lines(tmp_path):
-    row = {"measure": "loss", "rows": 4, "base": 2.0, "adapter": 1.5, "low": -0.75, "high": -0.25, "verdict": "better"}
+    row = {"measure": "loss", "rows": 4, "base": 2.0, "adapter": 1.5, "difference": -0.5, "low": -0.75, "high": -0.25, "verdict": "better"}
     found = {"examples": 9, "comparisons": [row], "reworded": [{**row, "rows": 5, "adapter": 0.5}], "parts": {"new": 4, "reworded": 5}}
     lines = section(tmp_path, "Evaluation", found)
     assert lines[1] == "| measure | their answer | rows | base | adapter | difference, 95 % interval | verdict |"
     assert lines[3:5] == [
-        "| loss | never learned | 4 | 2.000 | 1.500 | -0.750 … -0.250 | better |",
-        "| loss | learned in other words | 5 | 2.000 | 0.500 | -0.750 … -0.250 | better |",
+        "| loss | never learned | 4 | 2.000 | 1.500 | -0.500 [-0.750 … -0.250] | better |",
+        "| loss | learned in other words | 5 | 2.000 | 0.500 | -0.500 [-0.750 … -0.250] | better |",
     ]
     none = section(tmp_path, "Evaluation", {**found, "comparisons": [], "parts": {"new": 0, "reworded": 5}})
     assert none[-1] == "| all measures | never learned | 0 |  |  |  | cannot be told |"
 
 
 def test_the_evaluation_with_its_own_figures_and_what_experts_found(tmp_path):
-    rows = [{"measure": "loss", "rows": 9, "base": 2.0, "adapter": 1.5, "low": -0.75, "high": -0.25, "verdict": "better"},
-            {"measure": "hits", "rows": 8, "base": 0.25, "adapter": 0.5, "low": 0.125, "high": 0.375, "verdict": "better", "share": True}]  # fmt: skip
+    rows = [{"measure": "loss", "rows": 9, "base": 2.0, "adapter": 1.5, "difference": -0.5, "low": -0.75, "high": -0.25, "verdict": "better"},
+            {"measure": "hits", "rows": 8, "base": 0.25, "adapter": 0.5, "difference": 0.25, "low": 0.125, "high": 0.375, "verdict": "better", "share": True}]  # fmt: skip
     found = {"examples": 9, "comparisons": rows, "figures": {"style": {"base": "1.0", "adapter": "0.5"}}, "sentence": ["One.", "", "Two."],
              "memorisation": {"learned_asked": 20, "learned_word_for_word": 3}}  # fmt: skip
     grades = {"sentence": "Better.", "graded": 7, "questions": 9, "files": [{"grader": "Li"}, {"grader": "Wu"}, {"grader": "Li"}]}
     wanted = [
         "Base and adapter were asked the same 9 held-out examples.",
         "| measure | rows | base | adapter | difference, 95 % interval | verdict |", "|---|---|---|---|---|---|",
-        "| loss | 9 | 2.000 | 1.500 | -0.750 … -0.250 | better |", "| hits | 8 | 25.0% | 50.0% | 12.5% … 37.5% | better |", "| style |  | 1.0 | 0.5 |  |  |",
+        "| loss | 9 | 2.000 | 1.500 | -0.500 [-0.750 … -0.250] | better |", "| hits | 8 | 25.0% | 50.0% | 25.0% [12.5% … 37.5%] | better |", "| style |  | 1.0 | 0.5 |  |  |",
         "- One.", "- Two.", "- Of 20 questions that it had learned, it answered 3 word for word as it was taught.",
         "- Judged blind by Li, Wu: 7 of 9 questions. Better.",
     ]  # fmt: skip

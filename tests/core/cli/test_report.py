@@ -52,4 +52,4 @@ def test_figures_of_a_task_of_its_own_have_no_parts():
 def test_the_list_of_runs_says_what_was_found():
     told = {"comparisons": [ROW], "headline": "loss"}
     assert report._verdict({"evaluation": told}) == "better" and report._verdict({}) is None
-    assert report._verdict({"evaluation": {"comparisons": [], "reworded": [ROW], "headline": "loss"}}) == "cannot be told"
+    assert report._verdict({"evaluation": {"comparisons": [], "reworded": [ROW], "verdict": "cannot be told"}}) == "cannot be told"

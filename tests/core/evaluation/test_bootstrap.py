@@ -436,7 +436,7 @@ def test_every_figure_of_a_sentence_is_its_own():
     assert sentence(comparison(-0.5, 0.25, detectable=1e-5)).endswith("9 questions compared."), "a bound of 0.000 says nothing"
     assert worse.as_json() == {
         "measure": "m", "rows": 9, "groups": 7, "base": 0.5, "adapter": 0.25, "low": -0.75, "high": -0.125, "lower_is_better": False,
-        "detectable": None, "share": False, "level": 0.9, "moved": 0, "difference": -0.25, "verdict": "worse",
+        "detectable": None, "share": False, "level": 0.9, "moved": 0, "difference": -0.25, "verdict": "worse", "too_few": True,
     }  # fmt: skip
 
 

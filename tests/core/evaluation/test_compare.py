@@ -231,7 +231,7 @@ def test_losses_answers_and_what_is_shown(evaluated):
 
 def test_the_verdict_is_about_what_was_never_learned(evaluated):
     """Rows a, c, e are other wordings of what was learned; the adapter's losses are one higher everywhere."""
-    mixed = Rows(HELD.heldout, HELD.learned, {}, 7, 0, known=frozenset("ace"), question={"a": 0, "c": 0})
+    mixed = Rows(items("acegikm"), HELD.learned, {}, 7, 0, known=frozenset("ace"), question={"a": 0, "c": 0})
     result = evaluated(mixed).result
     assert result["parts"] == {"new": 4, "reworded": 3} and result["examples"] == 7
     new, other = ({c["measure"]: c for c in result[key]} for key in ("comparisons", "reworded"))
@@ -245,7 +245,7 @@ def test_the_verdict_is_about_what_was_never_learned(evaluated):
 
 
 def test_where_nothing_new_was_held_out_nothing_can_be_told(evaluated):
-    result = evaluated(Rows(HELD.heldout, HELD.learned, {}, 7, 0, known=frozenset("acegikm"))).result
+    result = evaluated(Rows(items("acegikm"), HELD.learned, {}, 7, 0, known=frozenset("acegikm"))).result
     assert result["comparisons"] == [] and len(result["reworded"]) == 4 and result["parts"] == {"new": 0, "reworded": 7}
     assert result["sentence"][0].startswith("Whether the adapter is better cannot be told: nothing new was held out.")
     assert not any("better than" in line or "worse than the base" in line for line in result["sentence"])

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from loraforge import terminal
 from loraforge.cli import report
 from loraforge.evaluation.bootstrap import Comparison
 from loraforge.evaluation.judgement import judge
@@ -110,8 +111,8 @@ def test_the_list_of_runs_shows_what_experts_found_before_what_was_measured(mani
 @pytest.mark.parametrize("code", ["en", "zh"])
 def test_every_verdict_has_its_word_in_the_tables(code, monkeypatch):
     monkeypatch.setenv("LORAFORGE_LANG", code)
-    words = [report._verdict_word(one) for one in ("better", "worse", "mixed", "nearer", "no evidence", "too few")]
-    assert len(set(words)) == 6 and all(word.isascii() == (code == "en") for word in words)
+    words = [report._verdict_word(one) for one in ("better", "worse", "mixed", "nearer", "no evidence", "too few", "cannot be told")]
+    assert len(set(words)) == 7 and all(word.isascii() == (code == "en") for word in words)
 
 
 def test_a_table_prints_no_interval_where_there_is_none(capsys):
@@ -120,7 +121,7 @@ def test_a_table_prints_no_interval_where_there_is_none(capsys):
         compared("wording", "better").as_json(),
         compared("loss", "better", 7).as_json(),
     ]
-    report.evaluation(report.console(), {"examples": 7, "comparisons": rows, "sentence": [], "rows": []}, None)
+    report.evaluation(terminal.console(), {"examples": 7, "comparisons": rows, "sentence": [], "rows": []}, None)
     lines = capsys.readouterr().out.splitlines()
     assert "+20.0 " in lines[1] and "[" not in lines[1] and lines[1].rstrip().endswith("too few")
     assert "[+10.0, +30.0]" in lines[2] and lines[2].rstrip().endswith("better")
