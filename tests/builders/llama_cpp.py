@@ -54,7 +54,7 @@ def write_base(folder: Path, file: Path) -> Path:
             tensor = tensor[order]
         written = table.get_name(name, try_suffixes=(".weight", ".bias"))
         assert written, name
-        writer.add_tensor(written, tensor)
+        writer.add_tensor(written, tensor.astype("float32"))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -98,14 +98,15 @@ class LlamaCpp:
 
     def next_token(self, prompt: list[int], most: int) -> dict[int, float]:
         """The log-probabilities of the likeliest ``most`` tokens behind a prompt."""
-        return {one["id"]: one["logprob"] for one in self._tokens(prompt, 1, most)[0]["top_logprobs"]}
+        [first] = self._choice(prompt, 1, most)["logprobs"]["content"]
+        return {one["id"]: one["logprob"] for one in first["top_logprobs"]}
 
-    def answer(self, prompt: list[int], most: int) -> list[int]:
-        """The likeliest tokens behind a prompt, one after the other."""
-        return [one["id"] for one in self._tokens(prompt, most, 1)]
+    def answer(self, prompt: list[int], most: int) -> str:
+        """What the likeliest tokens behind a prompt say, at most so many. (Their numbers are not told where a character has several.)"""
+        return str(self._choice(prompt, most, 0)["text"])
 
-    def _tokens(self, prompt: list[int], count: int, most: int) -> list[dict[str, Any]]:
+    def _choice(self, prompt: list[int], count: int, most: int) -> dict[str, Any]:
         asked = {"prompt": prompt, "n_predict": count, "n_probs": most, "temperature": 0, "cache_prompt": False}
         told = self._server.handle_completions(asked)
         answer = json.loads(told) if isinstance(told, str | bytes) else told
-        return list(answer["choices"][0]["logprobs"]["content"])
+        return dict(answer["choices"][0])
