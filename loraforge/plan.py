@@ -265,8 +265,10 @@ def _exporter(host: PluginHost, task: Task[Any], source: Source, name: str) -> A
         if written is None:
             raise
         more = ""
-        if name.casefold() in ("gguf", "ollama", "llama.cpp") and "merged" in host.components("loraforge_exporters", task.name):
-            more = say(" GGUF is made from merged weights: write export: [merged]; the run then prints llama.cpp's command for it.")
+        if name.casefold() in ("llama.cpp", "llamacpp", "llama-cpp", "lmstudio") and "gguf" in host.components(
+            "loraforge_exporters", task.name
+        ):
+            more = say(" For llama.cpp and LM Studio write export: [gguf].")
         first, *others = error.problems
         raise PluginError([f"{written.where}: export: {first}{more}", *others]) from None
 

@@ -363,6 +363,7 @@ def test_a_command_that_fails_is_timed_another_way_or_said_to_have_failed(monkey
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("LORAFORGE_BENCHMARKS" not in os.environ, reason="most of a minute: set LORAFORGE_BENCHMARKS=1")
 def test_text_end_to_end(work, workload, tmp_path, inside):
     only = ["--only", "loraforge", "--only", "trainer-peft", "--only", "bare-loop", "--only", "trl"]
     bench("text", "--tiny", "--rounds", 1, "--work", work, "--out", tmp_path, *only)
@@ -380,6 +381,7 @@ def test_text_end_to_end(work, workload, tmp_path, inside):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("LORAFORGE_BENCHMARKS" not in os.environ, reason="most of a minute: set LORAFORGE_BENCHMARKS=1")
 def test_image_end_to_end(work, pictures, tmp_path, inside):
     only = ["--only", "loraforge", "--only", "plain-*", "--only", "* script"]
     bench("image", "--tiny", "--rounds", 1, "--work", work, "--out", tmp_path, "--name", "pictures", *only)

@@ -189,8 +189,8 @@ SAID = [
     ("text", "resolution: 512", "is a key of image"),
     ("text", "flip_aug: true", "is a key of image"),
     ("image", "cutoff_len: 512", "is a key of text"),
-    ("text", "export: [peft, gguf]", "c.yaml:1: export: there is no exporter 'gguf'"),
-    ("text", "export: [gguf]", "write export: [merged]"),
+    ("text", "export: [peft, onnx]", "c.yaml:1: export: there is no exporter 'onnx'"),
+    ("text", "export: [llama.cpp]", "write export: [gguf]"),
 ]
 
 

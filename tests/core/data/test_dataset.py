@@ -178,7 +178,8 @@ def earlier(tmp_path):
         folder = tmp_path / "earlier"
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "adapter").mkdir(parents=True)
-        (folder / "adapter" / "adapter_config.json").write_text("{}", encoding="utf-8")
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            (folder / "adapter" / name).write_text("{}", encoding="utf-8")
         manifest = {"format": 1, "config": {}, "task": "text", "data": {"rows": rows}, "inherited": inherited or {}}
         (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         return str(folder)
@@ -248,6 +249,8 @@ def test_questions_of_an_earlier_run_keep_their_sides(look, earlier, ratio):
 
 def test_a_strangers_adapter_is_told(look, tmp_path):
     (tmp_path / "stranger").mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "stranger" / name).touch()
     _, told = look(init_from_adapter=str(tmp_path / "stranger"))
     assert sum("no run is around that adapter" in note for note in told) == 1
     _, told = look()

@@ -183,15 +183,13 @@ def test_for_pictures_too(published, command):
         assert code == 2 and named in out + err and "Traceback" not in out + err
 
 
-def test_what_is_not_known_is_not_estimated(base, project, planned, command, tmp_path):
+def test_what_is_not_known_is_not_estimated(project, planned, command, monkeypatch):
     from loraforge_text.families import memory
 
     for values in ({"model_type": "mamba"}, {**QWEN7B, "quantization_config": {"bits": 4}}, {"model_type": "llama"}, {}):
         assert memory.read(values) is None
-    other = make_base(tmp_path / "other")
-    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
-    (other / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}), encoding="utf-8")  # not what the weights are
-    path = project(base_model=str(other))
+    monkeypatch.setattr(memory, "read", lambda config: None)
+    path = project()
     plan, data = planned("text", path)
     assert estimate.estimate(plan, data) is None and estimate.warning(plan, data) is None
     code, out, _ = command("check", "text", path)
@@ -281,6 +279,8 @@ def test_nothing_is_proposed_that_does_not_help(qwen, planned):
 
 def test_a_run_that_continues_keeps_its_rank(qwen, planned, tmp_path):
     (tmp_path / "before").mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "before" / name).touch()
     plan, data = planned("text", qwen, f"init_from_adapter={tmp_path / 'before'}", "batch_size=1", "lora_rank=512")
     fit = estimate.estimate(plan, data, 9 * GB)
     assert "lora_rank" not in fit.changes

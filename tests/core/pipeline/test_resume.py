@@ -29,8 +29,8 @@ def adapter(run: RunFolder) -> bytes:
 
 
 @pytest.mark.slow
-def test_runs_killed_at_eight_instants_end_as_if_they_had_never_been_stopped():
-    command = [sys.executable, str(TESTS / "killing.py"), "--kills", "8", "--task", "both", "--seed", "5"]
+def test_runs_killed_at_four_instants_end_as_if_they_had_never_been_stopped():
+    command = [sys.executable, str(TESTS / "killing.py"), "--kills", "4", "--task", "both", "--seed", "5"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     last = done.stdout.splitlines()[-1].split()

@@ -102,6 +102,8 @@ def counted(real, left):
     """``real``, which ends the process at the last of ``left`` calls; what comes after that is not done."""
 
     def call(*args, **options):
+        if args and str(args[0]).endswith(".lease"):  # the system takes a dead process's lock away
+            return real(*args, **options)
         left[0] -= 1
         if left[0] < 0:  # a dead process cleans nothing up
             return None

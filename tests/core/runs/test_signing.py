@@ -95,7 +95,7 @@ def test_a_key_is_made_once_for_its_owner_alone_and_signs(tmp_path, passphrase):
 
 
 def test_a_signers_name_cannot_command_a_terminal():
-    assert signing.Signature("timestamp:1\tsigner:%1b[31m%E7%8E%8B").who == " [31m王"
+    assert signing.Signature("timestamp:1\tsigner:%1b[31m%E7%8E%8B").who == "\\u001b[31m王"
 
 
 # One key, written by the package py-minisign 0.21.1: without a passphrase, and with "geheim" in front of either branch of libsodium's limits.

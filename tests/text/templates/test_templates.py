@@ -198,7 +198,7 @@ def test_exports_take_texts_and_parts_and_pass_their_check(tmp_path, name, syste
     adapter = SimpleNamespace(facts={"template": template.describe()}, files={golden_prompts.NAME: document})
     out = exported(folder, template)
     check_folder(served_by(folder, template), adapter, out)
-    assert len(json.loads(document)["prompts"]) == 2
+    assert len(json.loads(document)["prompts"]) == 3
     reader = AutoTokenizer.from_pretrained(out)
     for content in ("问？", [{"type": "text", "text": "问？"}]):
         asked = reader.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True)

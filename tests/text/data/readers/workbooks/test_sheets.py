@@ -104,6 +104,6 @@ def test_a_sheet_that_no_workbook_has_is_said(tmp_path):
 
 def test_metadata_takes_several_sheets_and_gives_its_advice_as_options(book):
     made = CliRunner().invoke(metadata, [str(book), "--out", str(book.with_name("a.csv"))])
-    assert "--sheet 合同 --sheet 劳动" in made.output
+    assert "--sheet '合同' --sheet '劳动'" in made.output
     made = CliRunner().invoke(metadata, [str(book), "--out", str(book.with_name("b.csv")), "--sheet", "合同", "--sheet", "3"])
     assert made.exit_code == 0 and "3 rows" in made.output
