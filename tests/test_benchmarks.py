@@ -396,6 +396,7 @@ def test_image_end_to_end(work, pictures, tmp_path, inside):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("LORAFORGE_BENCHMARKS" not in os.environ, reason="most of a minute: set LORAFORGE_BENCHMARKS=1")
 def test_lengths_end_to_end(work, tmp_path, inside, monkeypatch, real_plots):
     from benchmarks import lengths
 
@@ -435,6 +436,7 @@ def test_startup_end_to_end(work, tmp_path, inside, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("LORAFORGE_BENCHMARKS" not in os.environ, reason="most of a minute: set LORAFORGE_BENCHMARKS=1")
 def test_memory_end_to_end(work, tmp_path, inside, monkeypatch):
     from benchmarks import memory
 

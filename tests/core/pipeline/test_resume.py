@@ -34,7 +34,7 @@ def test_runs_killed_at_four_instants_end_as_if_they_had_never_been_stopped():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     last = done.stdout.splitlines()[-1].split()
-    assert last[0] == "all" and sum(int(cell.split("/")[1]) for cell in last[1:]) == 8
+    assert last[0] == "all" and sum(int(cell.split("/")[1]) for cell in last[1:]) == 4
 
 
 # --- the narrow places -------------------------------------------------------------------------------------------------------

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from builders.go_templates import render
 from builders.text_runs import QUESTION
 
 from loraforge.runs import opened
+
+pytestmark = pytest.mark.xdist_group("exporters")  # one training for all of them
 
 
 def generate(model, tokenizer, count: int = 12) -> list[int]:
@@ -87,3 +91,37 @@ def test_a_merged_bf16_base_stays_bf16(base, tmp_path, project, train):
         (half / name).write_bytes((base / name).read_bytes())
     outcome = train(project(base_model=str(half), export=["merged"], epochs=1))
     assert AutoModelForCausalLM.from_pretrained(outcome.exports["merged"]).dtype == torch.bfloat16
+
+
+# --- other programs, last: these exports are recorded in the run ------------------------------------------------------------------
+
+
+def test_a_run_answers_in_llama_cpp_as_in_sample(run, base, host, command, tmp_path):
+    from builders.llama_cpp import LlamaCpp, write_base
+
+    code, out, err = command("export", run.run.path, "--to", "gguf")
+    assert code == 0, err
+    folder = run.run.path / "export" / "gguf"
+    file = folder / "out.gguf"
+    there = opened.load_run(host, run.run.path)
+    assert (folder / "chat_template.jinja").read_text() == (run.exports["peft"] / "chat_template.jinja").read_text()
+    assert f"--lora {file}" in out and "--chat-template-file" in out and "convert_hf_to_gguf.py" in out and '"stop"' not in out
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(run.exports["peft"])
+    prompt = tokenizer.apply_chat_template([{"role": "user", "content": QUESTION}], add_generation_prompt=True)["input_ids"]
+    ours = there.inference_model(there.adapters()).generate([there.prompt(QUESTION)], "out", max_tokens=12)[0]
+    assert LlamaCpp(write_base(base, tmp_path / "base.gguf"), file).answer(prompt, 12).strip() == ours.strip()
+
+
+def test_the_folder_for_ollama(run, command):
+    code, out, err = command("export", run.run.path, "--to", "ollama", "--ollama-from", "qwen3:8b")
+    assert code == 0, err
+    folder = run.run.path / "export" / "ollama"
+    lines = (folder / "Modelfile").read_text(encoding="utf-8").split("\n")
+    assert lines[:2] == ["FROM qwen3:8b", "ADAPTER ./out.gguf"] and (folder / "out.gguf").is_file()
+    assert 'PARAMETER stop "<|im_end|>"' in lines and "PARAMETER temperature 0" in lines and "PARAMETER num_ctx 512" in lines
+    template = re.search(r'^TEMPLATE """(.*?)"""$', (folder / "Modelfile").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    golden = json.loads((run.exports["peft"] / "golden_prompts.json").read_text(encoding="utf-8"))["prompts"]
+    assert golden and all(render(template[1], prompt["messages"]) == prompt["text"] for prompt in golden)
+    assert "ollama create out -f Modelfile" in out and "convert_hf_to_gguf" not in out

@@ -8,12 +8,10 @@ import pytest
 import torch
 from builders.llama_cpp import LlamaCpp, gguf, write_base
 from builders.small_bases import make_base
-from builders.text_runs import QUESTION
 from loraforge_text.export import llama_cpp
 
 from loraforge import Adapter, ExportError, KeySet, RunConfig
 from loraforge.adapters import lora
-from loraforge.runs import opened
 
 PROMPT = [5, 9, 20, 33, 47, 12, 60]
 NEAR = 5e-3  # llama.cpp keeps keys and values in float16
@@ -58,22 +56,6 @@ def test_llama_cpp_says_what_peft_says(kind, tmp_path):
     learned = expected(wrapped)
     assert furthest(LlamaCpp(base, tmp_path / "lora.gguf").next_token(PROMPT, 97), learned) < NEAR
     assert (learned - plain).abs().max() > 20 * NEAR
-
-
-def test_a_run_answers_in_llama_cpp_as_in_sample(run, base, host, command, tmp_path):
-    code, out, err = command("export", run.run.path, "--to", "gguf")
-    assert code == 0, err
-    folder = run.run.path / "export" / "gguf"
-    file = folder / "out.gguf"
-    there = opened.load_run(host, run.run.path)
-    assert (folder / "chat_template.jinja").read_text() == (run.exports["peft"] / "chat_template.jinja").read_text()
-    assert f"--lora {file}" in out and "--chat-template-file" in out and "convert_hf_to_gguf.py" in out and '"stop"' not in out
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(run.exports["peft"])
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": QUESTION}], add_generation_prompt=True)["input_ids"]
-    ours = there.inference_model(there.adapters()).generate([there.prompt(QUESTION)], "out", max_tokens=12)[0]
-    assert LlamaCpp(write_base(base, tmp_path / "base.gguf"), file).answer(prompt, 12).strip() == ours.strip()
 
 
 @pytest.mark.parametrize("stop,ends,noted", [("<|im_end|>", 7, False), ("<done>", 7, True), ("<done>", 5, False)])

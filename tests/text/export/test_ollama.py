@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from types import SimpleNamespace
 
 import pytest
@@ -107,19 +106,6 @@ def test_a_first_token_that_was_not_trained_is_refused(tmp_path):
     folder = base_in(tmp_path / "base", chat_template=CHATML, special=("<pad>", "<|im_start|>", "<|im_end|>", "<s>"), bos="<s>")
     with pytest.raises(ExportError, match="would put <s> in front"):
         ollama.go_template(served_by(folder, prepared(folder)), None)
-
-
-def test_the_folder_of_a_run(run, command):
-    code, out, err = command("export", run.run.path, "--to", "ollama", "--ollama-from", "qwen3:8b")
-    assert code == 0, err
-    folder = run.run.path / "export" / "ollama"
-    lines = (folder / "Modelfile").read_text(encoding="utf-8").split("\n")
-    assert lines[:2] == ["FROM qwen3:8b", "ADAPTER ./out.gguf"] and (folder / "out.gguf").is_file()
-    assert 'PARAMETER stop "<|im_end|>"' in lines and "PARAMETER temperature 0" in lines and "PARAMETER num_ctx 512" in lines
-    template = re.search(r'^TEMPLATE """(.*?)"""$', (folder / "Modelfile").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    golden = json.loads((run.exports["peft"] / "golden_prompts.json").read_text(encoding="utf-8"))["prompts"]
-    assert golden and all(render(template[1], prompt["messages"]) == prompt["text"] for prompt in golden)
-    assert "ollama create out -f Modelfile" in out and "convert_hf_to_gguf" not in out
 
 
 def test_the_base_is_to_be_converted_once_where_none_is_named():
