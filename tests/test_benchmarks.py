@@ -424,6 +424,7 @@ def test_every_technique_leaves_the_loss_as_it_is_and_can_be_left_out(work, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("LORAFORGE_BENCHMARKS" not in os.environ, reason="most of a minute: set LORAFORGE_BENCHMARKS=1")
 def test_startup_end_to_end(work, tmp_path, inside, monkeypatch):
     from benchmarks import startup
 
