@@ -47,6 +47,8 @@ class OllamaExporter(Exporter):
     keys = OllamaKeys
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
+        if not keys[OllamaKeys].ollama_from.strip().isprintable():  # each line of a Modelfile is a command
+            return say("ollama_from is more than one line")
         return GgufExporter().refuses(config, keys)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
@@ -77,7 +79,8 @@ class OllamaExporter(Exporter):
         wanted = str((adapter.facts.get("config") or {}).get("ollama_from") or "./base.gguf")
         name, own = file_name(adapter).lower(), wanted == "./base.gguf"
         # The base goes beside the Modelfile, and never into the run's folder, whose files are sealed.
-        lines = [command("cp", "-r", path, name), command("cd", name)] if own else [command("cd", path)]
+        copy = f"ollama-{name}"  # the run itself may be called so, and stand there
+        lines = [command("cp", "-r", path, copy), command("cd", copy)] if own else [command("cd", path)]
         if own:
             lines += [
                 say("# the base as GGUF, once; or name a base that Ollama has, in the first line of Modelfile:"),
