@@ -47,11 +47,11 @@ class OllamaExporter(Exporter):
     keys = OllamaKeys
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
-        if not keys[OllamaKeys].ollama_from.strip().isprintable():  # each line of a Modelfile is a command
-            return say("ollama_from is more than one line")
-        return GgufExporter().refuses(config, keys)
+        return _not_one_line(keys[OllamaKeys].ollama_from) or GgufExporter().refuses(config, keys)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
+        if problem := _not_one_line(str((adapter.facts.get("config") or {}).get("ollama_from") or "")):
+            raise ExportError(problem)
         of = served(adapter)
         file = destination / f"{file_name(adapter)}.gguf"
         template = go_template(of, adapter.files.get(golden_prompts.NAME))
@@ -87,6 +87,11 @@ class OllamaExporter(Exporter):
                 command("python", "convert_hf_to_gguf.py", base_folder(adapter), "--outfile", "base.gguf"),
             ]
         return (*lines, command("ollama", "create", name, "-f", "Modelfile"), command("ollama", "run", name))
+
+
+def _not_one_line(base: str) -> str:
+    """Each line of a Modelfile is a command."""
+    return "" if base.isprintable() else say("ollama_from is more than one line")
 
 
 @dataclass(frozen=True)
