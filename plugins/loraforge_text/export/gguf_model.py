@@ -113,7 +113,7 @@ class GgufModel:
             ExportError: if its numbers are too large for the type, or none.
         """
         tensor = self.extra[name] if not one.source else self._arranged(one, self._merged(one))
-        largest = float(tensor.abs().max()) if tensor.numel() else 0.0
+        largest = max(map(abs, map(float, tensor.aminmax())))
         if not largest <= (_LARGEST_F16 if one.type == "F16" else 3.4e38):
             raise ExportError(
                 say(

@@ -243,6 +243,11 @@ def _verify(adapter: Adapter, shape: _Shape, names: Mapping[str, str], file: Pat
 
 
 def library() -> Any:
+    """The package ``gguf``.
+
+    Raises:
+        ExportError: naming its extra, if it is not installed.
+    """
     try:
         import gguf
     except ImportError as error:
