@@ -84,7 +84,9 @@ class GgufMergedExporter(Exporter):
         if rows:
             told = say("# llama.cpp itself made the tokens of training of all {n} rows of the data", n=rows)
         else:
-            told = say("# the data is not where it was: llama.cpp itself was compared with training on prompts and made-up texts only")
+            told = say(
+                "# the data cannot be read where it was: llama.cpp itself was compared with training on prompts and made-up texts only"
+            )
         lines = [command("llama-server", "-m", path, "--jinja"), told]
         modelfile, name = path.with_name("Modelfile"), file_name(adapter).lower()
         if not modelfile.is_file():

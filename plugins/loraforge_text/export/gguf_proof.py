@@ -63,7 +63,7 @@ def prove(of: Served, adapter: Adapter, file: Path) -> dict[str, int]:
     """Asks llama.cpp to load the file, and for the tokens of the golden prompts, of the data, and of some telling texts.
 
     Returns:
-        How many texts of each were the same; no ``rows`` where the data is no more where it was, or nobody here can read it.
+        How many texts of each were the same; no ``rows`` where the data cannot be read where it was.
 
     Raises:
         ExportError: if it does not load it, or makes other tokens; naming the first text.
