@@ -20,6 +20,7 @@ from .folder import file_name, read_json, served
 from .gguf_model import TYPES, GgufModel
 from .gguf_proof import prove, require_llama_cpp
 from .gguf_twin import prove_layers
+from .gguf_vocabulary import read_vocabulary
 from .ollama import go_template, write_modelfile
 
 say = speaker(__name__)
@@ -49,13 +50,17 @@ class GgufMergedExporter(Exporter):
         if problem := _wrong_type(keys[GgufMergedKeys].quantize):
             return problem
         try:
-            base = read_base(locate(config.base_model, config.revision)).config
+            base = read_base(locate(config.base_model, config.revision))
+            if problem := _wrong_base(base.config):
+                return problem
             require_llama_cpp()
+            part = base.config.get("text_config") or base.config
+            read_vocabulary(base, part.get("vocab_size"), ())
         except ExportError as error:
             return str(error)
-        except LoraForgeError:
+        except (LoraForgeError, LookupError, TypeError, ValueError, AttributeError):
             return ""  # what is wrong with the base is said where it is read
-        return _wrong_base(base)
+        return ""
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         kind = str((adapter.facts.get("config") or {}).get("quantize") or "f16")

@@ -75,11 +75,11 @@ class Vocabulary:
     space_prefix: bool | None = None
 
 
-def read_vocabulary(base: BaseFiles, size: int, prompts: Sequence[str]) -> Vocabulary:
+def read_vocabulary(base: BaseFiles, size: int | None, prompts: Sequence[str]) -> Vocabulary:
     """The vocabulary of the base in ``base.folder``.
 
     Args:
-        size: how many rows the embedding has.
+        size: how many rows the embedding has; None where config.json leaves that to transformers.
         prompts: some trained prompts, as text.
 
     Raises:
@@ -97,6 +97,7 @@ def read_vocabulary(base: BaseFiles, size: int, prompts: Sequence[str]) -> Vocab
     named = {int(number): token for token, number in model["vocab"].items()}
     added = {int(entry["id"]): entry for entry in whole.get("added_tokens") or ()}
     largest = max((*named, *added), default=0)
+    size = size or largest + 1
     if largest >= size:
         raise ExportError(
             say("the tokenizer has a token of the number {number}, and the embedding {size} rows.", number=largest, size=size)

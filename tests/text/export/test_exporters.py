@@ -176,13 +176,18 @@ def test_it_is_said_before_training(values, words, base, tmp_path):
 
     from loraforge import KeySet, RunConfig
 
-    folder = tmp_path / "bloom"
+    folder = tmp_path / "base"
     folder.mkdir()
     for file in base.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
-    settings = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**settings, "model_type": "bloom"}))
-    config = RunConfig(train_data_dir=".", base_model=str(folder if values.get("base_model") else base))
+    if "base_model" in values:
+        settings = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**settings, "model_type": values["base_model"]}))
+    if "splits" in values:
+        whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        whole["pre_tokenizer"] = {"type": "Split", "pattern": {"Regex": values["splits"]}, "behavior": "Isolated", "invert": False}
+        (folder / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
+    config = RunConfig(train_data_dir=".", base_model=str(folder))
     keys = KeySet({RunConfig: config, GgufMergedKeys: GgufMergedKeys(quantize=values.get("quantize", "f16"))})
     told = GgufMergedExporter().refuses(config, keys)
     assert words in told and bool(told) == bool(words)
