@@ -348,28 +348,50 @@ def quickest(chosen: Sequence[str], seconds: dict[str, float], limit: float) -> 
     return [name for number, (name, end) in enumerate(zip(chosen, ends, strict=True)) if end <= limit or not number]
 
 
-def measure(package: str, sample: int, seed: int, limit: float, files: Sequence[str]) -> tuple[int, int]:
-    """(changes tried, changes noticed) of one package; prints those that were not noticed, or only because the tests took for ever."""
-    folder, where = (ROOT / place for place in PACKAGES[package])
-    places = mutants(folder, files)
+def draw(package: str, sample: int, seed: int, files: Sequence[str]) -> tuple[list[Mutant], int]:
+    """(changes, places that there are) of one package."""
+    places = mutants(ROOT / PACKAGES[package][0], files)
     rng = random.Random(seed)
     # cosmic-ray takes the stars of **unpacked for an operator; what is no program any more is none of the changes.
     shuffled = (rng.choice(places[key]) for key in rng.sample(sorted(places), len(places)))
-    drawn = list(itertools.islice((mutant for mutant in shuffled if mutant.is_one()), sample))
-    lines, seconds = reached(folder, [str(where), *(str(ROOT / place) for place in ALSO.get(package, ()))])
+    return list(itertools.islice((mutant for mutant in shuffled if mutant.is_one()), sample)), len(places)
+
+
+def mirrored(package: str, mutant: Mutant) -> list[str]:
+    """The tests of the changed file: the file of the same name in the tree of tests; all beside the package if there is none."""
+    folder, where = PACKAGES[package]
+    inside = mutant.path.relative_to(ROOT / folder)
+    own = ROOT / where / inside.with_name(f"test_{inside.name}")
+    return [str(own if own.exists() else ROOT / where)]
+
+
+def by_reach(package: str, limit: float) -> Callable[[Mutant], tuple[list[str], float]]:
+    """What gives the tests that reach a change, the quickest first, and the seconds that they may take."""
+    beside = (PACKAGES[package][1], *ALSO.get(package, ()))
+    lines, seconds = reached(ROOT / PACKAGES[package][0], [str(ROOT / place) for place in beside])
     print(f"{package}: {len(seconds)} tests in {sum(seconds.values()):.0f} s", flush=True)
+
+    def tests_of(mutant: Mutant) -> tuple[list[str], float]:
+        chosen = quickest(choose(mutant, lines, seconds), seconds, limit)
+        return chosen, 30 + 3 * sum(seconds[name] for name in chosen)
+
+    return tests_of
+
+
+def measure(package: str, sample: int, seed: int, files: Sequence[str], tests_of: Callable[[Mutant], tuple[list[str], float]]) -> None:
+    """Prints which changes of one package were not noticed, or only because the tests took for ever, and the share."""
+    drawn, places = draw(package, sample, seed, files)
     count = 0
     for mutant in drawn:
-        chosen = quickest(choose(mutant, lines, seconds), seconds, limit)
-        seen = noticed(mutant, chosen, 30 + 3 * sum(seconds[name] for name in chosen))
+        chosen, timeout = tests_of(mutant)
+        seen = noticed(mutant, chosen, timeout)
         count += seen is not False
         if not seen:
             before, after = mutant.path.read_text(encoding="utf-8").splitlines(), mutant.code().splitlines()
             changes = [line for line in difflib.unified_diff(before, after, n=0, lineterm="") if line[:2] not in ("--", "++", "@@")]
             how = "for ever" if seen is None else f"{len(chosen)} tests"
             print(f"{mutant.path.relative_to(ROOT)}:{mutant.line} {mutant.operator}, {how}", *changes, sep="\n  ", flush=True)
-    print(f"{package}: {count} of {len(drawn)} noticed, {count / len(drawn):.0%}; {len(places)} places", flush=True)
-    return len(drawn), count
+    print(f"{package}: {count} of {len(drawn)} noticed, {count / len(drawn):.0%}; {places} places", flush=True)
 
 
 def main() -> None:
@@ -379,12 +401,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--files", nargs="*", default=[], help="names of files, which alone are changed")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds of tests for each change, the quickest first")
+    parser.add_argument("--mirrored", action="store_true", help="only the tests of the changed file; nothing is looked at first")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
     warm()
     for package in arguments.packages:
-        measure(package, arguments.sample, arguments.seed, arguments.limit, arguments.files)
+        own = arguments.mirrored
+        tests_of = (lambda mutant, package=package: (mirrored(package, mutant), 600)) if own else by_reach(package, arguments.limit)
+        measure(package, arguments.sample, arguments.seed, arguments.files, tests_of)
 
 
 if __name__ == "__main__":
