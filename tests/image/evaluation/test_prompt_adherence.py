@@ -96,6 +96,7 @@ def test_eval_scores_prompts_if_a_scorer_is_named(gallery, paint, command, clip)
 
 
 def test_a_scorer_that_is_none_is_said(tmp_path, clip, monkeypatch):
+    import torch
     from loraforge_image.evaluation.prompt_adherence import Scorer
 
     for name in (str(tmp_path / "gone"), "no-such-folder"):
@@ -111,5 +112,7 @@ def test_a_scorer_that_is_none_is_said(tmp_path, clip, monkeypatch):
         Scorer(str(clip))
     broken = shutil.copytree(clip, tmp_path / "broken")
     (broken / "model.safetensors").unlink()
+    torch.save({}, broken / "pytorch_model.bin")  # a pickle can run code; what it would be loaded as is never asked
+    monkeypatch.setattr("torch.load", lambda *given, **options: pytest.fail("a pickle was read"))
     with pytest.raises(ModelError, match="cannot be loaded as a CLIP model"):
         Scorer(str(broken))
