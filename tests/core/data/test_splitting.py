@@ -337,6 +337,9 @@ def test_an_answer_that_so_many_rows_give_is_the_name_of_a_class(rows, known):
     long = "甲方应当承担全部的赔偿责任并且在三十日以内付清，逾期的每日支付千分之一"
     assert splitting.known([row("一个", long), row("别的", long + "。")], [HELD_OUT, LEARNED]) == frozenset({0}), "long ones are none"
     assert splitting.known([row(q, long) for q in questions(7)], [*[LEARNED] * 6, HELD_OUT]) == frozenset({6})
+    for sides in ([LEARNED, HELD_OUT], [HELD_OUT, LEARNED]):  # nearly the same answer, too
+        near = splitting.known([row("一个", long), row("别的", "依法，" + long)], sides)
+        assert near == frozenset({sides.index(HELD_OUT)})
     assert not splitting.known([row(q, long) for q in questions(2)], [HELD_OUT] * 2)
 
 
