@@ -180,16 +180,23 @@ def answers(out: Console, question: str, given: Mapping[str, str]) -> None:
     """One question with its answers."""
     out.print(f"[bold]{escape(question)}[/bold]")
     for name, answer in given.items():
-        out.print(Text.assemble((f"  {name}: ", "dim" if name == "base" else "green"), answer))
+        mark = f"  [{ended_by_repeating()}]" if getattr(answer, "repeats", False) else ""
+        out.print(Text.assemble((f"  {name}: ", "dim" if name == "base" else "green"), answer, (mark, "yellow")))
     out.print()
+
+
+def ended_by_repeating() -> str:
+    """What is said behind an answer that was ended because it only repeated itself."""
+    return say("ended here: it only repeats itself")
 
 
 @contextlib.contextmanager
 def ticker(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with the time left, for work that is no training."""
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn(say("left")))
+    with Progress(*columns, TimeRemainingColumn(), console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -197,7 +204,14 @@ def ticker(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
 def evaluation(out: Console, result: Mapping[str, Any], file: Path | None) -> None:
     """The table of base against adapter, and what it means in words."""
     parts = result.get("parts")
-    heads = (say("on {n} held-out examples", n=result["examples"]), *([say("their answer")] if parts else []))
+    cut = result.get("cut") or {"answered": 0}
+    if 0 < cut["answered"] < cut["of"]:
+        head = say(
+            "on {n} of {all} held-out examples (eval_minutes: {minutes:g})", n=cut["answered"], all=cut["of"], minutes=cut["minutes"]
+        )
+    else:
+        head = say("on {n} held-out examples", n=result["examples"])
+    heads = (head, *([say("their answer")] if parts else []))
     table = _table(*heads, say("base"), say("adapter"), say("difference, 95 % interval"), "")
     for new, c in holdout.in_parts(result):
         _row(
