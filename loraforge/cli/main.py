@@ -234,7 +234,7 @@ def sample(
     """Ask a trained run; the same prompt template that was trained is applied."""
     from ..plugin_api.types import Answer
     from ..runs.opened import ask, load_run
-    from . import report
+    from . import answering
 
     opened = load_run(host_of(ctx), run)
     wanted = settings(opened.task.sampling.settings, options)
@@ -247,12 +247,12 @@ def sample(
     inference_model = opened.inference_model(loaded)
     rows: list[dict[str, Any]] = []
     console = terminal.console()
-    with report.ticker(terminal.console(stderr=as_json), say("answers")) as tick:
+    with answering.ticker(terminal.console(stderr=as_json), say("answers")) as tick:
         for question, answers in ask(opened, inference_model, prompts, sides, wanted, out or opened.run.path / "answers", tick):
             ended = {name: answer.ended for name, answer in answers.items() if isinstance(answer, Answer)}
             rows.append({"prompt": question, "answers": answers, **({"ended": ended} if ended else {})})
             if not as_json:
-                report.answers(console, question, answers)
+                answering.answers(console, question, answers)
     if as_json:
         emit(rows)
 

@@ -53,7 +53,7 @@ def evaluate(
     from ..runs.opened import load_run
     from ..runs.records import EVALUATION
     from ..runs.seal import require_sound
-    from . import report
+    from . import answering, report
 
     host = host_of(ctx)
     opened = load_run(host, run)
@@ -69,7 +69,7 @@ def evaluate(
         from ..evaluation import review
 
         review.refuse_name(sheet)  # before minutes of asking
-    with report.ticker(console, say("answers")) as tick:
+    with answering.ticker(console, say("answers")) as tick:
         result = compare.evaluate(host, opened, limit, tick, minutes=minutes)
     # What only some of the examples show must not take the place of what all of them showed.
     whole = (limit is None or opened.task.evaluation.compare is not None) and "cut" not in result

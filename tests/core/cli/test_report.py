@@ -56,15 +56,6 @@ def test_a_table_on_a_part_of_the_questions_says_so():
         assert words(shown(comparisons=[ROW], cut=whole)[0])[0] == "on 9 held-out examples"
 
 
-def test_an_answer_that_only_repeats_itself_is_marked():
-    from loraforge import Answer
-
-    console = Console(record=True, width=200, highlight=False)
-    report.answers(console, "Q?", {"base": Answer("la la", False, True), "mine": Answer("la la", False), "file": "a.png"})
-    _, base, mine, file = console.export_text().rstrip().splitlines()
-    assert base == "  base: la la  [ended here: it only repeats itself]" and mine == "  mine: la la" and file == "  file: a.png"
-
-
 def test_the_list_of_runs_says_what_was_found():
     told = {"comparisons": [ROW], "headline": "loss"}
     assert report._verdict({"evaluation": told}) == "better" and report._verdict({}) is None
