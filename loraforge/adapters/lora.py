@@ -41,6 +41,7 @@ __all__ = [
     "refuse",
     "set_adapter",
     "shortest_names",
+    "unload_adapter",
     "verify",
     "write_peft",
 ]
@@ -353,6 +354,15 @@ def set_adapter(model: nn.Module, adapter: str | Mapping[str, float] | None) -> 
             module.set_adapter(mine, inference_mode=True)
             for name in mine:
                 module.set_scale(name, wanted[name])
+
+
+def unload_adapter(model: nn.Module, name: str) -> None:
+    """Takes a loaded adapter off ``model`` and out of memory; the others stay as they are."""
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.delete_adapter(name)
+    configs: Any = getattr(model, "peft_config", None) or {}
+    configs.pop(name, None)
 
 
 def merge(model: nn.Module, adapter: Adapter) -> None:

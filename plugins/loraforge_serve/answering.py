@@ -16,8 +16,8 @@ from .stops import StopText
 
 if TYPE_CHECKING:
     from .asked import Sampled
-    from .library import Version
     from .server import Server
+    from .versions import Version
 
 say = speaker(__name__)
 

@@ -13,7 +13,10 @@ from starlette.responses import JSONResponse, Response
 from loraforge import DataError, LoraForgeError, speaker
 
 from .problems import RequestError, error_body
+from .routes.admin import admin_router
 from .routes.chat import chat_router
+from .routes.gate import Gate
+from .routes.images import images_router
 from .routes.models import models_router
 from .server import Server
 
@@ -26,12 +29,13 @@ def create_app(server: Server) -> FastAPI:
     app = FastAPI(title="LoRAForge", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.server = server
     server.metrics.watch(server.admission)
-    for router in (models_router(server), chat_router(server)):
+    for router in (models_router(server), chat_router(server), admin_router(server), images_router(server)):
         app.include_router(router)
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(LoraForgeError, _failed)
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(Exception, _bug)
+    app.add_middleware(Gate, server=server)
     if server.origins:
         app.add_middleware(
             CORSMiddleware,

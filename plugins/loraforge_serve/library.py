@@ -4,53 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loraforge import speaker
 
 from .problems import RequestError
+from .versions import BASE, Version
 
 if TYPE_CHECKING:
-    from loraforge import ChatFormat
-
     from .backends import Backend
 
 say = speaker(__name__)
-
-BASE = "base"  # the name of the base alone
-
-
-@dataclass(frozen=True, eq=False)
-class Version:
-    """One adapter as it is served. An answer comes from exactly one.
-
-    Attributes:
-        name: what clients ask for.
-        key: what the backend knows it by; no two versions have the same.
-        path: the run or the adapter's folder, as it was given.
-        folder: where the adapter's files lie.
-        chat: how it is spoken with; None for what makes pictures.
-        told: what /v1/models says of it under ``loraforge``.
-        seal: the run's seal; None where there is none.
-        created: seconds since 1970.
-    """
-
-    name: str
-    key: str
-    path: Path
-    folder: Path
-    chat: ChatFormat | None
-    told: Mapping[str, Any]
-    seal: str | None = None
-    created: int = 0
-
-    @property
-    def fingerprint(self) -> str:
-        """What an answer says of the version that it comes from."""
-        return f"{self.key}-{self.seal[:16]}" if self.seal else self.key
 
 
 @dataclass
@@ -84,6 +50,11 @@ class Library:
     def names(self) -> list[str]:
         """What clients may ask for."""
         return [version.name for version in self.versions()]
+
+    def before(self, name: str) -> Version | None:
+        """The version that a name would go back to."""
+        with self._lock:
+            return self._slots[name].before if name in self._slots else None
 
     @contextlib.contextmanager
     def lent(self, name: str) -> Iterator[Version]:
@@ -147,6 +118,8 @@ class Library:
         Raises:
             RequestError: if there is no such name.
         """
+        if name == BASE:
+            raise RequestError(400, say("the base is what all adapters stand on; it stays."), "base_stays")
         with self._changing, self._lock:
             slot = self._slot(name)
             del self._slots[name]

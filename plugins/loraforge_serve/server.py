@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .access.audit_log import AuditLog
+    from .access.tokens import RateLimit, Tokens
     from .admission import Admission
+    from .catalogue.source import Source
+    from .catalogue.watching import Watcher
+    from .images import Painter
     from .library import Library
     from .metrics import Metrics
 
@@ -36,8 +41,14 @@ class Server:
     """
     Attributes:
         library: what is served.
+        source: reads adapters for the library; None: nothing can be added while it runs.
+        tokens: who may ask; None: everybody who reaches it.
+        rate: counts the requests of each client.
         hosts: the names under which it may be addressed; empty: any.
         origins: the pages of other servers that may ask it from a browser.
+        audit: writes who asked what; None: nobody does.
+        painter: makes pictures; None where no image run is served.
+        watcher: looks after a folder of adapters; None: there is none.
         feedback: the file for what people say of answers; None: it is not asked for.
         page: whether the chat page is there.
     """
@@ -46,7 +57,13 @@ class Server:
     admission: Admission
     metrics: Metrics
     limits: Limits = field(default_factory=Limits)
+    source: Source | None = None
+    tokens: Tokens | None = None
+    rate: RateLimit | None = None
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    audit: AuditLog | None = None
+    painter: Painter | None = None
+    watcher: Watcher | None = None
     feedback: Path | None = None
     page: bool = True

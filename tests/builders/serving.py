@@ -8,9 +8,10 @@ from pathlib import Path
 
 from loraforge_serve.admission import Admission
 from loraforge_serve.backends import Piece
-from loraforge_serve.library import BASE, Library, Version
+from loraforge_serve.library import Library
 from loraforge_serve.metrics import Metrics
 from loraforge_serve.server import Limits, Server
+from loraforge_serve.versions import BASE, Version
 
 
 class FakeDecoder:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from loraforge import ChatFormat
 
-    from ..library import Version
+    from ..versions import Version
 
 
 @dataclass(frozen=True)

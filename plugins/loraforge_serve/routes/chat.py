@@ -17,10 +17,10 @@ from loraforge import speaker
 
 from ..answering import Answering, prepare
 from ..asked import ChatRequest, CompletionRequest, Sampled, parse, unused
-from ..library import Version
 from ..problems import RequestError
 from ..server import Server
-from .reading import read_json
+from ..versions import Version
+from .reading import client_of, read_json
 from .responding import Answered
 
 say = speaker(__name__)
@@ -98,6 +98,8 @@ def _answer(
         server.metrics.answered(version.name, time.monotonic() - begun)
         if not whole:
             server.metrics.left()
+        if server.audit is not None:
+            server.audit.answered(client_of(request), version, answering.usage, whole, body)
 
     headers = {"X-LoRAForge-Version": version.fingerprint}
     if left := unused(body):

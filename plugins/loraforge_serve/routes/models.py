@@ -12,9 +12,9 @@ from starlette.responses import Response
 from loraforge import __version__, speaker
 
 from ..asked import TokenizeRequest, parse, plain
-from ..library import BASE, Version
 from ..problems import RequestError
 from ..server import Server
+from ..versions import BASE, Version
 from .reading import read_json
 
 say = speaker(__name__)
