@@ -83,7 +83,7 @@ def test_another_adapter_answers_once_it_is_chosen(visit):
     assert page.input_value("#model") == "base"
 
 
-def test_settings_reach_the_server_and_earlier_answers_only_where_wanted(visit, backend):
+def test_settings_reach_the_server_and_earlier_answers_only_where_wanted(visit, served, backend):
     page = visit()
     page.uncheck("#beside")
     ask(page, "first?")
@@ -101,6 +101,10 @@ def test_settings_reach_the_server_and_earlier_answers_only_where_wanted(visit, 
     ask(page, "third?")
     said = "".join(map(chr, backend.jobs[-1].prompt))
     assert said == "user: first?\nassistant: legal.1 heard: first?\nuser: third?\n", "what was cut off is not gone on from"
+    page.locator(".turn:last-child [data-l=good]").click()
+    page.locator("[data-t=keep]").click()
+    page.locator(".thanks").wait_for()
+    assert rows(served)[-1]["history"] == [["first?", "legal.1 heard: first?"]]
 
 
 def test_what_the_server_refuses_is_told_and_can_be_asked_again(visit, served):
@@ -135,6 +139,10 @@ def test_a_stream_that_breaks_off_is_no_answer(visit):
     page.wait_for_selector(".note.wrong")
     assert "ended before the answer" in page.locator(".note.wrong").inner_text() and bodies(page) == ["half"]
     assert page.locator("[data-l=good], [data-l=bad]").count() == 0
+    told = half + 'data: {"error": {"message": "the answer was not done after 300 seconds"}}\n\n'
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(status=200, content_type="text/event-stream", body=told))
+    page.locator("[data-t=again]").click()
+    page.get_by_text("not done after 300 seconds").first.wait_for()
 
 
 # --- text stays text ----------------------------------------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 // The server's interface. The token lives in this tab only.
 
+import { tab } from "./memory.js";
 import { t } from "./words.js";
 
 const KEY = "loraforge-token";
 let askForToken = async () => {};
 
-export const token = () => sessionStorage.getItem(KEY) ?? "";
-export const keepToken = (text) => sessionStorage.setItem(KEY, text);
+export const token = () => tab.get(KEY) ?? "";
+export const keepToken = (text) => tab.set(KEY, text);
 
 /** `ask(wrong)` shows the dialog, and returns once a token was typed in. */
 export function onUnknownToken(ask) {

@@ -5,6 +5,7 @@ import { ask } from "./chat.js";
 import { $, announce, make } from "./dom.js";
 import { showFacts } from "./facts.js";
 import { keepFeedback } from "./feedback.js";
+import { browser, tab } from "./memory.js";
 import { draw, showSizes, showStrengths } from "./pictures.js";
 import { switchLanguage, t, translate } from "./words.js";
 
@@ -23,7 +24,7 @@ const beside = () => adapters().filter((one) => one.loraforge?.kind === "image" 
 // --- the adapter ---------------------------------------------------------------------------------------------------------------
 
 function showModels(found) {
-  const before = $("model").value || sessionStorage.getItem("loraforge-model");
+  const before = $("model").value || tab.get("loraforge-model");
   served = found;
   const options = [...adapters(), ...served.filter((one) => one.id === BASE)].map((one) => make("option", { value: one.id }, title(one)));
   $("model").replaceChildren(...options);
@@ -39,7 +40,7 @@ function showChosen() {
     $("empty").hidden = false;
     return;
   }
-  sessionStorage.setItem("loraforge-model", model.id);
+  tab.set("loraforge-model", model.id);
   document.body.dataset.kind = drawing() ? "image" : "text";
   if (drawing()) showStrengths(beside(), model.id);
   showFacts(model);
@@ -174,12 +175,16 @@ $("theme").onclick = () => {
   const root = document.documentElement;
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("loraforge-theme", root.dataset.theme);
+  browser.set("loraforge-theme", root.dataset.theme);
 };
-const theme = localStorage.getItem("loraforge-theme");
+const theme = browser.get("loraforge-theme");
 if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
 
-const unfold = () => ($("facts").open = wide.matches);
+function unfold() {
+  $("facts").open = wide.matches;
+  $("facts").querySelector("summary").tabIndex = wide.matches ? -1 : 0;
+}
+
 wide.onchange = unfold;
 unfold();
 $("facts").querySelector("summary").onclick = (event) => {

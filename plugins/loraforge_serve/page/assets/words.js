@@ -1,5 +1,7 @@
 // What the page says, in English and Chinese. Measures and verdicts come from the server in English and are looked up here.
 
+import { browser } from "./memory.js";
+
 const ENGLISH = {
   skip: "Skip to the question",
   adapter: "Adapter",
@@ -76,7 +78,7 @@ const ENGLISH = {
   lower: "less is better",
   base_chip: "No adapter",
   base_facts: "The base as it came, for comparison. The figures of an adapter stand here when one is chosen.",
-  cautions: "Cautions",
+  cautions: "Limits and cautions",
   more_cautions: "{n} cautions",
   one_caution: "1 caution",
   no_figures: "Base and adapter were not compared, so no figures stand here.",
@@ -163,7 +165,7 @@ const CHINESE = {
   lower: "越小越好",
   base_chip: "无适配器",
   base_facts: "未经改动的基座模型，供对照。选择一个适配器后，这里显示它的数据。",
-  cautions: "注意事项",
+  cautions: "局限与注意事项",
   more_cautions: "{n} 条注意事项",
   one_caution: "1 条注意事项",
   no_figures: "没有比较过基座与适配器，所以这里没有数据。",
@@ -208,7 +210,7 @@ const SHORT = {
   "too few": ["too few rows", "样本太少"],
 };
 
-const stored = localStorage.getItem("loraforge-language");
+const stored = browser.get("loraforge-language");
 let language = stored || (navigator.languages.some((one) => one.toLowerCase().startsWith("zh")) ? "zh" : "en");
 
 const isChinese = () => language === "zh";
@@ -225,7 +227,7 @@ export const short = (word) => looked(SHORT, word);
 
 export function switchLanguage() {
   language = isChinese() ? "en" : "zh";
-  localStorage.setItem("loraforge-language", language);
+  browser.set("loraforge-language", language);
 }
 
 /** Fills in everything below `root` that names a sentence: data-t as its text, data-l as its label. */
