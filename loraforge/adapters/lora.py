@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -358,9 +359,11 @@ def set_adapter(model: nn.Module, adapter: str | Mapping[str, float] | None) -> 
 
 def unload_adapter(model: nn.Module, name: str) -> None:
     """Takes a loaded adapter off ``model`` and out of memory; the others stay as they are."""
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            module.delete_adapter(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft says which adapter it makes active instead
+        for module in model.modules():
+            if isinstance(module, LoraLayer):
+                module.delete_adapter(name)
     configs: Any = getattr(model, "peft_config", None) or {}
     configs.pop(name, None)
 

@@ -149,7 +149,7 @@ def assemble(host: Any, runs: list[str], options: Mapping[str, Any]) -> Server:
         if folder is not None:
 
             def changed(version: Version, what: str) -> None:
-                show(say("{name}: {what} ({version})", name=version.name, what=say(what), version=version.fingerprint))
+                show(f"{version.name}: {_done(what)} ({version.fingerprint})")
                 if audit is not None:
                     audit.changed("folder", version, what)
 
@@ -165,6 +165,10 @@ def assemble(host: Any, runs: list[str], options: Mapping[str, Any]) -> Server:
         if backend is not None:
             backend.close()
         raise
+
+
+def _done(what: str) -> str:
+    return {"added": say("added"), "replaced": say("replaced"), "removed": say("removed")}[what]
 
 
 def _find_base(source: Source, folder: Path) -> None:

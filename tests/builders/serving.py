@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import hashlib
+import socket
+import threading
+import time
 from pathlib import Path
 
 from loraforge_serve.admission import Admission
@@ -105,3 +110,63 @@ def client_of(server: Server, **settings):
 
     http = TestClient(create_app(server), base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
     return openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="x", http_client=http, max_retries=0, **settings)
+
+
+@contextlib.contextmanager
+def listening(server: Server):
+    """The server on a free port of the loopback, with uvicorn; gives its address."""
+    import uvicorn
+    from loraforge_serve.app import create_app
+
+    made = socket.socket()
+    made.bind(("127.0.0.1", 0))
+    made.listen(64)
+    running = uvicorn.Server(uvicorn.Config(create_app(server), log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [made]}, daemon=True)
+    thread.start()
+    try:
+        while not running.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{made.getsockname()[1]}"
+    finally:
+        running.should_exit = True
+        thread.join(timeout=20)
+        made.close()
+
+
+def until(true, seconds: float = 10.0) -> bool:
+    """Whether something becomes true in time."""
+    end = time.monotonic() + seconds
+    while not (found := true()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(found)
+
+
+MODULES = {
+    f"model.layers.{layer}.{name}": shape
+    for layer in (0, 1)
+    for name, shape in (("self_attn.q_proj", (32, 32)), ("self_attn.v_proj", (16, 32)), ("mlp.gate_proj", (48, 32)))
+}
+OTHER_CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}"
+)
+
+
+def export_adapter(folder: Path, base: Path, seed: int, jinja: str | None = None, dora: bool = False) -> Path:
+    """A random adapter of a tiny base, as the PEFT exporter writes it, with golden prompts of no data."""
+    from builders.tiny_text import CHATML
+    from loraforge_text.export.exporters import PeftExporter
+    from loraforge_text.families.encoding import tokenizer_of
+    from loraforge_text.templates.builtin import AutoTemplate
+    from loraforge_text.templates.golden_prompts import NAME, neutral_prompts
+
+    from loraforge.testing.adapters import make_adapter
+
+    template = {"name": "auto", "jinja": jinja or CHATML, "tokens": {"eos_token": "<|im_end|>"}, "stops": ["<|im_end|>", "<|endoftext|>"]}
+    golden = neutral_prompts(tokenizer_of(base), AutoTemplate().recall(template).prompting, template)
+    hashes = {name: hashlib.sha256((base / name).read_bytes()).hexdigest() for name in ("config.json", "model.safetensors")}
+    facts = {"name": folder.name, "template": template, "base_files": hashes}
+    adapter = make_adapter(modules=MODULES, base_model=str(base), seed=seed, dora=dora, facts=facts, files={NAME: golden})
+    folder.mkdir(parents=True)
+    return PeftExporter().export(adapter, folder)

@@ -21,6 +21,8 @@ from .told import told
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from loraforge import ChatFormat
+
 say = speaker(__name__)
 
 
@@ -111,6 +113,7 @@ class Source:
         if self.base is not None:
             _require_same(self.base, base, path)
         chat = base.family.chat_format(base.name, base.revision, folder)
+        _require_trained_prompts(chat, folder)
         about = {"kind": "text", "title": str(facts.get("name") or name), "base": base.name, **told(opened, folder)}
         self.base, self._first = self.base or base, self._first or folder
         return Version(name, key, path, folder, chat, about, opened.seal if opened else None, int(time.time()))
@@ -178,6 +181,31 @@ def _of_peft(config: Mapping[str, Any]) -> dict[str, Any]:
 def _of_ours(own: Mapping[str, Any]) -> dict[str, Any]:
     """A base that lay in a folder is looked for there if its own name leads nowhere."""
     return {**dict(own["facts"]), **({"base_model": own["base_model"]} if own.get("base_model") else {})}
+
+
+def _require_trained_prompts(chat: ChatFormat, folder: Path) -> None:
+    """
+    Raises:
+        RunError: if this server would give the model other prompts than were trained, by the golden prompts beside the adapter.
+        LoraForgeError: if the template cannot be asked at all.
+    """
+    file = folder / "golden_prompts.json"
+    try:
+        known = json.loads(read_text(file))["prompts"] if file.is_file() else []
+        plain = [(one["messages"], list(one["ids"])) for one in known if not one.get("tools")]
+        plain = [(said, ids) for said, ids in plain if not any(message.get("tool_calls") or message["role"] == "tool" for message in said)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(say("{path} cannot be read: {error}.", path=file, error=repr(error))) from None
+    for said, ids in plain:
+        if chat.prompt(said) != ids:
+            text = say(
+                "{folder}: its chat template does not write what was trained ({file}). It was altered; export the run again.",
+                folder=folder,
+                file=file.name,
+            )
+            raise RunError(text)
+    if not plain:
+        chat.prompt([{"role": "user", "content": "?"}])
 
 
 def _require_same(one: Base, other: Base, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..problems import RequestError, error_body
 from ..server import Server
 
 say = speaker(__name__)
+log = logging.getLogger("loraforge.serve")
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -97,15 +99,23 @@ class Answered(Response):
             with contextlib.suppress(Exception):  # whoever left hears nothing of it
                 await send(_event(error.body))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except (RequestError, LoraForgeError) as error:
-            body = error.body if isinstance(error, RequestError) else error_body(500, str(error), "failed")
-            await send(_event(body))
+        except Exception as error:  # the status has been sent: the stream itself says that it ends too soon
+            await send(_event(_body_of(error)))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _event(value: Mapping[str, Any]) -> dict[str, Any]:
     data = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return {"type": "http.response.body", "body": f"data: {data}\n\n".encode("utf-8", "backslashreplace"), "more_body": True}
+
+
+def _body_of(error: Exception) -> dict[str, Any]:
+    if isinstance(error, RequestError):
+        return error.body
+    if isinstance(error, LoraForgeError):
+        return error_body(500, str(error), "failed")
+    log.error("an answer broke off", exc_info=error)
+    return error_body(500, say("the server has failed; its log says how."), "internal_error")
 
 
 async def _gone(receive: Receive) -> None:
