@@ -56,6 +56,8 @@ def _card(run: Path, opened: LoadedRun | None) -> tuple[str, list[str]]:
     """The model card, empty if there is none to believe; and its cautions, or why there are none."""
     card = _text(run / CARD)
     if not card:
+        if opened is not None and (known := _sentences(opened.manifest.get("cautions"))):
+            return "", [say(one) for one in known]
         return "", [say("No model card lies beside this adapter: nothing is known here of its data, its limits or its figures.")]
     try:
         if opened is not None:

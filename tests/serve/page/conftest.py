@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import shutil
-import threading
-import time
 
 import pytest
-from builders.serving import FakeChat, fake_server, fake_version
+from builders.serving import FakeChat, fake_server, fake_version, listening
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 FACTS = {
@@ -39,22 +37,6 @@ def browser():
         started.close()
 
 
-def listening(server):
-    """Answers for ``server`` at ``server.address`` until it is closed."""
-    import uvicorn
-    from loraforge_serve.app import create_app
-
-    running = uvicorn.Server(uvicorn.Config(create_app(server), port=0, log_level="error", ws="none", lifespan="off"))
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    server.address = f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
-    yield server
-    running.should_exit = True
-    thread.join(10)
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """A running server with the adapters legal and <b>odd</b> and their base, whose ``feedback`` is kept and whose backend may pause."""
@@ -63,7 +45,8 @@ def served(tmp_path_factory):
     server.library.put(fake_version("<b>odd</b>", title="<img src=x onerror=document.title='title'>"))
     for version in server.library.versions():
         object.__setattr__(version, "chat", FakeChat(longest=None))
-    yield from listening(server)
+    with listening(server) as server.address:
+        yield server
 
 
 class Painter:
@@ -99,7 +82,8 @@ def gallery(tmp_path_factory):
         object.__setattr__(version, "chat", None)
         server.library.put(version)
     server.library.base, server.token = None, token
-    yield from listening(server)
+    with listening(server) as server.address:
+        yield server
 
 
 @pytest.fixture

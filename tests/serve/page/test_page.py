@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
+from builders.serving import until
 
 pytestmark = pytest.mark.xdist_group("browser")  # one browser for all of them
 MARKUP = "<img src=x onerror=document.title='hacked'><script>document.title='hacked'</script> & <b>bold</b>"
@@ -20,13 +20,6 @@ def ask(page, question, wait=True):
 
 def bodies(page):
     return page.locator(".turn:last-child .body").all_text_contents()
-
-
-def until_true(told, seconds=10):
-    until = time.monotonic() + seconds
-    while not told():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def rows(served):
@@ -55,16 +48,16 @@ def test_the_answer_comes_letter_by_letter_and_stops_when_told(visit, backend):
     backend.pause = 0.05
     left = backend.left
     ask(page, "x" * 300, wait=False)
-    until_true(lambda: len(bodies(page)[0]) > 3)
+    assert until(lambda: len(bodies(page)[0]) > 3)
     first = bodies(page)[0]
-    until_true(lambda: len(bodies(page)[0]) > len(first))
+    assert until(lambda: len(bodies(page)[0]) > len(first))
     assert page.locator("#stop").is_visible() and not page.locator("#ask").is_visible()
     page.keyboard.press("Escape")
     page.wait_for_selector("body:not(.busy)")
     answer = page.locator(".answer.adapter")
     assert "not whole" in answer.locator(".note").inner_text() and len(bodies(page)[0]) < 250
     assert answer.locator("[data-l=good]").count() == 0, "half an answer is not praised"
-    until_true(lambda: backend.left == left + 2)  # the server has stopped both
+    assert until(lambda: backend.left == left + 2), "the server has stopped both"
 
 
 def test_another_adapter_answers_once_it_is_chosen(visit):
