@@ -31,19 +31,20 @@ def facts_of(run_folder: Path, opened: LoadedRun | None = None) -> dict[str, Any
         opened: the run, if it was opened: then the figures are those under its seal, and a card that was altered is not believed.
 
     Returns:
-        ``verdict``: a word of ``Judgement``, or None if base and adapter were not compared. ``sentences``: the same, as the card says it.
-        ``examples``: held-out examples that were asked, or None. ``lines``: one per measure and stratum, with ``measure``, ``stratum``
-        (new or reworded), ``n`` (rows), ``base``, ``adapter``, ``difference``, ``interval`` ([low, high] of the difference at 95 %, or
-        None), ``share`` (the figures are shares from 0 to 1), ``lower_is_better`` and ``verdict``. ``figures``: those that a task makes
+        ``verdict``: a word of ``Judgement``, or None if base and adapter were not compared. ``headline``: the measure that it is about.
+        ``sentences``: the same, as the card says it. ``examples``: held-out examples that were asked, or None. ``lines``: one per measure and stratum, with ``measure``, ``stratum``
+        (new or reworded), ``n`` (rows), ``groups`` (independent ones among them), ``base``, ``adapter``, ``difference``, ``interval``
+        ([low, high] of the difference at 95 %, or None), ``share`` (the figures are shares from 0 to 1), ``lower_is_better`` and ``verdict``. ``figures``: those that a task makes
         itself, such as of pictures, with ``measure``, ``base`` and ``adapter`` in words. ``caution``: sentences.
     """
     run = _run_of(run_folder)
     found = opened.manifest.get("evaluation") if opened is not None else _object(run / EVALUATION)
     result: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     card, caution = _card(run, opened)
-    verdict, examples = result.get("verdict"), result.get("examples")
+    verdict, headline, examples = result.get("verdict"), result.get("headline"), result.get("examples")
     return {
         "verdict": verdict if isinstance(verdict, str) else None,
+        "headline": headline if isinstance(headline, str) else None,
         "sentences": _bullets(card, _EVALUATED) or _sentences(result.get("sentence")),
         "examples": examples if isinstance(examples, int) and not isinstance(examples, bool) else None,
         "lines": [line for key, stratum in _STRATA.items() for line in _lines(result.get(key), stratum)],
@@ -100,6 +101,7 @@ def _lines(comparisons: object, stratum: str) -> list[dict[str, Any]]:
             "measure": one["measure"],
             "stratum": stratum,
             "n": one.get("rows") if isinstance(one.get("rows"), int) else None,
+            "groups": one.get("groups") if isinstance(one.get("groups"), int) else None,
             "base": base,
             "adapter": adapter,
             "difference": None if base is None or adapter is None else adapter - base,

@@ -17,6 +17,7 @@ FEW = compare("loss", [2.0, 3.0], [1.0, 1.5], lower_is_better=True)
 RESULT = {
     "examples": 12,
     "verdict": "better",
+    "headline": "cites the right article",
     "comparisons": [HITS.as_json()],
     "reworded": [FEW.as_json()],
     "sentence": ["The adapter is <b>better</b>.", "*Nothing* was forgotten."],
@@ -35,10 +36,10 @@ def run(tmp_path):
 
 def test_figures_and_intervals_are_those_of_the_evaluation(run):
     found = facts_of(run)
-    assert (found["verdict"], found["examples"]) == ("better", 12)
+    assert (found["verdict"], found["headline"], found["examples"]) == ("better", "cites the right article", 12)
     new, reworded = found["lines"]
     assert new == {
-        "measure": "cites the right article", "stratum": "new", "n": 10, "base": 0.1, "adapter": 0.9, "difference": pytest.approx(0.8),
+        "measure": "cites the right article", "stratum": "new", "n": 10, "groups": 10, "base": 0.1, "adapter": 0.9, "difference": pytest.approx(0.8),
         "interval": [HITS.low, HITS.high], "share": True, "lower_is_better": False, "verdict": "better",
     }  # fmt: skip
     assert (reworded["stratum"], reworded["interval"], reworded["verdict"]) == ("reworded", None, "too few")

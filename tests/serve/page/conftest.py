@@ -11,9 +11,12 @@ from builders.serving import FakeChat, fake_server, fake_version, listening
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 FACTS = {
     "verdict": "better",
+    "headline": "cites the right article",
     "examples": 36,
-    "sentences": ["The adapter is better than the base."],
+    "sentences": ["The adapter is better than the base.", "Nothing was forgotten."],
     "lines": [
+        {"measure": "refuses", "stratum": "new", "n": 27, "groups": 9, "base": 0.25, "adapter": 0.0, "difference": -0.25,
+         "interval": [-0.5, 0.1], "share": True, "lower_is_better": True, "verdict": "no evidence"},
         {"measure": "cites the right article", "stratum": "new", "n": 27, "base": 0.083, "adapter": 0.611, "difference": 0.528,
          "interval": [0.333, 0.722], "share": True, "lower_is_better": False, "verdict": "better"},
         {"measure": "loss", "stratum": "reworded", "n": 9, "base": 2.5, "adapter": 1.25, "difference": -1.25, "interval": None,

@@ -34,7 +34,7 @@ def test_adapter_and_base_answer_side_by_side(visit):
     ask(page, "How long?")
     assert bodies(page) == ["legal.1 heard: How long?", "base heard: How long?"]
     assert page.locator(".turn h2").text_content() == "QuestionHow long?"
-    assert page.locator(".answer h3").all_inner_texts() == ["Labour law", "The base, without an adapter"]
+    assert page.locator(".answer h3").all_inner_texts() == ["legal", "The base, without an adapter"]
     boxes = [one.bounding_box() for one in page.locator(".answer").all()]
     assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] < boxes[1]["x"]
     assert "24 tokens" in page.locator(".took").first.inner_text()
@@ -63,7 +63,7 @@ def test_the_answer_comes_letter_by_letter_and_stops_when_told(visit, backend):
 def test_another_adapter_answers_once_it_is_chosen(visit):
     page = visit()
     assert page.locator("#model option").all_text_contents() == [
-        "Labour law", "<img src=x onerror=document.title='title'>", "The base, without an adapter",
+        "legal", "<b>odd</b>", "The base, without an adapter",
     ]  # fmt: skip
     page.select_option("#model", "<b>odd</b>")
     ask(page, "Who?")
@@ -147,7 +147,8 @@ def test_markup_in_questions_answers_names_and_facts_is_shown_as_text(visit, ser
     assert bodies(page)[0] == f"legal.1 heard: {MARKUP}"
     page.select_option("#model", "<b>odd</b>")
     ask(page, "x")
-    assert page.locator(".turn:last-child .answer h3").first.inner_text() == "<img src=x onerror=document.title='title'>"
+    assert page.locator(".turn:last-child .answer h3").first.inner_text() == "<b>odd</b>"
+    assert "<img src=x onerror=document.title='title'>" in page.locator(".origin").inner_text()
     page.select_option("#model", "legal")
     assert "<img src=x onerror=document.title='caution'>" in page.locator(".cautions").inner_text()
     assert page.locator("main img[src=x], aside img, main script, main b").count() == 0
@@ -276,12 +277,14 @@ def test_figures_and_cautions_are_in_view(visit):
         "8.3 %",
         "61.1 %",
         "n = 27",
+        "n = 27, 9 independent",
         "+52.8 points [+33.3 … +72.2]",
         "Answers it never learned",
         "−1.250",
         "too few rows",
     ):
         assert part in text, part
+    assert panel.locator(".measure b").all_inner_texts()[0] == "cites the right article", "what the verdict is about comes first"
     assert panel.locator(".cautions li").count() == 2 and panel.locator(".cautions").is_visible()
     page.select_option("#model", "base")
     assert panel.locator(".cautions, .measure").count() == 0
@@ -421,10 +424,10 @@ def test_pictures_are_drawn_with_strengths_and_seeds_beside_the_base(visit, gall
     page.wait_for_selector("body:not(.busy) .turn")
     both = {"neon": 1.0, "ink": 0.35}
     assert gallery.painter.drawn == [(both, {"seed": 7}), (both, {"seed": 8}), ({}, {"seed": 7}), ({}, {"seed": 8})]
-    assert page.locator(".drawn h3").all_inner_texts() == ["Neon 1.00 + Ink 0.35", "The base, without an adapter"]
+    assert page.locator(".drawn h3").all_inner_texts() == ["neon 1.00 + ink 0.35", "The base, without an adapter"]
     assert page.locator("figcaption span").all_inner_texts() == ["Seed 7", "Seed 8"] * 2
     images = page.locator(".drawn img")
-    assert images.evaluate_all("all => all.map(one => [one.naturalWidth, one.alt])")[1] == [8, "a street (Neon 1.00 + Ink 0.35, Seed 8)"]
+    assert images.evaluate_all("all => all.map(one => [one.naturalWidth, one.alt])")[1] == [8, "a street (neon 1.00 + ink 0.35, Seed 8)"]
     images.first.click()
     assert page.locator("#enlarged img").evaluate("one => one.naturalWidth") == 8
     page.keyboard.press("Escape")

@@ -15,6 +15,12 @@ function figure(value, share, signed = false) {
   return share && !signed ? `${shown} %` : shown;
 }
 
+/** How many examples, and how many of them are evidence of their own. */
+function count(line) {
+  const apart = number(line.groups) && line.groups < line.n;
+  return apart ? t("independent", { n: line.n, groups: line.groups }) : `n = ${line.n ?? "–"}`;
+}
+
 function interval(line) {
   const middle = line.share ? t("points", { n: figure(line.difference, true, true) }) : figure(line.difference, false, true);
   if (!Array.isArray(line.interval) || !line.interval.every(number)) return middle;
@@ -60,7 +66,7 @@ function row(line, reach) {
       make("span", {}, `${t("base")} ${figure(line.base, line.share)}`),
       make("span", { "aria-hidden": "true" }, "→"),
       make("span", {}, `${t("adapter")} ${figure(line.adapter, line.share)}`),
-      make("span", { className: "count" }, `n = ${line.n ?? "–"}`),
+      make("span", { className: "count" }, count(line)),
     ),
     bar(line, reach),
     make("div", { className: "line difference" }, make("span", {}, interval(line)), line.lower_is_better ? make("i", {}, t("lower")) : null),
@@ -78,12 +84,19 @@ function list(title, items, className) {
   return items.length ? [make("h2", {}, title), make("ul", { className }, ...items.map((one) => make("li", {}, one)))] : [];
 }
 
+/** The lines, those of the measure that the verdict is about first. */
+function inOrder(facts) {
+  const lines = Array.isArray(facts.lines) ? facts.lines.filter((one) => one && typeof one === "object") : [];
+  const leads = (line) => line.measure === facts.headline;
+  return [...lines.filter(leads), ...lines.filter((line) => !leads(line))];
+}
+
 /** Where the panel is folded: the first figures, and the first caution. */
 function inShort(facts, caution) {
-  const first = Array.isArray(facts.lines) ? facts.lines[0] : null;
+  const first = inOrder(facts)[0];
   if (!first || typeof first.measure !== "string") return caution[0] ?? "";
   const [before, after] = [figure(first.base, first.share), figure(first.adapter, first.share)];
-  return [`${said(first.measure)}: ${before} → ${after} (n = ${first.n ?? "–"}).`, caution[0] ?? ""].join(" ");
+  return [`${said(first.measure)}: ${before} → ${after} (${count(first)}).`, caution[0] ?? ""].join(" ");
 }
 
 /** Fills the panel for an entry of /v1/models, or for the base. */
@@ -98,13 +111,14 @@ export function showFacts(model) {
   $("caution-count").textContent = caution.length > 1 ? t("more_cautions", { n: caution.length }) : caution.length ? t("one_caution") : "";
   $("in-short").textContent = isBase ? "" : inShort(facts, caution);
   if (isBase) {
-    $("facts-body").replaceChildren(make("p", { className: "soft" }, t("base_facts")), ...origin(about));
+    $("facts-body").replaceChildren(make("p", { className: "soft" }, t("base_facts")), ...origin({ base: about.base }));
     return;
   }
-  const lines = Array.isArray(facts.lines) ? facts.lines.filter((one) => one && typeof one === "object") : [];
+  const lines = inOrder(facts);
   const figures = Array.isArray(facts.figures) ? facts.figures.filter((one) => one && typeof one === "object") : [];
   const title = facts.examples ? t("on_held_out", { n: facts.examples }) : t("on_held_out_short");
-  const body = texts(facts.sentences).map((one) => make("p", {}, one));
+  const [verdictInWords, ...besides] = texts(facts.sentences);
+  const body = verdictInWords ? [make("p", {}, verdictInWords)] : [];
   body.push(...list(t("cautions"), caution, "cautions"));
   if (lines.length || figures.length) body.push(make("h2", {}, title));
   else body.push(make("p", { className: "soft" }, t("no_figures")));
@@ -116,11 +130,12 @@ export function showFacts(model) {
     const told = figures.map((one) => `${said(String(one.measure))}: ${t("base")} ${one.base}, ${t("adapter")} ${one.adapter}`);
     body.push(make("ul", { className: "measures plain" }, ...told.map((one) => make("li", {}, one))));
   }
+  body.push(...list(t("besides"), besides, "besides"));
   $("facts-body").replaceChildren(...body, ...origin(about));
 }
 
 function origin(about) {
-  const pairs = [[t("its_base"), about.base], [t("its_seal"), about.seal]].filter(([, value]) => typeof value === "string" && value);
+  const pairs = [[t("its_run"), about.title], [t("its_base"), about.base], [t("its_seal"), about.seal]].filter(([, value]) => typeof value === "string" && value);
   if (!pairs.length) return [];
   const terms = pairs.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
   return [make("h2", {}, t("origin")), make("dl", { className: "origin" }, ...terms)];

@@ -42,7 +42,8 @@ export function feedbackOn(answer, asked) {
       event.stopPropagation();
       close(button);
     };
-    form.querySelector("textarea, button").focus();
+    form.querySelector("textarea, button").focus({ preventScroll: true });
+    form.scrollIntoView({ block: "nearest" });
   };
   const send = async (rating, correction, problem) => {
     const all = [...form.querySelectorAll("button, textarea")];

@@ -16,7 +16,7 @@ let running = null; // the AbortController of what is being answered
 
 const chosen = () => served.find((one) => one.id === $("model").value);
 const adapters = () => served.filter((one) => one.id !== BASE);
-const title = (model) => (model.id === BASE ? t("base_alone") : model.loraforge?.title || model.id);
+const title = (model) => (model.id === BASE ? t("base_alone") : model.id);
 const drawing = () => chosen()?.loraforge?.kind === "image";
 // Strengths of several adapters go together where they stand on one base.
 const beside = () => adapters().filter((one) => one.loraforge?.kind === "image" && one.loraforge.base === chosen().loraforge.base);
@@ -90,7 +90,7 @@ function submit() {
   const question = $("question").value.trim();
   const model = chosen();
   if (!question || !model || running) return;
-  const names = Object.fromEntries(served.map((one) => [one.id, one.id === BASE ? t("base_alone") : title(one)]));
+  const names = Object.fromEntries(served.map((one) => [one.id, title(one)]));
   $("question").value = "";
   grow();
   if (!wide.matches) fold(true); // there they would hide the answer

@@ -18,7 +18,7 @@ export function showStrengths(adapters, chosen) {
     const show = () => (output.value = Number(slider.value).toFixed(2));
     slider.oninput = show;
     show();
-    return make("label", { className: "strength" }, make("span", {}, one.loraforge?.title || one.id), slider, output);
+    return make("label", { className: "strength" }, make("span", {}, one.id), slider, output);
   });
   $("strengths").replaceChildren(make("p", { className: "soft", data: { t: "strengths" } }, t("strengths")), ...rows);
 }
