@@ -326,7 +326,7 @@ def command(
     load_clients: int,
     tiny: bool,
 ) -> None:
-    """How fast several clients are answered, beside `transformers serve` and a loop of `generate`; and whether many at once lose anything."""
+    """How fast several clients are answered, beside `transformers serve` and `generate`; and whether many at once lose anything."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     tables, raw = [], None
     with tempfile.TemporaryDirectory() as temporary:
