@@ -141,17 +141,20 @@ async def asked_by(clients: int, url: str, requests: Sequence[Mapping[str, Any]]
         return tokens, time.perf_counter() - begun
 
 
-def rate(server: Server, questions: Sequence[str], clients: int, most: int, work: Path) -> float:
-    """Tokens per second.
+def rates(server: Server, questions: Sequence[str], clients: Sequence[int], most: int, work: Path) -> dict[int, float]:
+    """Tokens per second, by the number of clients.
 
     Raises:
         RuntimeError: saying why it cannot be told.
     """
+    found = {}
     with running(server.line, work / "server.log") as (url, _):
         requests = [body(server.models[n % len(server.models)], question, most) for n, question in enumerate(questions)]
-        asyncio.run(asked_by(1, url, requests[:2]))  # what is loaded or compiled at the first question
-        tokens, seconds = asyncio.run(asked_by(clients, url, requests))
-    return tokens / seconds
+        for count in clients:
+            asyncio.run(asked_by(count, url, requests[:count]))  # what is loaded or compiled at the first questions
+            tokens, seconds = asyncio.run(asked_by(count, url, requests))
+            found[count] = tokens / seconds
+    return found
 
 
 def loop_rate(base: Path, questions: Sequence[str], most: int, work: Path) -> float:
@@ -169,6 +172,8 @@ def speed(
     base: Path, adapters: Path, questions: Sequence[str], clients: Sequence[int], most: int, rounds: int, work: Path
 ) -> tuple[Table, Any]:
     """Every server for every number of clients; the ratios inside one round."""
+    import httpx
+
     ours = [sys.executable, "-m", "loraforge", "serve", "--adapters", str(adapters), "--port", "PORT", "--no-page"]
     theirs = [
         str(Path(sys.executable).with_name("transformers")),
@@ -191,12 +196,12 @@ def speed(
     failed: dict[str, str] = {}
     for number in range(rounds):
         for server in servers[number % len(servers) :] + servers[: number % len(servers)]:
-            for count in clients:
-                try:
-                    value = rate(server, questions, count, most, work)
-                except (RuntimeError, OSError, KeyError, ValueError) as error:
-                    failed[server.name] = str(error)[:300]
-                    value = float("nan")
+            try:
+                values = rates(server, questions, clients, most, work)
+            except (RuntimeError, OSError, KeyError, ValueError, httpx.HTTPError) as error:
+                failed[server.name] = f"{type(error).__name__}: {error}"[:300]
+                values = dict.fromkeys(clients, float("nan"))
+            for count, value in values.items():
                 found.setdefault((server.name, count), []).append(value)
         found.setdefault(("generate, one after the other", 1), []).append(loop_rate(base, questions, most, work))
     loop = found["generate, one after the other", 1]
