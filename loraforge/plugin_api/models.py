@@ -167,11 +167,13 @@ class ChatFormat(Protocol):
 
     Attributes:
         stop_ids: the tokens that end an answer, the trained one first.
+        stop_texts: the same as texts.
         longest: how many tokens question and answer may have together; None: not known.
         plain: whether an answer is all that the model writes up to the stop; False where its template has channels, of which one counts.
     """
 
     stop_ids: tuple[int, ...]
+    stop_texts: tuple[str, ...]
     longest: int | None
     plain: bool
 

@@ -76,13 +76,15 @@ def prepare(server: Server, version: Version, asked: Sampled, prompt: list[int],
         raise RequestError(400, say("one answer is given to a question (n: 1); {n} were asked for.", n=asked.n), "unsupported_n")
     wanted = asked.max_completion_tokens or asked.max_tokens or server.limits.tokens
     longest = min(wanted, server.limits.tokens)
-    if version.chat.longest is not None:
-        room = version.chat.longest - len(prompt)
+    backend = server.library.backend
+    most = min((one for one in (version.chat.longest, backend.longest if backend else None) if one is not None), default=None)
+    if most is not None:
+        room = most - len(prompt)
         if room < 1:
             text = say(
                 "the conversation has {n} tokens, and this model reads at most {most}. Begin a new one, or shorten the question.",
                 n=len(prompt),
-                most=version.chat.longest,
+                most=most,
             )
             raise RequestError(400, text, "context_length_exceeded")
         longest = min(longest, room)

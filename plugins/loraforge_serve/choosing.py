@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import ConfigError, speaker
+from loraforge import ConfigError, command, speaker
 
 from .backends import Backend
 
 if TYPE_CHECKING:
     from .catalogue.source import Source
+    from .versions import Version
 
 say = speaker(__name__)
 
 
-def make_backend(source: Source, options: Mapping[str, Any]) -> Backend:
+def make_backend(source: Source, options: Mapping[str, Any], first: Sequence[Version] = ()) -> Backend:
     """The backend that the options mean, with the base loaded.
+
+    Args:
+        first: the versions that will be added first.
 
     Raises:
         LoraForgeError: if it cannot be had.
@@ -28,7 +34,35 @@ def make_backend(source: Source, options: Mapping[str, Any]) -> Backend:
     if odd:
         names = ", ".join("--" + flag.replace("_", "-") for flag in odd)
         raise ConfigError(say("{names} means nothing to the backend {backend}.", names=names, backend=wanted))
+    if wanted == "gguf":
+        return _gguf(source, options["gguf"], [version for version in first if version.chat is not None])
+    if wanted == "vllm":
+        return _vllm(source, options["vllm_url"], [version for version in first if version.chat is not None])
     return _torch(source, int(options["batch"]))
+
+
+def _vllm(source: Source, url: str | None, first: Sequence[Version]) -> Backend:
+    from .backends.vllm import VllmBackend, start
+
+    assert source.base is not None
+    if url:
+        return VllmBackend(url, os.environ.get("VLLM_API_KEY"))
+    return start(source.base.name, [version.folder for version in first])
+
+
+def _gguf(source: Source, file: Path | None, first: Sequence[Version]) -> Backend:
+    from .backends.gguf import GgufBackend
+
+    base = source.base
+    assert base is not None
+    if file is None:
+        raise ConfigError(
+            say(
+                "--backend gguf needs the base as a GGUF file: --gguf base.gguf. Make one with llama.cpp: {line}",
+                line=command("python", "convert_hf_to_gguf.py", base.name, "--outfile", "base.gguf"),
+            )
+        )
+    return GgufBackend(file, base.family.chat_format(base.name, base.revision, None).longest, source.converter("gguf"), first)
 
 
 def _torch(source: Source, most: int) -> Backend:

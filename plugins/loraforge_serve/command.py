@@ -70,6 +70,6 @@ def _give_token(options: dict[str, Any]) -> None:
 def _require_extra() -> None:
     import importlib.util
 
-    missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("fastapi", "httpx", "uvicorn", "prometheus_client") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(say("loraforge serve needs {names}: pip install 'loraforge[serve]'", names=", ".join(missing)))

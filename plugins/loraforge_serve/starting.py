@@ -134,7 +134,7 @@ def assemble(host: Any, runs: list[str], options: Mapping[str, Any]) -> Server:
     read_all(source, runs, found.append)
     if folder is not None and source.base is None:
         _find_base(source, folder)
-    backend = make_backend(source, options) if source.base is not None else None
+    backend = make_backend(source, options, found) if source.base is not None else None
     try:
         library = Library(source.base_version() if source.base is not None else None, backend)
         for version in found:

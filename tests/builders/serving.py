@@ -32,6 +32,7 @@ class FakeChat:
     """A character is a token; a question ends in a line break."""
 
     stop_ids: tuple = (0,)
+    stop_texts: tuple = ("\0",)
     longest: int | None = 200
     plain: bool = True
 
@@ -58,6 +59,7 @@ class FakeBackend:
     """
 
     name = "fake"
+    longest = None
 
     def __init__(self, pause: float = 0.0) -> None:
         self.pause, self.loaded, self.ended, self.left, self.jobs = pause, [], 0, 0, []
@@ -112,16 +114,22 @@ def client_of(server: Server, **settings):
     return openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="x", http_client=http, max_retries=0, **settings)
 
 
-@contextlib.contextmanager
 def listening(server: Server):
-    """The server on a free port of the loopback, with uvicorn; gives its address."""
-    import uvicorn
+    """The server on a free port of the loopback; gives its address."""
     from loraforge_serve.app import create_app
+
+    return listening_app(create_app(server))
+
+
+@contextlib.contextmanager
+def listening_app(app):
+    """An ASGI application on a free port of the loopback, with uvicorn; gives its address."""
+    import uvicorn
 
     made = socket.socket()
     made.bind(("127.0.0.1", 0))
     made.listen(64)
-    running = uvicorn.Server(uvicorn.Config(create_app(server), log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+    running = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [made]}, daemon=True)
     thread.start()
     try:

@@ -54,9 +54,11 @@ class Backend(Protocol):
 
     Attributes:
         name: ``torch``, ``gguf`` or ``vllm``.
+        longest: how many tokens question and answer may have together here; None: as many as the base reads.
     """
 
     name: str
+    longest: int | None
 
     def add(self, version: Version) -> None:
         """Loads an adapter beside the others, while they answer. Blocks.

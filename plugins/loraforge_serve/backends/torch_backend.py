@@ -25,6 +25,7 @@ class TorchBackend:
     """
 
     name = "torch"
+    longest: int | None = None
 
     def __init__(self, model: Any, chat: ChatFormat, most: int = 32) -> None:
         from .batching import Engine

@@ -85,6 +85,18 @@ class Source:
             folder = place if run is None or place != run else run / "export" / "peft"
             return self._text(opened, place, folder, name, key)
 
+    def converter(self, exporter: str) -> Callable[[Path, Path], Path]:
+        """Writes the adapter of a folder in another format: ``convert(folder, destination)`` returns what it wrote."""
+        made = self._host.component("loraforge_exporters", "text", exporter)
+
+        def convert(folder: Path, destination: Path) -> Path:
+            from loraforge.adapters import lora
+
+            written: Path = made.export(lora.read_peft(folder), destination)
+            return written
+
+        return convert
+
     def base_version(self) -> Version:
         """The base alone; where it has no chat template, it is asked with that of the adapter read first."""
         assert self.base is not None

@@ -44,13 +44,15 @@ def admin_router(server: Server) -> APIRouter:
         asked: AdapterRequest = parse(AdapterRequest, await read_json(request))
         if asked.rollback:
             if not asked.name or asked.path:
-                raise RequestError(400, say('a rollback names what goes back: {{"name": "legal", "rollback": true}}.'), "invalid_request")
+                raise RequestError(400, say('a rollback names what goes back: {"name": "legal", "rollback": true}.'), "invalid_request")
             version = await to_thread.run_sync(server.library.roll_back, asked.name)
             note(request, version, "rolled back")
             return _told(version)
         if not asked.path:
             raise RequestError(
-                400, say('name the folder: {{"path": "output/legal"}}, and "name" if it is not to be the folder\'s.'), "invalid_request"
+                400,
+                say('name the folder: {"path": "output/legal"}, and "name" if it is to be another than the folder has.'),
+                "invalid_request",
             )
         if server.source is None:
             raise RequestError(409, say("this server takes no more adapters."), "fixed")

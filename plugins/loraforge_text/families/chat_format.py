@@ -35,6 +35,8 @@ class CausalChatFormat:
         self._tokenizer, self._base, self._own, self._text = tokenizer, base, own, text
         self._opening, self._special = opening(base), base.special
         self.stop_ids, self.longest, self.plain = tuple(stops), limits.positions(text), not self._opening
+        named = {number: token for token, number in base.added.items()}
+        self.stop_texts = tuple(named[number] for number in stops if number in named)
         self._prompting = {tools: self._made(tools) for tools in (False, True)}
 
     @property

@@ -56,7 +56,7 @@ def test_adapters_come_change_and_go(watched, exports):
 
 
 def test_what_cannot_be_served_leaves_the_earlier_version(watched, exports):
-    folder, library, watcher, told = watched
+    folder, library, watcher, _ = watched
     shutil.copytree(exports["legal"], folder / "a")
     watcher.look(trusting=True)
     (before,) = library.versions()
