@@ -32,10 +32,11 @@ def facts_of(run_folder: Path, opened: LoadedRun | None = None) -> dict[str, Any
 
     Returns:
         ``verdict``: a word of ``Judgement``, or None if base and adapter were not compared. ``headline``: the measure that it is about.
-        ``sentences``: the same, as the card says it. ``examples``: held-out examples that were asked, or None. ``lines``: one per measure and stratum, with ``measure``, ``stratum``
-        (new or reworded), ``n`` (rows), ``groups`` (independent ones among them), ``base``, ``adapter``, ``difference``, ``interval``
-        ([low, high] of the difference at 95 %, or None), ``share`` (the figures are shares from 0 to 1), ``lower_is_better`` and ``verdict``. ``figures``: those that a task makes
-        itself, such as of pictures, with ``measure``, ``base`` and ``adapter`` in words. ``caution``: sentences.
+        ``sentences``: the same, as the card says it. ``examples``: held-out examples that were asked, or None. ``lines``: one per measure
+        and stratum, with ``measure``, ``stratum`` (new or reworded), ``n`` (rows), ``groups`` (independent ones among them), ``base``,
+        ``adapter``, ``difference``, ``interval`` ([low, high] of the difference at 95 %, or None), ``share`` (the figures are shares from
+        0 to 1), ``lower_is_better`` and ``verdict``. ``figures``: those that a task makes itself, such as of pictures, with ``measure``,
+        ``base`` and ``adapter`` in words. ``caution``: sentences.
     """
     run = _run_of(run_folder)
     found = opened.manifest.get("evaluation") if opened is not None else _object(run / EVALUATION)

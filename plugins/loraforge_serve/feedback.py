@@ -113,7 +113,7 @@ class FeedbackFile:
                 self._append(line)
         except OSError as error:  # filelock's Timeout is one too
             raise RunError(
-                say("{path}: feedback cannot be kept there: {reason}.", path=self.path, reason=error.strerror or error)
+                say("{path}: feedback cannot be kept there: {reason}.", path=self.path.name, reason=error.strerror or error)
             ) from None
 
     @property
