@@ -68,7 +68,12 @@ def _card(run: Path, opened: LoadedRun | None) -> tuple[str, list[str]]:
         return "", [
             say("The model card of this adapter was altered since it was recorded, so it is not shown. `loraforge verify` says more.")
         ]
-    return card, _bullets(card, _LIMITS)
+    told = opened.manifest.get("diagnosis") if opened is not None else None
+    # The card says so among its limits, but that a run looks healthy cautions against nothing.
+    fine = [
+        one.get("sentence") for one in (told if isinstance(told, list) else ()) if isinstance(one, Mapping) and one.get("kind") == "healthy"
+    ]
+    return card, [line for line in _bullets(card, _LIMITS) if line not in fine]
 
 
 def _run_of(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from builders.sealed_runs import MANIFEST, evaluated, made_run, put
@@ -55,6 +56,12 @@ def test_sentences_and_cautions_are_those_of_the_card_without_its_markdown(run):
         "The checks found 2 errors and warnings in the data; findings.csv lists them.",
         "Over-fitting since step 40.",
     ]
+
+
+def test_that_a_run_looks_healthy_is_no_caution(run):
+    diagnosis = [{"kind": "healthy", "sentence": "Over-fitting since step 40."}]
+    opened = SimpleNamespace(manifest={"diagnosis": diagnosis}, require_sound=lambda names: None)
+    assert facts_of(run, opened)["caution"] == facts_of(run)["caution"][:-1]
 
 
 def test_an_export_within_its_run_has_the_facts_of_the_run(run):
