@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 @hookimpl
 def loraforge_commands() -> Iterable[click.Command]:
-    from .command import serve
+    from .cli.command import serve
 
     return [serve]

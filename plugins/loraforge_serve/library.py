@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from loraforge import speaker
+from loraforge import RunError, speaker
 
 from .problems import RequestError
 from .versions import BASE, Version
@@ -87,7 +87,9 @@ class Library:
             LoraForgeError: if it cannot be loaded; what was served goes on.
         """
         with self._changing:
-            if self.backend is not None and version.chat is not None:
+            if version.chat is not None:
+                if self.backend is None:
+                    raise RunError(say("{path} answers with text; this server was started for pictures alone.", path=version.path))
                 self.backend.add(version)
             with self._lock:
                 slot = self._slots.get(version.name)

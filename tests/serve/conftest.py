@@ -23,7 +23,7 @@ def served(exports):
     """A server of the four on the torch backend, and its source."""
     from loraforge_serve.admission import Admission
     from loraforge_serve.catalogue.source import Source
-    from loraforge_serve.choosing import make_backend
+    from loraforge_serve.cli.choosing import make_backend
     from loraforge_serve.library import Library
     from loraforge_serve.metrics import Metrics
     from loraforge_serve.server import Limits, Server

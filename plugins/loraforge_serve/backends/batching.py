@@ -1,7 +1,4 @@
-"""The thread that owns the model: answers join a batch and leave it at any step, each with its own adapter.
-
-Imports torch when it is imported.
-"""
+"""The thread that owns the model: answers join a batch and leave it at any step, each with its own adapter."""
 
 from __future__ import annotations
 
@@ -13,11 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-
-import torch
-from peft.tuners.lora import LoraLayer
-
-from loraforge.adapters import lora
 
 from .rows import Network, Row, join, joinable, keep
 
@@ -50,7 +42,7 @@ class Engine:
 
     def __init__(self, model: Any, most: int = 32) -> None:
         self.network, self.most = Network(model), most
-        self._layers: list[LoraLayer] = []
+        self._layers: list[Any] = []  # those of peft that adapters sit on
         self._names: list[str] | None = None  # whose row each is, for the layers
         self._exclusive: str | None = None
         self._alone: set[str] = set()  # adapters that cannot share a batch with others
@@ -106,6 +98,8 @@ class Engine:
     def unload(self, key: str) -> None:
         """Takes an adapter off that no row uses."""
 
+        from loraforge.adapters import lora
+
         def off() -> None:
             lora.unload_adapter(self.network.model, key)
             self._alone.discard(key)
@@ -120,6 +114,8 @@ class Engine:
     # --- the thread --------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        import torch
+
         with torch.no_grad():
             while self._orders():
                 self._admit()
@@ -214,6 +210,8 @@ class Engine:
         """Each row of a batch with its own adapter; or one that is made the model's only one, where that cannot be."""
         if alone is not None:
             if self._exclusive != alone:
+                from loraforge.adapters import lora
+
                 lora.set_adapter(self.network.model, None if alone == "__base__" else alone)
                 self._exclusive = alone
             yield
@@ -227,6 +225,8 @@ class Engine:
             self._names = None
 
     def _load(self, key: str, adapter: Any, probe: Sequence[int]) -> None:
+        from loraforge.adapters import lora
+
         model = self.network.model
         try:
             lora.load_adapters(model, {key: adapter})
@@ -246,6 +246,8 @@ class Engine:
         self._exclusive = None
 
     def _watch_layers(self) -> None:
+        from peft.tuners.lora import LoraLayer
+
         known = set(map(id, self._layers))
         for module in self.network.model.modules():
             if isinstance(module, LoraLayer) and id(module) not in known:
@@ -259,6 +261,8 @@ class Engine:
     def _agrees(self, names: Sequence[str], probe: Sequence[int]) -> bool:
         """Whether two rows of one batch get what each gets alone: not where a layer sees other rows than the batch has (routed experts), or
         a model reads the padding."""
+        import torch
+
         if not self._together:
             return False
         prompts = [list(probe), list(probe[: max(1, len(probe) // 2)])]

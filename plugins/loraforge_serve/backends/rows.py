@@ -1,17 +1,17 @@
-"""Answers in progress and the keys and values of their attention. Imports torch when it is imported."""
+"""Answers in progress and the keys and values of their attention."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
-from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from typing import TYPE_CHECKING, Any
 
 from . import Job, Piece
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(eq=False)
@@ -32,6 +32,8 @@ class Row:
     length: int = 0
 
     def __post_init__(self) -> None:
+        import torch
+
         self._decoder = self.job.chat.decoder()
         self._stops = frozenset(self.job.chat.stop_ids)
         self._silent = 0  # tokens since the last piece
@@ -45,6 +47,8 @@ class Row:
     def choose(self, logits: Tensor) -> int:
         """The next token, of logits (vocabulary,), as transformers' ``generate`` chooses with temperature and top_p. What it draws follows
         from the row's own seed, whoever shares the batch."""
+        import torch
+
         if self._generator is None:
             return int(logits.argmax())
         scores = logits.float().cpu() / self.job.temperature
@@ -91,6 +95,8 @@ class Network:
 
     def begin(self, ids: Sequence[int]) -> tuple[Tensor, Any]:
         """Reads a prompt: the logits (vocabulary,) after it, and its keys and values."""
+        import torch
+
         given = torch.tensor([list(ids)], device=self.device)
         out = self.model(input_ids=given, attention_mask=torch.ones_like(given), use_cache=True, **self._last)
         held = out[self._cache] if self._cache in out else out.past_key_values  # noqa: SIM401  it is no dict
@@ -102,6 +108,8 @@ class Network:
         Args:
             lengths: of the rows in the cache; they are padded on the left to ``width``.
         """
+        import torch
+
         given = torch.tensor(list(tokens), device=self.device)[:, None]
         own = torch.tensor(list(lengths), device=self.device)[:, None]
         mask = (torch.arange(width + 1, device=self.device) >= width - own).long()
@@ -113,6 +121,8 @@ class Network:
 
 def joinable(cache: Any, length: int) -> bool:
     """Whether the keys and values of a prompt can stand beside others of another length: plain attention over all that was said."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
     return isinstance(cache, DynamicCache) and all(
         type(layer) is DynamicLayer and layer.is_initialized and layer.keys.ndim == 4 and layer.keys.shape[-2] == length
         for layer in cache.layers
@@ -121,6 +131,8 @@ def joinable(cache: Any, length: int) -> bool:
 
 def join(cache: Any, width: int, new: Any, length: int) -> None:
     """Puts the one row of ``new`` under those of ``cache`` (in place); both are padded on the left to the longer."""
+    import torch
+
     widest = max(width, length)
     for mine, other in zip(cache.layers, new.layers, strict=True):
         mine.keys = torch.cat([_padded(mine.keys, widest), _padded(other.keys, widest)])
@@ -129,6 +141,8 @@ def join(cache: Any, width: int, new: Any, length: int) -> None:
 
 def keep(cache: Any, rows: Sequence[int], cut: int) -> None:
     """Keeps these rows of ``cache`` (in place), without the first ``cut`` places, which none of them uses."""
+    import torch
+
     for layer in cache.layers:
         chosen = torch.tensor(list(rows), device=layer.keys.device)
         layer.keys = layer.keys[:, :, cut:].index_select(0, chosen)
@@ -137,4 +151,6 @@ def keep(cache: Any, rows: Sequence[int], cut: int) -> None:
 
 def _padded(values: Tensor, width: int) -> Tensor:
     """On the left with zeros, which the mask hides."""
-    return torch.nn.functional.pad(values, (0, 0, width - values.shape[-2], 0))
+    from torch.nn.functional import pad
+
+    return pad(values, (0, 0, width - values.shape[-2], 0))

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from builders.llama_cpp import write_base
 from loraforge_serve.catalogue.source import Source
-from loraforge_serve.choosing import make_backend
+from loraforge_serve.cli.choosing import make_backend
 from loraforge_serve.library import Library
 
 from loraforge import ConfigError

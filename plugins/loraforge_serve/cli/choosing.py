@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from loraforge import ConfigError, command, speaker
 
-from .backends import Backend
+from ..backends import Backend
 
 if TYPE_CHECKING:
-    from .catalogue.source import Source
-    from .versions import Version
+    from ..catalogue.source import Source
+    from ..versions import Version
 
 say = speaker(__name__)
 
@@ -42,7 +42,7 @@ def make_backend(source: Source, options: Mapping[str, Any], first: Sequence[Ver
 
 
 def _vllm(source: Source, url: str | None, first: Sequence[Version]) -> Backend:
-    from .backends.vllm import VllmBackend, start
+    from ..backends.vllm import VllmBackend, start
 
     assert source.base is not None
     if url:
@@ -51,7 +51,7 @@ def _vllm(source: Source, url: str | None, first: Sequence[Version]) -> Backend:
 
 
 def _gguf(source: Source, file: Path | None, first: Sequence[Version]) -> Backend:
-    from .backends.gguf import GgufBackend
+    from ..backends.gguf import GgufBackend
 
     base = source.base
     assert base is not None
@@ -68,7 +68,7 @@ def _gguf(source: Source, file: Path | None, first: Sequence[Version]) -> Backen
 def _torch(source: Source, most: int) -> Backend:
     import torch
 
-    from .backends.torch_backend import TorchBackend
+    from ..backends.torch_backend import TorchBackend
 
     base = source.base
     assert base is not None

@@ -58,7 +58,7 @@ def serve(ctx: click.Context, /, runs: Sequence[str], **options: Any) -> None:
 
 
 def _give_token(options: dict[str, Any]) -> None:
-    from .access.tokens import new_token
+    from ..access.tokens import new_token
 
     if options["tokens"] is None:
         raise ConfigError(say("--new-token: name the file too, --tokens tokens.txt."))

@@ -12,15 +12,15 @@ from typing import Any
 
 from loraforge import ConfigError, LoraForgeError, command, require_file, show, speaker
 
-from .admission import Admission
-from .backends import Backend
-from .catalogue.source import Source, read_all
+from ..admission import Admission
+from ..backends import Backend
+from ..catalogue.source import Source, read_all
+from ..feedback import FeedbackFile
+from ..library import Library
+from ..metrics import Metrics
+from ..server import Limits, Server
+from ..versions import BASE, Version
 from .choosing import make_backend
-from .feedback import FeedbackFile
-from .library import Library
-from .metrics import Metrics
-from .server import Limits, Server
-from .versions import BASE, Version
 
 say = speaker(__name__)
 
@@ -121,10 +121,10 @@ def assemble(host: Any, runs: list[str], options: Mapping[str, Any]) -> Server:
     Raises:
         LoraForgeError: with all that cannot be served.
     """
-    from .access.audit_log import AuditLog
-    from .access.tokens import RateLimit, Tokens
-    from .catalogue.watching import Watcher
-    from .images import Painter
+    from ..access.audit_log import AuditLog
+    from ..access.tokens import RateLimit, Tokens
+    from ..catalogue.watching import Watcher
+    from ..images import Painter
 
     tokens = Tokens(options["tokens"]) if options["tokens"] is not None else None
     audit = AuditLog(options["audit_log"], options["log_prompts"]) if options["audit_log"] is not None else None
@@ -216,7 +216,7 @@ def _announce(server: Server, listening: socket.socket, options: Mapping[str, An
 def _run(server: Server, listening: socket.socket, options: Mapping[str, Any]) -> None:
     import uvicorn
 
-    from .app import create_app
+    from ..app import create_app
 
     config = uvicorn.Config(
         create_app(server),
