@@ -143,15 +143,15 @@ def assemble(host: Any, runs: list[str], options: Mapping[str, Any]) -> Server:
         if folder is not None:
 
             def changed(version: Version, what: str) -> None:
-                show(f"{version.name}: {_done(what)} ({version.fingerprint})")
+                if server.watcher is not None:  # those of the first look are announced together
+                    show(f"{version.name}: {_done(what)} ({version.fingerprint})")
                 if audit is not None:
                     audit.changed("folder", version, what)
 
-            server.watcher = Watcher(folder, source, library, options["watch"], changed)
-            server.watcher.look(trusting=True)
-            for problem in server.watcher.problems.values():
-                show(problem, err=True)
-            server.watcher.start()
+            watcher = Watcher(folder, source, library, options["watch"], changed)
+            watcher.look(trusting=True)
+            server.watcher = watcher
+            watcher.start()
         if not [name for name in library.names() if name != BASE] and folder is None:
             raise ConfigError(say("there is nothing to serve."))
         return server
