@@ -126,7 +126,7 @@ async def asked_by(clients: int, url: str, requests: Sequence[Mapping[str, Any]]
     import httpx
 
     left, tokens = list(requests)[::-1], 0
-    async with httpx.AsyncClient(trust_env=False, timeout=180) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=600) as http:
 
         async def client() -> None:
             nonlocal tokens
@@ -275,12 +275,12 @@ async def _load(url: str, seconds: float, clients: int, questions: Sequence[str]
                 await asyncio.sleep(2)
 
         await asyncio.gather(watch(), *(client(seed) for seed in range(clients)))
+        after = {(model, question): await whole(model, question) for model in models for question in questions}
+        told["wrong"] += sum(after[key] != text for key, text in expected.items())
         metrics = (await http.get(f"{url}/metrics")).text
         told["still inside"] = next(
             float(line.split()[1]) for line in metrics.splitlines() if line.startswith("loraforge_answers_in_progress ")
         )
-        after = {(model, question): await whole(model, question) for model in models for question in questions}
-        told["wrong"] += sum(after[key] != text for key, text in expected.items())
     return told
 
 

@@ -31,6 +31,8 @@ def test_other_computers_need_tokens_and_all_is_said_at_once(refused, tmp_path):
     problems = refused("--host", "0.0.0.0", "--adapters", tmp_path / "no", "--tls-cert", tmp_path / "c.pem", "--log-prompts")
     words = ("no such folder", "--tokens FILE", "belong together", "c.pem cannot be read", "--audit-log FILE")
     assert all(word in problem for word, problem in zip(words, problems, strict=True)), problems
+    (tmp_path / "c.pem").write_text("garbage")
+    assert "PEM" in refused(tmp_path, "--tls-cert", tmp_path / "c.pem", "--tls-key", tmp_path / "c.pem")[0]
     assert refused() == ["name a run, or a folder of adapters: loraforge serve output/legal"]
 
 
