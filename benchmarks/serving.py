@@ -169,7 +169,7 @@ def loop_rate(base: Path, questions: Sequence[str], most: int, work: Path) -> fl
 
 
 def speed(
-    base: Path, adapters: Path, questions: Sequence[str], clients: Sequence[int], most: int, rounds: int, work: Path
+    base: Path, adapters: Path, questions: Sequence[str], clients: Sequence[int], most: int, rounds: int, work: Path, paged: bool
 ) -> tuple[Table, Any]:
     """Every server for every number of clients; the ratios inside one round."""
     import httpx
@@ -190,8 +190,9 @@ def speed(
         Server("loraforge serve, base", ours, ["base"]),
         Server("loraforge serve, base and 2 adapters mixed", ours, ["base", "one", "two"]),
         Server("transformers serve", theirs, [str(base)]),
-        Server("transformers serve --continuous-batching", [*theirs, "--continuous-batching"], [str(base)]),
     ]
+    if paged:
+        servers.append(Server("transformers serve --continuous-batching", [*theirs, "--continuous-batching"], [str(base)]))
     found: dict[tuple[str, int], list[float]] = {}
     failed: dict[str, str] = {}
     for number in range(rounds):
@@ -201,6 +202,7 @@ def speed(
             except (RuntimeError, OSError, KeyError, ValueError, httpx.HTTPError) as error:
                 failed[server.name] = f"{type(error).__name__}: {error}"[:300]
                 values = dict.fromkeys(clients, float("nan"))
+            click.echo(f"{server.name}: {values}", err=True)
             for count, value in values.items():
                 found.setdefault((server.name, count), []).append(value)
         found.setdefault(("generate, one after the other", 1), []).append(loop_rate(base, questions, most, work))
@@ -273,12 +275,12 @@ async def _load(url: str, seconds: float, clients: int, questions: Sequence[str]
                 await asyncio.sleep(2)
 
         await asyncio.gather(watch(), *(client(seed) for seed in range(clients)))
+        after = {(model, question): await whole(model, question) for model in models for question in questions}
+        told["wrong"] += sum(after[key] != text for key, text in expected.items())
         metrics = (await http.get(f"{url}/metrics")).text
         told["still inside"] = next(
             float(line.split()[1]) for line in metrics.splitlines() if line.startswith("loraforge_answers_in_progress ")
         )
-        after = {(model, question): await whole(model, question) for model in models for question in questions}
-        told["wrong"] += sum(after[key] != text for key, text in expected.items())
     return told
 
 
@@ -319,6 +321,7 @@ def load(adapters: Path, questions: Sequence[str], seconds: float, clients: int,
 @click.option("--rounds", type=int, default=3, show_default=True)
 @click.option("--load", "load_seconds", type=float, default=120.0, show_default=True, help="Seconds of the load test; 0 leaves it out.")
 @click.option("--load-clients", type=int, default=32, show_default=True)
+@click.option("--paged", is_flag=True, help="Also `transformers serve --continuous-batching`, which wants a GPU.")
 @click.option("--tiny", is_flag=True, help="A tiny base, to see whether all works.")
 def command(
     out: Path | None,
@@ -329,6 +332,7 @@ def command(
     rounds: int,
     load_seconds: float,
     load_clients: int,
+    paged: bool,
     tiny: bool,
 ) -> None:
     """How fast several clients are answered, beside `transformers serve` and `generate`; and whether many at once lose anything."""
@@ -344,7 +348,7 @@ def command(
             write_adapters(workload.base, place / name, ["one", "two"])
             texts = _questions(workload, questions)
             if name == "speed":
-                table, raw = speed(workload.base, place / name, texts, clients, max_tokens, rounds, place)
+                table, raw = speed(workload.base, place / name, texts, clients, max_tokens, rounds, place, paged)
                 tables.append(table)
             else:
                 tables.append(load(place / name, texts[:8], load_seconds, load_clients, place))

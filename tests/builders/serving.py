@@ -163,12 +163,12 @@ OTHER_CHATML = (
 
 def export_adapter(folder: Path, base: Path, seed: int, jinja: str | None = None, dora: bool = False) -> Path:
     """A random adapter of a tiny base, as the PEFT exporter writes it, with golden prompts of no data."""
-    from builders.tiny_text import CHATML
     from loraforge_text.export.exporters import PeftExporter
     from loraforge_text.families.encoding import tokenizer_of
     from loraforge_text.templates.builtin import AutoTemplate
     from loraforge_text.templates.golden_prompts import NAME, neutral_prompts
 
+    from builders.tiny_text import CHATML
     from loraforge.testing.adapters import make_adapter
 
     template = {"name": "auto", "jinja": jinja or CHATML, "tokens": {"eos_token": "<|im_end|>"}, "stops": ["<|im_end|>", "<|endoftext|>"]}

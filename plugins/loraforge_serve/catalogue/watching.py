@@ -53,7 +53,9 @@ class Watcher:
         while not self._ended.wait(self._seconds):
             try:
                 self.look()
-            except Exception:  # the next look may be luckier, and the server goes on
+            except OSError as error:  # what is served goes on; the next look may be luckier
+                log.warning("%s", say("{folder} cannot be looked at: {error}.", folder=self.folder, error=error.strerror))
+            except Exception:
                 log.exception("watching %s", self.folder)
 
     def look(self, trusting: bool = False) -> None:
@@ -97,11 +99,7 @@ class Watcher:
 def _stamps(folder: Path) -> dict[str, _Stamp]:
     """Sizes and times of what makes a subfolder an adapter, by the subfolder's name."""
     found: dict[str, _Stamp] = {}
-    try:
-        places = sorted(folder.iterdir())
-    except OSError:  # a folder that cannot be read now is no reason to take everything away
-        raise
-    for place in places:
+    for place in sorted(folder.iterdir()):
         if place.name.startswith(".") or not place.is_dir():
             continue
         stamp = []

@@ -71,14 +71,7 @@ def _checked(runs: list[str], options: Mapping[str, Any]) -> socket.socket:
         )
     if (options["tls_cert"] is None) != (options["tls_key"] is None):
         problems.append(say("--tls-cert and --tls-key belong together: give both."))
-    for flag in ("tls_cert", "tls_key"):
-        try:
-            if options[flag] is not None:
-                require_file(options[flag])
-        except OSError as error:
-            problems.append(
-                say("--{flag} {file} cannot be read: {error}.", flag=flag.replace("_", "-"), file=options[flag], error=error.strerror)
-            )
+    problems += _certificate(options)
     if options["log_prompts"] and options["audit_log"] is None:
         problems.append(say("--log-prompts writes into the audit log: name it, --audit-log FILE."))
     try:
@@ -89,6 +82,27 @@ def _checked(runs: list[str], options: Mapping[str, Any]) -> socket.socket:
     if problems:
         raise ConfigError(problems)
     return _listen(options["host"], options["port"])
+
+
+def _certificate(options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with certificate and key, found before minutes of loading."""
+    import ssl
+
+    found = []
+    for flag in ("tls_cert", "tls_key"):
+        try:
+            if options[flag] is not None:
+                require_file(options[flag])
+        except OSError as error:
+            name = flag.replace("_", "-")
+            found.append(say("--{flag} {file} cannot be read: {error}.", flag=name, file=options[flag], error=error.strerror))
+    if found or options["tls_cert"] is None or options["tls_key"] is None:
+        return found
+    try:  # a key that wants a passphrase would wait for somebody to type it
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options["tls_cert"], options["tls_key"], password=lambda: "")
+    except (OSError, ValueError) as error:
+        found.append(say("--tls-cert, --tls-key: {error}.", error=error))
+    return found
 
 
 def _local(host: str) -> bool:
@@ -149,15 +163,15 @@ def assemble(host: Any, runs: list[str], options: Mapping[str, Any]) -> Server:
         if folder is not None:
 
             def changed(version: Version, what: str) -> None:
-                show(f"{version.name}: {_done(what)} ({version.fingerprint})")
+                if server.watcher is not None:  # those of the first look are announced together
+                    show(f"{version.name}: {_done(what)} ({version.fingerprint})")
                 if audit is not None:
                     audit.changed("folder", version, what)
 
-            server.watcher = Watcher(folder, source, library, options["watch"], changed)
-            server.watcher.look(trusting=True)
-            for problem in server.watcher.problems.values():
-                show(problem, err=True)
-            server.watcher.start()
+            watcher = Watcher(folder, source, library, options["watch"], changed)
+            watcher.look(trusting=True)
+            server.watcher = watcher
+            watcher.start()
         if not [name for name in library.names() if name != BASE] and folder is None:
             raise ConfigError(say("there is nothing to serve."))
         return server
@@ -230,7 +244,4 @@ def _run(server: Server, listening: socket.socket, options: Mapping[str, Any]) -
         ssl_keyfile=options["tls_key"],
         lifespan="off",
     )
-    try:
-        uvicorn.Server(config).run(sockets=[listening])
-    except OSError as error:  # a certificate that is none
-        raise ConfigError(say("--tls-cert, --tls-key: {error}.", error=error)) from None
+    uvicorn.Server(config).run(sockets=[listening])

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
+import shutil
 import socket
-import subprocess
-import sys
 
 import httpx
 import pytest
@@ -32,13 +29,10 @@ def refused(host):
 
 def test_other_computers_need_tokens_and_all_is_said_at_once(refused, tmp_path):
     problems = refused("--host", "0.0.0.0", "--adapters", tmp_path / "no", "--tls-cert", tmp_path / "c.pem", "--log-prompts")
-    assert [words for words in ("no such folder", "--tokens FILE", "belong together", "c.pem cannot be read", "--audit-log FILE")] == [
-        words
-        for words, problem in zip(
-            ("no such folder", "--tokens FILE", "belong together", "c.pem cannot be read", "--audit-log FILE"), problems, strict=True
-        )
-        if words in problem
-    ]
+    words = ("no such folder", "--tokens FILE", "belong together", "c.pem cannot be read", "--audit-log FILE")
+    assert all(word in problem for word, problem in zip(words, problems, strict=True)), problems
+    (tmp_path / "c.pem").write_text("garbage")
+    assert "PEM" in refused(tmp_path, "--tls-cert", tmp_path / "c.pem", "--tls-key", tmp_path / "c.pem")[0]
     assert refused() == ["name a run, or a folder of adapters: loraforge serve output/legal"]
 
 
@@ -65,23 +59,25 @@ def test_a_token_is_shown_once(host, tmp_path):
     assert re.fullmatch(r"anna sha256:[0-9a-f]{64} admin\n", file.read_text())
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for another process")
-def test_a_server_is_started_checked_by_golden_and_stopped(exports, tmp_path, command):
+def test_a_server_is_put_together_and_checked_by_golden(exports, tmp_path, command, host):
+    from builders.serving import listening
+    from loraforge_serve.cli.starting import assemble
+
     adapters = tmp_path / "adapters"
-    adapters.mkdir()
-    (adapters / "law").symlink_to(exports["other"])
-    code = "from loraforge_serve.cli.command import serve; from loraforge.plugin_api.host import PluginHost; serve(obj=PluginHost())"
-    line = [sys.executable, "-c", code, "--adapters", str(adapters), "--port", "0", "--audit-log", str(tmp_path / "audit.jsonl")]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    shutil.copytree(exports["other"], adapters / "law")
+    given = ["--adapters", str(adapters), "--audit-log", str(tmp_path / "audit.jsonl"), "--rate", "1000", "--allow-host", "law.example"]
+    params = serve.make_context("serve", given).params
+    server = assemble(host, list(params.pop("runs")), params)
     try:
-        url = re.search(r"^base, law at (http://\S+)$", process.stdout.readline().strip())[1]
-        exit_code, out, _ = command("golden", exports["other"], url, "--model", "law")
-        assert exit_code == 0, out
-        asked = {"model": "law", "messages": [{"role": "user", "content": "一"}], "max_tokens": 3}
-        answer = httpx.post(f"{url}/v1/chat/completions", json=asked, trust_env=False, timeout=60).json()
-        assert answer["usage"]["completion_tokens"] <= 3
+        with listening(server) as url:
+            code, out, _ = command("golden", exports["other"], url, "--model", "law")
+            assert code == 0, out
+            asked = {"model": "law", "messages": [{"role": "user", "content": "一"}], "max_tokens": 3}
+            answer = httpx.post(f"{url}/v1/chat/completions", json=asked, trust_env=False, timeout=60, headers={"Host": "law.example"})
+            assert answer.json()["usage"]["completion_tokens"] <= 3
+            assert httpx.get(f"{url}/v1/models", headers={"Host": "evil.example"}, trust_env=False).status_code == 421
     finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
-    told = json.loads((tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    assert (told["what"], told["model"]) == ("answer", "law")
+        server.watcher.close()
+        server.library.backend.close()
+    told = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(one["what"], one["model"]) for one in told] == [("added", "law"), ("answer", "law")]
