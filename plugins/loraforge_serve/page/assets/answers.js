@@ -65,10 +65,15 @@ export class Answer {
     this.whole = finish === "stop";
     if (finish === "stopped") this.tell(t("stopped"));
     else if (finish === "length") this.tell(t("cut"));
-    speak(this.spoken ? this.text.slice(this.read) : `${this.label}: ${this.text}`);
+    if (this.spoken) speak(this.text.slice(this.read));
     if (this.citations) this.body.after(make("p", { className: "cited" }, this.citations > 1 ? t("citations", { n: this.citations }) : t("citation")));
     const took = [tokens ? t("tokens", { n: tokens }) : "", t("seconds", { n: ((performance.now() - this.begun) / 1000).toFixed(1) })];
     this.foot.append(...feedbackOn(this, asked), this.copyButton(), make("span", { className: "took" }, took.filter(Boolean).join(" · ")));
+  }
+
+  /** Reads out an answer that was not read while it came: two at once nobody understands. */
+  readOut() {
+    if (!this.spoken && this.text) speak(`${this.label}: ${this.text}`);
   }
 
   fail(why, again) {

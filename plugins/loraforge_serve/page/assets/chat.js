@@ -27,7 +27,8 @@ export async function ask(question, model, names, beside, signal) {
   element.scrollIntoView({ block: "start" });
   const histories = Object.fromEntries(sides.map((side) => [side, historyOf(side)]));
   turns.push(turn);
-  await Promise.all(sides.map((side) => give(turn, side, names[side] ?? side, histories[side], answers, signal)));
+  const shown = await Promise.all(sides.map((side) => give(turn, side, names[side] ?? side, histories[side], answers, signal)));
+  for (const one of shown) one.readOut();
   if (!signal.aborted) announce(t("answered"));
 }
 
@@ -57,7 +58,8 @@ async function give(turn, side, label, history, answers, signal, replaced = null
       });
     }
   }
-  function retry(next) {
-    return give(turn, side, label, history, answers, next, shown.element);
+  return shown;
+  async function retry(next) {
+    (await give(turn, side, label, history, answers, next, shown.element)).readOut();
   }
 }
