@@ -191,11 +191,15 @@ def start(base: str, folders: Sequence[Path]) -> VllmBackend:
             env={**os.environ, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "true"},
         )
         url, end = f"http://127.0.0.1:{port}", time.monotonic() + _START
-        while process.poll() is None and time.monotonic() < end:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200:
-                    return VllmBackend(url, key, process)
-            time.sleep(0.5)
+        try:
+            while process.poll() is None and time.monotonic() < end:
+                with contextlib.suppress(httpx.HTTPError):
+                    if httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200:
+                        return VllmBackend(url, key, process)
+                time.sleep(0.5)
+        except BaseException:  # Ctrl-C too: what was started here ends with it
+            process.kill()
+            raise
         process.kill()
         process.wait()
         said.seek(0, os.SEEK_END)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,10 +37,12 @@ def start(host: Any, runs: list[str], options: Mapping[str, Any]) -> None:
     backend: Backend | None = None
     server: Server | None = None
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service is stopped so; what was started here ends with it
         server = assemble(host, runs, options)
         backend = server.library.backend
-        _announce(server, listening, options)
         _run(server, listening, options)
+    except KeyboardInterrupt:
+        return  # whoever ends a server has nothing to be told
     finally:
         listening.close()
         if server is not None and server.watcher is not None:
@@ -244,4 +247,5 @@ def _run(server: Server, listening: socket.socket, options: Mapping[str, Any]) -
         ssl_keyfile=options["tls_key"],
         lifespan="off",
     )
+    _announce(server, listening, options)
     uvicorn.Server(config).run(sockets=[listening])
