@@ -159,7 +159,10 @@ def known(fingerprints: Sequence[Fingerprint], sides: Sequence[str]) -> frozense
     if not held or not learned:
         return frozenset()
     for place, near, _ in near_records([_long(fingerprints[row]) for row in order], [_ANSWER_FLOOR] * len(order)):
-        if place >= len(learned) and (near < len(learned)).any():
+        if place < len(learned):
+            continue
+        mine = fingerprints[order[place]]
+        if any(_one_lesson(mine, fingerprints[order[other]]) for other in near if other < len(learned)):
             found.add(order[place])
     return frozenset(found)
 
@@ -215,7 +218,7 @@ def _earlier(
         first = same.setdefault(fingerprints[row].key, row)  # equal keys are equal, whatever the features say
         others: list[int] = []
         if answered is not None:
-            others = next(answered)[1].tolist()
+            others = [other for other in next(answered)[1].tolist() if _one_lesson(fingerprints[row], fingerprints[other])]
             for answer in {one.key for one in fingerprints[row].lessons if one.short}:
                 before = shared[answer]
                 others += before if by == ANSWER or len(before) < CLASS else ()
@@ -229,3 +232,13 @@ def _earlier(
 def _long(fingerprint: Fingerprint) -> list[Any]:
     """The features of the answers that are more than a word or two."""
     return [one.features for one in fingerprint.lessons if not one.short]
+
+
+def _one_lesson(one: Fingerprint, other: Fingerprint) -> bool:
+    """Whether answers that are near-identical can be the same one: not if each names a number that the other does not."""
+    return any(
+        mine.numbers <= theirs.numbers or theirs.numbers <= mine.numbers
+        for mine in one.lessons
+        for theirs in other.lessons
+        if not (mine.short or theirs.short)
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from decimal import Decimal
 from pathlib import Path
 
 from ..plugin_api.types import Lesson
@@ -38,6 +39,8 @@ _TENS = {"廿": "二十", "卅": "三十"}
 _NUMERAL = re.compile(f"[{''.join((*_DIGITS, *_UNITS, *_MYRIADS))}]+")
 _LONGEST = 16  # signs of a numeral that is one
 _MIXED = re.compile(r"([0-9]{1,12})([百千万亿])(?![0-9])")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(_WORDS)})(?![a-z])")
 # Pairs of characters from which on a question that stands within a longer one asks the same.
@@ -94,7 +97,17 @@ def asked(text: str) -> str:
 def lesson(text: str) -> Lesson:
     """An answer, for telling whether it was learned."""
     key = bare_answer(text)
-    return Lesson(key, character_pairs(key), length(text) < _SHORT)
+    return Lesson(key, character_pairs(key), length(text) < _SHORT, numbers(text))
+
+
+@functools.lru_cache(maxsize=20_000)
+def numbers(text: str) -> frozenset[str]:
+    """The numbers that a text names, in one writing: 第四十六条, 第46条 and "Article 46" name one.
+
+    Without 1, which 一般 and "one should" say too.
+    """
+    found = _NUMBER.findall(_THOUSANDS.sub("", _digits(_one_writing(text))))
+    return frozenset(str(Decimal(number).normalize()) for number in found) - {"1"}
 
 
 def _one_writing(text: str) -> str:

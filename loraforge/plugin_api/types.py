@@ -113,11 +113,14 @@ class Lesson:
         features: as those of ``Fingerprint``.
         short: whether it may be a class's name, such as yes and no: then only an equal answer is the same, and none where many
             questions have it.
+        numbers: those that it names. Two answers of which each names one that the other does not are two answers, however alike they
+            are: one form filled in with another article or dose.
     """
 
     key: str
     features: frozenset[Hashable]
     short: bool = False
+    numbers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -301,6 +301,22 @@ def test_nearly_the_same_answer_and_one_that_stands_within_it_count_as_one():
     assert splitting.split([rows[0], other, *topics(10, 1)], 0.5).groups[:2] == (0, 1)
 
 
+def test_a_form_filled_in_with_other_numbers_is_another_answer():
+    form = "应当支付经济补偿，依据是《劳动合同法》第{}条，按劳动者在本单位工作的年限计算，每满一年支付一个月工资。"
+    articles = [*range(40, 70)] * 2
+    rows = [row(question, form.format(n)) for question, n in zip(questions(60), articles, strict=True)]
+    parted = splitting.split(rows, 0.3)
+    assert parted.groups == tuple(i % 30 for i in range(60)), "each article's two questions stand together, and no others"
+    assert parted.of(HELD_OUT) and not parted.known
+    pair = [row(question, answer) for question, answer in zip(questions(2), (form.format(46), form.format("四十六")), strict=True)]
+    assert splitting.split(pair, 0.5).groups == (0, 0), "one number in another writing"
+    more = [row(question, answer) for question, answer in zip(questions(2), (form.format(46), form.format(46) + "期限30日。"), strict=True)]
+    assert splitting.split(more, 0.5).groups == (0, 0), "one that says more is learned with it"
+    given = splitting.split(rows, 0.3, [LEARNED] * 30 + [HELD_OUT] * 29 + [None])
+    assert given.known == set(range(30, 59)), "a given hold-out asks in other words for what was learned"
+    assert not splitting.split(rows[:30], 0.3, [LEARNED] * 15 + [HELD_OUT] * 15).known, "here every article is new"
+
+
 def test_a_chain_by_question_and_by_answer_is_one_cluster():
     one, two = questions(2)
     a, b, c, d = (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loraforge.data import wording
-from loraforge.data.wording import bare_answer, bare_question, length, lesson, simplified
+from loraforge.data.wording import bare_answer, bare_question, length, lesson, numbers, simplified
 
 Q = "劳动合同到期不续签有补偿吗？"
 
@@ -49,6 +49,21 @@ def test_numbers_of_percentages_and_of_english_words():
     assert bare_answer("百分之八十") == bare_answer("80%") == "80"
     assert bare_question("What happens after three months?") == bare_question("what happens after 3 months") == "whathappensafter3months"
     assert bare_question("Where is the phone of someone?") == "whereisthephoneofsomeone", "no number inside of a word"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("根据第四十六条，支付1,000元", {"46", "1000"}),
+        ("Article 46: 1,000 USD, 0.50 mg, 05, twelve days", {"46", "1000", "0.5", "5", "12"}),
+        ("一般应当在30天内、三十日内提出", {"30"}),
+        ("二〇二四年赔３万元，2.0 倍", {"2024", "30000", "2"}),
+        ("46,47", {"46", "47"}),
+        ("没有", set()),
+    ],
+)
+def test_the_numbers_that_an_answer_names(text, named):
+    assert {float(number) for number in numbers(text)} == {float(number) for number in named}
 
 
 def test_greetings_end_where_a_word_ends():
