@@ -138,11 +138,11 @@ def test_a_cache_that_cannot_be_written_is_told(base, tmp_path, empty):
 
 def test_numbers_that_are_none_are_refused(base, tmp_path, empty):
     file = write_base(base, tmp_path / "b.gguf", "F16")
-    tensor = next(t for t in gguf.GGUFReader(file).tensors if t.name == "blk.1.ffn_down.weight")
+    tensor = next(t for t in gguf.GGUFReader(file).tensors if t.name == "blk.1.ffn_up.weight")
     data = bytearray(file.read_bytes())
     data[tensor.data_offset : tensor.data_offset + 2] = np.float16("nan").tobytes()
     file.write_bytes(data)
-    with pytest.raises(ModelError, match=r"blk\.1\.ffn_down\.weight holds numbers that are none"):
+    with pytest.raises(ModelError, match=r"blk\.1\.ffn_up\.weight holds numbers that are none"):
         conversion.base_of(file)
     assert not [path for path in (empty / "gguf").iterdir() if path.is_dir() and path.name != "hashes"]
 
