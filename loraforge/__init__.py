@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         TrainingError,
         printable,
     )
-    from .files import LARGEST, open_file, read_file, read_text, require_file, require_files, unpacked_size
+    from .files import LARGEST, cache_folder, open_file, read_file, read_text, require_file, require_files, unpacked_size
     from .hub import explain_base, fetch_base
     from .messages import out_of_something, refuse_machines_fault, speaker
     from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
@@ -71,7 +71,7 @@ _HOMES = {
         *("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
         *("MachineError", "printable"),
     ),
-    "files": ("LARGEST", "open_file", "read_file", "read_text", "require_file", "require_files", "unpacked_size"),
+    "files": ("LARGEST", "cache_folder", "open_file", "read_file", "read_text", "require_file", "require_files", "unpacked_size"),
     "hub": ("explain_base", "fetch_base"),
     "messages": ("out_of_something", "refuse_machines_fault", "speaker"),
     "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
@@ -179,6 +179,7 @@ __all__ = [
     "__version__",
     "atomic_dir",
     "bare_question",
+    "cache_folder",
     "character_pairs",
     "command",
     "condense",

@@ -11,7 +11,7 @@ from loraforge import Adapter, Exporter, ExportError, KeySet, LoraForgeError, Ru
 
 from ..base_files import locate, read_base
 from ..templates.served import export_jinja
-from .folder import Served, base_folder, file_name, on_one_line, served
+from .folder import Served, base_file, base_folder, file_name, on_one_line, served
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,12 +113,16 @@ class GgufExporter(Exporter):
         return file
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        of, base = served(adapter), Path("base.gguf")  # never in the run's folder, whose files are sealed
+        of, own = served(adapter), base_file(adapter)
+        base = own or Path("base.gguf")  # never in the run's folder, whose files are sealed
+        make = (
+            say("# once, unless you have a GGUF of the base already (any quantisation will do; name it in the next line):"),
+            command("python", "convert_hf_to_gguf.py", base_folder(adapter), "--outfile", base),
+        )
         template = path.with_name("chat_template.jinja")
         chat = ["--jinja", "--chat-template-file", template] if template.is_file() else []
         return (
-            say("# once, unless you have a GGUF of the base already (any quantisation will do; name it in the next line):"),
-            command("python", "convert_hf_to_gguf.py", base_folder(adapter), "--outfile", base),
+            *(() if own else make),
             command("llama-server", "-m", base, "--lora", path, *chat),
             *_stop_note(of),
         )
