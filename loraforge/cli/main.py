@@ -232,8 +232,9 @@ def sample(
     **options: Any,
 ) -> None:
     """Ask a trained run; the same prompt template that was trained is applied."""
+    from ..plugin_api.types import Answer
     from ..runs.opened import ask, load_run
-    from . import report
+    from . import answering
 
     opened = load_run(host_of(ctx), run)
     wanted = settings(opened.task.sampling.settings, options)
@@ -244,12 +245,14 @@ def sample(
     sides: dict[str, Mapping[str, float] | None] = {"base": None} if base else {}
     sides |= {" + ".join(loaded): strengths} if together else {name: {name: strength} for name, strength in strengths.items()}
     inference_model = opened.inference_model(loaded)
-    rows = []
-    for question in prompts:
-        answers = ask(opened, inference_model, question, sides, wanted, out or opened.run.path / "answers")
-        rows.append({"prompt": question, "answers": answers})
-        if not as_json:
-            report.answers(terminal.console(), question, answers)
+    rows: list[dict[str, Any]] = []
+    console = terminal.console()
+    with answering.ticker(terminal.console(stderr=as_json), say("answers")) as tick:
+        for question, answers in ask(opened, inference_model, prompts, sides, wanted, out or opened.run.path / "answers", tick):
+            ended = {name: answer.ended for name, answer in answers.items() if isinstance(answer, Answer)}
+            rows.append({"prompt": question, "answers": answers, **({"ended": ended} if ended else {})})
+            if not as_json:
+                answering.answers(console, question, answers)
     if as_json:
         emit(rows)
 

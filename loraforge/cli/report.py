@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,28 +175,17 @@ def _findings(out: Console, data: Data, reports: Sequence[Path]) -> None:
         out.print(say("  All of them: loraforge check ... --report findings.html (or .csv, to work through)"))
 
 
-def answers(out: Console, question: str, given: Mapping[str, str]) -> None:
-    """One question with its answers."""
-    out.print(f"[bold]{escape(question)}[/bold]")
-    for name, answer in given.items():
-        out.print(Text.assemble((f"  {name}: ", "dim" if name == "base" else "green"), answer))
-    out.print()
-
-
-@contextlib.contextmanager
-def ticker(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with the time left, for work that is no training."""
-    from rich.progress import Progress
-
-    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 def evaluation(out: Console, result: Mapping[str, Any], file: Path | None) -> None:
     """The table of base against adapter, and what it means in words."""
     parts = result.get("parts")
-    heads = (say("on {n} held-out examples", n=result["examples"]), *([say("their answer")] if parts else []))
+    cut = result.get("cut") or {"answered": 0}
+    if 0 < cut["answered"] < cut["of"]:
+        head = say(
+            "on {n} of {all} held-out examples (eval_minutes: {minutes:g})", n=cut["answered"], all=cut["of"], minutes=cut["minutes"]
+        )
+    else:
+        head = say("on {n} held-out examples", n=result["examples"])
+    heads = (head, *([say("their answer")] if parts else []))
     table = _table(*heads, say("base"), say("adapter"), say("difference, 95 % interval"), "")
     for new, c in holdout.in_parts(result):
         _row(

@@ -29,13 +29,23 @@ _FILE = click.Path(path_type=Path)
 @click.command("eval")
 @RUN
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many held-out examples.")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0), default=0, help="The most minutes of answering; by default until all are answered."
+)
 @click.option("--sheet", type=_FILE, metavar="FILE.xlsx", help="Write a sheet on which experts judge base and adapter blind.")
 @click.option("--grade", "graded", type=_FILE, multiple=True, metavar="FILE.xlsx", help="Read filled-in sheets; once for each expert's.")
 @KEY
 @JSON
 @click.pass_context
 def evaluate(
-    ctx: click.Context, run: Path, limit: int | None, sheet: Path | None, graded: Sequence[Path], key: str | None, as_json: bool
+    ctx: click.Context,
+    run: Path,
+    limit: int | None,
+    minutes: float,
+    sheet: Path | None,
+    graded: Sequence[Path],
+    key: str | None,
+    as_json: bool,
 ) -> None:
     """Compare base and adapter on the same held-out examples; with intervals, and in plain words."""
     from ..evaluation import compare
@@ -43,7 +53,7 @@ def evaluate(
     from ..runs.opened import load_run
     from ..runs.records import EVALUATION
     from ..runs.seal import require_sound
-    from . import report
+    from . import answering, report
 
     host = host_of(ctx)
     opened = load_run(host, run)
@@ -59,10 +69,10 @@ def evaluate(
         from ..evaluation import review
 
         review.refuse_name(sheet)  # before minutes of asking
-    with report.ticker(console, say("answers")) as tick:
-        result = compare.evaluate(host, opened, limit, tick)
+    with answering.ticker(console, say("answers")) as tick:
+        result = compare.evaluate(host, opened, limit, tick, minutes=minutes)
     # What only some of the examples show must not take the place of what all of them showed.
-    whole = limit is None or opened.task.evaluation.compare is not None
+    whole = (limit is None or opened.task.evaluation.compare is not None) and "cut" not in result
     recorded = None
     if whole or sheet is not None:
         write = (lambda keys: _sheet(opened, sheet, result["rows"], keys)) if sheet is not None and result["rows"] else None
@@ -72,6 +82,8 @@ def evaluate(
     else:
         report.evaluation(console, result, opened.run.path / EVALUATION if whole else None)
         report.recorded(console, recorded)
+    if sheet is not None and "cut" in result and not result["rows"]:
+        raise click.UsageError(say("--sheet: no question was answered in time, so there is nothing to judge; give more --minutes."))
     if sheet is not None and not result["rows"]:
         raise click.UsageError(say("--sheet: this run gives no answers in words, so there is nothing to judge on a sheet."))
 

@@ -12,10 +12,11 @@ from ..data.lineage import parent_of
 from ..errors import RunError
 from ..messages import speaker
 from ..plan import Plan, make_plan
-from ..plugin_api.types import Answer, Record, prompt_of
+from ..plugin_api.types import Answer, Record
 from ..runs.opened import LoadedRun
 from . import bootstrap
-from .examples import Rows, find_rows, spread, start_of
+from .asking import Asked, Questioner
+from .examples import Rows, fair_order, find_rows, spread, start_of
 from .general_knowledge import GeneralKnowledge
 from .judgement import LOSS, judge
 
@@ -30,25 +31,29 @@ _SAMPLED = 20  # training questions asked again, to see whether their answers ar
 _RECITED = 0.9  # an answer that is, but for a tenth, one run of characters from another row's answer is recited
 _LONG = 10  # characters; shorter answers are alike by chance
 _COMPARED = 1000  # learned answers that are compared with each answer
+_SIDES = ("base", "adapter")
 _EARLIER = "the/earlier/run"  # no folder has such a name, so no other adapter is called that
 
 
 def evaluate(
-    host: PluginHost, opened: LoadedRun, limit: int | None, tick: Callable[[int, int], None], *, draw: bool = True
+    host: PluginHost, opened: LoadedRun, limit: int | None, tick: Callable[[int, int], None], *, draw: bool = True, minutes: float = 0
 ) -> dict[str, Any]:
     """Compares base and adapter on a run's held-out examples.
 
     Args:
         limit: at most so many examples.
-        tick: called with (done, all) answers.
+        tick: called with (done, all) answers, (0, all) before the first.
         draw: let tasks that do not judge answers one by one make their own comparison, which may take minutes.
+        minutes: that the answers may take; 0: any. What was not answered by both sides by then counts nowhere.
 
     Returns:
         ``examples``, ``losses`` (means), ``comparisons`` (one per measure, see ``bootstrap.Comparison``) on the examples whose answer was
         never learned, ``reworded`` (the same for the others, which ask in other words for what was learned), ``parts`` (how many examples
         each has), ``verdict`` and ``headline`` (what it is about, of ``comparisons`` alone; see ``judgement.Judgement``), ``sentence``
-        (both in words), ``figures`` (the task's own), ``quiz``, ``memorisation``, ``earlier`` (the hold-out of the run before), and
-        ``rows``: every question with both answers and the reference.
+        (both in words), ``figures`` (the task's own), ``quiz``, ``memorisation``, ``earlier`` (the hold-out of the run before),
+        ``repeating`` (how many answers of each side were ended because they only repeated themselves), ``cut`` (where time was up: the
+        questions that there were, ``of``, and ``minutes``; ``examples`` and all figures of them are then about those that were answered),
+        and ``rows``: every question with both answers, what ended them, and the reference.
 
     Raises:
         RunError: if none of the held-out examples is left.
@@ -73,10 +78,21 @@ def evaluate(
     result["rows"] = []
     answers: Mapping[str, Sequence[Answer]] = {}
     if opened.task.evaluation.compare is None:
-        answers, recited = _answers(opened, name, rows, tick)
+        asked = _answers(opened, name, rows, tick, minutes)
+        if asked.cut:
+            some = len(asked.places) < len(rows.heldout)
+            there = rows.all_held - rows.missing if some else len(rows.heldout)
+            result["cut"] = {"answered": len(asked.places), "of": there, "again": len(asked.again), "minutes": minutes}
+        if asked.places:
+            rows, losses = _only(rows, losses, asked.places)
+            answers = asked.answers
+            result["examples"], result["losses"] = len(rows.heldout), {side: _mean(losses[i]) for i, side in enumerate(_SIDES)}
         result["parts"] = {"new": len(rows.part(False)), "reworded": len(rows.part(True))}
-        result["memorisation"] |= recited
-        result["rows"] = _shown(opened, rows, answers)
+        if answers:
+            learned = spread(rows.learned, _SAMPLED)[: len(asked.again)]
+            result["memorisation"] |= _recited(opened, rows, learned, answers["adapter"], asked.again)
+        result["repeating"] = {side: sum(answer.repeats for answer in given) for side, given in answers.items()}
+        result["rows"] = _shown(opened, rows, answers) if answers else []
     elif draw:
         found = [*rows.heldout, *rows.learned]
         result["figures"] = opened.task.evaluation.compare(opened, found, limit, tick)
@@ -150,8 +166,7 @@ def _compared(
     """Losses and judged measures on the held-out rows at these places; nothing where there are none."""
     if not places:
         return []
-    some = replace(rows, heldout=tuple(rows.heldout[i] for i in places))
-    base, adapter = ([those[i] for i in places] for those in losses)
+    some, (base, adapter) = _only(rows, losses, places)
     found = [bootstrap.compare(LOSS, base, adapter, some.groups(some.heldout), lower_is_better=True)]
     found += _judged(opened, some, {side: [given[i] for i in places] for side, given in answers.items()}) if answers else []
     truth = opened.task.evaluation.truth
@@ -167,26 +182,22 @@ def _read(folder: Path) -> Adapter:
 # --- answers -----------------------------------------------------------------------------------------------------------------
 
 
-def _answers(opened: LoadedRun, name: str, rows: Rows, tick: Callable[[int, int], None]) -> tuple[dict[str, list[Answer]], dict[str, Any]]:
-    """Both sides' answers to the held-out questions, and what is recited."""
-    inference_model = opened.inference_model(opened.adapters())
-    settings = opened.task.evaluation.generation([*rows.heldout, *rows.learned])
+def _answers(opened: LoadedRun, name: str, rows: Rows, tick: Callable[[int, int], None], minutes: float) -> Asked:
+    """Both sides' answers to the held-out questions, and the adapter's to some that it has learned."""
+    settings = dict(opened.task.evaluation.generation([*rows.heldout, *rows.learned]))
     learned = spread(rows.learned, _SAMPLED)
-    total, done = 2 * len(rows.heldout) + len(learned), 0
+    total = 2 * len(rows.heldout) + len(learned)
+    questioner = Questioner(opened, opened.inference_model(opened.adapters()), settings, total, tick, minutes)
+    asked = questioner.both(rows.heldout, fair_order(rows.heldout, rows.known), name)
+    if not asked.cut:
+        questioner.again(learned, name, asked)
+    return asked
 
-    def ask(records: Sequence[Record], adapter: str | None) -> list[Answer]:
-        nonlocal done
-        given = []
-        for record in records:
-            prompt = prompt_of(opened.template.render(record))
-            answer = inference_model.generate([prompt], adapter, **settings)[0]
-            given.append(answer if isinstance(answer, Answer) else Answer(str(answer)))
-            done += 1
-            tick(done, total)
-        return given
 
-    answers = {"base": ask(rows.heldout, None), "adapter": ask(rows.heldout, name)}
-    return answers, _recited(opened, rows, learned, answers["adapter"], ask(learned, name))
+def _only(rows: Rows, losses: tuple[list[float], list[float]], places: Sequence[int]) -> tuple[Rows, tuple[list[float], list[float]]]:
+    """The held-out rows at these places, with their losses."""
+    base, adapter = ([those[i] for i in places] for those in losses)
+    return replace(rows, heldout=tuple(rows.heldout[i] for i in places)), (base, adapter)
 
 
 def _recited(opened: LoadedRun, rows: Rows, learned: Sequence[Record], unseen: Sequence[Answer], again: Sequence[Answer]) -> dict[str, Any]:
@@ -238,8 +249,8 @@ def _shown(opened: LoadedRun, rows: Rows, answers: Mapping[str, Sequence[Answer]
             "answer_learned": r.content_hash() in rows.known,
             "question": opened.task.question(r),
             "reference": opened.task.answer(r),
-            "base": str(answers["base"][i]),
-            "adapter": str(answers["adapter"][i]),
+            **{side: str(answers[side][i]) for side in _SIDES},
+            "ended": {side: answers[side][i].ended for side in _SIDES},
         }
         for i, r in enumerate(rows.heldout)
     ]
@@ -259,6 +270,8 @@ def _cautions(opened: LoadedRun, result: Mapping[str, Any]) -> list[str]:
                 all=recited["held_out_asked"],
             )
         )
+    if any(result.get("repeating", {}).values()):
+        lines.append(_repeating_sentence(result["repeating"], result["examples"]))
     if "earlier" in result:
         lines.append(_earlier_sentence(result["earlier"]))
     if result["missing"]:
@@ -270,7 +283,10 @@ def _cautions(opened: LoadedRun, result: Mapping[str, Any]) -> list[str]:
             )
         )
     asked = result["examples"] + result["missing"]
-    if asked < result["held_out"]:
+    cut = result.get("cut") or {"answered": 0, "of": 0}
+    if "cut" in result:
+        lines.append(_cut_sentence(cut))
+    if asked < result["held_out"] and cut["answered"] == cut["of"]:
         lines.append(
             say("{n} of {all} held-out examples were asked; `loraforge eval` asks all.", n=result["examples"], all=result["held_out"])
         )
@@ -278,6 +294,38 @@ def _cautions(opened: LoadedRun, result: Mapping[str, Any]) -> list[str]:
     if isinstance(chosen, Mapping) and chosen.get("by") in ("held-out loss", "promote") and chosen.get("of", 2) > 1:
         lines.append(say("The step was chosen on these same examples, so the figures are a little too good."))
     return lines
+
+
+def _cut_sentence(cut: Mapping[str, Any]) -> str:
+    """What was left out when time was up."""
+    if not cut["answered"]:
+        return say(
+            "No question was answered by both within {minutes:g} minutes (eval_minutes), so only losses are compared; "
+            "`loraforge eval` asks all.",
+            minutes=cut["minutes"],
+        )
+    if cut["answered"] < cut["of"]:
+        return say(
+            "{n} of {all} held-out questions were answered by both within {minutes:g} minutes (eval_minutes), drawn fairly from both "
+            "kinds; the others count nowhere. `loraforge eval` asks all.",
+            n=cut["answered"],
+            all=cut["of"],
+            minutes=cut["minutes"],
+        )
+    return say(
+        "Time was up (eval_minutes: {minutes:g}) when the learned questions were asked again; {n} of them were answered.",
+        minutes=cut["minutes"],
+        n=cut["again"],
+    )
+
+
+def _repeating_sentence(repeating: Mapping[str, int], asked: int) -> str:
+    return say(
+        "Answers that only repeated themselves and were ended for that: base {base}, adapter {adapter}, of {n} each. They are judged as "
+        "far as they went, and count as answers that never stop.",
+        **repeating,
+        n=asked,
+    )
 
 
 def _about(parts: Mapping[str, int]) -> str:

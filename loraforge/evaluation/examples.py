@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,7 +57,7 @@ class Rows:
 
 
 def find_rows(host: PluginHost, opened: LoadedRun, planned: Plan, limit: int | None) -> Rows:
-    """The examples of a run that are still in its data, by side; at most ``limit`` held-out ones, from everywhere."""
+    """The examples of a run that are still in its data, by side; at most ``limit`` held-out ones, the first in ``fair_order``."""
     mine = _recorded(opened)
     found = [r for r in planned.loader.load(planned.config, planned.keys, lambda text: None) if r.content_hash() in mine]
     sides = {side: [r for r in found if mine[r.content_hash()].get("split") == side] for side in (splitting.HELD_OUT, splitting.LEARNED)}
@@ -65,9 +66,9 @@ def find_rows(host: PluginHost, opened: LoadedRun, planned: Plan, limit: int | N
     count = sum(1 for row in mine.values() if row.get("split") == splitting.HELD_OUT)
     missing = max(0, count - len({r.content_hash() for r in held}))
     earlier = _earlier(host, opened, {sha for sha, row in mine.items() if row.get("split") == splitting.LEARNED})
-    asked = spread(held, limit)
     question = {sha: int(row["question"]) for sha, row in mine.items() if isinstance(row.get("question"), int)}
     known = _known(opened, mine, held, sides[splitting.LEARNED])
+    asked = [held[i] for i in sorted(fair_order(held, known)[:limit])]
     return Rows(tuple(asked), tuple(sides[splitting.LEARNED]), group, count, missing, *_paired(spread(earlier, limit)), known, question)
 
 
@@ -103,6 +104,20 @@ def spread(rows: Sequence[T], limit: int | None) -> list[T]:
     if limit is None or len(rows) <= limit:
         return list(rows)
     return [rows[i * len(rows) // limit] for i in range(limit)]
+
+
+def fair_order(records: Sequence[Record], known: Collection[str]) -> list[int]:
+    """The places of the records in an order whose every beginning is a fair sample: drawn by their hashes, whatever order they stand in,
+    and with as large a share of those whose answer was learned as they all have, to within one.
+
+    Args:
+        known: hashes of those whose answer was learned.
+    """
+    hashes = [record.content_hash() for record in records]
+    drawn = sorted(range(len(records)), key=lambda i: (hashlib.sha256(f"asked first {hashes[i]}".encode()).digest(), i))
+    parts = [[i for i in drawn if (hashes[i] in known) is learned] for learned in (False, True)]
+    placed = [((rank + 0.5) / len(part), side, i) for side, part in enumerate(parts) for rank, i in enumerate(part)]
+    return [i for _, _, i in sorted(placed)]
 
 
 def _earlier(host: PluginHost, opened: LoadedRun, learned: Collection[str]) -> list[tuple[Record, int]]:

@@ -38,7 +38,7 @@ def write_sheet(path: Path, rows: Sequence[Mapping[str, Any]], keys: Path, run: 
     Args:
         path: the workbook, ``.xlsx``; never overwritten.
         rows: with ``question``, ``reference``, ``base`` and ``adapter`` (texts), ``where``, and ``group`` if near-identical
-            questions are known: those of one group count as one.
+            questions are known: those of one group count as one; and ``ended`` by side, where it is known: ``repetition`` is marked.
         keys: JSON in the run's folder; sheets written earlier stay in it.
         run: the run's name, for the key.
         adapter: SHA-256 of the adapter that answered: grades of another one do not count for it.
@@ -61,6 +61,8 @@ def write_sheet(path: Path, rows: Sequence[Mapping[str, Any]], keys: Path, run: 
     for position, (row, flip) in enumerate(zip(rows, flips, strict=True)):
         order = SIDES[::-1] if flip else SIDES
         texts = {key: _shown(str(row[source])) for key, source in zip(("question", "a", "b"), ("question", *order), strict=True)}
+        repeating = [key for key, side in zip(("a", "b"), order, strict=True) if (row.get("ended") or {}).get(side) == "repetition"]
+        texts |= {key: texts[key] + say(" … (ended here: it only repeats itself)") for key in repeating}
         shown.append({**texts, "reference": _shown(str(row["reference"]))})
         same = digest("\n".join([texts["question"], *sorted([texts["a"], texts["b"]])]))
         seen[same] = seen.get(same, 0) + 1

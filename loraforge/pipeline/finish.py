@@ -226,9 +226,11 @@ def finish_run(
 
 def _compared(host: PluginHost, opened: LoadedRun, tell: Callable[[Any], None]) -> dict[str, Any] | None:
     """The comparison; None where it cannot be made or was stopped: the adapter is there all the same."""
-    tell(StageStarted("comparison", say("base and adapter on the held-out examples (Ctrl-C leaves it out)")))
+    minutes = opened.config.eval_minutes
+    limit = say(", {minutes:g} minutes at most (eval_minutes)", minutes=minutes) if minutes else ""
+    tell(StageStarted("comparison", say("base and adapter on the held-out examples (Ctrl-C leaves it out)") + limit))
     try:
-        result = evaluate(host, opened, _ASKED, lambda done, total: tell(Compared(done, total)), draw=False)
+        result = evaluate(host, opened, _ASKED, lambda done, total: tell(Compared(done, total)), draw=False, minutes=minutes)
     except KeyboardInterrupt as error:
         if isinstance(error, Terminated):
             raise  # whoever sends that wants the process to end

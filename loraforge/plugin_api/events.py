@@ -103,7 +103,7 @@ class StoppedEarly(Event):
 
 @dataclass(frozen=True)
 class Compared(Event):
-    """The comparison of base and adapter at the end of a run goes on: ``done`` of ``total`` answers are there."""
+    """The comparison of base and adapter at the end of a run goes on: ``done`` of ``total`` answers are there; 0 before the first."""
 
     done: int
     total: int

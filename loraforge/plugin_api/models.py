@@ -141,7 +141,12 @@ class TrainableModel(ABC):
 
 
 class InferenceModel(Protocol):
-    """A base model with adapters that can be switched while it is loaded."""
+    """A base model with adapters that can be switched while it is loaded.
+
+    Two attributes are optional. ``batch_size``: how many prompts to give to ``generate`` at once; without it, one. Each must then be
+    answered as if it stood alone. ``watch``: None, or a function to be called after every step of a batch with how many of its prompts
+    are answered; what it raises ends the batch and must come through.
+    """
 
     def generate(self, prompts: Sequence[str], adapter: str | Mapping[str, float] | None, **settings: Any) -> Sequence[str | File]:
         """One answer or file per prompt.

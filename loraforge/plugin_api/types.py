@@ -93,15 +93,22 @@ class Answer(str):
     """An answer that is text.
 
     Attributes:
-        stopped: whether the model ended it by itself; False if it was cut at the longest length allowed.
+        stopped: whether the model ended it by itself; False if it was cut at the longest length allowed, or for repeating itself.
+        repeats: whether it was ended because it only repeated itself.
     """
 
     stopped: bool
+    repeats: bool
 
-    def __new__(cls, text: str, stopped: bool = True) -> Answer:
+    def __new__(cls, text: str, stopped: bool = True, repeats: bool = False) -> Answer:
         made = super().__new__(cls, text)
-        made.stopped = stopped
+        made.stopped, made.repeats = stopped, repeats
         return made
+
+    @property
+    def ended(self) -> str:
+        """What ended it: ``stop``, ``limit`` or ``repetition``."""
+        return "repetition" if self.repeats else "stop" if self.stopped else "limit"
 
 
 @dataclass(frozen=True)

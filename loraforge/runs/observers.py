@@ -251,7 +251,7 @@ class Progress:
                 self._open(event.total, 0)
         if self._bar is not None:
             self._bar.update(self._task, completed=event.done, description=say("answers"))
-        elif time.monotonic() - self._last >= 10:
+        elif event.done and time.monotonic() - self._last >= 10:
             self._last = time.monotonic()
             left = (self._last - self._comparing) / event.done * (event.total - event.done)
             self._line("", say("answer {done}/{total}  {left} left", done=event.done, total=event.total, left=duration(left)))

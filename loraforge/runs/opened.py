@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -126,18 +128,54 @@ def load_run(host: PluginHost, folder: Path) -> LoadedRun:
 def ask(
     opened: LoadedRun,
     inference_model: InferenceModel,
-    question: str,
+    questions: Sequence[str],
     sides: Mapping[str, Mapping[str, float] | None],
     settings: Mapping[str, Any],
     folder: Path,
-) -> dict[str, str]:
-    """The answer of each side to one question: its text, or the path of the file that was written into ``folder``.
+    tick: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each question with the answer of each side: its text (an ``Answer``, where the model gives one), or the path of the file that was
+    written into ``folder``. As many questions at once as the model takes.
 
     Args:
         sides: names with the strengths of the adapters that answer; None for the base alone.
+        tick: called with (done, all) answers, from within a batch too.
     """
-    prompt = opened.prompt(question)
-    given = {name: inference_model.generate([prompt], strengths, **settings)[0] for name, strengths in sides.items()}
+    size, total = int(getattr(inference_model, "batch_size", 1)), len(questions) * len(sides)
+    done = 0
+    tick(0, total)
+    for start in range(0, len(questions), size):
+        some = questions[start : start + size]
+        prompts = [opened.prompt(question) for question in some]
+        given: dict[str, Sequence[str | File]] = {}
+        for name, strengths in sides.items():
+            with watched(inference_model, functools.partial(_told, tick, done, total)):
+                given[name] = inference_model.generate(prompts, strengths, **settings)
+            done += len(some)
+            tick(done, total)
+        for place, question in enumerate(some):
+            yield question, _kept(opened, question, {name: answers[place] for name, answers in given.items()}, folder)
+
+
+@contextlib.contextmanager
+def watched(inference_model: InferenceModel, watch: Callable[[int], None]) -> Iterator[None]:
+    """Has ``watch`` called from within a batch, where the model can; see ``InferenceModel``."""
+    if not hasattr(inference_model, "watch"):
+        yield
+        return
+    inference_model.watch = watch
+    try:
+        yield
+    finally:
+        inference_model.watch = None
+
+
+def _told(tick: Callable[[int, int], None], before: int, total: int, ended: int) -> None:
+    tick(before + ended, total)
+
+
+def _kept(opened: LoadedRun, question: str, given: Mapping[str, str | File], folder: Path) -> dict[str, str]:
+    """The answers of all sides to one question as text, files by their path."""
     files = {name: answer for name, answer in given.items() if isinstance(answer, File)}
     if opened.task.sampling.side_by_side is not None and len(files) > 1:
         files["beside"] = opened.task.sampling.side_by_side(files)

@@ -111,6 +111,9 @@ def check_answers(
 
     base, trained = ask(None), ask("first")
     assert alike(base, ask(None)), "generate must answer the same to the same prompt, and None must switch every adapter off"
+    if getattr(model, "batch_size", 1) > 1:
+        alone = [model.generate([prompt], "first", **settings)[0] for prompt in prompts]
+        assert alike(trained, alone), "a model with batch_size must answer each prompt of a batch as if it stood alone"
     assert alike(trained, ask({"first": 1.0})), "an adapter's name must mean the adapter with strength 1"
     assert alike(trained, ask("second")), "the same adapter under another name must answer the same"
     assert any(not alike(base, ask({"first": strength})) for strength in _STRENGTHS), (

@@ -76,8 +76,11 @@ def test_what_train_prints_can_be_pasted(place, printed, tmp_path):
         and len(calls[0]) == 5
     )
     assert calls[1] == ["--logdir", f"{run}/tensorboard"]
-    served = [call for call in calls if call[0] == "serve" and "--force-model" not in call]
-    assert served[0][served[0].index("--lora-modules") + 1] == f"out={run}/export/peft" and served[1] == ["serve", f"{run}/export/merged"]
+    served = [call for call in calls if call[0] == "serve"]
+    assert (
+        served[0][served[0].index("--lora-modules") + 1] == f"out={run}/export/peft"
+        and served[1:] == [["serve", f"{run}/export/merged"]] * 2
+    )
 
 
 COMMANDS = (

@@ -93,6 +93,7 @@ class Session:
         # The whole conversation up to here is the prompt: the earlier answers stand in it as they were given.
         prompt = "".join(span.text for span in self._opened.template.render(record))
         sides = [*([None] if self._base and self._current is not None else []), self._current]
-        given = [(side, str(inference_model.generate([prompt], side, **settings)[0])) for side in sides]
-        self._history.append((question, given[-1][1]))
-        return given
+        given = [(side, inference_model.generate([prompt], side, **settings)[0]) for side in sides]
+        self._history.append((question, str(given[-1][1])))
+        mark = say("[ended here: it only repeats itself]")
+        return [(side, f"{answer} {mark}" if getattr(answer, "repeats", False) else str(answer)) for side, answer in given]

@@ -93,7 +93,7 @@ class MergedExporter(Exporter):
         stop = (say('# Ollama, in the Modelfile beside FROM: PARAMETER stop "{stop}"', stop=on_one_line(of.stop)),) if of.stop else ()
         return (
             command("vllm", "serve", path),
-            command("transformers", "serve", "--force-model", path),
+            command("transformers", "serve", path),
             command("python", "convert_hf_to_gguf.py", path, "--outfile", f"{file_name(adapter)}.gguf") + "   # llama.cpp",
             *stop,
             *_note(path),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from loraforge import (
     Adapter,
-    Answer,
     Batch,
     ChatFormat,
     ConfigError,
@@ -33,8 +32,8 @@ from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base
 from ..records import TextKeys
 from ..templates import golden_prompts
 from ..templates.builtin import AutoTemplate
-from ..templates.stops import opening, stop_ids
 from . import exported_tokenizer, limits, meta_model
+from .answering import CausalInferenceModel, trained_stops
 from .chat_format import chat_format
 from .encoding import examine, examine_rows, tokenizer_of
 from .loading import load_model
@@ -133,7 +132,7 @@ class CausalLM(ModelFamily):
         model = load_model(folder, config.precision, device)
         lora.load_adapters(model, adapters)
         model.eval()
-        return CausalInferenceModel(model, _tokenizer(folder), read_base(folder))
+        return CausalInferenceModel(model, _tokenizer(folder), read_base(folder), trained_stops(adapters))
 
     def chat_format(self, base_model: str, revision: str | None, adapter: Path | None) -> ChatFormat:
         return chat_format(base_model, revision, adapter)
@@ -304,63 +303,3 @@ class TrainableCausalLM(TrainableModel):
         else:
             made = golden_prompts.golden_prompts(self._tokenizer, rows, self._system, template)
         return {golden_prompts.NAME: made} if made else {}
-
-
-class CausalInferenceModel:
-    """Answers prompts with the base, or with one of the mounted adapters."""
-
-    def __init__(self, model: Any, tokenizer: Any, base: BaseFiles) -> None:
-        from transformers import GenerationConfig
-
-        self._model, self._tokenizer = model, tokenizer
-        self._stops = list(stop_ids(base))
-        self._opening, self._special = opening(base), base.special
-        # The base's own sampling defaults (temperature, penalties) would answer otherwise than what is asked for here.
-        self._model.generation_config = GenerationConfig()
-
-    def generate(self, prompts: Sequence[str], adapter: str | Mapping[str, float] | None, **settings: Any) -> Sequence[Answer]:
-        """One answer per prompt; ``stopped`` is False for those that only max_tokens ended.
-
-        Args:
-            settings: max_tokens (default 512), temperature (default 0: always the likeliest token), top_p, seed.
-        """
-        import torch
-        from transformers import GenerationConfig
-
-        from loraforge.adapters import lora
-
-        lora.set_adapter(self._model, adapter)
-        temperature = float(settings.get("temperature", 0))
-        sampling = {"do_sample": True, "temperature": temperature, "top_p": float(settings.get("top_p", 1.0))} if temperature > 0 else {}
-        if temperature > 0:
-            torch.manual_seed(int(settings.get("seed", 0)))
-        longest = int(settings.get("max_tokens", 512))
-        answers = []
-        for prompt in prompts:
-            if any("\ud800" <= letter <= "\udfff" for letter in prompt):
-                raise DataError(say("the question holds bytes that are no text here. Save or type it as UTF-8."))
-            ids = torch.tensor([self._tokenizer.encode(prompt, add_special_tokens=False).ids], device=self._model.device)
-            room = limits.room(ids[0].tolist(), self._model, longest)
-            config = GenerationConfig(
-                max_new_tokens=room,
-                eos_token_id=self._stops or None,
-                pad_token_id=self._stops[0] if self._stops else 0,
-                **sampling,
-            )
-            with torch.no_grad():
-                out = self._model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
-            made = out[0, ids.shape[1] :].tolist()
-            # A stop token may be the last one that was allowed.
-            stopped = len(made) < room or made[-1] in self._stops
-            answers.append(Answer(self._text(made), stopped))
-        return answers
-
-    def _text(self, made: Sequence[int]) -> str:
-        """The answer in what the model wrote: where the template has channels, the words of the last one, without its name."""
-        whole = self._tokenizer.decode(made, skip_special_tokens=False) if self._opening else ""
-        if not self._opening or self._opening not in whole:
-            return str(self._tokenizer.decode(made, skip_special_tokens=True)).strip()
-        answer = whole.rpartition(self._opening)[2]
-        for token in self._special:
-            answer = answer.replace(token, "")
-        return answer.strip()

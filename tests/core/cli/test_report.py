@@ -49,6 +49,13 @@ def test_figures_of_a_task_of_its_own_have_no_parts():
     assert words(head)[1] == "base" and words(loss)[:2] == ["loss", "2.000"] and words(style) == ["style", "1", "2"]
 
 
+def test_a_table_on_a_part_of_the_questions_says_so():
+    cut = {"answered": 20, "of": 54, "again": 0, "minutes": 10.0}
+    assert words(shown(comparisons=[ROW], cut=cut)[0])[0] == "on 20 of 54 held-out examples (eval_minutes: 10)"
+    for whole in ({**cut, "answered": 54}, {**cut, "answered": 0}):
+        assert words(shown(comparisons=[ROW], cut=whole)[0])[0] == "on 9 held-out examples"
+
+
 def test_the_list_of_runs_says_what_was_found():
     told = {"comparisons": [ROW], "headline": "loss"}
     assert report._verdict({"evaluation": told}) == "better" and report._verdict({}) is None

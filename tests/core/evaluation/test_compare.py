@@ -8,7 +8,7 @@ import pytest
 
 from loraforge import ChoiceQuestion, RunError, Span
 from loraforge.evaluation import compare
-from loraforge.evaluation.examples import Rows
+from loraforge.evaluation.examples import Rows, fair_order
 from loraforge.evaluation.general_knowledge import GeneralKnowledge
 
 
@@ -136,7 +136,7 @@ class Scorer:
 def evaluated(monkeypatch):
     """Evaluates a run that holds out these rows; what was asked of the model is in ``asked``, what was told in ``ticks``."""
 
-    def go(rows: Rows, limit=None, manifest=None, draw=True, parent=None, **evaluation):
+    def go(rows: Rows, limit=None, manifest=None, draw=True, parent=None, minutes=0, before=None, repeats=(), **evaluation):
         asked, ticks = [], []
         usual = SimpleNamespace(
             headline="length", truth=(), compare=None, general_knowledge=lambda: (), lower_is_better=("badness",), overlap=None,
@@ -151,7 +151,9 @@ def evaluated(monkeypatch):
         class Model:
             def generate(self, prompts, adapter, **settings):
                 asked.append((prompts, adapter, settings))
-                return [f"{prompts[0]} {'good answer' if adapter else 'bad'}"]
+                if before is not None:
+                    before(len(asked))
+                return [compare.Answer(f"{prompts[0]} {'good answer' if adapter else 'bad'}", repeats=prompts[0] in repeats)]
 
         opened = SimpleNamespace(
             task=task, manifest=manifest or {}, scorers=[],
@@ -173,7 +175,7 @@ def evaluated(monkeypatch):
         monkeypatch.setattr(compare, "parent_of", lambda start: parent)
         monkeypatch.setattr(compare, "_read", lambda folder: f"read from {folder}")
         monkeypatch.setattr("loraforge.evaluation.scoring.Scorer", Scorer)
-        result = compare.evaluate("host", opened, limit, lambda done, total: ticks.append((done, total)), draw=draw)
+        result = compare.evaluate("host", opened, limit, lambda done, total: ticks.append((done, total)), draw=draw, minutes=minutes)
         return SimpleNamespace(result=result, asked=asked, ticks=ticks, opened=opened)
 
     return go
@@ -211,12 +213,15 @@ def test_losses_answers_and_what_is_shown(evaluated):
         "reference": "ccc",
         "base": "c: bad",
         "adapter": "c: good answer",
+        "ended": {"base": "stop", "adapter": "stop"},
     }
     assert [row["where"] for row in result["rows"]] == [f"row {c}" for c in "acegikmo"]
+    order = [HELD.heldout[i].name for i in fair_order(HELD.heldout, ())]
     assert made.asked == [
-        ([f"{c}:"], side, {"max_tokens": 10}) for side, names in ((None, "acegikmo"), ("mine", "acegikmo"), ("mine", "bd")) for c in names
+        *(([f"{c}:"], side, {"max_tokens": 10}) for c in order for side in (None, "mine")),
+        *(([f"{c}:"], "mine", {"max_tokens": 10}) for c in "bd"),
     ]
-    assert made.ticks == [(i, 18) for i in range(1, 19)]
+    assert made.ticks == [(i, 18) for i in range(19)]
     assert [one[:20] for one in result["sentence"]] == [
         "The adapter is neare",
         "The adapter is worse",
@@ -242,6 +247,53 @@ def test_the_verdict_is_about_what_was_never_learned(evaluated):
     assert any("about the 4 questions whose answer was never learned; 3 more ask" in line for line in result["sentence"])
     assert [(row["alike"], row["answer_learned"]) for row in result["rows"][:4]] == [(0, True), (0, True), (-3, True), (-4, False)]
     assert result["losses"]["base"] == pytest.approx(1.6), "over all of them"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    from loraforge.evaluation import asking
+
+    made = SimpleNamespace(now=0.0, monotonic=lambda: made.now)
+    monkeypatch.setattr(asking, "time", made)
+    return made
+
+
+def test_what_was_not_answered_in_time_counts_nowhere(evaluated, clock):
+    """Twenty seconds an answer, two minutes: three of eight questions are answered by both."""
+    made = evaluated(HELD, minutes=2, before=lambda number: setattr(clock, "now", 20.0 * number))
+    result, some = made.result, sorted(fair_order(HELD.heldout, ())[:3])
+    assert result["cut"] == {"answered": 3, "of": 9, "again": 0, "minutes": 2} and result["examples"] == len(result["rows"]) == 3
+    assert [row["where"] for row in result["rows"]] == [HELD.heldout[i].where for i in some]
+    assert {c["rows"] for c in result["comparisons"] if c["measure"] != "odd"} == {3}
+    mean = sum("abcdefghijklmnopqrstuvwxyz".index(HELD.heldout[i].name) for i in some) / 30
+    assert result["losses"] == {"base": pytest.approx(1 + mean), "adapter": pytest.approx(2 + mean)}
+    assert "learned_asked" not in result["memorisation"] or result["memorisation"]["learned_asked"] == 0
+    told = [line for line in result["sentence"] if "eval_minutes" in line]
+    assert told and told[0].startswith("3 of 9 held-out questions were answered by both within 2 minutes")
+    assert not any("were asked;" in line for line in result["sentence"])
+
+
+def test_where_nothing_was_answered_in_time_only_losses_are_compared(evaluated, clock):
+    result = evaluated(HELD, minutes=0.1, before=lambda number: setattr(clock, "now", 20.0 * number)).result
+    assert [c["measure"] for c in result["comparisons"]] == ["loss"] and result["rows"] == [] and result["cut"]["answered"] == 0
+    assert any(line.startswith("No question was answered by both within 0.1 minutes") for line in result["sentence"])
+
+
+def test_time_that_is_up_among_the_learned_questions_is_told(evaluated, clock):
+    result = evaluated(HELD, minutes=5.5, overlap=lambda a, b: 0.0, before=lambda number: setattr(clock, "now", 20.0 * number)).result
+    assert result["cut"] == {"answered": 8, "of": 8, "again": 1, "minutes": 5.5} and result["memorisation"]["learned_asked"] == 1
+    assert any("1 of them were answered" in line for line in result["sentence"])
+
+
+def test_without_a_budget_it_is_the_same_twice(evaluated):
+    assert evaluated(HELD).result == evaluated(HELD).result == evaluated(HELD, minutes=60).result
+
+
+def test_answers_that_only_repeat_themselves_are_counted_and_marked(evaluated):
+    result = evaluated(HELD, repeats=("c:", "e:")).result
+    assert result["repeating"] == {"base": 2, "adapter": 2}
+    assert result["rows"][1]["ended"] == {"base": "repetition", "adapter": "repetition"}
+    assert any(line.startswith("Answers that only repeated themselves") for line in result["sentence"])
 
 
 def test_where_nothing_new_was_held_out_nothing_can_be_told(evaluated):

@@ -37,6 +37,15 @@ def test_what_is_to_be_filled_in_is_yellow_and_nothing_else(page):
     assert widths == {"A": 5, "B": 26, "C": 30, "D": 38, "E": 38, "F": 10, "G": 10, "H": 9, "I": 20}
 
 
+def test_an_answer_that_was_ended_for_repeating_itself_is_marked(tmp_path):
+    row = {**ROW, "ended": {"base": "repetition", "adapter": "limit"}}
+    write_sheet(tmp_path / "r.xlsx", [row], tmp_path / "k.json", "run")
+    sheet = openpyxl.load_workbook(tmp_path / "r.xlsx").worksheets[0]
+    assert sorted([sheet["D4"].value, sheet["E4"].value]) == ["一 … (ended here: it only repeats itself)", "二"]
+    (kept,) = next(iter(known_sheets(tmp_path / "k.json").values()))["rows"]
+    assert kept["sha256"]["a"] == digest(sheet["D4"].value), "what was shown is what is checked"
+
+
 def test_it_prints_on_pages_that_are_as_wide_as_the_paper(page):
     for sheet in page.worksheets:
         setup = sheet.page_setup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -150,7 +151,7 @@ def test_base_and_adapter_are_compared_at_the_end_of_training(compared):
     result = json.loads((compared.run.path / "eval.json").read_text(encoding="utf-8"))
     loss = next(c for c in result["comparisons"] if c["measure"] == "loss")
     assert loss["rows"] == result["examples"] == len(result["rows"]) and loss["adapter"] < loss["base"]
-    assert result["sentence"] and result["quiz"]["rows"] == 60 and result["memorisation"]["learned_asked"] > 0
+    assert result["sentence"] and result["quiz"]["rows"] == 6 and result["memorisation"]["learned_asked"] > 0
     manifest = compared.run.manifest()
     assert manifest["evaluation"]["sentence"] == result["sentence"] and "rows" not in manifest["evaluation"]
     card = (compared.run.path / "model-card.md").read_text(encoding="utf-8")
@@ -223,6 +224,41 @@ def test_golden_prompts_travel_with_adapter_and_export(compared, host):
             assert prompt["text"] == opened.prompt(prompt["question"]) and prompt["ids"]
     held = {row["sha256"] for row in compared.run.manifest()["data"]["rows"] if row["split"] == "held-out"}
     assert {prompt["row_sha256"] for prompt in document["prompts"]} <= held
+
+
+@pytest.mark.xdist_group("compared")
+def test_a_comparison_that_time_ended_says_so_and_does_not_take_the_place_of_the_whole(compared, command, monkeypatch):
+    from loraforge.evaluation import asking
+
+    seconds = iter(range(0, 10_000_000, 20))
+    monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    before = (compared.run.path / "eval.json").read_bytes(), (compared.run.path / "manifest.json").read_bytes()
+    code, out, err = command("eval", compared.run.path, "--minutes", "0.1", "--json")
+    result = json.loads(out)
+    assert code == 0 and result["cut"] == {"answered": 0, "of": 3, "again": 0, "minutes": 0.1}, err
+    assert [c["measure"] for c in result["comparisons"]] == ["loss"] and result["rows"] == [] and result["record"] is None
+    assert before == ((compared.run.path / "eval.json").read_bytes(), (compared.run.path / "manifest.json").read_bytes())
+    code, _, err = command("eval", compared.run.path, "--minutes", "0.1", "--sheet", compared.run.path.parent / "none.xlsx")
+    assert code == 2 and "no question was answered in time" in err
+
+
+@pytest.mark.xdist_group("compared")
+def test_the_comparison_of_a_run_gives_the_same_numbers_again(compared, host):
+    first = json.loads((compared.run.path / "eval.json").read_text(encoding="utf-8"))
+    again = compare.evaluate(host, load_run(host, compared.run.path), None, lambda done, total: None, minutes=60)
+    assert json.loads(json.dumps(again, default=str)) == first
+
+
+@pytest.mark.parametrize("minutes", [10.0, 0.0, 2.5])
+def test_training_ends_with_the_budget_of_its_config(minutes, host, monkeypatch, tmp_path):
+    from loraforge.pipeline import finish
+
+    given = []
+    monkeypatch.setattr(finish, "evaluate", lambda host, opened, limit, tick, *, draw, minutes: given.append((limit, minutes)))
+    told = []
+    opened = SimpleNamespace(config=SimpleNamespace(eval_minutes=minutes), run=SimpleNamespace(path=tmp_path))
+    finish._compared(host, opened, told.append)
+    assert given == [(200, minutes)] and (f"{minutes:g} minutes at most" in told[0].detail) is bool(minutes)
 
 
 def test_interrupting_the_comparison_keeps_the_run(project, train, monkeypatch):
