@@ -19,6 +19,8 @@ class _Request(BaseModel):
 
 
 class Part(_Request):
+    """A piece of a message; only text can be read here."""
+
     type: str
     text: str = ""
 
@@ -32,6 +34,8 @@ class ChatMessage(BaseModel):
 
 
 class StreamOptions(_Request):
+    """What a stream tells besides."""
+
     include_usage: bool = False
 
 
@@ -60,6 +64,8 @@ class Sampled(_Request):
 
 
 class ChatRequest(Sampled):
+    """/v1/chat/completions."""
+
     messages: list[ChatMessage] = Field(min_length=1)
     tools: list[dict[str, Any]] | None = None
 
@@ -73,6 +79,8 @@ class ChatRequest(Sampled):
 
 
 class CompletionRequest(Sampled):
+    """/v1/completions: ``prompt`` is one text, or token ids."""
+
     prompt: str | list[int] | list[str]
     echo: bool | None = False
 
@@ -87,6 +95,8 @@ class TokenizeRequest(_Request):
 
 
 class ImageRequest(_Request):
+    """/v1/images/generations; ``adapters`` are names with strengths."""
+
     model: str | None = None
     prompt: str = Field(min_length=1)
     n: int | None = Field(default=1, ge=1, le=8)

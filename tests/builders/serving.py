@@ -49,6 +49,29 @@ class FakeChat:
         return FakeDecoder()
 
 
+class NumberDecoder:
+    def step(self, token):
+        return f"{token} "
+
+    def rest(self):
+        return ""
+
+
+class NumberChat(FakeChat):
+    """Tells the numbers of the tokens; nothing ends an answer."""
+
+    stop_ids = ()
+
+    def __init__(self):
+        super().__init__(stop_ids=(), stop_texts=())
+
+    def encode(self, text):
+        return list(range(5, 11))
+
+    def decoder(self):
+        return NumberDecoder()
+
+
 class FakeBackend:
     """Answers ``<name> heard: <question>``, one letter at a time.
 

@@ -111,10 +111,12 @@ class Network:
         import torch
 
         given = torch.tensor(list(tokens), device=self.device)[:, None]
-        own = torch.tensor(list(lengths), device=self.device)[:, None]
-        mask = (torch.arange(width + 1, device=self.device) >= width - own).long()
-        where = {"position_ids": own} if self.batches else {}
-        out = self.model(input_ids=given, attention_mask=mask, use_cache=True, **where, **{self._cache: cache}, **self._last)
+        where: dict[str, Any] = {}
+        if self.batches:  # otherwise the one row has no padding, and Mamba would take a mask for one of the new token alone
+            own = torch.tensor(list(lengths), device=self.device)[:, None]
+            mask = (torch.arange(width + 1, device=self.device) >= width - own).long()
+            where = {"attention_mask": mask, "position_ids": own}
+        out = self.model(input_ids=given, use_cache=True, **where, **{self._cache: cache}, **self._last)
         logits: Tensor = out.logits[:, -1]
         return logits
 

@@ -127,3 +127,42 @@ def test_an_adapter_comes_and_goes_while_others_answer(served, exports):
     assert running == together(served, [job(served, "legal", QUESTIONS[3], max_tokens=60)])[0]
     backend.engine.call(lambda: None)
     assert not [name for name, _ in backend.engine.network.model.named_parameters() if version.key in name], "its weights are gone"
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "mamba", "gpt2"])
+def test_bases_of_other_kinds_answer_as_generate_does(kind):
+    """Sliding windows and states cannot be padded: such rows take their steps alone."""
+    from builders.serving import NumberChat
+    from loraforge_serve.backends.torch_backend import TorchBackend
+    from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, MambaConfig
+
+    shape = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2}
+    more = {"intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8}
+    config = {
+        "gemma2": lambda: Gemma2Config(**shape, **more),
+        "mamba": lambda: MambaConfig(**shape, state_size=8),
+        "gpt2": lambda: GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=128),
+    }[kind]()
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    for parameter in model.parameters():
+        parameter.data *= 3  # so that answers are not one token again and again
+    model.generation_config.eos_token_id = None
+    backend, chat = TorchBackend(model, NumberChat()), NumberChat()
+    prompts = [list(range(10, 10 + length)) for length in (3, 12, 20)]
+
+    async def whole_of(prompt, most):
+        return "".join([piece.text async for piece in backend.answer(Job(tuple(prompt), None, chat, most))])
+
+    async def all_of_them():
+        return await asyncio.gather(*(whole_of(prompt, 5 + len(prompt)) for prompt in prompts))
+
+    found = asyncio.run(all_of_them())
+    assert backend.engine._together == (kind == "gpt2")
+    backend.close()
+    for prompt, answer in zip(prompts, found, strict=True):
+        ids = torch.tensor([prompt])
+        out = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=5 + len(prompt), do_sample=False, pad_token_id=0
+        )
+        assert answer.split() == [str(token) for token in out[0, len(prompt) :].tolist()]
