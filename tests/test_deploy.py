@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import importlib.util
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from builders import ROOT
@@ -26,11 +26,11 @@ def read(name: str) -> str:
 
 def serve_command():
     """The command ``serve``, where this installation has it."""
-    if importlib.util.find_spec("loraforge_serve") is None:
-        return None
-    from loraforge_serve.command import serve
+    from loraforge.cli.main import cli
+    from loraforge.plugin_api.host import PluginHost
 
-    return serve
+    context = click.Context(cli, info_name="loraforge", obj=PluginHost(blocked=()))
+    return cli.get_command(context, "serve")
 
 
 def parsed(words: list[str]) -> dict[str, object]:
