@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from builders.plots import blank_plots
+from builders.quiz import short_quiz
 
 os.environ.update({"LORAFORGE_LANG": "en", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "TOKENIZERS_PARALLELISM": "false"})
 
@@ -47,6 +48,12 @@ def _blank_plots():
     """A training draws three plots, which takes half as long as the whole rest of a tiny one. They are drawn up to the last step; what
     is saved is a blank. Tests that look at plots ask for ``real_plots``."""
     with blank_plots(real=lambda: bool(_real_plots)):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_quiz():
+    with short_quiz():
         yield
 
 

@@ -81,7 +81,7 @@ def _pair(node) -> bool:
         return False
     first, comma, second = node.children[:3]
     called = node.parent.get_previous_sibling() if node.parent is not None and node.parent.type == "trailer" else None
-    if called is not None and called.get_code().strip() in ("max", "min"):  # either way the same
+    if called is not None and called.get_last_leaf().value in ("max", "min", "transpose"):  # either way the same
         return False
     named = ("argument", "sync_comp_for", "comp_for", "star_expr")
     # A row of strings is a list of names, whose order is taste.
@@ -163,17 +163,19 @@ def silent(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     ]
 
 
-def mutants(folder: Path) -> dict[tuple, list[Mutant]]:
-    """All changes of a package by (file, place, kind): of the dozen operators that could replace one +, the sample draws one."""
+def mutants(folder: Path, files: Sequence[str] = ()) -> dict[tuple, list[Mutant]]:
+    """All changes of a package, or of its files of these names, by (file, place, kind): of the dozen operators that could replace one +,
+    the sample draws one."""
     places: dict[tuple, list[Mutant]] = defaultdict(list)
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(path for path in folder.rglob("*.py") if not files or path.name in files):
         source = path.read_text(encoding="utf-8")
         lines, skipped, tree = source.splitlines(), silent(source), get_ast(source)
         for name, operator in operators().items():
             positions = [place for node in ast_nodes(tree) for place in operator.mutation_positions(node)]
             for occurrence, ((line, column), _) in enumerate(positions):
                 here = (line, len(lines[line - 1][:column].encode()))
-                if not any(start <= here < end for start, end in skipped):
+                bare = lines[line - 1][column : column + 2] == "*,"  # what stands behind it is given by name anyway
+                if not bare and not any(start <= here < end for start, end in skipped):
                     places[path, line, column, name.split("_")[0]].append(Mutant(path, line, name, occurrence))
     return places
 
@@ -305,23 +307,28 @@ def replace_code(other: Callable[[Path, str], str | ast.Module | None]) -> None:
 
 def choose(mutant: Mutant, lines: dict, seconds: dict[str, float]) -> list[str]:
     """The tests that reach a change, the quickest first."""
+    tree = ast.parse(mutant.path.read_text(encoding="utf-8"))
     spans = [
         (node.lineno, node.body[0].lineno - 1 if getattr(node, "body", None) else node.end_lineno or node.lineno)
-        for node in ast.walk(ast.parse(mutant.path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree)
         if isinstance(node, ast.stmt)
     ]
     start, end = max(span for span in spans if span[0] <= mutant.line <= max(span))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    inside = any(node.body[0].lineno <= mutant.line <= (node.end_lineno or 0) for node in functions)
     known = lines.get(str(mutant.path), {})
+    # What the first test's import runs matters to every test that reaches the file.
+    chosen = [known.get(str(number), []) for number in range(start, max(start, end) + 1)] if inside else known.values()
     found: set[str] = set()
-    for context in {context for number in range(start, max(start, end) + 1) for context in known.get(str(number), [])}:
+    for context in {context for contexts in chosen for context in contexts}:
         phase, _, name = context.partition(" ")
         # What an import or a shared fixture reaches may matter to each test, or to each of the file.
         found |= {name} if phase == "call" else {n for n in seconds if not name or n.split("::")[0] == name.split("::")[0]}
     return sorted(found, key=lambda name: seconds[name])
 
 
-def noticed(mutant: Mutant, chosen: Sequence[str], timeout: float) -> bool:
-    """Whether a test fails, or takes for ever."""
+def noticed(mutant: Mutant, chosen: Sequence[str], timeout: float) -> bool | None:
+    """Whether a test fails; None if they take for ever."""
     changed = mutant.code()
 
     def work(place: Path) -> int:
@@ -332,7 +339,7 @@ def noticed(mutant: Mutant, chosen: Sequence[str], timeout: float) -> bool:
         return False
     code, place = forked(work, timeout)
     shutil.rmtree(place, ignore_errors=True)
-    return code != 0
+    return None if code is None else code != 0
 
 
 def quickest(chosen: Sequence[str], seconds: dict[str, float], limit: float) -> list[str]:
@@ -341,27 +348,50 @@ def quickest(chosen: Sequence[str], seconds: dict[str, float], limit: float) -> 
     return [name for number, (name, end) in enumerate(zip(chosen, ends, strict=True)) if end <= limit or not number]
 
 
-def measure(package: str, sample: int, seed: int, limit: float) -> tuple[int, int]:
-    """(changes tried, changes noticed) of one package; prints those that were not noticed."""
-    folder, where = (ROOT / place for place in PACKAGES[package])
-    places = mutants(folder)
+def draw(package: str, sample: int, seed: int, files: Sequence[str]) -> tuple[list[Mutant], int]:
+    """(changes, places that there are) of one package."""
+    places = mutants(ROOT / PACKAGES[package][0], files)
     rng = random.Random(seed)
     # cosmic-ray takes the stars of **unpacked for an operator; what is no program any more is none of the changes.
     shuffled = (rng.choice(places[key]) for key in rng.sample(sorted(places), len(places)))
-    drawn = list(itertools.islice((mutant for mutant in shuffled if mutant.is_one()), sample))
-    lines, seconds = reached(folder, [str(where), *(str(ROOT / place) for place in ALSO.get(package, ()))])
+    return list(itertools.islice((mutant for mutant in shuffled if mutant.is_one()), sample)), len(places)
+
+
+def mirrored(package: str, mutant: Mutant) -> list[str]:
+    """The tests of the changed file: the file of the same name in the tree of tests; all beside the package if there is none."""
+    folder, where = PACKAGES[package]
+    inside = mutant.path.relative_to(ROOT / folder)
+    own = ROOT / where / inside.with_name(f"test_{inside.name}")
+    return [str(own if own.exists() else ROOT / where)]
+
+
+def by_reach(package: str, limit: float) -> Callable[[Mutant], tuple[list[str], float]]:
+    """What gives the tests that reach a change, the quickest first, and the seconds that they may take."""
+    beside = (PACKAGES[package][1], *ALSO.get(package, ()))
+    lines, seconds = reached(ROOT / PACKAGES[package][0], [str(ROOT / place) for place in beside])
     print(f"{package}: {len(seconds)} tests in {sum(seconds.values()):.0f} s", flush=True)
+
+    def tests_of(mutant: Mutant) -> tuple[list[str], float]:
+        chosen = quickest(choose(mutant, lines, seconds), seconds, limit)
+        return chosen, 30 + 3 * sum(seconds[name] for name in chosen)
+
+    return tests_of
+
+
+def measure(package: str, sample: int, seed: int, files: Sequence[str], tests_of: Callable[[Mutant], tuple[list[str], float]]) -> None:
+    """Prints which changes of one package were not noticed, or only because the tests took for ever, and the share."""
+    drawn, places = draw(package, sample, seed, files)
     count = 0
     for mutant in drawn:
-        chosen = quickest(choose(mutant, lines, seconds), seconds, limit)
-        seen = noticed(mutant, chosen, 30 + 3 * sum(seconds[name] for name in chosen))
-        count += seen
+        chosen, timeout = tests_of(mutant)
+        seen = noticed(mutant, chosen, timeout)
+        count += seen is not False
         if not seen:
             before, after = mutant.path.read_text(encoding="utf-8").splitlines(), mutant.code().splitlines()
             changes = [line for line in difflib.unified_diff(before, after, n=0, lineterm="") if line[:2] not in ("--", "++", "@@")]
-            print(f"{mutant.path.relative_to(ROOT)}:{mutant.line} {mutant.operator}, {len(chosen)} tests", *changes, sep="\n  ", flush=True)
-    print(f"{package}: {count} of {len(drawn)} noticed, {count / len(drawn):.0%}; {len(places)} places", flush=True)
-    return len(drawn), count
+            how = "for ever" if seen is None else f"{len(chosen)} tests"
+            print(f"{mutant.path.relative_to(ROOT)}:{mutant.line} {mutant.operator}, {how}", *changes, sep="\n  ", flush=True)
+    print(f"{package}: {count} of {len(drawn)} noticed, {count / len(drawn):.0%}; {places} places", flush=True)
 
 
 def main() -> None:
@@ -369,13 +399,17 @@ def main() -> None:
     parser.add_argument("packages", nargs="*", default=list(PACKAGES), help=", ".join(PACKAGES))
     parser.add_argument("--sample", type=int, default=40, help="changes of each package")
     parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--files", nargs="*", default=[], help="names of files, which alone are changed")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds of tests for each change, the quickest first")
+    parser.add_argument("--mirrored", action="store_true", help="only the tests of the changed file; nothing is looked at first")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
     warm()
     for package in arguments.packages:
-        measure(package, arguments.sample, arguments.seed, arguments.limit)
+        own = arguments.mirrored
+        tests_of = (lambda mutant, package=package: (mirrored(package, mutant), 600)) if own else by_reach(package, arguments.limit)
+        measure(package, arguments.sample, arguments.seed, arguments.files, tests_of)
 
 
 if __name__ == "__main__":

@@ -209,7 +209,8 @@ def _converted(key: str, written: str, value: Value, conversion: _Map, info: Fie
 
 
 def _same(theirs: str, written: Any) -> bool:
-    return re.sub("[-_]", "", theirs).casefold() == re.sub("[-_]", "", plain(written).strip("'")).casefold()
+    one, other = (re.sub("(?<!^)[-_]", "", text).casefold() for text in (theirs, plain(written).strip("'")))  # a sign stays: 1 is not -1
+    return one == other
 
 
 def _twice(key: str, written: str, value: Value, other: Value) -> str:

@@ -11,9 +11,9 @@ from loraforge.runs.folder import RunFolder
 from loraforge.runs.seal import seal_run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def master(tmp_path_factory, base):
-    """One finished run for the whole file, beside its data: trained once, copied for every test."""
+    """One finished run for all files, beside its data: trained once, copied for every test."""
     from builders.tiny_text import write_config, write_rows
 
     from loraforge.pipeline.run import run_training

@@ -8,7 +8,7 @@ from loraforge.pipeline.run import run_training
 from loraforge.plan import make_plan
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(tmp_path_factory, base):
     """One trained run that several tests look at."""
     from builders.tiny_text import write_config, write_rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,9 +10,13 @@ import shutil
 import pytest
 from builders.sealed_runs import EVALUATION, evaluated, exported, forged, made_run, promoted, put
 
-from loraforge.audit.verify import verify
+from loraforge.audit.chain import Owners
+from loraforge.audit.verdicts import Verifier
+from loraforge.audit.verify import _files, verify
 from loraforge.plugin_api.host import PluginHost
 from loraforge.runs import provenance, signing
+from loraforge.runs.folder import RunFolder
+from loraforge.runs.records import Chain, Record
 from loraforge.runs.seal import seal_run
 
 PLUGINS = PluginHost(blocked=())
@@ -170,3 +175,50 @@ def test_a_passphrase_is_asked_for_or_named(tmp_path, command, monkeypatch):
     monkeypatch.delenv("LORAFORGE_KEY_PASSPHRASE")
     code, _, err = command("card", run.path, "--key", tmp_path / "k" / "signing.key")
     assert code == 2 and "LORAFORGE_KEY_PASSPHRASE" in err
+
+
+@pytest.mark.parametrize(
+    ("aside", "place", "name", "value", "waits"),
+    [
+        ("new", "old", "eval.json", "new", True),
+        ("new", None, "eval.json", "new", True),  # taken away already
+        ("new", "else", "eval.json", "new", False),
+        ("else", "old", "eval.json", "new", False),
+        (None, "old", "eval.json", "new", False),
+        ("new", "old", "log.jsonl", "new", False),  # the record says nothing of it
+        ("new", "old", "eval.json", None, True),  # what the record takes away
+        ("new", "else", "eval.json", None, False),
+        ("new", None, "eval.json", None, False),
+        (None, "old", "eval.json", None, False),
+        ("new", "link", "eval.json", "new", False),
+        ("new", "link", "eval.json", None, False),
+        ("link", "old", "eval.json", "new", False),
+        ("a linked folder", "old", "eval.json", "new", False),
+    ],
+)
+def test_what_a_killed_command_left_aside_waits_only_if_nobody_touched_either(aside, place, name, value, waits, tmp_path):
+    """The second record was written, and its file is on its way to its place."""
+
+    def digest(text):
+        return text and hashlib.sha256(text.encode()).hexdigest()
+
+    run, stage, elsewhere = (tmp_path / part for part in ("run", "run/.record-0002", "elsewhere"))
+    run.mkdir()
+    elsewhere.mkdir()
+    for text in ("old", "new"):
+        (elsewhere / text).write_text(text, encoding="utf-8")
+    if aside == "a linked folder":
+        (elsewhere / name).write_text("new", encoding="utf-8")
+        stage.symlink_to(elsewhere, target_is_directory=True)
+    elif aside:
+        stage.mkdir()
+        (stage / name).symlink_to(elsewhere / "new") if aside == "link" else (stage / name).write_text(aside, encoding="utf-8")
+    if place:
+        (run / name).symlink_to(elsewhere / "old") if place == "link" else (run / name).write_text(place, encoding="utf-8")
+    records = tuple(Record(i, "", "eval", "", {"eval.json": digest(text)}, {}) for i, text in ((1, "old"), (2, "new")))
+    looked = Verifier(PLUGINS, RunFolder(run), {"files": {name: digest(value)} if value else {}})
+    owners = Owners(looked, {"files": {"eval.json": digest("first")}}, Chain(records))
+    assert owners.waits(name, digest(value)) is waits
+    if waits:
+        _files(looked, owners)
+        assert [(part.kind, part.name, part.state) for part in looked.parts] == ([("later", name, "unchanged")] if value else [])

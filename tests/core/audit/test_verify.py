@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -410,3 +411,23 @@ def test_what_lies_inside_of_a_folder(tmp_path):
     assert inside(root, "to_blob", blobs=True) == root / "to_blob" and inside(root, "to_own", blobs=True) == root / "to_own"
     for name in ("to_outside", "folder/o", "..", "../x", "a\\..\\x", "/x", "C:x", "\\x", "", "a\0", "\ud800"):
         assert inside(root, name, blobs=True) is None, name
+
+
+@pytest.mark.parametrize("others", [[], None])
+def test_a_base_in_a_hubs_cache_is_links_and_what_joins_them_is_told(tmp_path, others):
+    root, blobs = tmp_path / "hub" / "snapshots" / "main", tmp_path / "hub" / "blobs"
+    (root / "unet").mkdir(parents=True)
+    blobs.mkdir()
+    names = ("config.json", "unet/model.safetensors")
+    for number, name in enumerate(names):
+        (blobs / f"{number}").write_text(name, encoding="utf-8")
+        (root / name).symlink_to(blobs / f"{number}")
+    recorded = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
+    entry = {"name": "some/base", "folder": str(root), "files": recorded} | ({} if others is None else {"others": others})
+    looked = looks(tmp_path, base=entry)
+    verify_module._base(looked)
+    assert found(looked) == [(name, "unchanged") for name in names]
+    (root / "unet" / "code.py").write_text("", encoding="utf-8")
+    del looked.parts[:]
+    verify_module._base(looked)
+    assert found(looked)[2:] == [("unet/code.py", "not recorded" if others is None else "added")]

@@ -136,6 +136,11 @@ def test_what_asks_for_nothing_changes_nothing_and_is_said(tmp_path, line, key):
     assert found(tmp_path, line + "\n") == ({}, [f"c.yaml:1: {line} leaves '{key}' as it is."], [])
 
 
+def test_one_step_is_not_minus_one(tmp_path):
+    assert found(tmp_path, "max_steps: 1\n") == ({"max_steps": 1}, [], [])
+    assert found(tmp_path, "max_train_steps: 1\n")[0] == {"max_steps": 1}
+
+
 @pytest.mark.parametrize(("task", "alias", "key"), ALIASES, ids=[f"{task}-{alias}" for task, alias, _ in ALIASES])
 def test_given_twice_is_an_error_in_either_order_and_set_wins(tmp_path, task, alias, key):
     owners = OWNERS[task]

@@ -45,6 +45,8 @@ def test_what_takes_long_is_said_once_by_the_first_rows(clock):
     assert told[0].startswith("the template takes 2.0 s for each row, about 33 min 20 s for all 1000, before anything is trained.")
     assert told[1] == "8 of 1000 rows are rendered, about 33 min 4 s left"
     assert sum("the template takes" in one for one in told) == 1 and len(told) == 1 + 1999 // 16
+    # After 15 of so many rows of a second each three minutes are left, or one second more.
+    assert [said(rows, 1, clock)[0].startswith("the template takes") for rows in (195, 196)] == [False, True]
 
 
 def test_rows_that_become_slow_are_told_from_then_on(clock):

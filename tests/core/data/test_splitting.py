@@ -345,6 +345,20 @@ def test_classes_do_not_make_one_cluster_of_everything():
     assert len(set(parted.groups)) == 20 and not parted.known, "short knowledge that is asked in a few wordings is knowledge"
 
 
+@pytest.mark.parametrize(("rows", "known"), [(2, True), (5, True), (6, False)])
+def test_an_answer_that_so_many_rows_give_is_the_name_of_a_class(rows, known):
+    same = [row(question, "30日") for question in questions(rows)]
+    sides = [*[LEARNED] * (rows - 1), HELD_OUT]
+    assert splitting.known([*same, row("别的问题", "45日")], [*sides, HELD_OUT]) == (frozenset({rows - 1}) if known else frozenset())
+    long = "甲方应当承担全部的赔偿责任并且在三十日以内付清，逾期的每日支付千分之一"
+    assert splitting.known([row("一个", long), row("别的", long + "。")], [HELD_OUT, LEARNED]) == frozenset({0}), "long ones are none"
+    assert splitting.known([row(q, long) for q in questions(7)], [*[LEARNED] * 6, HELD_OUT]) == frozenset({6})
+    for sides in ([LEARNED, HELD_OUT], [HELD_OUT, LEARNED]):  # nearly the same answer, too
+        near = splitting.known([row("一个", long), row("别的", "依法，" + long)], sides)
+        assert near == frozenset({sides.index(HELD_OUT)})
+    assert not splitting.known([row(q, long) for q in questions(2)], [HELD_OUT] * 2)
+
+
 @pytest.mark.parametrize("by", ["auto", "answer", "question", "topic"])
 def test_rows_keep_their_side_when_rows_are_appended_whatever_they_stand_together_by(by):
     rng = random.Random(11)

@@ -95,12 +95,18 @@ def test_the_base_is_loaded_as_it_is_and_everything_is_encoded_before_memory_is_
 
 
 def test_every_example_is_measured_alone_without_dropout_and_with_the_same_draws(made):
+    import torch
+
+    from loraforge.training.loop import seed_step
+
     scorer, _, calls = made
     del calls[:]
     scorer.losses([0, 2], None)
     first = calls[:]
     assert [call[1:] for call in calls if call[0] == "collate"] == [([RECORDS[0]], None), ([RECORDS[2]], None)]
     assert [call[1:4] for call in calls if call[0] == "loss"] == [(False, False, "text")] * 2
+    seed_step(5, 0, 0)  # as the loop does before the held-out loss: noise is the same in both
+    assert next(call[4] for call in calls if call[0] == "loss") == float(torch.rand(()))
     del calls[:]
     scorer.losses([0, 2], None)
     assert calls == first

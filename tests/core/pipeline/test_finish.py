@@ -151,7 +151,7 @@ def test_base_and_adapter_are_compared_at_the_end_of_training(compared):
     result = json.loads((compared.run.path / "eval.json").read_text(encoding="utf-8"))
     loss = next(c for c in result["comparisons"] if c["measure"] == "loss")
     assert loss["rows"] == result["examples"] == len(result["rows"]) and loss["adapter"] < loss["base"]
-    assert result["sentence"] and result["quiz"]["rows"] == 60 and result["memorisation"]["learned_asked"] > 0
+    assert result["sentence"] and result["quiz"]["rows"] == 6 and result["memorisation"]["learned_asked"] > 0
     manifest = compared.run.manifest()
     assert manifest["evaluation"]["sentence"] == result["sentence"] and "rows" not in manifest["evaluation"]
     card = (compared.run.path / "model-card.md").read_text(encoding="utf-8")

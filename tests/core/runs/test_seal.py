@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from builders.sealed_runs import bad, flip
+from builders.sealed_runs import bad, flip, made_run
 
 from loraforge import RunError
 from loraforge.audit.verify import verify
+from loraforge.runs import seal, signing
 from loraforge.runs.amending import amend
 from loraforge.runs.seal import complete_seal, kept_seal, require_sound, seal_run
 
@@ -139,3 +140,27 @@ def test_a_seal_of_another_form_is_never_written_over(sealed, host):
     with pytest.raises(RunError, match="not the file that was sealed"), amend(run, "card"):
         pass
     assert bad(host, run) == {("manifest.json", "missing")}
+
+
+@pytest.mark.parametrize("last", ["manifest.json", "manifest.json.minisig"])
+def test_a_second_sealing_that_is_interrupted_leaves_no_older_seal_or_signature(tmp_path, monkeypatch, last):
+    """They would be of another manifest, and the run would look altered."""
+    signer = signing.read_secret(signing.generate(tmp_path / "keys", "me")[0], str)
+    run, _ = made_run(tmp_path)
+    manifest = run.sealed_manifest()[0]
+    seal_run(run, manifest, signer)
+    assert {"manifest.sha256", "manifest.json.minisig"} <= {path.name for path in run.path.iterdir()}
+    write = seal.write_text
+
+    def killed(path, text):
+        write(path, text)
+        if path.name == last:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(seal, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        seal_run(run, {**manifest, "note": "another"}, signer)
+    left = {path.name for path in run.path.iterdir()}
+    assert "manifest.sha256" not in left and ("manifest.json.minisig" in left) == (last == "manifest.json.minisig")
+    monkeypatch.undo()
+    assert complete_seal(run, signer) == kept_seal(run) == hashlib.sha256(run.manifest_file.read_bytes()).hexdigest()

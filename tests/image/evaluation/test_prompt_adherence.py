@@ -34,17 +34,19 @@ def clip(tmp_path_factory):
     return folder
 
 
-def test_scores_are_clips_own_cosines(clip):
-    """Against transformers' own image processor (the one that needs no torchvision) and its get_..._features."""
+def test_scores_are_clips_own_cosines(clip, monkeypatch):
+    """Against transformers' own two encoders, two pictures at a time."""
     import torch
+    from loraforge_image.evaluation import prompt_adherence
     from loraforge_image.evaluation.prompt_adherence import Scorer
     from transformers import AutoTokenizer, CLIPModel
 
+    monkeypatch.setattr(prompt_adherence, "_AT_ONCE", 2)
     pictures, prompts = [scene(1, (32, 32)), scene(2, (96, 64)), scene(3, (40, 90))], ["a ball", "two red balls on a wall " * 20, "球"]
     scorer = Scorer(str(clip))
     prepared = [scorer.prepare(picture) for picture in pictures]
-    assert all(values.shape == (3, 32, 32) for values in prepared)
     found = scorer.score(prepared, prompts)
+    assert len(found) == 3
     # The first picture needs no resizing: its tensor can be written down.
     mean, spread = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711])
     wanted = ((np.asarray(pictures[0]) / 255 - mean) / spread).transpose(2, 0, 1)
@@ -59,13 +61,24 @@ def test_scores_are_clips_own_cosines(clip):
             assert score == pytest.approx(float(torch.nn.functional.cosine_similarity(seen, said, dim=0)), abs=1e-5)
 
 
-def test_the_middle_of_a_picture_is_scored(clip):
+@pytest.mark.parametrize("colours", [{}, {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.6, 0.7]}])
+def test_pictures_are_prepared_as_transformers_prepares_them(clip, tmp_path, colours):
+    """Against its own processor that needs no torchvision, which not every release has: the middle of wide and tall pictures."""
     from loraforge_image.evaluation.prompt_adherence import Scorer
 
+    folder = shutil.copytree(clip, tmp_path / "clip")
+    if colours:
+        (folder / "preprocessor_config.json").write_text(json.dumps(colours), encoding="utf-8")
+    scorer = Scorer(str(folder))
     wide = Image.new("RGB", (96, 32), (255, 0, 0))
     wide.paste((0, 0, 255), (32, 0, 64, 32))
-    middle = Scorer(str(clip)).prepare(wide)
-    assert np.allclose(middle, Scorer(str(clip)).prepare(Image.new("RGB", (32, 32), (0, 0, 255))), atol=1e-6)
+    for picture in (wide, wide.transpose(Image.Transpose.ROTATE_90)):
+        assert np.array_equal(scorer.prepare(picture), scorer.prepare(Image.new("RGB", (32, 32), (0, 0, 255))))
+    theirs = pytest.importorskip("transformers.models.clip.image_processing_pil_clip").CLIPImageProcessorPil
+    processor = theirs(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, **colours)
+    for size in ((96, 64), (40, 91), (20, 45), (49, 70)):  # 49 * (32 / 49) is a little less than 32
+        wanted = processor(scene(1, size), return_tensors="np")["pixel_values"][0]
+        np.testing.assert_allclose(scorer.prepare(scene(1, size)), wanted, atol=1e-5)
 
 
 def test_eval_scores_prompts_if_a_scorer_is_named(gallery, paint, command, clip):
@@ -83,6 +96,7 @@ def test_eval_scores_prompts_if_a_scorer_is_named(gallery, paint, command, clip)
 
 
 def test_a_scorer_that_is_none_is_said(tmp_path, clip, monkeypatch):
+    import torch
     from loraforge_image.evaluation.prompt_adherence import Scorer
 
     for name in (str(tmp_path / "gone"), "no-such-folder"):
@@ -98,5 +112,7 @@ def test_a_scorer_that_is_none_is_said(tmp_path, clip, monkeypatch):
         Scorer(str(clip))
     broken = shutil.copytree(clip, tmp_path / "broken")
     (broken / "model.safetensors").unlink()
+    torch.save({}, broken / "pytorch_model.bin")  # a pickle can run code; what it would be loaded as is never asked
+    monkeypatch.setattr("torch.load", lambda *given, **options: pytest.fail("a pickle was read"))
     with pytest.raises(ModelError, match="cannot be loaded as a CLIP model"):
         Scorer(str(broken))

@@ -62,6 +62,15 @@ def test_the_interval_of_the_distance_holds_the_figure_and_shrinks_with_pictures
     assert widths[0] > widths[1] > widths[2] > 0
 
 
+def test_the_interval_of_a_mean_is_students(monkeypatch):
+    """mean - t s / sqrt(n) to mean + t s / sqrt(n), with t for 95 % and 7 degrees of freedom out of a printed table."""
+    monkeypatch.setattr(style_distance, "_RESAMPLES", 10000)
+    values = np.array([-1.9, -1.1, -0.6, -0.2, 0.2, 0.6, 1.1, 1.9]) + 5
+    low, high = style_distance.interval(lambda rows: float(rows.mean()), values)
+    half = 2.365 * values.std(ddof=1) / 8**0.5
+    assert (5 - low, high - 5) == (pytest.approx(half, rel=0.02), pytest.approx(half, rel=0.02))
+
+
 @pytest.mark.parametrize("count", [8, 16])
 def test_the_interval_covers(count, monkeypatch):
     """The mean of normal numbers lies in about 19 of 20 of its intervals; of 200, at least 182 unless fewer than 94 % do."""
@@ -113,10 +122,56 @@ def test_words_say_when_the_intervals_do_not_overlap():
     assert found["nearer to your pictures"] == {"base": "", "adapter": "the intervals do not overlap"}
     assert told(close, far)["nearer to your pictures"] == {"base": "the intervals do not overlap", "adapter": ""}
     assert told(close, far, lower=False)["nearer to your pictures"]["adapter"] == "the intervals do not overlap"
-    assert told(close, rng.normal(1, 1, 32))["nearer to your pictures"]["adapter"].startswith("cannot be told")
+    for one, other in ((close, rng.normal(1, 1, 32)), (rng.normal(1, 1, 32), close), (close - 0.2, close), (close, close - 0.2)):
+        assert told(one, other)["nearer to your pictures"] == {"base": "", "adapter": "cannot be told: the intervals overlap"}
     figure, low, high = (float(part.strip("(),")) for part in found["style distance"]["base"].replace("to", " ").split())
     assert low < figure < high and figure == pytest.approx(far.mean(), abs=1e-3)
+    around = rng.normal(0, 1, 32)
+    plain, cut = (told(around, around, **options)["style distance"]["base"] for options in ({}, {"lowest": 0.0}))
+    low, high = style_distance.interval(lambda values: float(values.mean()), around)
+    assert plain == f"{around.mean():.3f} ({low:.3f} to {high:.3f})" and cut == plain.replace(f"{low:.3f}", "0.000")
     assert told(far[:7], close[:7]) == {
         "style distance": {"base": f"{far[:7].mean():.3f}", "adapter": f"{close[:7].mean():.3f}"},
         "nearer to your pictures": {"base": "", "adapter": "too few pictures to tell; it takes 8"},
     }
+
+
+@pytest.mark.parametrize(("limit", "count"), [(None, 64), (3, 3), (1, 2)])
+def test_what_is_drawn_and_compared(limit, count, monkeypatch, tmp_path):
+    """The figure of each side by SciPy's root of a matrix; captions in turn, each once; pictures that only remind of a class do not count."""
+    from functools import partial
+    from types import SimpleNamespace
+
+    from builders.image_checks import rows, scene
+    from scipy import linalg
+
+    from loraforge import RunError
+
+    small = partial(scene, size=(16, 12))
+    mine, prior = rows(tmp_path, "red", "blue", "red"), rows(tmp_path, "other", prior=True)
+    asked = []
+
+    def drawn(run, prompts, tick):
+        asked.append(list(prompts))
+        for first, side in ((100, "base"), (200, "adapter")):
+            yield side, [small(first + number % 5) for number in range(len(prompts))]
+
+    monkeypatch.setattr(style_distance, "_drawn", drawn)
+    monkeypatch.setattr(style_distance, "_RESAMPLES", 20)
+    template = SimpleNamespace(render=lambda record: [SimpleNamespace(text="a "), SimpleNamespace(text=record.caption)])
+    run = SimpleNamespace(path=tmp_path, manifest={}, template=template)
+    found = style_distance.compare(run, [*prior, *mine], limit, lambda *given: None)
+    assert asked == [(["a red", "a blue"] * 32)[:count]] and found["pictures drawn"] == {"base": str(count), "adapter": str(count)}
+    real = np.array([style_distance.features(scene(number)) for number in range(3)])
+    for first, side in ((100, "base"), (200, "adapter")):
+        made = np.array([style_distance.features(small(first + number % 5)) for number in range(count)])
+        spreads = [np.cov(values.T) for values in (made, real)]
+        root = linalg.sqrtm(spreads[0] + 1e-12 * np.eye(27)).real
+        both = np.sqrt(np.linalg.eigvalsh(root @ spreads[1] @ root).clip(0)).sum()
+        wanted = ((made.mean(0) - real.mean(0)) ** 2).sum() + np.trace(sum(spreads)) - 2 * both
+        assert float(found["style distance"][side].split()[0]) == pytest.approx(wanted, abs=2e-3)
+    two = style_distance.compare(run, mine[:2], limit, lambda *given: None)
+    assert two["pictures drawn"]["base"] == str(count)
+    (tmp_path / "scene-1.png").write_bytes(b"")
+    with pytest.raises(RunError, match="fewer than two of its pictures are left"):
+        style_distance.compare(run, [*prior, *mine[:2]], limit, lambda *given: None)

@@ -18,6 +18,8 @@ def test_attention_in_blocks_is_the_plain_one(queries, keys, cells, monkeypatch)
     for name, value in (("_WORTH", 0), ("onednn_is_faster", lambda: True)):
         monkeypatch.setattr(frozen, name, value)
     monkeypatch.setattr("loraforge_image.kernels.blockwise_attention._CELLS", cells)
+    products, product = [], frozen.product
+    monkeypatch.setattr(frozen, "product", lambda *given: products.append(given) or product(*given))
     made, weights = [], blockwise_attention._weights
     monkeypatch.setattr(blockwise_attention, "_weights", lambda *given: made.append(weights(*given)) or made[-1])
     generator = torch.Generator().manual_seed(0)
@@ -32,6 +34,7 @@ def test_attention_in_blocks_is_the_plain_one(queries, keys, cells, monkeypatch)
         torch.testing.assert_close(got, wanted.float(), rtol=1e-4, atol=3e-5)
     # Of six heads, forward and back: in blocks as large as they may be.
     assert len(made) == 2 * {2**20: 1, 400: 6, 1: 6 * queries}[cells] and max(x.numel() for x in made) <= max(cells, keys)
+    assert len(products) == (0 if cells == 2**20 else 7 * len(made) // 2)  # of one head by oneDNN: two products forward, five back
 
 
 def test_which_attention_is_made_in_blocks(monkeypatch):

@@ -90,7 +90,7 @@ def test_gates_have_the_right_gradient():
 
 ODD = [
     {"qk_norm": "layer_norm"}, {"norm_num_groups": 4}, {"spatial_norm_dim": 4, "query_dim": 32}, {"cross_attention_norm": "layer_norm"},
-    {"residual_connection": True}, {"rescale_output_factor": 2.0}, {"fused": True}, {"other": True},
+    {"residual_connection": True}, {"rescale_output_factor": 2.0}, {"rescale_output_factor": 0.5}, {"fused": True}, {"other": True},
 ]  # fmt: skip
 
 
