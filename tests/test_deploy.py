@@ -203,7 +203,7 @@ def _installed(metadata, name: str) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif("LORAFORGE_WHEELHOUSE" not in os.environ, reason="downloads wheels: set LORAFORGE_WHEELHOUSE=1")
 def test_an_offline_machine_is_installed_from_a_wheelhouse(tmp_path):
-    """The lines of docs/deploy.md, without the packages that only training needs: help and checks of a config work without them."""
+    """The lines of docs/deploy.md, without torch, transformers and what stands on them, which are gigabytes."""
     light = ("click", "cryptography", "filelock", "huggingface-hub", "imagehash", "jinja2", "numpy", "openpyxl", "pillow", "pluggy", "psutil",
              "pydantic", "pyyaml", "rich", "safetensors", "scipy", "tokenizers")  # fmt: skip
     house, pip = tmp_path / "wheelhouse", [sys.executable, "-m", "pip", "--disable-pip-version-check"]
@@ -218,6 +218,5 @@ def test_an_offline_machine_is_installed_from_a_wheelhouse(tmp_path):
     program = tmp_path / "venv" / "bin" / "loraforge"
     told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
     assert "0.1.0" in told.stdout
-    checked = subprocess.run([program, "check", "text", Path(ROOT) / "configs" / "legal.yaml"], capture_output=True, text=True, check=False,
-                             env=environment, cwd=ROOT)  # fmt: skip
-    assert checked.returncode == 0 and ("In order" in checked.stdout or "Can be read" in checked.stdout), checked.stderr
+    keys = subprocess.run([program, "keys", "text"], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
+    assert "eval_minutes" in keys.stdout and "max_seq_length" in keys.stdout, keys.stderr
