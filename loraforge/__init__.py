@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         StepFinished,
         StoppedEarly,
     )
-    from .plugin_api.models import Examination, InferenceModel, MemoryEstimate, TrainableModel
+    from .plugin_api.models import ChatFormat, Decoder, Examination, InferenceModel, MemoryEstimate, TrainableModel
     from .plugin_api.task import ChoiceQuestion, Evaluation, Sampling, Task, TrainedRun
     from .plugin_api.types import Adapter, Answer, Batch, Example, File, Fingerprint, Lesson, Record, Review, Span, TrainableLora, prompt_of
     from .runs.disk import usual_rights
@@ -90,7 +90,7 @@ _HOMES = {
         "StepFinished",
         "StoppedEarly",
     ),
-    "plugin_api.models": ("Examination", "InferenceModel", "MemoryEstimate", "TrainableModel"),
+    "plugin_api.models": ("ChatFormat", "Decoder", "Examination", "InferenceModel", "MemoryEstimate", "TrainableModel"),
     "plugin_api.task": ("ChoiceQuestion", "Evaluation", "Sampling", "Task", "TrainedRun"),
     "plugin_api.types": (
         "Adapter",
@@ -122,6 +122,7 @@ __all__ = [
     "Adapter",
     "Answer",
     "Batch",
+    "ChatFormat",
     "Check",
     "CheckpointSaved",
     "ChoiceQuestion",
@@ -129,6 +130,7 @@ __all__ = [
     "Component",
     "ConfigError",
     "DataError",
+    "Decoder",
     "Evaluated",
     "Evaluation",
     "Event",

@@ -165,11 +165,8 @@ class RunConfig(Keys):
         json_schema_extra={
             "aliases": {"optimizer_type": {}, "optim": {}, "use_8bit_adam": {"true": "adamw_8bit", "false": None}},
             "values": {
-                "AdamW": "adamw",
-                "adamw_torch": "adamw",
-                "adamw_torch_fused": "adamw",
-                "AdamW8bit": "adamw_8bit",
-                "adamw_bnb_8bit": "adamw_8bit",
+                **{name: "adamw" for name in ("AdamW", "adamw_torch", "adamw_torch_fused")},
+                **{name: "adamw_8bit" for name in ("AdamW8bit", "adamw_bnb_8bit")},
             },
             "refused": OPTIMIZERS,
         },
@@ -260,11 +257,7 @@ class RunConfig(Keys):
     )
     save_total_limit: int = Field(5, ge=1, description="How many checkpoints are kept; older ones are deleted.")
     seed: int = Field(
-        42,
-        ge=0,
-        lt=2**32,
-        description="Equal seeds give equal adapters on equal machines.",
-        json_schema_extra={"refused": SEEDS},
+        42, ge=0, lt=2**32, description="Equal seeds give equal adapters on equal machines.", json_schema_extra={"refused": SEEDS}
     )
 
     prompt_template: str = Field("auto", description="auto, the name of a template, or an inline one such as '[INST]{instruction}[/INST]'.")

@@ -119,7 +119,12 @@ def _damaged(path: Path, error: object) -> ModelError:
 
 @functools.cache
 def read_base(folder: Path) -> BaseFiles:
-    """Reads configuration, template and special tokens.
+    """What a base's small files say, read once; see ``read_files``."""
+    return read_files(folder)
+
+
+def read_files(folder: Path) -> BaseFiles:
+    """Reads configuration, template and special tokens of a base, or of an export, which has no configuration.
 
     Raises:
         ModelError: if a file is damaged.

@@ -11,6 +11,9 @@ import pytest
 gguf = pytest.importorskip("gguf")
 xllamacpp = pytest.importorskip("xllamacpp")
 
+PROMPT = [5, 9, 20, 33, 47, 12, 60]
+NEAR = 5e-3  # llama.cpp keeps keys and values in float16
+
 
 def write_base(folder: Path, file: Path) -> Path:
     """A folder of transformers as one GGUF file, in float32. The tensors of these types are as transformers has them, but for Llama's
@@ -110,3 +113,36 @@ class LlamaCpp:
         told = self._server.handle_completions(asked)
         answer = json.loads(told) if isinstance(told, str | bytes) else told
         return dict(answer["choices"][0])
+
+
+def random_adapter(folder: Path, model: Any, ranks: Any = None, names: Any = None, **settings: Any) -> tuple[Any, Any]:
+    """An adapter of peft's own on every linear layer, with nothing zero in it; and the model with it on."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from loraforge.adapters import lora
+
+    names = names or [n for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D") and any(c.isdigit() for c in n)]
+    wrapped = get_peft_model(
+        model, LoraConfig(r=4, lora_alpha=8, target_modules=names, rank_pattern=ranks or {}, alpha_pattern={}, **settings)
+    )
+    torch.manual_seed(3)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_()
+    wrapped.save_pretrained(folder, save_embedding_layers=False)
+    return lora.read_peft(folder), wrapped
+
+
+def expected(model: Any) -> Any:
+    """The log-probabilities of the next token behind ``PROMPT``."""
+    import torch
+
+    with torch.no_grad():
+        return model(torch.tensor([PROMPT])).logits[0, -1].log_softmax(-1)
+
+
+def furthest(told: dict[int, float], wanted: Any) -> float:
+    """The largest difference of what llama.cpp told from that."""
+    assert len(told) == len(wanted)
+    return max(abs(value - float(wanted[token])) for token, value in told.items())

@@ -56,24 +56,9 @@ class OllamaExporter(Exporter):
         file = destination / f"{file_name(adapter)}.gguf"
         template = go_template(of, adapter.files.get(golden_prompts.NAME))
         write_lora(adapter, of.base.config, file)
-        (destination / "Modelfile").write_text(self._modelfile(of, adapter, file.name, template), encoding="utf-8", newline="\n")
+        base = str((adapter.facts.get("config") or {}).get("ollama_from") or "./base.gguf")
+        write_modelfile(of, adapter, (f"FROM {base}", f"ADAPTER ./{file.name}"), template, destination)
         return destination
-
-    def _modelfile(self, of: Served, adapter: Adapter, file: str, template: str) -> str:
-        config = adapter.facts.get("config") or {}
-        part = of.base.config.get("text_config") or of.base.config
-        positions = part.get("max_position_embeddings") or part.get("n_positions") or _LEAST_CONTEXT
-        context = min(int(positions), max(_LEAST_CONTEXT, int(config.get("max_seq_length") or 0)))
-        stops = [name for name, number in of.base.added.items() if number in of.stop_ids]
-        lines = [
-            f"FROM {config.get('ollama_from') or './base.gguf'}",
-            f"ADAPTER ./{file}",
-            f'TEMPLATE """{template}"""',
-            *(f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in sorted(stops, key=lambda stop: stop != of.stop)),
-            f"PARAMETER num_ctx {context}",
-            "PARAMETER temperature 0",
-        ]
-        return "\n".join(lines) + "\n"
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         wanted = str((adapter.facts.get("config") or {}).get("ollama_from") or "./base.gguf")
@@ -87,6 +72,28 @@ class OllamaExporter(Exporter):
                 command("python", "convert_hf_to_gguf.py", base_folder(adapter), "--outfile", "base.gguf"),
             ]
         return (*lines, command("ollama", "create", name, "-f", "Modelfile"), command("ollama", "run", name))
+
+
+def write_modelfile(of: Served, adapter: Adapter, files: Sequence[str], template: str, folder: Path) -> None:
+    """``Modelfile`` in ``folder``.
+
+    Args:
+        files: its first lines, which name the weights.
+        template: see ``go_template``.
+    """
+    config = adapter.facts.get("config") or {}
+    part = of.base.config.get("text_config") or of.base.config
+    positions = part.get("max_position_embeddings") or part.get("n_positions") or _LEAST_CONTEXT
+    context = min(int(positions), max(_LEAST_CONTEXT, int(config.get("max_seq_length") or 0)))
+    stops = [name for name, number in of.base.added.items() if number in of.stop_ids]
+    lines = [
+        *files,
+        f'TEMPLATE """{template}"""',
+        *(f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in sorted(stops, key=lambda stop: stop != of.stop)),
+        f"PARAMETER num_ctx {context}",
+        "PARAMETER temperature 0",
+    ]
+    (folder / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
 def _not_one_line(base: str) -> str:

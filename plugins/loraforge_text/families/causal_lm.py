@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loraforge import (
     Adapter,
     Batch,
+    ChatFormat,
     ConfigError,
     DataError,
     Examination,
@@ -33,6 +34,7 @@ from ..templates import golden_prompts
 from ..templates.builtin import AutoTemplate
 from . import exported_tokenizer, limits, meta_model
 from .answering import CausalInferenceModel, trained_stops
+from .chat_format import chat_format
 from .encoding import examine, examine_rows, tokenizer_of
 from .loading import load_model
 from .memory import estimate_memory
@@ -131,6 +133,13 @@ class CausalLM(ModelFamily):
         lora.load_adapters(model, adapters)
         model.eval()
         return CausalInferenceModel(model, _tokenizer(folder), read_base(folder), trained_stops(adapters))
+
+    def chat_format(self, base_model: str, revision: str | None, adapter: Path | None) -> ChatFormat:
+        return chat_format(base_model, revision, adapter)
+
+    def network(self, base_model: str, revision: str | None, precision: str, device: torch.device) -> torch.nn.Module:
+        model: torch.nn.Module = load_model(locate(base_model, revision, weights=True), precision, device)
+        return model.eval()
 
 
 def _adapter_folder(path: str) -> Path:
