@@ -250,10 +250,7 @@ class RunConfig(Keys):
         True, description="At the end, ask base and adapter the held-out questions and compare (`loraforge eval` does it later)."
     )
     eval_minutes: float = Field(
-        10.0,
-        ge=0,
-        description="The most minutes that base and adapter answer questions at the end. What both have answered by then, a fair sample, "
-        "is compared, and the table says how many of how many. 0: until all are answered, as `loraforge eval` does.",
+        10.0, ge=0, description="At the end, the most minutes of answering; the table says how many were answered. 0: until all are."
     )
     lr_advice: Literal["show", "apply"] = Field(
         "show", description="What to do when the loss says that learning_rate does not suit: say so, or train once more with a better one."
