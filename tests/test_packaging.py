@@ -74,6 +74,8 @@ def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wh
         "loraforge_text/tiny_chat/model/model.safetensors",
         "loraforge_text/tiny_chat/model/chat_template.jinja",
         "loraforge_serve/zh.json",
+        "loraforge_serve/page/assets/index.html",
+        "loraforge_serve/page/assets/icons.svg",
         "loraforge_serve/py.typed",
         "loraforge_image/zh.json",
         "loraforge_image/py.typed",

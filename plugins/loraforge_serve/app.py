@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from loraforge import DataError, LoraForgeError, speaker
 
+from .page.routes import page_router
 from .problems import RequestError, error_body
 from .routes.admin import admin_router
 from .routes.chat import chat_router
@@ -29,7 +30,7 @@ def create_app(server: Server) -> FastAPI:
     app = FastAPI(title="LoRAForge", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.server = server
     server.metrics.watch(server.admission)
-    for router in (models_router(server), chat_router(server), admin_router(server), images_router(server)):
+    for router in (models_router(server), chat_router(server), admin_router(server), images_router(server), page_router(server)):
         app.include_router(router)
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(LoraForgeError, _failed)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from loraforge import LoadedRun, read_text
+
+from ..facts import facts_of
 
 
 def told(opened: LoadedRun | None, folder: Path | None) -> dict[str, Any]:
@@ -17,15 +19,8 @@ def told(opened: LoadedRun | None, folder: Path | None) -> dict[str, Any]:
         folder: the exported adapter's, which has the golden prompts.
     """
     manifest: Mapping[str, Any] = opened.manifest if opened is not None else {}
-    found = _part(manifest, "evaluation")
-    said = found.get("sentence")
-    lines = [said] if isinstance(said, str) else said if isinstance(said, list) else []
-    cautions = manifest.get("cautions")
-    facts = {
-        "verdict": str(lines[0]) if lines else "",
-        "lines": [*_rows(found, "comparisons", "new"), *_rows(found, "reworded", "reworded")],
-        "caution": [*map(str, lines[1:]), *(map(str, cautions) if isinstance(cautions, list) else ())],
-    }
+    place = opened.path if opened is not None else folder
+    facts = facts_of(place, opened) if place is not None else {"verdict": None, "lines": [], "caution": []}
     return {"lineage": _lineage(manifest), "facts": facts, "example": _example(folder), "citations": []}
 
 
@@ -44,24 +39,6 @@ def _lineage(manifest: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(one, Mapping)
         ],
     }
-
-
-def _rows(found: Mapping[str, Any], key: str, stratum: str) -> Iterator[dict[str, Any]]:
-    rows = found.get(key)
-    for row in rows if isinstance(rows, list) else []:
-        if isinstance(row, Mapping):
-            low, high = row.get("low"), row.get("high")
-            yield {
-                "measure": row.get("measure"),
-                "stratum": stratum,
-                "n": row.get("rows"),
-                "base": row.get("base"),
-                "adapter": row.get("adapter"),
-                "difference": row.get("difference"),
-                "interval": [low, high] if low is not None and high is not None else None,
-                "verdict": "too few" if row.get("too_few") else row.get("verdict"),
-                "share": bool(row.get("share")),
-            }
 
 
 def _example(folder: Path | None) -> str | None:

@@ -16,6 +16,7 @@ from loraforge import ConfigError, LoraForgeError, command, require_file, show, 
 from ..admission import Admission
 from ..backends import Backend
 from ..catalogue.source import Source, read_all
+from ..feedback import FeedbackFile
 from ..library import Library
 from ..metrics import Metrics
 from ..server import Limits, Server
@@ -76,6 +77,11 @@ def _checked(runs: list[str], options: Mapping[str, Any]) -> socket.socket:
     problems += _certificate(options)
     if options["log_prompts"] and options["audit_log"] is None:
         problems.append(say("--log-prompts writes into the audit log: name it, --audit-log FILE."))
+    try:
+        if options["feedback"] is not None:
+            FeedbackFile(options["feedback"]).check()
+    except ConfigError as error:
+        problems += error.problems
     if problems:
         raise ConfigError(problems)
     return _listen(options["host"], options["port"])

@@ -104,8 +104,8 @@ def test_a_run_is_served_with_its_seal_and_refused_once_altered(source, tmp_path
     version = source.read(run.path)
     told = entry(version)
     assert (told["id"], told["loraforge"]["seal"], version.folder) == ("law", seal, run.exports / "peft")
-    assert told["loraforge"]["facts"]["verdict"] == "Better than the base."
-    assert told["loraforge"]["facts"]["caution"] == ["Recited: 1 of 9.", "It can be wrong."]
+    assert told["loraforge"]["facts"]["sentences"] == ["Better than the base.", "Recited: 1 of 9."]
+    assert told["loraforge"]["facts"]["caution"] == ["It can be wrong."]
     assert told["loraforge"]["facts"]["lines"][0]["interval"] == [-2, -0.5]
     assert told["loraforge"]["lineage"]["earlier"] == [{"run": "earlier", "seal": "cd" * 32, "started": None}]
     assert source.read(run.exports / "peft").seal == seal, "the export lies in its run"

@@ -81,3 +81,7 @@ def test_a_server_is_put_together_and_checked_by_golden(exports, tmp_path, comma
         server.library.backend.close()
     told = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(one["what"], one["model"]) for one in told] == [("added", "law"), ("answer", "law")]
+
+
+def test_a_place_that_cannot_keep_feedback_is_said_before_anything_is_loaded(refused, tmp_path):
+    assert "end in .jsonl" in refused("--feedback", tmp_path / "feedback.csv", tmp_path)[0]
