@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from loraforge_serve.stops import StopText
 
 
+@settings(max_examples=40)
 @given(st.lists(st.text("ab \n答", max_size=4), max_size=12), st.lists(st.text("ab 答", min_size=1, max_size=4), max_size=3))
 def test_pieces_make_what_the_whole_would(pieces, stops):
     shown = StopText(stops)
