@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from loraforge import ConfigError, read_text, speaker, write_text
 
 say = speaker(__name__)
+log = logging.getLogger("loraforge.serve")
 
 ADMIN = "admin"
 _LINE = re.compile(r"(?P<name>[\w.@-]{1,64})\s+sha256:(?P<hash>[0-9a-f]{64})(?P<admin>\s+admin)?")
@@ -54,14 +56,16 @@ class Tokens:
         return found
 
     def _renew(self) -> None:
-        """A token that was added or struck out counts at once; a file that cannot be read lets nobody new in."""
+        """A token that was added or struck out counts at once, whatever else stands in the file; one that cannot be read lets nobody in."""
         stamp = _stamp(self.file)
         if stamp != self._stamp:
             try:
-                self._holders, self._stamp = _read(self.file), stamp
-            except ConfigError:
-                if not self.file.exists():
-                    self._holders = {}
+                self._holders, _ = _lines(self.file)
+            except ConfigError as error:
+                if self._holders:
+                    log.warning("%s", error)
+                self._holders, stamp = {}, None  # to be tried again, though nothing changes in the file
+            self._stamp = stamp
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:
@@ -73,6 +77,25 @@ def _stamp(file: Path) -> tuple[int, int] | None:
 
 
 def _read(file: Path) -> dict[str, Holder]:
+    """The holders by hash.
+
+    Raises:
+        ConfigError: if there is none, or a line is not one.
+    """
+    holders, problems = _lines(file)
+    if not holders and not problems:
+        problems.append(say("{file} holds no token. Make one with --new-token NAME.", file=file))
+    if problems:
+        raise ConfigError(problems)
+    return holders
+
+
+def _lines(file: Path) -> tuple[dict[str, Holder], list[str]]:
+    """The holders by hash, and what is wrong with the other lines.
+
+    Raises:
+        ConfigError: if the file cannot be read.
+    """
     try:
         lines = read_text(file, _LIMIT).splitlines()
     except (OSError, ValueError) as error:
@@ -87,11 +110,7 @@ def _read(file: Path) -> dict[str, Holder]:
             holders[found["hash"]] = Holder(found["name"], bool(found["admin"]))
         elif written:
             problems.append(say("{file}, line {n}: no name with a hashed token. Make one with --new-token NAME.", file=file, n=number))
-    if not holders and not problems:
-        problems.append(say("{file} holds no token. Make one with --new-token NAME.", file=file))
-    if problems:
-        raise ConfigError(problems)
-    return holders
+    return holders, problems
 
 
 def new_token(file: Path, name: str, admin: bool) -> str:

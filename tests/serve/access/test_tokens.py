@@ -42,3 +42,18 @@ def test_a_minute_passes_between_requests():
     rate = RateLimit(2)
     assert [rate.seconds_to_wait("a", now) for now in (0, 10, 20, 59.5, 60.5, 61)] == [0, 0, 41, 1, 0, 10]
     assert rate.seconds_to_wait("b", 20) == 0, "each client has its own"
+
+
+def test_a_token_that_is_struck_out_counts_no_more_whatever_else_stands_there(tmp_path):
+    file = tmp_path / "t"
+    anna, bob = new_token(file, "anna", False), new_token(file, "bob", False)
+    tokens = Tokens(file)
+    first, second = file.read_text().splitlines()
+    file.write_text(f"{first}\nbob is on holiday\n")
+    assert (tokens.holder(anna).name, tokens.holder(bob)) == ("anna", None), "a line that is none spoils the others neither way"
+    file.write_text(f"# {first}\n")
+    assert tokens.holder(anna) is None, "the last one too"
+    file.write_text(f"{first}\n{second}\n")
+    assert tokens.holder(bob).name == "bob"
+    file.unlink()
+    assert tokens.holder(bob) is None
