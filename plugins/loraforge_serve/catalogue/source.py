@@ -70,13 +70,24 @@ class Source:
         Raises:
             LoraForgeError: if it cannot be served, saying why.
         """
+        try:
+            return self._read(path, name)
+        except OSError as error:
+            raise RunError(say("{path} cannot be read: {error}.", path=error.filename or path, error=error.strerror or error)) from None
+
+    def _read(self, path: Path, name: str | None) -> Version:
         with self._lock:
             place = Path(os.path.abspath(path))
             run = _run_of(place)
             name = name or (run or place).name
-            if not re.fullmatch(r"[^\s/\\:]{1,100}", name) or name == BASE:
+            if not _is_name(name) or name == BASE:
                 raise RunError(
-                    say("'{name}' cannot be a name to ask for: no blanks, slashes or colons, and not '{base}'.", name=name, base=BASE)
+                    say(
+                        "'{name}' cannot be a name to ask for: no blanks, slashes, colons or signs that cannot be seen, and not '{base}'. "
+                        "Give it another.",
+                        name=name,
+                        base=BASE,
+                    )
                 )
             key = f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}-{next(self._numbers)}"
             opened = load_run(self._host, run) if run is not None else None
@@ -180,10 +191,17 @@ def _facts(folder: Path) -> dict[str, Any]:
     for file, take in (("adapter_config.json", _of_peft), ("loraforge.json", _of_ours)):
         try:
             found |= take(json.loads(read_text(folder / file))) if (folder / file).is_file() else {}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            reason = (isinstance(error, OSError) and error.strerror) or error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = _reason(error)
             raise RunError(say("{path} cannot be read: {error}.", path=folder / file, error=reason)) from None
     return found
+
+
+def _reason(error: Exception) -> str:
+    """Why a file of JSON cannot be used, for people."""
+    if isinstance(error, OSError | ValueError):
+        return str((isinstance(error, OSError) and error.strerror) or error)
+    return say("it does not hold what such a file holds")
 
 
 def _of_peft(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +225,7 @@ def _require_trained_prompts(chat: ChatFormat, folder: Path) -> None:
         plain = [(one["messages"], list(one["ids"])) for one in known if not one.get("tools")]
         plain = [(said, ids) for said, ids in plain if not any(message.get("tool_calls") or message["role"] == "tool" for message in said)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RunError(say("{path} cannot be read: {error}.", path=file, error=repr(error))) from None
+        raise RunError(say("{path} cannot be read: {error}.", path=file, error=_reason(error))) from None
     for said, ids in plain:
         if chat.prompt(said) != ids:
             text = say(
@@ -238,10 +256,15 @@ def _require_same(one: Base, other: Base, path: Path) -> None:
         raise RunError(text)
 
 
+def _is_name(name: str) -> bool:
+    """Whether clients can ask for it, and people see what they ask for."""
+    return bool(re.fullmatch(r"[^\s/\\:]{1,100}", name)) and name.isprintable()
+
+
 def named(argument: str) -> tuple[str | None, Path]:
     """``name=path``, or a path alone."""
     name, equals, path = argument.partition("=")
-    if equals and path and re.fullmatch(r"[^\s/\\:]{1,100}", name) and not Path(argument).exists():
+    if equals and path and _is_name(name) and not Path(argument).exists():
         return name, Path(path)
     return None, Path(argument)
 

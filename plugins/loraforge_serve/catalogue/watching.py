@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from loraforge import LoraForgeError, speaker
+from loraforge import LoraForgeError, RunError, speaker
 
 from ..library import Library
 from ..problems import RequestError
@@ -72,24 +72,31 @@ class Watcher:
         for name in [name for name in self._served if name not in now]:
             _, version = self._served.pop(name)
             self.problems.pop(name, None)
-            if version is not None:
+            # Somebody may have taken it away before, or put another in its place over HTTP.
+            if version is not None and any(one.name == name and one.path == version.path for one in self._library.versions()):
                 try:
                     self._library.take_away(version.name)
                     self._changed(version, "removed")
-                except RequestError:  # somebody has taken it away before
+                except RequestError:  # just now
                     pass
         self._last = now
 
     def _take(self, name: str, stamp: _Stamp) -> None:
-        before = self._served.get(name, ((), None))[1]
+        before, place = self._served.get(name, ((), None))[1], self.folder / name
         try:
-            version = self._source.read(self.folder / name, name)
+            other = next((one for one in self._library.versions() if one.name == name), None)
+            if before is None and other is not None and other.path != place.absolute():
+                raise RunError(
+                    say("{path}: '{name}' is served already, from {other}. Rename one.", path=place, name=name, other=other.path)
+                )
+            version = self._source.read(place, name)
             self._library.put(version)
         except LoraForgeError as error:
             self._served[name] = (stamp, before)
-            self.problems[name] = str(error)
+            told = str(error) if str(place) in str(error) else f"{place}: {error}"
+            self.problems[name] = told
             kept = say("The earlier version goes on.") if before is not None else ""
-            log.warning("%s", f"{error} {kept}".strip())
+            log.warning("%s", f"{told} {kept}".strip())
             return
         self._served[name] = (stamp, version)
         self.problems.pop(name, None)

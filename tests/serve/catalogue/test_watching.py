@@ -70,3 +70,21 @@ def test_what_cannot_be_served_leaves_the_earlier_version(watched, exports):
     watcher.look()
     assert library.versions() != [before]
     assert not watcher.problems
+
+
+def test_a_folder_takes_nobodys_name_and_takes_nobody_away(watched, exports, tmp_path, host):
+    folder, library, watcher, told = watched
+    named = shutil.copytree(exports["legal"], tmp_path / "elsewhere")
+    library.put(Source(host).read(named, "a"))
+    shutil.copytree(exports["other"], folder / "a")
+    watcher.look(trusting=True)
+    assert (library.versions()[0].path, told) == (named, [])
+    assert "served already" in watcher.problems["a"]
+    assert str(named) in watcher.problems["a"]
+    shutil.copytree(exports["other"], folder / "b")
+    watcher.look()
+    watcher.look()
+    library.put(Source(host).read(named, "b"))
+    shutil.rmtree(folder / "b")
+    watcher.look()
+    assert library.names() == ["a", "b"], "an administrator's stays when the folder goes"
