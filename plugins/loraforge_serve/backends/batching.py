@@ -179,16 +179,22 @@ class Engine:
             with self._using([row.adapter for row in rows], group.alone):
                 logits = self.network.step(group.last, group.cache, [row.length for row in rows], group.width)
             likeliest = logits.argmax(-1).tolist()
-            group.width += 1
-            for number, row in enumerate(rows):
-                row.length += 1
-                group.last[number] = likeliest[number] if row.job.temperature == 0 else row.choose(logits[number])
-            done = [row for row, token in zip(rows, group.last, strict=True) if not row.add(token)]
         except Exception as error:
             for row in rows:
                 row.tell(error)
             self._groups.remove(group)
             return
+        group.width += 1
+        done = []
+        for number, row in enumerate(rows):
+            row.length += 1
+            try:  # an adapter whose weights are no numbers, say, ends its own answers alone
+                group.last[number] = likeliest[number] if row.job.temperature == 0 else row.choose(logits[number])
+                if row.add(group.last[number]):
+                    continue
+            except Exception as error:
+                row.tell(error)
+            done.append(row)
         self._drop(group, done)
 
     def _drop(self, group: _Group, gone: Sequence[Row]) -> None:
