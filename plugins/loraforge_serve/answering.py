@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 say = speaker(__name__)
 
+# llama.cpp takes 32 bits and draws anew at the last of them, vLLM at -1: a seed is the same everywhere, and always one.
+_SEEDS = 2**32 - 1
+_COLDEST = 1e-5  # logits divided by less leave the numbers of float32; the likeliest word is taken long before
+
 
 @dataclass
 class Answering:
@@ -90,13 +94,15 @@ def prepare(server: Server, version: Version, asked: Sampled, prompt: list[int],
         longest = min(longest, room)
     if not prompt:
         raise RequestError(400, say("the question is empty."), "empty_prompt")
+    seed = secrets.randbits(31) if asked.seed is None else asked.seed % _SEEDS
+    temperature = asked.temperature or 0.0
     job = Job(
         tuple(prompt),
         version if version is not server.library.base else None,
         version.chat,
         longest,
-        asked.temperature or 0.0,
+        temperature if temperature >= _COLDEST else 0.0,
         asked.top_p or 1.0,
-        asked.seed if asked.seed is not None else secrets.randbits(31),
+        seed,
     )
     return Answering(version, job, asked.stops, strip)

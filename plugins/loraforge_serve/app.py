@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from loraforge import DataError, LoraForgeError, speaker
+from loraforge import ConfigError, DataError, LoraForgeError, speaker
 
 from .page.routes import page_router
 from .problems import RequestError, error_body
@@ -53,7 +53,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    status = 400 if isinstance(error, DataError) else 500
+    status = 400 if isinstance(error, DataError | ConfigError) else 500  # what somebody wrote, or what happens here
     return JSONResponse(error_body(status, str(error), "failed"), status)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -94,15 +95,18 @@ class TokenizeRequest(_Request):
     prompt: str | None = None
 
 
+Strength = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+
+
 class ImageRequest(_Request):
     """/v1/images/generations; ``adapters`` are names with strengths."""
 
     model: str | None = None
     prompt: str = Field(min_length=1)
     n: int | None = Field(default=1, ge=1, le=8)
-    seed: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, lt=2**32 - 8)
     size: str | None = None
-    adapters: dict[str, float] | None = None
+    adapters: dict[str, Strength] | None = None
     negative_prompt: str | None = None
     steps: int | None = Field(default=None, ge=1, le=200)
     response_format: str | None = "b64_json"
@@ -149,20 +153,40 @@ def parse(kind: type[Any], body: Any) -> Any:
         raise RequestError(400, say("the request cannot be used: {problems}", problems="; ".join(problems)), "invalid_request") from None
 
 
-# What changes an answer elsewhere and nothing here, unless it has a value that changes nothing.
-_UNUSED: Mapping[str, Sequence[Any]] = {
-    "frequency_penalty": (None, 0),
-    "presence_penalty": (None, 0),
-    "logit_bias": (None, {}),
-    "logprobs": (None, False, 0),
-    "top_logprobs": (None, 0),
-    "response_format": (None, {"type": "text"}),
-    "tool_choice": (None, "auto", "none"),
-    "best_of": (None, 1),
-    "suffix": (None, ""),
+# Values that change nothing, of fields that change an answer elsewhere.
+_NOTHING: Mapping[str, Sequence[Any]] = {
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "top_k": (0, -1),
+    "min_p": (0,),
+    "logit_bias": ({},),
+    "logprobs": (False, 0),
+    "top_logprobs": (0,),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "tool_choice": ("auto", "none"),
+    "best_of": (1,),
+    "suffix": ("",),
+    "add_generation_prompt": (True,),
 }
+# What tells the server of somebody or something, and never changes an answer.
+_TOLD = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"})
+_FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MOST = 20  # a header has its limits
 
 
-def unused(body: Mapping[str, Any]) -> list[str]:
-    """The fields that somebody set and that are not carried out."""
-    return [name for name, nothing in _UNUSED.items() if name in body and body[name] not in nothing]
+def unused(asked: BaseModel, body: Mapping[str, Any]) -> list[str]:
+    """The fields of a request that somebody set and that are not carried out."""
+    found = [
+        name
+        for name, value in body.items()
+        if name not in type(asked).model_fields and name not in _TOLD and value is not None and value not in _NOTHING.get(name, ())
+    ]
+    return [name for name in found if _FIELD.fullmatch(name)][:_MOST]
+
+
+def unused_header(asked: BaseModel, body: Mapping[str, Any]) -> dict[str, str]:
+    """The header that names them, if there are any."""
+    left = unused(asked, body)
+    return {"X-LoRAForge-Unused": ", ".join(left)} if left else {}

@@ -53,6 +53,8 @@ class Feedback(BaseModel):
             raise ValueError(say("the question is empty"))
         if not (self.correction or "").strip() and not self.answer.strip():
             raise ValueError(say("the answer is empty, so there is nothing to keep"))
+        if any(not part.strip() for pair in self.history for part in pair):
+            raise ValueError(say("an earlier question or answer is empty, so the row could not be learned"))
         if self.rating == "down" and self.correction is not None and self.correction.split() == self.answer.split():
             raise ValueError(say("the correction says the same as the answer"))
         return self

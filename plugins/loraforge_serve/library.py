@@ -67,8 +67,8 @@ class Library:
             slot = self._slots.get(name)
             version = slot.current if slot else self.base if name == BASE else None
             if version is None:
-                names = ", ".join(slot.current.name for slot in self._slots.values())
-                text = say("there is no model called '{name}' here. There are: {names}.", name=name, names=f"{BASE}, {names}")
+                names = ", ".join([*([BASE] if self.base else []), *self._slots])
+                text = say("there is no model called '{name}' here. There are: {names}.", name=name, names=names or "-")
                 raise RequestError(404, text, "model_not_found")
             self._asked[version] = self._asked.get(version, 0) + 1
         try:

@@ -72,6 +72,7 @@ def test_texts_come_back_as_they_were(tmp_path):
     [
         ({"rating": "down", "correction": " 不超过 六个月。"}, None),
         ({"rating": "down", "correction": "不超过六个月。\n"}, "the same as the answer"),
+        ({"history": [["年假几天？", " "]]}, "an earlier question or answer is empty"),
         ({"question": " \n"}, "the question is empty"),
         ({"answer": ""}, "the answer is empty"),
         ({"rating": "sideways"}, "rating"),

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def start(host: Any, runs: list[str], options: Mapping[str, Any]) -> None:
         backend = server.library.backend
         _run(server, listening, options)
     except KeyboardInterrupt:
-        return  # whoever ends a server has nothing to be told
+        pass  # whoever ends a server has nothing to be told
     finally:
         listening.close()
         if server is not None and server.watcher is not None:
@@ -51,6 +52,11 @@ def start(host: Any, runs: list[str], options: Mapping[str, Any]) -> None:
             backend.close()
         if server is not None and server.audit is not None:
             server.audit.close()
+    if server is not None and server.painter is not None and server.painter.busy:
+        # Python would wait for the picture that is being drawn, whose asker has been told that the server ends.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _checked(runs: list[str], options: Mapping[str, Any]) -> socket.socket:

@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import APIRouter
 from starlette.requests import Request
 
-from loraforge import speaker
+from loraforge import LoraForgeError, speaker
 
 from ..asked import AdapterRequest, parse
 from ..problems import RequestError
@@ -56,8 +56,11 @@ def admin_router(server: Server) -> APIRouter:
             )
         if server.source is None:
             raise RequestError(409, say("this server takes no more adapters."), "fixed")
-        version = await to_thread.run_sync(server.source.read, Path(asked.path), asked.name)
-        await to_thread.run_sync(server.library.put, version)
+        try:
+            version = await to_thread.run_sync(server.source.read, Path(asked.path), asked.name)
+            await to_thread.run_sync(server.library.put, version)
+        except LoraForgeError as error:  # the folder's fault, so that nobody asks again as after a fault of the server
+            raise RequestError(400, str(error), "not_servable") from None
         note(request, version, "added")
         return _told(version)
 

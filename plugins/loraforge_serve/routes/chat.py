@@ -16,7 +16,7 @@ from starlette.responses import Response
 from loraforge import speaker
 
 from ..answering import Answering, prepare
-from ..asked import ChatRequest, CompletionRequest, Sampled, parse, unused
+from ..asked import ChatRequest, CompletionRequest, Sampled, parse, unused_header
 from ..problems import RequestError
 from ..server import Server
 from ..versions import Version
@@ -101,9 +101,7 @@ def _answer(
         if server.audit is not None:
             server.audit.answered(client_of(request), version, answering.usage, whole, body)
 
-    headers = {"X-LoRAForge-Version": version.fingerprint}
-    if left := unused(body):
-        headers["X-LoRAForge-Unused"] = ", ".join(left)
+    headers = {"X-LoRAForge-Version": version.fingerprint, **unused_header(asked, body)}
     stream = bool(asked.stream)
     made = _chunks(server, asked, answering, kind) if stream else _one(server, answering, kind)
     return Answered(server, made, stream, headers, ended)

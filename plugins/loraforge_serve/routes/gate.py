@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from loraforge import speaker
 
 from ..problems import RequestError
 from ..server import Server
+from .responding import ending
 
 say = speaker(__name__)
 
@@ -29,13 +31,13 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path, status = str(scope["path"]), 500
+        path, status, begun = str(scope["path"]), 500, False
         route = _shown(path)
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 message = {**message, "headers": [*message["headers"], *_SAFE]}
             await send(message)
 
@@ -44,6 +46,10 @@ class Gate:
             await self._app(scope, self._limited(receive), watched)
         except RequestError as error:
             await JSONResponse(error.body, error.status, headers=error.headers)(scope, receive, watched)
+        except asyncio.CancelledError:  # whoever runs the server ends it: no failure to be logged, and a stream has told it already
+            if not begun:
+                error = ending()
+                await JSONResponse(error.body, error.status, headers=error.headers)(scope, receive, watched)
         finally:
             self._server.metrics.request(route, status)
 

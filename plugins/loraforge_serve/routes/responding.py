@@ -43,6 +43,7 @@ class Answered(Response):
     ) -> None:
         super().__init__(headers={**_HEADERS, **headers})
         self._server, self._events, self._stream, self._own, self._ended = server, events, stream, dict(headers), ended
+        self._why = _too_slow(server.limits.seconds)  # what a stream that is broken off tells
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         whole = False
@@ -61,7 +62,11 @@ class Answered(Response):
         """
         work, leaves = asyncio.ensure_future(sent), asyncio.ensure_future(_gone(receive))
         try:
-            await asyncio.wait({work, leaves}, timeout=self._server.limits.seconds, return_when=asyncio.FIRST_COMPLETED)
+            try:
+                await asyncio.wait({work, leaves}, timeout=self._server.limits.seconds, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:  # the server is told to end, and has waited for its answers
+                self._why = ending()
+                raise
             if work.done():
                 work.result()
                 return True
@@ -71,7 +76,7 @@ class Answered(Response):
             with contextlib.suppress(asyncio.CancelledError):
                 await work
                 return False
-            raise _too_slow(self._server.limits.seconds)
+            raise self._why
         finally:
             for task in (work, leaves):
                 task.cancel()
@@ -95,9 +100,8 @@ class Answered(Response):
                     await send(_event(event))
             await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
         except asyncio.CancelledError:
-            error = _too_slow(self._server.limits.seconds)
             with contextlib.suppress(Exception):  # whoever left hears nothing of it
-                await send(_event(error.body))
+                await send(_event(self._why.body))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except Exception as error:  # the status has been sent: the stream itself says that it ends too soon
             await send(_event(_body_of(error)))
@@ -126,3 +130,10 @@ async def _gone(receive: Receive) -> None:
 def _too_slow(seconds: float) -> RequestError:
     text = say("the answer was not done after {n} seconds. Ask for a shorter one (max_tokens).", n=f"{seconds:g}")
     return RequestError(504, text, "timeout")
+
+
+def ending() -> RequestError:
+    """What is said of an answer that was not done when the server had to end."""
+    return RequestError(
+        503, say("the server is being ended; the answer was not done. Ask again in a moment."), "server_ends", {"Retry-After": "5"}
+    )

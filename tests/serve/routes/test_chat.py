@@ -47,6 +47,9 @@ def test_what_clients_send_besides_is_named_and_what_cannot_be_done_is_refused()
     told = raw.parse()
     assert (told.choices[0].message.content, told.choices[0].finish_reason, told.usage.completion_tokens) == ("legal.1", "length", 7)
     assert told.system_fingerprint == f"legal.1-{'ab' * 8}"
+    more = {"top_k": 5, "min_p": 0, "chat_template_kwargs": {"x": 1}, "bad\n": 1, "metadata": {"a": "b"}}
+    raw = client.chat.completions.with_raw_response.create(model="legal", messages=asked("x"), extra_body=more)
+    assert raw.headers["x-loraforge-unused"] == "top_k, chat_template_kwargs"
     for wrong, words in (
         ({"n": 2}, "one answer"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "text only"),
@@ -73,3 +76,14 @@ def test_seeds_reach_the_backend_and_questions_without_one_get_different_ones():
         client.chat.completions.create(model="legal", messages=asked("x"), temperature=1, **({"seed": seed} if seed else {}))
     seeds = [job.seed for job in server.library.backend.jobs]
     assert seeds[:2] == [3, 3] and len(set(seeds)) == 3
+
+
+def test_every_whole_number_is_a_seed_and_the_coldest_answer_is_the_likeliest():
+    server = fake_server()
+    for seed in (-1, 2**32 - 1, 2**70):
+        for temperature in (1.0, 1e-45):
+            client_of(server).chat.completions.create(model="legal", messages=asked("x"), seed=seed, temperature=temperature)
+    jobs = server.library.backend.jobs
+    assert [job.temperature for job in jobs] == [1.0, 0.0] * 3
+    assert all(0 <= job.seed < 2**32 - 1 for job in jobs), "llama.cpp would draw anew at 2**32 - 1, and vLLM at -1"
+    assert len({job.seed for job in jobs}) == 3

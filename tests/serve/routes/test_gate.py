@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 from builders.serving import fake_server
 from fastapi.testclient import TestClient
 from loraforge_serve.access.tokens import RateLimit, Tokens, new_token
 from loraforge_serve.app import create_app
+from loraforge_serve.catalogue.source import Source
+from loraforge_serve.routes.gate import Gate
 from loraforge_serve.server import Limits
 
 HELLO = {"model": "legal", "messages": [{"role": "user", "content": "hello"}]}
@@ -96,3 +100,20 @@ def test_what_is_not_there_is_said_in_openais_shape():
         client.post("/v1/chat/completions", content="{", headers={"Content-Type": "application/json"}).json()["error"]["code"]
         == "invalid_json"
     )
+
+
+def test_what_an_administrator_cannot_have_served_is_no_fault_of_the_server(guarded, host, tmp_path):
+    server, tokens, _ = guarded
+    server.source = Source(host)
+    it = http(server, Authorization=f"Bearer {tokens['it']}")
+    for path in (tmp_path, "x" * 5000, "a\0b"):
+        told = it.post("/admin/adapters", json={"path": str(path), "name": "law"})
+        assert (told.status_code, told.json()["error"]["code"]) == (400, "not_servable"), path
+
+
+def test_whoever_waits_when_the_server_ends_is_told_so(caplog):
+    async def ends(scope, receive, send):
+        raise asyncio.CancelledError
+
+    told = TestClient(Gate(ends, fake_server()), base_url="http://127.0.0.1:8000").get("/v1/models")
+    assert (told.status_code, told.json()["error"]["code"]) == (503, "server_ends")

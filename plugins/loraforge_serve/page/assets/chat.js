@@ -6,7 +6,7 @@ import { $, announce, make } from "./dom.js";
 import { t } from "./words.js";
 
 const BASE = "base";
-const turns = []; // {question, said: {model: text}}; what was stopped or failed is not gone on from
+const turns = []; // {question, said: {model: text}}; what was stopped, failed or is empty is not gone on from
 
 const whole = (id) => {
   const field = $(id);
@@ -14,7 +14,7 @@ const whole = (id) => {
 };
 
 function historyOf(model) {
-  return $("follow").checked ? turns.filter((turn) => model in turn.said).map((turn) => [turn.question, turn.said[model]]) : [];
+  return $("follow").checked ? turns.filter((turn) => turn.said[model]?.trim()).map((turn) => [turn.question, turn.said[model]]) : [];
 }
 
 /** @param model an entry of /v1/models; @param names what each side is called */
