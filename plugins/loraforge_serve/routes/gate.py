@@ -48,8 +48,8 @@ class Gate:
             await JSONResponse(error.body, error.status, headers=error.headers)(scope, receive, watched)
         except asyncio.CancelledError:  # whoever runs the server ends it: no failure to be logged, and a stream has told it already
             if not begun:
-                error = ending()
-                await JSONResponse(error.body, error.status, headers=error.headers)(scope, receive, watched)
+                told = ending()
+                await JSONResponse(told.body, told.status, headers=told.headers)(scope, receive, watched)
         finally:
             self._server.metrics.request(route, status)
 
