@@ -28,7 +28,7 @@ def serve_command():
     """The command ``serve``, where this installation has it."""
     if importlib.util.find_spec("loraforge_serve") is None:
         return None
-    from loraforge_serve.command import serve
+    from loraforge_serve.cli.command import serve
 
     return serve
 
