@@ -121,14 +121,25 @@ def new_token(file: Path, name: str, admin: bool) -> str:
     """
     if not re.fullmatch(r"[\w.@-]{1,64}", name):
         raise ConfigError(say("--new-token '{name}': a name of letters, digits, dots, dashes and @, without blanks.", name=name))
-    before = read_text(file, _LIMIT) if file.exists() else ""
-    if file.exists() and before.strip() and any(holder.name == name for holder in _read(file).values()):
+    try:
+        before = read_text(file, _LIMIT) if file.exists() else ""
+    except (OSError, ValueError) as error:
+        raise ConfigError(_unusable(file, error)) from None
+    if before.strip() and any(holder.name == name for holder in _read(file).values()):
         raise ConfigError(say("{file} has a token for '{name}' already. Strike that line out to give another.", file=file, name=name))
     token = f"lf-{secrets.token_urlsafe(32)}"
     line = f"{name} sha256:{hashlib.sha256(token.encode()).hexdigest()}{' ' + ADMIN if admin else ''}"
-    write_text(file, f"{before.rstrip()}\n{line}\n".lstrip())
-    file.chmod(0o600)
+    try:
+        write_text(file, f"{before.rstrip()}\n{line}\n".lstrip())
+        file.chmod(0o600)
+    except OSError as error:
+        raise ConfigError(_unusable(file, error)) from None
     return token
+
+
+def _unusable(file: Path, error: Exception) -> str:
+    reason = (isinstance(error, OSError) and error.strerror) or error
+    return say("--tokens {file}: no token can be added there: {error}.", file=file, error=reason)
 
 
 class RateLimit:

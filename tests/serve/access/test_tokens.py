@@ -57,3 +57,11 @@ def test_a_token_that_is_struck_out_counts_no_more_whatever_else_stands_there(tm
     assert tokens.holder(bob).name == "bob"
     file.unlink()
     assert tokens.holder(bob) is None
+
+
+def test_a_place_where_no_token_can_be_added_is_said(tmp_path):
+    (tmp_path / "garbage").write_bytes(b"\xff\xfe\x80")
+    (tmp_path / "folder").mkdir()
+    for place in ("garbage", "folder", "no/such"):
+        with pytest.raises(ConfigError, match="no token can be added"):
+            new_token(tmp_path / place, "anna", False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import socket
 
 import httpx
 import pytest
+from builders.serving import fake_server
 from click.testing import CliRunner
 from loraforge_serve.cli.command import serve
 
@@ -85,3 +87,24 @@ def test_a_server_is_put_together_and_checked_by_golden(exports, tmp_path, comma
 
 def test_a_place_that_cannot_keep_feedback_is_said_before_anything_is_loaded(refused, tmp_path):
     assert "end in .jsonl" in refused("--feedback", tmp_path / "feedback.csv", tmp_path)[0]
+
+
+def test_a_server_that_ends_waits_for_no_picture(host, monkeypatch, tmp_path):
+    """The thread that draws cannot be stopped, and Python would wait for it."""
+    from types import SimpleNamespace
+
+    from loraforge_serve.cli import starting
+
+    ends = []
+    painter = SimpleNamespace(busy=True)
+    monkeypatch.setattr(starting, "assemble", lambda *given: fake_server(painter=painter))
+    monkeypatch.setattr(starting, "_run", lambda *given: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(starting.os, "_exit", ends.append)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        for busy in (True, False):
+            painter.busy = busy
+            CliRunner().invoke(serve, ["--port", "0", str(tmp_path)], obj=host, catch_exceptions=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ends == [0]
