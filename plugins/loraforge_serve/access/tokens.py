@@ -54,14 +54,14 @@ class Tokens:
         return found
 
     def _renew(self) -> None:
-        """A token that was added or struck out counts at once; a file that cannot be read lets nobody new in."""
+        """A token that was added or struck out counts at once, whatever else is wrong with the file; one that cannot be read lets nobody
+        in."""
         stamp = _stamp(self.file)
         if stamp != self._stamp:
             try:
-                self._holders, self._stamp = _read(self.file), stamp
-            except ConfigError:
-                if not self.file.exists():
-                    self._holders = {}
+                self._holders, self._stamp = _lines(read_text(self.file, _LIMIT))[0], stamp
+            except (OSError, ValueError):
+                self._holders, self._stamp = {}, None  # looked at again at the next request
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:
@@ -74,24 +74,32 @@ def _stamp(file: Path) -> tuple[int, int] | None:
 
 def _read(file: Path) -> dict[str, Holder]:
     try:
-        lines = read_text(file, _LIMIT).splitlines()
+        holders, wrong = _lines(read_text(file, _LIMIT))
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise ConfigError(say("--tokens {file} cannot be read: {error}. Make it with --new-token NAME.", file=file, error=reason)) from None
-    holders: dict[str, Holder] = {}
-    problems = []
-    for number, line in enumerate(lines, 1):
-        written = line.partition("#")[0].strip()
-        found = _LINE.fullmatch(written)
-        if found:
-            holders[found["hash"]] = Holder(found["name"], bool(found["admin"]))
-        elif written:
-            problems.append(say("{file}, line {n}: no name with a hashed token. Make one with --new-token NAME.", file=file, n=number))
+    problems = [
+        say("{file}, line {n}: no name with a hashed token. Make one with --new-token NAME.", file=file, n=number) for number in wrong
+    ]
     if not holders and not problems:
         problems.append(say("{file} holds no token. Make one with --new-token NAME.", file=file))
     if problems:
         raise ConfigError(problems)
     return holders
+
+
+def _lines(text: str) -> tuple[dict[str, Holder], list[int]]:
+    """Whom each hash belongs to, and the numbers of the lines that say nothing."""
+    holders: dict[str, Holder] = {}
+    wrong = []
+    for number, line in enumerate(text.splitlines(), 1):
+        written = line.partition("#")[0].strip()
+        found = _LINE.fullmatch(written)
+        if found:
+            holders[found["hash"]] = Holder(found["name"], bool(found["admin"]))
+        elif written:
+            wrong.append(number)
+    return holders, wrong
 
 
 def new_token(file: Path, name: str, admin: bool) -> str:

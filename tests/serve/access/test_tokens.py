@@ -38,6 +38,18 @@ def test_what_is_wrong_with_a_file_is_said_at_once(tmp_path):
         Tokens(file)
 
 
+@pytest.mark.parametrize("left", ["", "# nobody\n", "bob sha256:xyz\n", None])
+def test_a_token_that_was_struck_out_counts_no_more_whatever_is_left_of_the_file(tmp_path, left):
+    file = tmp_path / "t"
+    anna, tokens = new_token(file, "anna", False), Tokens(file)
+    assert tokens.holder(anna)
+    line = file.read_text()
+    file.unlink() if left is None else file.write_text(left)
+    assert tokens.holder(anna) is None
+    file.write_text(f"{line}bob sha256:xyz\n")
+    assert tokens.holder(anna).name == "anna", "and a line that is right counts beside one that is not"
+
+
 def test_a_minute_passes_between_requests():
     rate = RateLimit(2)
     assert [rate.seconds_to_wait("a", now) for now in (0, 10, 20, 59.5, 60.5, 61)] == [0, 0, 41, 1, 0, 10]
