@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import time
@@ -110,13 +111,15 @@ def new_token(file: Path, name: str, admin: bool) -> str:
     """
     if not re.fullmatch(r"[\w.@-]{1,64}", name):
         raise ConfigError(say("--new-token '{name}': a name of letters, digits, dots, dashes and @, without blanks.", name=name))
-    before = read_text(file, _LIMIT) if file.exists() else ""
-    if file.exists() and before.strip() and any(holder.name == name for holder in _read(file).values()):
+    before, owner = (read_text(file, _LIMIT), file.stat()) if file.exists() else ("", None)
+    if any(holder.name == name for holder in _lines(before)[0].values()):
         raise ConfigError(say("{file} has a token for '{name}' already. Strike that line out to give another.", file=file, name=name))
     token = f"lf-{secrets.token_urlsafe(32)}"
     line = f"{name} sha256:{hashlib.sha256(token.encode()).hexdigest()}{' ' + ADMIN if admin else ''}"
     write_text(file, f"{before.rstrip()}\n{line}\n".lstrip())
     file.chmod(0o600)
+    if owner is not None and hasattr(os, "chown"):
+        os.chown(file, owner.st_uid, owner.st_gid)  # a server's user goes on reading what root adds to
     return token
 
 

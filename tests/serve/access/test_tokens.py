@@ -50,6 +50,15 @@ def test_a_token_that_was_struck_out_counts_no_more_whatever_is_left_of_the_file
     assert tokens.holder(anna).name == "anna", "and a line that is right counts beside one that is not"
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_adds_is_still_read_by_the_server_and_a_file_of_comments_can_be_added_to(tmp_path):
+    file = tmp_path / "t"
+    file.write_text("# nobody\n")
+    os.chown(file, 10001, 10001)
+    new_token(file, "anna", False)
+    assert file.stat().st_uid == file.stat().st_gid == 10001 and file.read_text().startswith("# nobody\nanna sha256:")
+
+
 def test_a_minute_passes_between_requests():
     rate = RateLimit(2)
     assert [rate.seconds_to_wait("a", now) for now in (0, 10, 20, 59.5, 60.5, 61)] == [0, 0, 41, 1, 0, 10]
