@@ -59,7 +59,7 @@ def instructions() -> list[tuple[str, str]]:
 def test_the_image_is_built_offline_runs_as_nobody_and_serves():
     steps = instructions()
     assert {kind for kind, _ in steps} <= {"FROM", "ARG", "COPY", "RUN", "USER", "WORKDIR", "ENV", "EXPOSE", "ENTRYPOINT", "CMD"}
-    assert ("ARG", "ACCELERATOR=cpu") in steps and [rest for kind, rest in steps if kind == "FROM"] == ["python:3.11-slim-bookworm"]
+    assert ("ARG", "ACCELERATOR=cpu") in steps and [rest for kind, rest in steps if kind == "FROM"] == ["python:3.11-bookworm"]
     for kind, rest in steps:
         if kind == "COPY":
             assert (ROOT / rest.split()[0]).is_file(), rest
@@ -68,7 +68,11 @@ def test_the_image_is_built_offline_runs_as_nobody_and_serves():
     kinds = [kind for kind, _ in steps]
     [user] = [rest for kind, rest in steps if kind == "USER"]
     assert user.split(":")[0] not in ("root", "0") and kinds.index("USER") < kinds.index("ENTRYPOINT")
-    assert f"--uid {user.split(':')[0]}" in " ".join(rest for kind, rest in steps if kind == "RUN")
+    made = " ".join(rest for kind, rest in steps if kind == "RUN")
+    number, group = user.split(":")
+    assert f"groupadd --gid {group} " in made and f"useradd --uid {number} --gid {group} " in made
+    cache = re.search(r"XDG_CACHE_HOME=(\S+)", dict(steps)["ENV"])[1]
+    assert cache in made, "a base that is a GGUF file is turned into a folder there"
     assert json.loads(dict(steps)["ENTRYPOINT"]) == ["loraforge"]
     check_served(json.loads(dict(steps)["CMD"]))
     assert "HF_HUB_OFFLINE=1" in dict(steps)["ENV"]
@@ -101,7 +105,7 @@ def test_the_lines_of_the_page_are_the_servers():
             options = serve_command().make_context("serve", words[2:]).params
             assert options["host"] == "127.0.0.1" or options["tokens"]
     for name in re.findall(r"(?<![\w/])deploy/([\w.-]+)", page):
-        assert (DEPLOY / name).is_file() or name in ("tokens.txt", "adapters", "models"), name
+        assert (DEPLOY / name).is_file() or name in ("access", "adapters", "models"), name
     version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[1]
     assert f"loraforge-{version}-py3-none-any.whl" in page
 
@@ -122,12 +126,13 @@ def test_compose():
         check_served(service["command"])
         options = parsed(service["command"])
         assert mounted["/srv/loraforge/adapters"] == "./adapters" and str(options["audit_log"]).startswith(tuple(mounted))
-        assert all(one.endswith(":ro") for one in service["volumes"] if not one.startswith("logs:"))
-        [secret] = service["secrets"]
-        assert str(options["tokens"]) == f"/run/secrets/{secret['target']}" and secret["source"] in file["secrets"]
+        assert all(one.endswith(":ro") for one in service["volumes"] if not one.startswith(("logs:", "cache:")))
+        folder = os.path.dirname(str(options["tokens"]))
+        assert mounted[folder] == "./access", "a folder, so that an exchanged file is seen"
+        assert mounted["/var/cache/loraforge"] == "cache"
         assert "localhost:8000/health" in service["healthcheck"]["test"][-1]
         compile(service["healthcheck"]["test"][-1], "healthcheck", "exec")
-    assert set(file["volumes"]) == {"logs"}
+    assert set(file["volumes"]) == {"logs", "cache"}
     assert file["services"]["cuda"]["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
 
 
@@ -147,6 +152,7 @@ def test_the_unit_of_systemd():
     assert (service["ProtectSystem"], service["NoNewPrivileges"], service["CapabilityBoundingSet"]) == ("strict", "yes", "")
     for key in ("ProtectHome", "PrivateTmp", "PrivateDevices", "RestrictNamespaces", "LockPersonality"):
         assert service[key] == "yes"
+    assert f"XDG_CACHE_HOME=/var/cache/{service['CacheDirectory']}" in service["Environment"]
     assert unit["Install"]["WantedBy"] == "multi-user.target"
 
 

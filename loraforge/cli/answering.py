@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +13,12 @@ from rich.text import Text
 from ..messages import speaker
 
 say = speaker(__name__)
+
+
+class Ticker(Protocol):
+    """Shows that ``done`` of ``total`` are there, of another kind if ``of`` says so."""
+
+    def __call__(self, done: int, total: int, of: str = ...) -> None: ...
 
 
 def answers(out: Console, question: str, given: Mapping[str, str]) -> None:
@@ -29,11 +36,17 @@ def ended_by_repeating() -> str:
 
 
 @contextlib.contextmanager
-def ticker(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with the time left, for work that is no training."""
+def ticker(out: Console, what: str) -> Iterator[Ticker]:
+    """A progress bar with the time left, for work that is no training; it begins anew with each other ``what``."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn(say("left")))
     with Progress(*columns, TimeRemainingColumn(), console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def tick(done: int, total: int, of: str = what) -> None:
+            if bar.tasks[0].description != of:
+                bar.reset(task, total=total, description=of)
+            bar.update(task, completed=done, total=total)
+
+        yield tick

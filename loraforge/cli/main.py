@@ -24,7 +24,21 @@ from ..messages import out_of_something, speaker
 from ..terminal import show
 from . import audit as trust
 from . import listings, results, signing, usage
-from .options import CONFIG, JSON, RUN, SET, TASK, ConfigCommand, ExportingCommand, SamplingCommand, TrainCommand, emit, host_of, settings
+from .options import (
+    CONFIG,
+    JSON,
+    RUN,
+    SET,
+    TASK,
+    ConfigCommand,
+    ExportingCommand,
+    FiniteRange,
+    SamplingCommand,
+    TrainCommand,
+    emit,
+    host_of,
+    settings,
+)
 
 say = speaker(__name__)
 
@@ -213,7 +227,9 @@ def check(
     type=click.Path(path_type=Path),
     help="Use this run, checkpoint or adapter folder instead of RUN's own adapter. May be repeated; all share one loaded base.",
 )
-@click.option("--scale", "scales", multiple=True, type=float, help="How strongly an adapter acts; 1 by default. Once, or once per adapter.")
+@click.option(
+    "--scale", "scales", multiple=True, type=FiniteRange(), help="How strongly an adapter acts; 1 by default. Once, or once per adapter."
+)
 @click.option("--together", is_flag=True, help="Use all the adapters at once instead of one after the other.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder for answers that are files; by default RUN/answers.")
 @JSON

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,16 @@ def emit(value: Any) -> None:
 def complete_task(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The names of tasks, for the shell."""
     return [name for name in host_of(ctx).tasks() if name.startswith(incomplete)]
+
+
+class FiniteRange(click.FloatRange):
+    """A ``click.FloatRange`` without nan and inf, which lie within any bounds for ``<``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(say("{value} is not a finite number.", value=value), param, ctx)
+        return number
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")

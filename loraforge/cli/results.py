@@ -12,7 +12,7 @@ from .. import terminal
 from ..errors import LoraForgeError
 from ..messages import speaker
 from ..terminal import command, show
-from .options import JSON, RUN, emit, host_of
+from .options import JSON, RUN, FiniteRange, emit, host_of
 from .signing import KEY, signer_of
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ _FILE = click.Path(path_type=Path)
 @click.command("eval")
 @RUN
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many held-out examples.")
-@click.option(
-    "--minutes", type=click.FloatRange(min=0), default=0, help="The most minutes of answering; by default until all are answered."
-)
+@click.option("--minutes", type=FiniteRange(min=0), default=0, help="The most minutes of answering; by default until all are answered.")
 @click.option("--sheet", type=_FILE, metavar="FILE.xlsx", help="Write a sheet on which experts judge base and adapter blind.")
 @click.option("--grade", "graded", type=_FILE, multiple=True, metavar="FILE.xlsx", help="Read filled-in sheets; once for each expert's.")
 @KEY
@@ -70,7 +68,7 @@ def evaluate(
 
         review.refuse_name(sheet)  # before minutes of asking
     with answering.ticker(console, say("answers")) as tick:
-        result = compare.evaluate(host, opened, limit, tick, minutes=minutes)
+        result = compare.evaluate(host, opened, limit, tick, measured=lambda done, total: tick(done, total, say("losses")), minutes=minutes)
     # What only some of the examples show must not take the place of what all of them showed.
     whole = (limit is None or opened.task.evaluation.compare is not None) and "cut" not in result
     recorded = None

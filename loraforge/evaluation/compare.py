@@ -36,13 +36,21 @@ _EARLIER = "the/earlier/run"  # no folder has such a name, so no other adapter i
 
 
 def evaluate(
-    host: PluginHost, opened: LoadedRun, limit: int | None, tick: Callable[[int, int], None], *, draw: bool = True, minutes: float = 0
+    host: PluginHost,
+    opened: LoadedRun,
+    limit: int | None,
+    tick: Callable[[int, int], None],
+    *,
+    measured: Callable[[int, int], None] = lambda done, total: None,
+    draw: bool = True,
+    minutes: float = 0,
 ) -> dict[str, Any]:
     """Compares base and adapter on a run's held-out examples.
 
     Args:
         limit: at most so many examples.
         tick: called with (done, all) answers, (0, all) before the first.
+        measured: called in the same way for the losses, which come first.
         draw: let tasks that do not judge answers one by one make their own comparison, which may take minutes.
         minutes: that the answers may take; 0: any. What was not answered by both sides by then counts nowhere.
 
@@ -73,7 +81,7 @@ def evaluate(
         "missing": rows.missing,
         "step": _step(opened),
     }
-    losses, extra = _losses(opened, planned, adapters, rows)
+    losses, extra = _losses(opened, planned, adapters, rows, measured)
     result |= extra
     result["rows"] = []
     answers: Mapping[str, Sequence[Answer]] = {}
@@ -120,7 +128,7 @@ def _step(opened: LoadedRun) -> int | None:
 
 
 def _losses(
-    opened: LoadedRun, planned: Plan, adapters: Mapping[str, Adapter], rows: Rows
+    opened: LoadedRun, planned: Plan, adapters: Mapping[str, Adapter], rows: Rows, measured: Callable[[int, int], None]
 ) -> tuple[tuple[list[float], list[float]], dict[str, Any]]:
     """Everything that needs only losses: (of the base, of the adapter) on the held-out rows, and in the result's words what some learned
     rows, the general knowledge and the hold-out of the run before say."""
@@ -142,12 +150,15 @@ def _losses(
     scorer = Scorer(opened, planned, loaded, records)
     fitting = [i for i, row in enumerate(before) if scorer.fits(row)]
     before = [before[i] for i in fitting]
+    probe = probe.that_fit(scorer)
+    total = 2 * (len(held) + len(before) + sum(map(len, probe.rows))) + len(known)
+    measured(0, total)
+    scorer.watch = lambda done: measured(done, total)
     base, adapter = scorer.losses(held, None), scorer.losses(held, name)
     extra: dict[str, Any] = {
         "losses": {"base": _mean(base), "adapter": _mean(adapter)},
         "memorisation": {"loss_learned": _mean(scorer.losses(known, name)), "loss_held_out": _mean(adapter)},
     }
-    probe = probe.that_fit(scorer)
     if probe.rows:
         extra["quiz"] = probe.compare(scorer, name)
     if before:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..device import make_accelerator, quiet_libraries
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class Scorer:
     """Measures examples one by one: their losses can then be compared in pairs.
 
+    Attributes:
+        watch: called with how many losses have been measured, after each.
+
     Args:
         planned: the run's own plan; its ``keys`` say how the base is loaded.
         adapters: by name.
@@ -28,6 +31,8 @@ class Scorer:
     def __init__(self, opened: LoadedRun, planned: Plan, adapters: Mapping[str, Adapter], records: Sequence[Record]) -> None:
         from ..adapters import lora
 
+        self.watch: Callable[[int], None] = lambda done: None
+        self._measured = 0
         quiet_libraries()
         # A fresh plain LoRA, which stays idle: what changes the base itself (PiSSA) must not be in the base's own figures.
         fresh = planned.config.model_copy(update={"init_from_adapter": None, "lora_variant": "lora"})
@@ -63,6 +68,8 @@ class Scorer:
                 batch = self._on_device(self._trainable.collate([self._examples[row]]))
                 with self._accelerator.autocast():
                     found.append(float(self._trainable.loss(self._trainable.model, batch)))
+                self._measured += 1
+                self.watch(self._measured)
         return found
 
     def _on_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:

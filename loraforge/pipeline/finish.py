@@ -230,7 +230,15 @@ def _compared(host: PluginHost, opened: LoadedRun, tell: Callable[[Any], None]) 
     limit = say(", {minutes:g} minutes at most (eval_minutes)", minutes=minutes) if minutes else ""
     tell(StageStarted("comparison", say("base and adapter on the held-out examples (Ctrl-C leaves it out)") + limit))
     try:
-        result = evaluate(host, opened, _ASKED, lambda done, total: tell(Compared(done, total)), draw=False, minutes=minutes)
+        result = evaluate(
+            host,
+            opened,
+            _ASKED,
+            lambda done, total: tell(Compared(done, total)),
+            measured=lambda done, total: tell(Compared(done, total, "losses")),
+            draw=False,
+            minutes=minutes,
+        )
     except KeyboardInterrupt as error:
         if isinstance(error, Terminated):
             raise  # whoever sends that wants the process to end

@@ -103,10 +103,12 @@ class StoppedEarly(Event):
 
 @dataclass(frozen=True)
 class Compared(Event):
-    """The comparison of base and adapter at the end of a run goes on: ``done`` of ``total`` answers are there; 0 before the first."""
+    """The comparison of base and adapter at the end of a run goes on: ``done`` of ``total`` are there, first ``of`` "losses" and then of
+    "answers"; 0 before the first."""
 
     done: int
     total: int
+    of: str = "answers"
 
 
 @dataclass(frozen=True)

@@ -243,18 +243,21 @@ class Progress:
             self._line("" if number else say("training"), line)
 
     def _compare(self, event: Compared) -> None:
-        """The answers of the comparison, after the steps."""
-        if self._comparing is None:
+        """The losses and the answers of the comparison, after the steps."""
+        losses = event.of == "losses"
+        if self._comparing is None or event.done == 0:
             self.close()
             self._comparing = self._last = time.monotonic()
             if self._console.is_terminal:
                 self._open(event.total, 0)
         if self._bar is not None:
-            self._bar.update(self._task, completed=event.done, description=say("answers"))
+            self._bar.update(self._task, completed=event.done, description=say("losses") if losses else say("answers"))
         elif event.done and time.monotonic() - self._last >= 10:
             self._last = time.monotonic()
             left = (self._last - self._comparing) / event.done * (event.total - event.done)
-            self._line("", say("answer {done}/{total}  {left} left", done=event.done, total=event.total, left=duration(left)))
+            figures = {"done": event.done, "total": event.total, "left": duration(left)}
+            line = say("loss {done}/{total}  {left} left", **figures) if losses else say("answer {done}/{total}  {left} left", **figures)
+            self._line("", line)
 
     def _open(self, total: int, completed: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn

@@ -6,6 +6,7 @@ import collections
 import hashlib
 import hmac
 import logging
+import os
 import re
 import secrets
 import time
@@ -122,7 +123,7 @@ def new_token(file: Path, name: str, admin: bool) -> str:
     if not re.fullmatch(r"[\w.@-]{1,64}", name):
         raise ConfigError(say("--new-token '{name}': a name of letters, digits, dots, dashes and @, without blanks.", name=name))
     try:
-        before = read_text(file, _LIMIT) if file.exists() else ""
+        before, owner = (read_text(file, _LIMIT), file.stat()) if file.exists() else ("", None)
     except (OSError, ValueError) as error:
         raise ConfigError(_unusable(file, error)) from None
     if before.strip() and any(holder.name == name for holder in _read(file).values()):
@@ -132,6 +133,8 @@ def new_token(file: Path, name: str, admin: bool) -> str:
     try:
         write_text(file, f"{before.rstrip()}\n{line}\n".lstrip())
         file.chmod(0o600)
+        if owner is not None and hasattr(os, "chown"):
+            os.chown(file, owner.st_uid, owner.st_gid)  # a server's user goes on reading what root adds to
     except OSError as error:
         raise ConfigError(_unusable(file, error)) from None
     return token

@@ -25,3 +25,11 @@ def test_how_far_it_is_is_told_on_a_terminal_alone():
             tick(0, 34)
             tick(17, 34)
         assert ("17/34" in shown.getvalue()) is terminal and bool(shown.getvalue()) is terminal
+
+
+def test_the_bar_begins_anew_with_the_answers():
+    shown = io.StringIO()
+    with answering.ticker(Console(file=shown, force_terminal=True, width=100), "answers") as tick:
+        tick(90, 90, "losses")
+        tick(0, 34)
+    assert "losses" in shown.getvalue() and "answers" in shown.getvalue() and "0/34" in shown.getvalue()

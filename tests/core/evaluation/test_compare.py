@@ -123,12 +123,16 @@ class Scorer:
         assert planned == "planned"
         self.records, self.adapters = records, adapters
         opened.scorers.append(self)
+        self.done = 0
 
     def fits(self, row):
         return self.records[row].name != "z"
 
     def losses(self, rows, adapter):
         side = {None: 1.0, "mine": 2.0, compare._EARLIER: 3.0}[adapter]
+        for _ in rows:
+            self.done += 1
+            self.watch(self.done)
         return [side + 0.1 * "abcdefghijklmnopqrstuvwxyz".index(self.records[row].name) for row in rows]
 
 
@@ -175,8 +179,10 @@ def evaluated(monkeypatch):
         monkeypatch.setattr(compare, "parent_of", lambda start: parent)
         monkeypatch.setattr(compare, "_read", lambda folder: f"read from {folder}")
         monkeypatch.setattr("loraforge.evaluation.scoring.Scorer", Scorer)
-        result = compare.evaluate("host", opened, limit, lambda done, total: ticks.append((done, total)), draw=draw, minutes=minutes)
-        return SimpleNamespace(result=result, asked=asked, ticks=ticks, opened=opened)
+        measured: list = []
+        tell = {"measured": lambda done, total: measured.append((done, total)), "draw": draw, "minutes": minutes}
+        result = compare.evaluate("host", opened, limit, lambda done, total: ticks.append((done, total)), **tell)
+        return SimpleNamespace(result=result, asked=asked, ticks=ticks, measured=measured, opened=opened)
 
     return go
 
@@ -371,6 +377,7 @@ def test_the_hold_out_of_the_earlier_run_is_measured_with_both_adapters(evaluate
     earlier = made.result["earlier"]
     assert made.opened.scorers[0].adapters == {"mine": "the adapter", compare._EARLIER: "read from its/adapter"}
     assert (earlier["run"], earlier["examples"], earlier["rows"], earlier["groups"]) == ("its", 6, 6, 5), "z does not fit"
+    assert made.measured == [(i, 30) for i in range(31)], "both sides of 8 and of the 6 that fit, and 2 learned ones"
     mean = sum("abcdefghijklmnopqrstuvwxyz".index(c) for c in "bdfhjl") / 60
     assert (earlier["base"], earlier["adapter"], earlier["lower_is_better"]) == (pytest.approx(3 + mean), pytest.approx(2 + mean), True)
     line = next(line for line in made.result["sentence"] if "of the earlier run" in line)
