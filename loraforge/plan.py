@@ -93,7 +93,8 @@ def make_plan(
     owners = _owners(task, components)
     source = dismiss(rename(source, owners), fields(owners))
     try:
-        keys = validate(source, owners, paths=paths, others=_keys_of_others(host, task, source))
+        # Without a family the base is not where it was, and that is to be said.
+        keys = validate(source, owners, paths=paths or family is None, others=_keys_of_others(host, task, source))
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
     problems += _no_folder(source, Path(keys[RunConfig].output_dir))

@@ -16,6 +16,7 @@ from ..config import yaml_reader
 from ..errors import LoraForgeError, RunError
 from ..messages import speaker
 from ..plan import Plan, make_plan
+from ..runs import provenance
 from ..runs.folder import FINISHED, RunFolder
 from ..runs.provenance import hash_file
 from ..runs.seal import read_manifest
@@ -67,6 +68,7 @@ def reproduce(host: PluginHost, folder: Path, out: Path | None, tell: Callable[[
     overrides |= _start(manifest) | _cut(manifest, tell)
     given = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
     plan = make_plan(host, str(manifest.get("task")), run.config_file, given, exporting=False)
+    _refuse_other_base(run, manifest, plan)
     made = _train(dataclasses.replace(plan, exporters=()), host, manifest, tell)
     return _compare(run, manifest, made, chosen)
 
@@ -84,6 +86,26 @@ def _refuse(host: PluginHost, run: RunFolder, manifest: Mapping[str, Any]) -> No
         problems.append(say("init_from_adapter: the adapter that this run continued from is gone, or was altered."))
     if problems:
         raise RunError([say("{path} cannot be reproduced, because what it was made from has changed:", path=run.path), *problems])
+
+
+def _refuse_other_base(run: RunFolder, manifest: Mapping[str, Any], plan: Plan) -> None:
+    """Raises RunError if the base's name leads to another folder today, with other files in it than those that were checked."""
+    then = _part(manifest, "base")
+    if not then.get("files"):
+        return
+    now = provenance.base(plan.config.base_model, plan.config.revision, plan.family.base_files(plan.config))
+    if now["folder"] == then.get("folder") or now["files"] == then["files"]:
+        return
+    raise RunError(
+        say(
+            "{path} cannot be reproduced: base_model {base} is another one today than it was in training. It leads to {now}, and led to "
+            "{then}.",
+            path=run.path,
+            base=plan.config.base_model,
+            now=now["folder"],
+            then=then.get("folder"),
+        )
+    )
 
 
 def _config_changes(run: RunFolder, manifest: Mapping[str, Any]) -> list[str]:

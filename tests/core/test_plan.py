@@ -51,3 +51,8 @@ def test_what_shows_later_is_placed_where_it_begins_with_a_key(tmp_path, problem
     with pytest.raises(DataError) as error, located(plan):
         raise DataError(problem)
     assert error.value.problems[0].replace(str(file), "c.yaml") == place + problem
+
+
+def test_a_base_that_is_gone_is_named_where_paths_are_not_looked_up(host, project, tmp_path):
+    with pytest.raises(ConfigError, match="base_model: there is no"):
+        make_plan(host, "text", project(base_model=str(tmp_path / "gone")), paths=False)

@@ -48,7 +48,7 @@ class PeftExporter(Exporter):
         return (
             command(*line, *(["--chat-template", template] if template.is_file() else []), *stops),
             say(
-                "# llama.cpp, LM Studio and Ollama: `loraforge export {run} --to gguf`. `transformers serve` takes no adapter folder: "
+                "# llama.cpp and Ollama: `loraforge export {run} --to gguf`. `transformers serve` takes no adapter folder: "
                 "`loraforge export {run} --to merged` makes a model for it",
                 run=run,
             ),

@@ -1,4 +1,4 @@
-"""The adapter as one file for llama.cpp, LM Studio and Ollama: GGUF-LoRA."""
+"""The adapter as one file for llama.cpp and Ollama: GGUF-LoRA."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ class _Shape:
 
 
 class GgufExporter(Exporter):
-    """A GGUF file that llama.cpp, LM Studio and Ollama put onto the base, whatever its quantisation."""
+    """A GGUF file that llama.cpp and Ollama put onto the base, whatever its quantisation."""
 
     name = "gguf"
     task = "text"
-    help = "One GGUF file for llama.cpp, LM Studio and Ollama: the adapter, to be put onto a GGUF of the base."
+    help = "One GGUF file for llama.cpp and Ollama: the adapter, to be put onto a GGUF of the base."
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
         if config.lora_variant == "dora":
@@ -102,8 +102,6 @@ class GgufExporter(Exporter):
         return _unknown(shape) if shape.kind not in ARCHITECTURES else ""
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
-        if adapter.dora:
-            raise ExportError(_no_dora())
         of = served(adapter)
         file = destination / f"{file_name(adapter)}.gguf"
         write_lora(adapter, of.base.config, file)
@@ -158,6 +156,8 @@ def write_lora(adapter: Adapter, config: Mapping[str, Any], file: Path) -> None:
     Raises:
         ExportError: naming what the format, or this writer, cannot hold.
     """
+    if adapter.dora:
+        raise ExportError(_no_dora())
     gguf = library()
     shape = _Shape.of(config)
     names = tensor_names(adapter, shape)

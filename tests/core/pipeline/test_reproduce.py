@@ -12,7 +12,7 @@ from builders.sealed_runs import bad, rewrite
 
 from loraforge import RunError
 from loraforge.pipeline.reproduce import compare, reproduce
-from loraforge.runs import provenance
+from loraforge.runs import opened, provenance
 from loraforge.runs.folder import RunFolder
 from loraforge.runs.seal import seal_run
 
@@ -121,6 +121,19 @@ def test_changed_data_or_base_is_refused_and_named(sealed, host, data):
     shutil.rmtree(data.parent)
     with pytest.raises(RunError, match="not on this computer"):
         reproduce(host, run.path, None, lambda text: None)
+
+
+def test_a_base_whose_name_leads_elsewhere_today_is_refused(sealed, host, tmp_path, monkeypatch):
+    """As of a hub's name without a revision, or of a GGUF file that another one was put in place of: the first folder is still there."""
+    run, _ = sealed
+    family = host.component("loraforge_model_families", "text", "causal-lm")
+    then = family.base_files(opened.load_run(host, run.path).config)
+    other = shutil.copytree(then[0].parent, tmp_path / "other")
+    monkeypatch.setattr(type(family), "base_files", lambda self, config: sorted(other.iterdir()))
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    with pytest.raises(RunError, match="another one today than it was in training"):
+        reproduce(host, run.path, None, lambda text: None)
+    assert not (run.path / "reproduced").exists()
 
 
 def test_a_run_whose_adapter_is_not_from_its_config_is_not_reproduced(sealed, project, train, host, tmp_path, command):

@@ -66,6 +66,13 @@ def test_what_the_format_cannot_hold_is_refused(adapter, config, words, tmp_path
     assert all(word in str(error.value) for word in words) and not (tmp_path / "x.gguf").exists()
 
 
+def test_dora_is_refused_whoever_writes_the_file(tmp_path):
+    there = adapter_of(Q)
+    there.tensors[f"{Q}.lora_magnitude_vector"] = torch.ones(16)
+    with pytest.raises(ExportError, match="llama.cpp reads no DoRA"):
+        llama_cpp.write_lora(there, CONFIG, tmp_path / "x.gguf")
+
+
 def test_a_head_that_is_not_tied_has_its_tensor(tmp_path):
     llama_cpp.write_lora(adapter_of("lm_head"), {**CONFIG, "tie_word_embeddings": False}, tmp_path / "x.gguf")
     assert {tensor.name for tensor in gguf.GGUFReader(tmp_path / "x.gguf").tensors} == {"output.weight.lora_a", "output.weight.lora_b"}
