@@ -71,6 +71,14 @@ def test_the_interval_of_a_mean_is_students(monkeypatch):
     assert (5 - low, high - 5) == (pytest.approx(half, rel=0.02), pytest.approx(half, rel=0.02))
 
 
+def test_the_rows_are_drawn_again_alike_on_every_machine():
+    """2000 times, each time as many as there are, from the same seed."""
+    seen = []
+    style_distance.interval(lambda rows: float(len(seen.append(list(rows)) or seen)), np.arange(9))
+    rng = np.random.default_rng(0)
+    assert seen == [list(range(9)), *(list(rng.integers(0, 9, 9)) for _ in range(2000))]
+
+
 @pytest.mark.parametrize("count", [8, 16])
 def test_the_interval_covers(count, monkeypatch):
     """The mean of normal numbers lies in about 19 of 20 of its intervals; of 200, at least 182 unless fewer than 94 % do."""
@@ -115,7 +123,7 @@ def told(base, adapter, **options):
     )
 
 
-def test_words_say_when_the_intervals_do_not_overlap():
+def test_words_say_when_the_intervals_do_not_overlap(monkeypatch):
     rng = np.random.default_rng(2)
     far, close = rng.normal(5, 1, 32), rng.normal(1, 1, 32)
     found = told(far, close)
@@ -130,6 +138,14 @@ def test_words_say_when_the_intervals_do_not_overlap():
     plain, cut = (told(around, around, **options)["style distance"]["base"] for options in ({}, {"lowest": 0.0}))
     low, high = style_distance.interval(lambda values: float(values.mean()), around)
     assert plain == f"{around.mean():.3f} ({low:.3f} to {high:.3f})" and cut == plain.replace(f"{low:.3f}", "0.000")
+
+    def touching(statistic, rows):
+        return (0, 1) if rows is far else (1, 2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(style_distance, "interval", touching)
+        for one, other in ((far, close), (close, far)):  # both hold 1
+            assert told(one, other)["nearer to your pictures"]["adapter"] == "cannot be told: the intervals overlap"
     assert told(far[:7], close[:7]) == {
         "style distance": {"base": f"{far[:7].mean():.3f}", "adapter": f"{close[:7].mean():.3f}"},
         "nearer to your pictures": {"base": "", "adapter": "too few pictures to tell; it takes 8"},
@@ -172,6 +188,34 @@ def test_what_is_drawn_and_compared(limit, count, monkeypatch, tmp_path):
         assert float(found["style distance"][side].split()[0]) == pytest.approx(wanted, abs=2e-3)
     two = style_distance.compare(run, mine[:2], limit, lambda *given: None)
     assert two["pictures drawn"]["base"] == str(count)
-    (tmp_path / "scene-1.png").write_bytes(b"")
+    (tmp_path / "scene-0.png").write_bytes(b"")
+    left = style_distance.compare(run, mine, limit, lambda *given: None)["style distance"]["base"].split()[0]
+    kept, made = real[1:], np.array([style_distance.features(small(100 + number % 5)) for number in range(count)])
+    assert float(left) == pytest.approx(style_distance.frechet(made, kept), abs=1e-3)
     with pytest.raises(RunError, match="fewer than two of its pictures are left"):
         style_distance.compare(run, [*prior, *mine[:2]], limit, lambda *given: None)
+
+
+def test_who_follows_the_prompts_better_has_the_higher_score_and_no_distance_is_below_nothing(monkeypatch, tmp_path):
+    from types import SimpleNamespace
+
+    from builders.image_checks import rows, scene
+
+    def drawn(run, prompts, tick):
+        for side, score in (("base", 0.25), ("adapter", 0.5)):
+            yield side, [SimpleNamespace(score=score + 0.01 * (n % 2), picture=scene(n % 3)) for n in range(len(prompts))]
+
+    def score(prepared, prompts):
+        assert list(prompts) == ["a", "b", "c"] * 4
+        return list(prepared)
+
+    monkeypatch.setattr(style_distance, "_RESAMPLES", 200)
+    monkeypatch.setattr(style_distance, "_drawn", drawn)
+    monkeypatch.setattr(style_distance, "_scorer", lambda run: SimpleNamespace(prepare=lambda one: one.score, score=score))
+    monkeypatch.setattr(style_distance, "features", lambda one, real=style_distance.features: real(getattr(one, "picture", one)))
+    run = SimpleNamespace(path=tmp_path, template=SimpleNamespace(render=lambda record: [SimpleNamespace(text=record.caption)]))
+    found = style_distance.compare(run, rows(tmp_path, "a", "b", "c"), 12, lambda *given: None)
+    assert {side: text.split()[0] for side, text in found["prompt adherence"].items()} == {"base": "0.255", "adapter": "0.505"}
+    assert found["follows its prompts better"] == {"base": "", "adapter": "the intervals do not overlap"}
+    # The same three pictures, each four times: nothing but what a spread of twelve and one of three differ by.
+    assert all("(0.000 to " in text for text in found["style distance"].values())
