@@ -29,6 +29,17 @@ def test_the_numbers_of_two_pictures_by_hand():
     np.testing.assert_allclose(style_distance.features(halves((0, 0, 0), (0, 0, 255), 384)), wanted, atol=0.02)
 
 
+def test_percentiles_and_thirds_of_a_ramp_by_hand():
+    """A level for each of 128 rows: of 16384 numbers, each 128 times, the one at a share lies between those of its neighbours."""
+    ramp = Image.fromarray(np.repeat(np.arange(128, dtype=np.uint8), 128).reshape(128, 128)).convert("RGB")
+    found = style_distance.features(ramp) * 255
+    np.testing.assert_allclose(found[6:11], [6, 31.75, 63.5, 95.25, 121], atol=1e-9)
+    np.testing.assert_allclose(found[:2], [63.5, ((128**2 - 1) / 12) ** 0.5], atol=1e-9)  # mean and spread of 0 to 127
+    np.testing.assert_allclose(found[13:16], np.array([1, 2, 4]) * 4, atol=1e-9)  # one level from row to row, then two, then four
+    np.testing.assert_allclose(found[16:25], np.repeat([21, 64, 106.5], 3), atol=1e-9)  # rows 0 to 42, 43 to 85, 86 to 127
+    assert found[25] == pytest.approx(255 * 39 / 128)  # 0 to 38 are dark
+
+
 @pytest.mark.parametrize(("level", "dark"), [(38, 1.0), (39, 0.0)])  # 0.149 and 0.153
 @pytest.mark.parametrize(("red", "vivid"), [(153, 0.0), (154, 1.0)])  # 0.600 and 0.604
 def test_what_is_dark_and_what_is_vivid(level, dark, red, vivid):
