@@ -217,6 +217,19 @@ def test_the_same_picture_in_another_size_is_encoded_anew(trainable, tmp_path):
     assert example["latents"][0].shape[-2:] == (8, 8) and small["latents"][0].shape[-2:] == (4, 4)
 
 
+def test_a_caption_is_encoded_anew_for_another_layer_or_length(trainable):
+    """From one cache: the text of another layer, and windows that are padded up to the longest caption."""
+    plain, deeper, longer = (trainable(**keys) for keys in ({}, {"clip_skip": 2}, {"max_caption_tokens": 225}))
+    first, second, third = (made._text("a ball")["context"] for made in (plain, deeper, longer))
+    assert not first.equal(second) and second.shape == first.shape
+    assert (first.shape[0], third.shape[0]) == (77, 3 * 77) and third[:77].allclose(first, atol=1e-5)
+    assert [plain._base._windows(texts) for texts in ([], ["a", "x " * 75], ["x " * 76, "a"])] == [1, 1, 2]
+    ids = plain._base.token_ids("x " * 80, 1)[0, 0]
+    own = plain._base.pipe.tokenizer
+    assert len(ids) == 77 and (int(ids[0]), int(ids[-1])) == (own.bos_token_id, own.eos_token_id)
+    assert len(set(ids[1:-1].tolist())) == 1  # what is longer is cut
+
+
 def test_a_mirrored_view_is_the_picture_from_left_to_right(trainable, tmp_path):
     import torch
     from PIL import Image, ImageOps
