@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from loraforge_image.families import Framing, ImageBase
+from loraforge_image.families import Diffusion, Framing, ImageBase
 
 torch = pytest.importorskip("torch")
 
@@ -90,6 +90,16 @@ def test_nothing_of_a_base_learns_or_drops_out_until_it_is_told_to():
 @pytest.mark.parametrize(("asked", "kept"), [("auto", {}), (None, {}), ("epsilon", {"prediction_type": "epsilon"})])
 def test_what_it_predicts_is_kept_where_it_is_said(asked, kept):
     assert made(settings={"prediction_type": asked}).pipe.scheduler.registered == kept
+
+
+@pytest.mark.parametrize(("asked", "gamma"), [({}, 0.0), ({"min_snr_gamma": 0}, 0.0), ({"min_snr_gamma": 5}, 5.0)], ids=str)
+def test_levels_are_weighed_only_where_it_is_asked_for(asked, gamma):
+    from diffusers import DDPMScheduler
+
+    base = made(type("Noise", (Base,), {"make_objective": lambda self: Diffusion(DDPMScheduler())}), asked)
+    assert base.objective.min_snr_gamma == gamma
+    errors = torch.ones(3)
+    assert base.objective.weigh(errors, torch.tensor([1, 500, 999])).equal(errors) is (gamma == 0)
 
 
 def test_latents_are_shifted_before_they_are_scaled_and_back():

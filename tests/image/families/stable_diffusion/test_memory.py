@@ -280,6 +280,8 @@ def test_what_a_batch_needs(needed):
     assert step(train_unet=False, train_text_encoder=True)[1] == work // 2 + holes
     text = step(train_text_encoder=True)[0] - step()[0]
     assert text == 77 * 12 * 24 * 768 * 4
+    both, alone = (needed(train_text_encoder=on, lora_rank=2).trainable for on in (True, False))
+    assert both - alone == 12 * 2 * (4 * (768 + 768) + 2 * (768 + 3072))  # q, k, v, out; both layers of the feed-forward
     small, large = step(facts={"pictures": 10, "buckets": [[256, 256, 3], [128, 128, 1]]}), step(resolution=256)
     assert small == large and step(facts={"pictures": 10, "buckets": [[1024, 1024, 3]]}) == step()  # nor larger than asked for
     assert needed(gradient_checkpointing=True).flops * 2 == needed().flops * 3
