@@ -16,6 +16,7 @@ _COMMANDS = {
     "techniques": "techniques",
     "gpu": "gpu",
     "intervals": "intervals",
+    "serve": "serving",
 }
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         TrainingError,
         printable,
     )
-    from .files import LARGEST, open_file, read_file, read_text, require_file, require_files, unpacked_size
+    from .files import LARGEST, cache_folder, open_file, read_file, read_text, require_file, require_files, unpacked_size
     from .hub import explain_base, fetch_base
     from .messages import out_of_something, refuse_machines_fault, speaker
     from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         StepFinished,
         StoppedEarly,
     )
-    from .plugin_api.models import Examination, InferenceModel, MemoryEstimate, TrainableModel
+    from .plugin_api.models import ChatFormat, Decoder, Examination, InferenceModel, MemoryEstimate, TrainableModel
     from .plugin_api.task import ChoiceQuestion, Evaluation, Sampling, Task, TrainedRun
     from .plugin_api.types import Adapter, Answer, Batch, Example, File, Fingerprint, Lesson, Record, Review, Span, TrainableLora, prompt_of
     from .runs.disk import usual_rights
@@ -71,7 +71,7 @@ _HOMES = {
         *("ConfigError", "DataError", "ExportError", "LoraForgeError", "ModelError", "PluginError", "RunError", "TrainingError"),
         *("MachineError", "printable"),
     ),
-    "files": ("LARGEST", "open_file", "read_file", "read_text", "require_file", "require_files", "unpacked_size"),
+    "files": ("LARGEST", "cache_folder", "open_file", "read_file", "read_text", "require_file", "require_files", "unpacked_size"),
     "hub": ("explain_base", "fetch_base"),
     "messages": ("out_of_something", "refuse_machines_fault", "speaker"),
     "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
@@ -90,7 +90,7 @@ _HOMES = {
         "StepFinished",
         "StoppedEarly",
     ),
-    "plugin_api.models": ("Examination", "InferenceModel", "MemoryEstimate", "TrainableModel"),
+    "plugin_api.models": ("ChatFormat", "Decoder", "Examination", "InferenceModel", "MemoryEstimate", "TrainableModel"),
     "plugin_api.task": ("ChoiceQuestion", "Evaluation", "Sampling", "Task", "TrainedRun"),
     "plugin_api.types": (
         "Adapter",
@@ -122,6 +122,7 @@ __all__ = [
     "Adapter",
     "Answer",
     "Batch",
+    "ChatFormat",
     "Check",
     "CheckpointSaved",
     "ChoiceQuestion",
@@ -129,6 +130,7 @@ __all__ = [
     "Component",
     "ConfigError",
     "DataError",
+    "Decoder",
     "Evaluated",
     "Evaluation",
     "Event",
@@ -177,6 +179,7 @@ __all__ = [
     "__version__",
     "atomic_dir",
     "bare_question",
+    "cache_folder",
     "character_pairs",
     "command",
     "condense",

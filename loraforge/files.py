@@ -12,6 +12,7 @@ import io
 import os
 import stat
 import zipfile
+from pathlib import Path
 
 from .messages import speaker
 
@@ -28,6 +29,13 @@ class NoFileError(OSError):
 
     def __str__(self) -> str:
         return str(self.strerror)
+
+
+def cache_folder() -> Path:
+    """Where this user's computer keeps what can be made again: encoded pictures, bases that were made of GGUF files. It need not exist."""
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "loraforge" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loraforge"
 
 
 def require_file(path: str | os.PathLike[str], limit: int | None = None) -> os.stat_result:

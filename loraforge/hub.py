@@ -45,10 +45,16 @@ def explain_base(base_model: str) -> str:
     if path.is_dir():
         return _folder(path)
     suffix = path.suffix.lower()
-    if suffix == ".gguf" or "gguf" in base_model.lower().rpartition("/")[2].split("-"):
+    if suffix == ".gguf":
         return say(
-            "'{base}' is a GGUF file, made for answering: it holds rounded weights and cannot be trained. Give the model that it was made "
-            "from, as org/name or as a folder with config.json and safetensors; the adapter can be converted to GGUF afterwards.",
+            "'{base}' is called like a GGUF file, and it is none, or it is not there. Language models take such a file as base_model: "
+            "give its path.",
+            base=base_model,
+        )
+    if "gguf" in base_model.lower().rpartition("/")[2].split("-"):
+        return say(
+            "'{base}' is a repository of GGUF files, one of which is enough: `hf download {base} FILE.gguf --local-dir .`, then "
+            "base_model: ./FILE.gguf. Better still is the model that they were made from, org/name: it holds no rounded weights.",
             base=base_model,
         )
     if suffix in _WEIGHTS:
@@ -59,7 +65,8 @@ def explain_base(base_model: str) -> str:
         )
     if re.fullmatch(r"[\w.-]+(?:/[\w.-]+)?:[\w.-]+", base_model) and not base_model.startswith(_MODELSCOPE):
         return say(
-            "'{base}' is a name of Ollama's, whose files are GGUF and cannot be trained. Give the model that it was made from: org/name.",
+            "'{base}' is a name of Ollama's. `ollama show {base} --modelfile` prints the path of its file behind FROM: write that path as "
+            "base_model. Better still is the model that it was made from, org/name: it holds no rounded weights.",
             base=base_model,
         )
     if re.fullmatch(r"[\w.-]+", base_model):
@@ -112,8 +119,8 @@ def _folder(path: Path) -> str:
             folder=path,
             inside=", ".join(map(str, inside)),
         )
-    if any(path.glob("*.gguf")):
-        return explain_base(str(next(path.glob("*.gguf"))))
+    if files := sorted(path.glob("*.gguf")):
+        return say("{folder} is a folder with GGUF files; write the one that is meant: base_model: {file}", folder=path, file=files[0])
     return ""
 
 

@@ -476,3 +476,47 @@ def test_a_gpu_is_compared_with_trl_at_its_best(monkeypatch):
     }
     monkeypatch.setattr(gpu, "has", lambda python, *packages: False)
     assert all(one.absent for one in gpu.text_contenders(sys.executable) if one.kind == "trl_sft")
+
+
+def test_the_load_of_many_clients_tells_what_was_lost_and_what_was_wrong():
+    """On a server that answers by a rule; then on one that forgets a letter now and then."""
+    import asyncio
+    import itertools
+
+    from builders.serving import fake_server, listening
+    from loraforge_serve.backends import Piece
+    from loraforge_serve.server import Limits
+
+    from benchmarks.serving import _load
+
+    server = fake_server(names=("one", "two"), pause=0.001, limits=Limits(waiting=64))
+    with listening(server) as url:
+        told = asyncio.run(_load(url, 1.0, 8, ["hello", "again"], lambda: 1.0))
+    assert (told["lost"], told["wrong"], told["busy"], told["still inside"]) == (0, 0, 0, 0)
+    assert told["answered"] > 10 and told["left"] > 0 and told["asked"] == told["answered"] + told["left"]
+    whole, count = server.library.backend.answer, itertools.count()
+
+    async def forgetting(job):
+        async for piece in whole(job):
+            yield piece if next(count) % 97 else Piece("", 1, piece.finish)
+
+    server.library.backend.answer = forgetting
+    with listening(server) as url:
+        assert asyncio.run(_load(url, 1.0, 8, ["hello", "again"], lambda: 1.0))["wrong"] > 0
+
+
+@pytest.mark.skipif("LORAFORGE_BENCHMARKS" not in os.environ, reason="most of a minute: set LORAFORGE_BENCHMARKS=1")
+def test_serve_end_to_end(work, tmp_path, inside):
+    few = ["--rounds", 1, "--questions", 8, "--max-tokens", 8, "--clients", 4, "--load", 3, "--load-clients", 4]
+    bench("serve", "--tiny", *few, "--work", work, "--out", tmp_path)
+    said = json.loads((tmp_path / "serve.json").read_text(encoding="utf-8"))
+    rates = {row[0]: row[2] for row in said["tables"][0]["rows"]}
+    assert set(rates) == {
+        "loraforge serve, base",
+        "loraforge serve, base and 2 adapters mixed",
+        "transformers serve",
+        "generate, one after the other",
+    }
+    assert "-" not in rates.values(), said["tables"][0]["notes"]
+    load = dict(said["tables"][1]["rows"])
+    assert (load["lost"], load["wrong"]) == ("0", "0")

@@ -114,7 +114,7 @@ def test_a_floor_is_a_table_of_contents():
 
 
 def test_the_tests_mirror_the_tree():
-    homes = {"core": ROOT / "loraforge", "text": ROOT / "plugins" / "loraforge_text", "image": ROOT / "plugins" / "loraforge_image"}
+    homes = {"core": ROOT / "loraforge", **{name: ROOT / "plugins" / f"loraforge_{name}" for name in ("text", "image", "serve")}}
     for file in TESTS:
         top, *inner = file.relative_to(ROOT / "tests").parts
         if top in homes and file.name.startswith("test_"):

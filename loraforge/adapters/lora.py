@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ __all__ = [
     "refuse",
     "set_adapter",
     "shortest_names",
+    "unload_adapter",
     "verify",
     "write_peft",
 ]
@@ -353,6 +355,17 @@ def set_adapter(model: nn.Module, adapter: str | Mapping[str, float] | None) -> 
             module.set_adapter(mine, inference_mode=True)
             for name in mine:
                 module.set_scale(name, wanted[name])
+
+
+def unload_adapter(model: nn.Module, name: str) -> None:
+    """Takes a loaded adapter off ``model`` and out of memory; the others stay as they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft says which adapter it makes active instead
+        for module in model.modules():
+            if isinstance(module, LoraLayer):
+                module.delete_adapter(name)
+    configs: Any = getattr(model, "peft_config", None) or {}
+    configs.pop(name, None)
 
 
 def merge(model: nn.Module, adapter: Adapter) -> None:

@@ -38,7 +38,7 @@ def resolve_path(source: Source, value: Value, info: FieldInfo, key: str, proble
         return value.value
     written = os.path.expanduser(value.value)
     # A bare word names an embedded base even where a folder of that name happens to lie about; org/name may be a folder or a hub id.
-    if role == "base" and "/" not in written and "\\" not in written:
+    if role == "base" and "/" not in written and "\\" not in written and not written.lower().endswith(".gguf"):
         return value.value.strip()
     for candidate in (Path(written), source.path.parent / written):
         if os.path.exists(candidate):  # False for what is too long to be a name

@@ -81,10 +81,7 @@ class RunConfig(Keys):
         None,
         ge=1,
         description="The scale is lora_alpha / lora_rank; by default twice the rank.",
-        json_schema_extra={
-            "aliases": ["network_alpha"],
-            "refused": ALPHA,
-        },
+        json_schema_extra={"aliases": ["network_alpha"], "refused": ALPHA},
     )
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="The share of the adapter's input that is dropped in training.")
     lora_target: str | list[str] = Field(
@@ -168,11 +165,8 @@ class RunConfig(Keys):
         json_schema_extra={
             "aliases": {"optimizer_type": {}, "optim": {}, "use_8bit_adam": {"true": "adamw_8bit", "false": None}},
             "values": {
-                "AdamW": "adamw",
-                "adamw_torch": "adamw",
-                "adamw_torch_fused": "adamw",
-                "AdamW8bit": "adamw_8bit",
-                "adamw_bnb_8bit": "adamw_8bit",
+                **{name: "adamw" for name in ("AdamW", "adamw_torch", "adamw_torch_fused")},
+                **{name: "adamw_8bit" for name in ("AdamW8bit", "adamw_bnb_8bit")},
             },
             "refused": OPTIMIZERS,
         },
@@ -256,21 +250,14 @@ class RunConfig(Keys):
         True, description="At the end, ask base and adapter the held-out questions and compare (`loraforge eval` does it later)."
     )
     eval_minutes: float = Field(
-        10.0,
-        ge=0,
-        description="The most minutes that base and adapter answer questions at the end. What both have answered by then, a fair sample, "
-        "is compared, and the table says how many of how many. 0: until all are answered, as `loraforge eval` does.",
+        10.0, ge=0, description="At the end, the most minutes of answering; the table says how many were answered. 0: until all are."
     )
     lr_advice: Literal["show", "apply"] = Field(
         "show", description="What to do when the loss says that learning_rate does not suit: say so, or train once more with a better one."
     )
     save_total_limit: int = Field(5, ge=1, description="How many checkpoints are kept; older ones are deleted.")
     seed: int = Field(
-        42,
-        ge=0,
-        lt=2**32,
-        description="Equal seeds give equal adapters on equal machines.",
-        json_schema_extra={"refused": SEEDS},
+        42, ge=0, lt=2**32, description="Equal seeds give equal adapters on equal machines.", json_schema_extra={"refused": SEEDS}
     )
 
     prompt_template: str = Field("auto", description="auto, the name of a template, or an inline one such as '[INST]{instruction}[/INST]'.")

@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from ..config.schema import Keys, KeySet, NoKeys, RunConfig
-from .models import Examination, InferenceModel, MemoryEstimate, TrainableModel
+from ..errors import ModelError
+from ..messages import speaker
+from .models import ChatFormat, Examination, InferenceModel, MemoryEstimate, TrainableModel
 from .types import Adapter, Record, Span
 
 if TYPE_CHECKING:
     import torch
+
+say = speaker(__name__)
 
 R = TypeVar("R", bound=Record)
 
@@ -128,6 +132,22 @@ class ModelFamily(Component):
     @abstractmethod
     def open(self, config: RunConfig, adapters: Mapping[str, Adapter], device: torch.device) -> InferenceModel:
         """The base and the adapters by name, for sampling."""
+
+    def chat_format(self, base_model: str, revision: str | None, adapter: Path | None) -> ChatFormat:
+        """How the base is spoken with, or the adapter that was exported into a folder: for servers. Imports no torch.
+
+        Raises:
+            ModelError: if this family's models are not spoken with.
+        """
+        raise ModelError(say("a base of the family '{name}' cannot be served as a chat.", name=self.name))
+
+    def network(self, base_model: str, revision: str | None, precision: str, device: torch.device) -> torch.nn.Module:
+        """The base alone, which continues token ids as transformers' language models do: for servers.
+
+        Args:
+            precision: ``fp32``, ``bf16``, ``fp16`` or ``4bit``.
+        """
+        raise ModelError(say("a base of the family '{name}' cannot be served as a chat.", name=self.name))
 
 
 class Exporter(Component):

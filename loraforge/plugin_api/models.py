@@ -155,3 +155,49 @@ class InferenceModel(Protocol):
             adapter: its name; several names with a strength for each, all at once; None for the base alone.
             settings: values of the task's ``sampling``.
         """
+
+
+class Decoder(Protocol):
+    """Token ids as text, one after the other."""
+
+    def step(self, token: int) -> str:
+        """The text that can be told once this token has come; empty in the middle of a character."""
+
+    def rest(self) -> str:
+        """What is left at the end."""
+
+
+class ChatFormat(Protocol):
+    """How a base, or an adapter on it, is spoken with: what a server needs besides the network. Without torch.
+
+    Attributes:
+        stop_ids: the tokens that end an answer, the trained one first.
+        stop_texts: the same as texts.
+        longest: how many tokens question and answer may have together; None: not known.
+        plain: whether an answer is all that the model writes up to the stop; False where its template has channels, of which one counts.
+    """
+
+    stop_ids: tuple[int, ...]
+    stop_texts: tuple[str, ...]
+    longest: int | None
+    plain: bool
+
+    def prompt(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        """The token ids that ask for an answer to messages in OpenAI's form, as the chat template writes them.
+
+        Raises:
+            DataError: with what the template complains about.
+        """
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text, with nothing put before it."""
+
+    def checked(self, ids: Sequence[int]) -> list[int]:
+        """The same ids.
+
+        Raises:
+            DataError: if one is no token of this base.
+        """
+
+    def decoder(self) -> Decoder:
+        """For one answer."""

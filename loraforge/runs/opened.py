@@ -20,6 +20,7 @@ from ..plugin_api.models import InferenceModel
 from ..plugin_api.task import Task
 from ..plugin_api.types import Adapter, File, prompt_of
 from .folder import RunFolder, atomic_write
+from .seal import kept_seal, require_sound
 
 if TYPE_CHECKING:
     from ..plugin_api.host import PluginHost
@@ -51,6 +52,19 @@ class LoadedRun:
     def path(self) -> Path:
         """The run's folder."""
         return self.run.path
+
+    @property
+    def seal(self) -> str | None:
+        """The run's seal (SHA-256, hex); None where it was never sealed."""
+        return kept_seal(self.run) or None
+
+    def require_sound(self, names: Sequence[str]) -> None:
+        """Files or folders of the run, relative, are what was sealed or recorded.
+
+        Raises:
+            RunError: naming those that are not.
+        """
+        require_sound(self.run, names)
 
     def prompt(self, question: str) -> str:
         """The text that the model is given for a question: the same template that was trained."""

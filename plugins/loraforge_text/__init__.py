@@ -62,7 +62,8 @@ def loraforge_model_families() -> Iterable[ModelFamily]:
 @hookimpl
 def loraforge_exporters() -> Iterable[Exporter]:
     from .export.exporters import MergedExporter, PeftExporter
+    from .export.gguf_merged import GgufMergedExporter
     from .export.llama_cpp import GgufExporter
     from .export.ollama import OllamaExporter
 
-    return [PeftExporter(), MergedExporter(), GgufExporter(), OllamaExporter()]
+    return [PeftExporter(), MergedExporter(), GgufExporter(), GgufMergedExporter(), OllamaExporter()]

@@ -1,4 +1,4 @@
-"""Where a base model's files are: embedded, a folder, Hugging Face, ModelScope. Without torch; weights only if wanted."""
+"""Where a base model's files are: embedded, a folder, a GGUF file, Hugging Face, ModelScope. Without torch; weights only if wanted."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from typing import Any
 
 from loraforge import ModelError, explain_base, fetch_base, read_text, refuse_machines_fault, require_files, speaker
 
+from .gguf_bases import conversion
+from .gguf_bases.gguf_file import means_gguf
+
 say = speaker(__name__)
 
 EMBEDDED: Mapping[str, Path] = {"tiny-chat": Path(__file__).parent / "tiny_chat" / "model"}
 # Very small models learn at rates that would break a large one.
-TYPICAL_RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {"tiny-chat": {"learning_rate": (5e-4, 5e-3)}}
+TYPICAL_RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "tiny-chat": {"learning_rate": (5e-4, 5e-3)},
+    "smollm2": {"learning_rate": (2e-4, 1e-3)},
+}
 ADDITIONAL = "additional_chat_templates"  # a folder of named chat templates, see transformers.utils.hub
 TOOL_USE = "tool_use"  # the name of the one that transformers takes when there are tools
 _SMALL = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.txt", "merges.txt")
@@ -24,12 +30,24 @@ _WEIGHTS = ("*.safetensors",)
 _IGNORED = ("original/*", "onnx/*", "openvino/*", "gguf/*", "*.gguf", "*.onnx")
 
 
+def gguf_source(base_model: str) -> Path | None:
+    """The GGUF file that ``base_model`` means; None if it means something else.
+
+    Raises:
+        ModelError: if it comes as a package that is not installed.
+    """
+    if base_model in conversion.PACKAGED:
+        return conversion.packaged(base_model)
+    path = Path(base_model).expanduser()
+    return path.absolute() if means_gguf(path) else None
+
+
 @functools.cache
 def locate(base_model: str, revision: str | None = None, *, weights: bool = False) -> Path:
     """The folder that holds the base model's files.
 
     Args:
-        base_model: an embedded name, a folder, ``org/name`` on Hugging Face, or ``modelscope:org/name``.
+        base_model: an embedded name, a folder, a GGUF file, ``org/name`` on Hugging Face, or ``modelscope:org/name``.
         weights: fetch the weights too, not only configuration and tokenizer.
 
     Raises:
@@ -40,6 +58,8 @@ def locate(base_model: str, revision: str | None = None, *, weights: bool = Fals
     folder = Path(base_model).expanduser()
     if folder.is_dir():
         return folder.absolute()
+    if (file := gguf_source(base_model)) is not None:
+        return conversion.base_of(file)
     patterns = [*_SMALL, *(_WEIGHTS if weights else ())]
     if base_model.startswith("modelscope:"):
         return fetch_base(base_model, revision, patterns, _IGNORED)
@@ -47,9 +67,10 @@ def locate(base_model: str, revision: str | None = None, *, weights: bool = Fals
         raise ModelError(
             explain_base(base_model)
             or say(
-                "base_model '{base}' is neither a folder, nor an embedded model ({embedded}), nor a hub id of the form org/name.",
+                "base_model '{base}' is neither a folder, nor a GGUF file, nor an embedded model ({embedded}), nor a hub "
+                "id of the form org/name.",
                 base=base_model,
-                embedded=", ".join(EMBEDDED),
+                embedded=", ".join((*EMBEDDED, *conversion.PACKAGED)),
             )
         )
     return fetch_base(base_model, revision, patterns, _IGNORED)
@@ -119,7 +140,12 @@ def _damaged(path: Path, error: object) -> ModelError:
 
 @functools.cache
 def read_base(folder: Path) -> BaseFiles:
-    """Reads configuration, template and special tokens.
+    """What a base's small files say, read once; see ``read_files``."""
+    return read_files(folder)
+
+
+def read_files(folder: Path) -> BaseFiles:
+    """Reads configuration, template and special tokens of a base, or of an export, which has no configuration.
 
     Raises:
         ModelError: if a file is damaged.

@@ -45,7 +45,8 @@ def test_a_name_without_its_organisation_lists_what_is_in_the_cache(cache, writt
 @pytest.mark.parametrize(
     ("written", "words"),
     [("qwen3:8b", "a name of Ollama's"), ("qwen3:latest", "a name of Ollama's"), ("library/llama3.2:1b-instruct", "a name of Ollama's"),
-     ("m.gguf", "is a GGUF file"), ("/x/m.Q4_K_M.gguf", "is a GGUF file"), ("Qwen3-8B-GGUF", "is a GGUF file"), ("org/m.GGUF", "is a GGUF file"),
+     ("m.gguf", "called like a GGUF file"), ("/x/m.Q4_K_M.gguf", "called like a GGUF file"), ("Qwen3-8B-GGUF", "is a repository of GGUF files"),
+     ("org/m.GGUF", "called like a GGUF file"),
      ("model.safetensors", "holds weights only"), ("/x/y/pytorch_model.bin", "the tokenizer and all the weights: /x/y"), ("m.pth", "holds weights only"),
      ("m.onnx", "holds weights only")],
 )  # fmt: skip
@@ -64,9 +65,9 @@ def test_a_folder_above_the_base_names_it(tmp_path):
     assert explain_base(str(tmp_path / "models" / "a")) == ""
 
 
-def test_a_folder_of_gguf_files_is_no_base(tmp_path):
+def test_a_folder_of_gguf_files_names_one(tmp_path):
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    assert "is a GGUF file" in explain_base(str(tmp_path))
+    assert explain_base(str(tmp_path)).endswith(f"base_model: {tmp_path / 'm.gguf'}")
 
 
 def test_a_folder_of_the_cache_gives_the_id_and_the_snapshot(cache):

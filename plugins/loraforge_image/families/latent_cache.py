@@ -19,13 +19,6 @@ say = speaker(__name__)
 _STALE = 24 * 3600  # seconds after which a half-written file is nobody's any more
 
 
-def default_folder() -> Path:
-    """The user's cache folder."""
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "loraforge" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loraforge"
-
-
 def weights_hash(module: Any) -> str:
     """SHA-256 (hex) of a module's weights, names and shapes included."""
     import torch

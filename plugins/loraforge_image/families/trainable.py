@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import Batch, Example, PluginError, RunConfig, Span, TrainableLora, TrainableModel
+from loraforge import Batch, Example, PluginError, RunConfig, Span, TrainableLora, TrainableModel, cache_folder
 
 from ..data.buckets import Bucket, buckets, choose, fit
 from ..data.captions import shuffled, tag_counts
 from ..data.pictures import content_hash, read_picture
 from ..records import ImageKeys, Picture
 from .image_base import Conditioning, Framing, ImageBase
-from .latent_cache import Cache, default_folder, weights_hash
+from .latent_cache import Cache, weights_hash
 from .samples import Samples
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class TrainableImages(TrainableModel):
         self.lora = lora
         self._base, self._config, self._keys, self._device, self._facts = base, config, keys, device, dict(facts)
         self._buckets = buckets(keys.resolution, keys.bucket_step, keys.bucket_max_ratio)
-        self._cache = Cache(Path(keys.cache_dir).expanduser() if keys.cache_dir else default_folder())
+        self._cache = Cache(Path(keys.cache_dir).expanduser() if keys.cache_dir else cache_folder())
         self._vae_hash = weights_hash(base.pipe.vae)
         self._text_hash = "" if base.trains_text else "/".join(weights_hash(encoder) for encoder in base.text_encoders.values())
         self._empty = self._text("")

@@ -37,9 +37,18 @@ def check_folder(of: Served, adapter: Adapter, folder: Path) -> None:
 
 def _problems(of: Served, adapter: Adapter, folder: Path) -> Sequence[str]:
     tokenizer = _tokenizer(folder)
+    return [*differing_prompts(of, adapter, tokenizer), *_stops(of, tokenizer, folder)]
+
+
+def differing_prompts(of: Served, adapter: Adapter, tokenizer: Any) -> list[str]:
+    """What somebody else's tokenizer and template make otherwise of the golden prompts and of made-up ones; nothing if all are the same.
+
+    Args:
+        tokenizer: with transformers' ``apply_chat_template``.
+    """
     golden = _reachable(of.prompting, adapter.files.get(golden_prompts.NAME))
     documents = [document for document in (golden, _probes(of)) if document is not None]
-    return [*(line for document in documents for line in _prompts(document, tokenizer)), *_stops(of, tokenizer, folder)]
+    return [line for document in documents for line in _prompts(document, tokenizer)]
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -8,10 +8,9 @@ from typing import Any
 
 from loraforge import Adapter, Exporter, ExportError, command, quoted, read_file, speaker
 
-from ..base_files import EMBEDDED
 from ..templates.golden_prompts import NAME, questions_of_data
 from .check import check_folder, check_weights
-from .folder import answers_otherwise, base_folder, file_name, on_one_line, served, write_beside, write_stop_in_config
+from .folder import answers_otherwise, file_name, named_base, on_one_line, served, write_beside, write_stop_in_config
 
 say = speaker(__name__)
 
@@ -40,7 +39,7 @@ class PeftExporter(Exporter):
         if adapter.dora:
             return (say("# vLLM does not read DoRA; `loraforge export {run} --to merged` makes a model that it reads", run=run),)
         rank = next((r for r in _VLLM_RANKS if r >= adapter.rank), _VLLM_RANKS[-1])
-        base = base_folder(adapter) if adapter.base_model in EMBEDDED else adapter.base_model
+        base = named_base(adapter)
         template = path / "chat_template.jinja"
         # vLLM takes tokenizer and stops of the base; --override-generation-config reaches only how it samples, not where it stops.
         stops = ["--generation-config", path] if (path / "generation_config.json").is_file() else []

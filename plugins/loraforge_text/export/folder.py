@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import Adapter, ExportError, printable, read_text, speaker
+from loraforge import Adapter, ExportError, LoraForgeError, printable, read_text, speaker
 
-from ..base_files import ADDITIONAL, EMBEDDED, TOOL_USE, BaseFiles, locate, read_base
+from ..base_files import ADDITIONAL, EMBEDDED, TOOL_USE, BaseFiles, gguf_source, locate, read_base
+from ..gguf_bases.conversion import PACKAGED
 from ..templates.builtin import AutoTemplate
 from ..templates.prompting import Prompting
 from ..templates.served import export_jinja
@@ -70,9 +71,23 @@ class Served:
 def base_folder(adapter: Adapter) -> Path:
     """Where the adapter's base lies, with its weights."""
     base = adapter.base_model
-    if base in EMBEDDED or not adapter.base_folder or not Path(adapter.base_folder).is_dir():
+    if base in EMBEDDED or base in PACKAGED or not adapter.base_folder or not Path(adapter.base_folder).is_dir():
         return locate(base, adapter.facts.get("revision"), weights=True)
     return Path(adapter.base_folder)
+
+
+def base_file(adapter: Adapter) -> Path | None:
+    """The GGUF file that the adapter was trained on, if it was and the file is still there."""
+    try:
+        return gguf_source(adapter.base_model)
+    except LoraForgeError:
+        return None
+
+
+def named_base(adapter: Adapter) -> Path | str:
+    """What other programs load the base by: its folder, where the name says nothing to them."""
+    ours = adapter.base_model in EMBEDDED or adapter.base_model in PACKAGED or base_file(adapter) is not None
+    return base_folder(adapter) if ours else adapter.base_model
 
 
 def file_name(adapter: Adapter) -> str:

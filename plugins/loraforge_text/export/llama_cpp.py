@@ -11,7 +11,7 @@ from loraforge import Adapter, Exporter, ExportError, KeySet, LoraForgeError, Ru
 
 from ..base_files import locate, read_base
 from ..templates.served import export_jinja
-from .folder import Served, base_folder, file_name, on_one_line, served
+from .folder import Served, base_file, base_folder, file_name, on_one_line, served
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ say = speaker(__name__)
 
 # What llama.cpp calls the architecture of each model type. Every row was compared, tensor by tensor, with what llama.cpp's own converter
 # writes. Types whose layers it splits, stacks or reorders (BLOOM, GPT-NeoX, Qwen 3.5's linear attention) are not here.
-_ARCHITECTURES: Mapping[str, str] = {
+ARCHITECTURES: Mapping[str, str] = {
     **{kind: kind for kind in ("apertus", "arcee", "afmoe", "cohere2", "dots1", "ernie4_5", "exaone4", "gemma", "gemma2", "glm4", "gpt2")},
     **{kind: kind for kind in ("granite", "granitemoe", "jais2", "jamba", "lfm2", "llama", "llama4", "minicpm3", "nemotron", "olmo")},
     **{kind: kind for kind in ("olmo2", "olmoe", "phi3", "qwen2", "qwen3", "seed_oss", "smollm3", "stablelm", "starcoder2")},
@@ -49,9 +49,9 @@ _ARCHITECTURES: Mapping[str, str] = {
     "qwen3_moe": "qwen3moe",
 }
 # Those whose converter puts the rows of the queries and keys into the order of llama.cpp's rotation, pairs side by side.
-_INTERLEAVED = frozenset({"arcee", "granite", "granitemoe", "llama", "olmo", "smollm3"})
+INTERLEAVED = frozenset({"arcee", "granite", "granitemoe", "llama", "olmo", "smollm3"})
 # Ends that llama.cpp recognises by their text whatever the base's file says (``special_eog_ids`` in its src/llama-vocab.cpp).
-_KNOWN_ENDS = frozenset({
+KNOWN_ENDS = frozenset({
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>", "<|endoftext|>", "</s>",
     "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
     "<｜end▁of▁sentence｜>", "[e~[",
@@ -99,7 +99,7 @@ class GgufExporter(Exporter):
             shape = _Shape.of(read_base(locate(config.base_model, config.revision)).config)
         except LoraForgeError:
             return ""  # what is wrong with the base is said where it is read
-        return _unknown(shape) if shape.kind not in _ARCHITECTURES else ""
+        return _unknown(shape) if shape.kind not in ARCHITECTURES else ""
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         if adapter.dora:
@@ -113,12 +113,16 @@ class GgufExporter(Exporter):
         return file
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        of, base = served(adapter), Path("base.gguf")  # never in the run's folder, whose files are sealed
+        of, own = served(adapter), base_file(adapter)
+        base = own or Path("base.gguf")  # never in the run's folder, whose files are sealed
+        make = (
+            say("# once, unless you have a GGUF of the base already (any quantisation will do; name it in the next line):"),
+            command("python", "convert_hf_to_gguf.py", base_folder(adapter), "--outfile", base),
+        )
         template = path.with_name("chat_template.jinja")
         chat = ["--jinja", "--chat-template-file", template] if template.is_file() else []
         return (
-            say("# once, unless you have a GGUF of the base already (any quantisation will do; name it in the next line):"),
-            command("python", "convert_hf_to_gguf.py", base_folder(adapter), "--outfile", base),
+            *(() if own else make),
             command("llama-server", "-m", base, "--lora", path, *chat),
             *_stop_note(of),
         )
@@ -127,7 +131,7 @@ class GgufExporter(Exporter):
 def _stop_note(of: Served) -> Sequence[str]:
     named = (of.base.config.get("eos_token_id"), (of.base.config.get("text_config") or {}).get("eos_token_id"))
     ends = {token for value in named for token in (value if isinstance(value, list) else [value])}
-    if not of.stop or of.stop in _KNOWN_ENDS or of.base.added.get(of.stop) in ends:
+    if not of.stop or of.stop in KNOWN_ENDS or of.base.added.get(of.stop) in ends:
         return ()
     stop = on_one_line(of.stop)
     return (say('# the answers end in {stop}, where llama.cpp would go on: say "stop": ["{stop}"] in each request', stop=stop),)
@@ -154,10 +158,10 @@ def write_lora(adapter: Adapter, config: Mapping[str, Any], file: Path) -> None:
     Raises:
         ExportError: naming what the format, or this writer, cannot hold.
     """
-    gguf = _library()
+    gguf = library()
     shape = _Shape.of(config)
     names = tensor_names(adapter, shape)
-    writer = gguf.GGUFWriter(file, _ARCHITECTURES[shape.kind])
+    writer = gguf.GGUFWriter(file, ARCHITECTURES[shape.kind])
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(adapter.alpha))
@@ -182,11 +186,11 @@ def tensor_names(adapter: Adapter, shape: _Shape) -> dict[str, str]:
     Raises:
         ExportError: if it does not know the base, or has no such tensor.
     """
-    gguf = _library()
-    if shape.kind not in _ARCHITECTURES:
+    gguf = library()
+    if shape.kind not in ARCHITECTURES:
         raise ExportError(_unknown(shape))
     known = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
-    number = known.get(_ARCHITECTURES[shape.kind])
+    number = known.get(ARCHITECTURES[shape.kind])
     if number is None:
         raise ExportError(say("the installed gguf does not know the type {kind} yet: pip install -U gguf", kind=shape.kind))
     table = gguf.get_tensor_name_map(number, shape.layers)
@@ -207,7 +211,7 @@ def tensor_names(adapter: Adapter, shape: _Shape) -> dict[str, str]:
 
 def _heads(shape: _Shape, module: str) -> int:
     """Into how many heads the rows of a module are to be put in another order; 0: they stay."""
-    if _ARCHITECTURES[shape.kind] not in _INTERLEAVED:
+    if ARCHITECTURES[shape.kind] not in INTERLEAVED:
         return 0
     return {"q_proj": shape.heads[0], "k_proj": shape.heads[1]}.get(module.rpartition(".")[2], 0)
 
@@ -228,7 +232,7 @@ def _verify(adapter: Adapter, shape: _Shape, names: Mapping[str, str], file: Pat
 
     from loraforge.adapters import lora
 
-    reader = _library().GGUFReader(file)
+    reader = library().GGUFReader(file)
     alpha = float(reader.fields["adapter.lora.alpha"].contents())
     there = {tensor.name: tensor.data for tensor in reader.tensors}
     wrong = []
@@ -242,7 +246,12 @@ def _verify(adapter: Adapter, shape: _Shape, names: Mapping[str, str], file: Pat
     lora.refuse(wrong)
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The package ``gguf``.
+
+    Raises:
+        ExportError: naming its extra, if it is not installed.
+    """
     try:
         import gguf
     except ImportError as error:

@@ -20,11 +20,12 @@ from ..families.encoding import tokenizer_of
 from ..records import Conversation
 from ..templates import golden_prompts
 from ..templates.prompting import Prompting
-from .folder import Served, base_folder, file_name, served
+from .folder import Served, base_file, base_folder, file_name, served
 from .llama_cpp import GgufExporter, write_lora
 
 say = speaker(__name__)
 
+_BESIDE = "./base.gguf"  # where the Modelfile looks for a base that has to be made
 _LEAST_CONTEXT = 4096  # tokens; what most bases can read, and a conversation of some turns needs
 
 
@@ -32,8 +33,11 @@ class OllamaKeys(Keys):
     """The keys of the Ollama exporter."""
 
     ollama_from: str = Field(
-        "./base.gguf",
-        description="The base for Ollama: a GGUF file, or the name of a model that Ollama has, which must be the very base.",
+        _BESIDE,
+        description=(
+            "The base for Ollama: a GGUF file, or the name of a model that Ollama has, which must be the very base. For a base_model that "
+            "is a GGUF file it is that file unless something else is written."
+        ),
         json_schema_extra={"option": True},
     )
 
@@ -50,34 +54,17 @@ class OllamaExporter(Exporter):
         return _not_one_line(keys[OllamaKeys].ollama_from) or GgufExporter().refuses(config, keys)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
-        if problem := _not_one_line(str((adapter.facts.get("config") or {}).get("ollama_from") or "")):
+        if problem := _not_one_line(_from(adapter)):
             raise ExportError(problem)
         of = served(adapter)
         file = destination / f"{file_name(adapter)}.gguf"
         template = go_template(of, adapter.files.get(golden_prompts.NAME))
         write_lora(adapter, of.base.config, file)
-        (destination / "Modelfile").write_text(self._modelfile(of, adapter, file.name, template), encoding="utf-8", newline="\n")
+        write_modelfile(of, adapter, (f"FROM {_from(adapter)}", f"ADAPTER ./{file.name}"), template, destination)
         return destination
 
-    def _modelfile(self, of: Served, adapter: Adapter, file: str, template: str) -> str:
-        config = adapter.facts.get("config") or {}
-        part = of.base.config.get("text_config") or of.base.config
-        positions = part.get("max_position_embeddings") or part.get("n_positions") or _LEAST_CONTEXT
-        context = min(int(positions), max(_LEAST_CONTEXT, int(config.get("max_seq_length") or 0)))
-        stops = [name for name, number in of.base.added.items() if number in of.stop_ids]
-        lines = [
-            f"FROM {config.get('ollama_from') or './base.gguf'}",
-            f"ADAPTER ./{file}",
-            f'TEMPLATE """{template}"""',
-            *(f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in sorted(stops, key=lambda stop: stop != of.stop)),
-            f"PARAMETER num_ctx {context}",
-            "PARAMETER temperature 0",
-        ]
-        return "\n".join(lines) + "\n"
-
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        wanted = str((adapter.facts.get("config") or {}).get("ollama_from") or "./base.gguf")
-        name, own = file_name(adapter).lower(), wanted == "./base.gguf"
+        name, own = file_name(adapter).lower(), _from(adapter) == _BESIDE
         # The base goes beside the Modelfile, and never into the run's folder, whose files are sealed.
         copy = f"ollama-{name}"  # the run itself may be called so, and stand there
         lines = [command("cp", "-r", path, copy), command("cd", copy)] if own else [command("cd", path)]
@@ -87,6 +74,34 @@ class OllamaExporter(Exporter):
                 command("python", "convert_hf_to_gguf.py", base_folder(adapter), "--outfile", "base.gguf"),
             ]
         return (*lines, command("ollama", "create", name, "-f", "Modelfile"), command("ollama", "run", name))
+
+
+def _from(adapter: Adapter) -> str:
+    """What the Modelfile names as the base."""
+    written = str((adapter.facts.get("config") or {}).get("ollama_from") or _BESIDE)
+    return str(base_file(adapter) or _BESIDE) if written == _BESIDE else written
+
+
+def write_modelfile(of: Served, adapter: Adapter, files: Sequence[str], template: str, folder: Path) -> None:
+    """``Modelfile`` in ``folder``.
+
+    Args:
+        files: its first lines, which name the weights.
+        template: see ``go_template``.
+    """
+    config = adapter.facts.get("config") or {}
+    part = of.base.config.get("text_config") or of.base.config
+    positions = part.get("max_position_embeddings") or part.get("n_positions") or _LEAST_CONTEXT
+    context = min(int(positions), max(_LEAST_CONTEXT, int(config.get("max_seq_length") or 0)))
+    stops = [name for name, number in of.base.added.items() if number in of.stop_ids]
+    lines = [
+        *files,
+        f'TEMPLATE """{template}"""',
+        *(f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in sorted(stops, key=lambda stop: stop != of.stop)),
+        f"PARAMETER num_ctx {context}",
+        "PARAMETER temperature 0",
+    ]
+    (folder / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
 def _not_one_line(base: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Hashable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loraforge import (
     Adapter,
     Batch,
+    ChatFormat,
     ConfigError,
     DataError,
     Examination,
@@ -28,11 +30,14 @@ from loraforge import (
 )
 
 from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base
+from ..gguf_bases.conversion import PACKAGED, origin
+from ..gguf_bases.gguf_file import means_gguf
 from ..records import TextKeys
 from ..templates import golden_prompts
 from ..templates.builtin import AutoTemplate
 from . import exported_tokenizer, limits, meta_model
 from .answering import CausalInferenceModel, trained_stops
+from .chat_format import chat_format
 from .encoding import examine, examine_rows, tokenizer_of
 from .loading import load_model
 from .memory import estimate_memory
@@ -55,12 +60,12 @@ class CausalLM(ModelFamily):
 
     name = "causal-lm"
     task = "text"
-    help = "Language models of transformers: a folder with config.json and safetensors, a hub id, or the embedded tiny-chat."
+    help = "Language models of transformers: a folder with config.json and safetensors, a GGUF file, a hub id, or the embedded tiny-chat."
     peft_task_type = "CAUSAL_LM"
 
     def matches(self, base_model: str) -> bool:
         folder = Path(base_model).expanduser()
-        if base_model in EMBEDDED:
+        if base_model in EMBEDDED or base_model in PACKAGED or means_gguf(folder):
             return True
         if not folder.is_dir():
             # A hub id is looked at when its files are fetched; a wrong one is explained there.
@@ -86,7 +91,8 @@ class CausalLM(ModelFamily):
                 return Examination(facts={"tokens": say("counted when the model is loaded (the base has no tokenizer.json)")})
             if config.export != []:
                 exported_tokenizer.refuse_contradicting(tokenizer, base, [spans for _, spans in rows])
-            return examine_rows(tokenizer, base, config, keys[TextKeys].max_seq_length, rows)
+            examined = examine_rows(tokenizer, base, config, keys[TextKeys].max_seq_length, rows)
+            return dataclasses.replace(examined, facts={**examined.facts, **_made_of(folder)})
 
     def base_files(self, config: RunConfig) -> Sequence[Path]:
         folder = locate(config.base_model, config.revision, weights=True)
@@ -131,6 +137,19 @@ class CausalLM(ModelFamily):
         lora.load_adapters(model, adapters)
         model.eval()
         return CausalInferenceModel(model, _tokenizer(folder), read_base(folder), trained_stops(adapters))
+
+    def chat_format(self, base_model: str, revision: str | None, adapter: Path | None) -> ChatFormat:
+        return chat_format(base_model, revision, adapter)
+
+    def network(self, base_model: str, revision: str | None, precision: str, device: torch.device) -> torch.nn.Module:
+        model: torch.nn.Module = load_model(locate(base_model, revision, weights=True), precision, device)
+        return model.eval()
+
+
+def _made_of(folder: Path) -> dict[str, str]:
+    """For the manifest: the GGUF file that a base was made of."""
+    made = origin(folder)
+    return {"gguf": f"{made.get('file')} (sha256 {made.get('sha256')})"} if made else {}
 
 
 def _adapter_folder(path: str) -> Path:

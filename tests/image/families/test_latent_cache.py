@@ -6,7 +6,9 @@ import os
 import time
 
 import pytest
-from loraforge_image.families.latent_cache import Cache, default_folder, weights_hash
+from loraforge_image.families.latent_cache import Cache, weights_hash
+
+from loraforge import cache_folder
 
 torch = pytest.importorskip("torch")
 
@@ -94,7 +96,7 @@ def test_every_weight_its_name_its_shape_and_its_type_count():
 def test_where_it_is(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if os.name != "nt":
-        assert default_folder() == tmp_path / "loraforge"
+        assert cache_folder() == tmp_path / "loraforge"
         monkeypatch.delenv("XDG_CACHE_HOME")
         monkeypatch.setenv("HOME", str(tmp_path))
-        assert default_folder() == tmp_path / ".cache" / "loraforge"
+        assert cache_folder() == tmp_path / ".cache" / "loraforge"

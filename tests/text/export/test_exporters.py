@@ -130,3 +130,64 @@ def test_the_folder_for_ollama(run, command):
 def test_a_base_for_ollama_that_would_be_more_commands_is_refused(run, command):
     code, _, err = command("export", run.run.path, "--to", "ollama", "--ollama-from", "x\nSYSTEM obey")
     assert code == 2 and "ollama_from is more than one line" in err
+
+
+def test_a_whole_model_answers_in_llama_cpp_as_in_sample(run, host, command, tmp_path):
+    from builders.llama_cpp import LlamaCpp
+    from transformers import AutoTokenizer
+
+    code, out, err = command("export", run.run.path, "--to", "gguf-merged", "--quantize", "F32")
+    assert code == 0, err
+    folder = run.run.path / "export" / "gguf-merged"
+    file = folder / "out-f32.gguf"
+    assert {path.name for path in folder.iterdir()} == {file.name, "proof.json", "Modelfile"}
+    proof = json.loads((folder / "proof.json").read_text(encoding="utf-8"))
+    assert proof["same_tokens"] == {"telling": 8, "rows": 16} and proof["adapter_kept"] == 1
+    assert f"llama-server -m {file} --jinja" in out and "all 16 rows" in out and "--quantize q4_K_M" in out
+    assert (folder / "Modelfile").read_text(encoding="utf-8").startswith("FROM ./out-f32.gguf\nTEMPLATE")
+    there = opened.load_run(host, run.run.path)
+    tokenizer = AutoTokenizer.from_pretrained(run.exports["peft"])
+    prompt = tokenizer.apply_chat_template([{"role": "user", "content": QUESTION}], add_generation_prompt=True)["input_ids"]
+    ours = there.inference_model(there.adapters()).generate([there.prompt(QUESTION)], "out", max_tokens=12)[0]
+    assert LlamaCpp(file).answer(prompt, 12).strip() == ours.strip()
+
+
+@pytest.mark.parametrize("kind,words", [("Q4_K_M", ["ollama create --quantize q4_K_M", "llama-quantize"]), ("q3", ["There are: f32, f16"])])
+def test_types_that_are_not_written_are_told_and_nothing_is(kind, words, run, command, tmp_path):
+    code, _, err = command("export", run.run.path, "--to", "gguf-merged", "--quantize", kind, "--out", tmp_path / "x")
+    assert code == 2 and all(word in err for word in words) and not (tmp_path / "x").exists()
+
+
+def test_a_file_that_llama_cpp_does_not_load_is_not_left_there(run, command, tmp_path, monkeypatch):
+    from loraforge_text.export import gguf_vocabulary
+
+    monkeypatch.setattr(gguf_vocabulary, "_NAMES", dict.fromkeys(gguf_vocabulary._NAMES, "no-such"))
+    code, _, err = command("export", run.run.path, "--to", "gguf-merged", "--out", tmp_path / "x")
+    assert code == 2 and "unknown pre-tokenizer type: 'no-such'" in err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "values,words",
+    [({"quantize": "Q5_K_M"}, "ollama create"), ({"base_model": "bloom"}, "type bloom"), ({}, "")],
+    ids=["type", "base", "good"],
+)
+def test_it_is_said_before_training(values, words, base, tmp_path):
+    from loraforge_text.export.gguf_merged import GgufMergedExporter, GgufMergedKeys
+
+    from loraforge import KeySet, RunConfig
+
+    folder = tmp_path / "base"
+    folder.mkdir()
+    for file in base.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    if "base_model" in values:
+        settings = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**settings, "model_type": values["base_model"]}))
+    if "splits" in values:
+        whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        whole["pre_tokenizer"] = {"type": "Split", "pattern": {"Regex": values["splits"]}, "behavior": "Isolated", "invert": False}
+        (folder / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
+    config = RunConfig(train_data_dir=".", base_model=str(folder))
+    keys = KeySet({RunConfig: config, GgufMergedKeys: GgufMergedKeys(quantize=values.get("quantize", "f16"))})
+    told = GgufMergedExporter().refuses(config, keys)
+    assert words in told and bool(told) == bool(words)

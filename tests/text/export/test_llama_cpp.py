@@ -6,39 +6,11 @@ import json
 
 import pytest
 import torch
-from builders.llama_cpp import LlamaCpp, gguf, write_base
+from builders.llama_cpp import NEAR, PROMPT, LlamaCpp, expected, furthest, gguf, random_adapter, write_base
 from builders.small_bases import make_base
 from loraforge_text.export import llama_cpp
 
 from loraforge import Adapter, ExportError, KeySet, RunConfig
-from loraforge.adapters import lora
-
-PROMPT = [5, 9, 20, 33, 47, 12, 60]
-NEAR = 5e-3  # llama.cpp keeps keys and values in float16
-
-
-def random_adapter(folder, model, ranks=None, names=None):
-    """An adapter of peft's own on every linear layer, with nothing zero in it; and the model with it on."""
-    from peft import LoraConfig, get_peft_model
-
-    names = names or [n for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D") and any(c.isdigit() for c in n)]
-    wrapped = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=names, rank_pattern=ranks or {}, alpha_pattern={}))
-    torch.manual_seed(3)
-    for name, parameter in wrapped.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_()
-    wrapped.save_pretrained(folder, save_embedding_layers=False)
-    return lora.read_peft(folder), wrapped
-
-
-def expected(model) -> torch.Tensor:
-    with torch.no_grad():
-        return model(torch.tensor([PROMPT])).logits[0, -1].log_softmax(-1)
-
-
-def furthest(told: dict[int, float], wanted: torch.Tensor) -> float:
-    assert len(told) == len(wanted)
-    return max(abs(value - float(wanted[token])) for token, value in told.items())
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "gpt2", "olmo2", "smollm3", "phi3"])
@@ -123,9 +95,9 @@ def test_it_is_said_before_training(values, words, base, tmp_path):
 def test_every_type_is_one_of_transformers_and_every_name_one_of_gguf():
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    assert set(llama_cpp._ARCHITECTURES) - set(CONFIG_MAPPING_NAMES) == set()
-    assert set(llama_cpp._ARCHITECTURES.values()) <= set(gguf.MODEL_ARCH_NAMES.values())
-    assert set(llama_cpp._ARCHITECTURES.values()) >= llama_cpp._INTERLEAVED
+    assert set(llama_cpp.ARCHITECTURES) - set(CONFIG_MAPPING_NAMES) == set()
+    assert set(llama_cpp.ARCHITECTURES.values()) <= set(gguf.MODEL_ARCH_NAMES.values())
+    assert set(llama_cpp.ARCHITECTURES.values()) >= llama_cpp.INTERLEAVED
 
 
 def test_without_the_library_its_extra_is_named(monkeypatch, tmp_path):

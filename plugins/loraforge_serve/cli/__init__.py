@@ -1,0 +1,1 @@
+"""``loraforge serve``: the command, and what it starts."""

@@ -1,0 +1,1 @@
+"""GGUF files as bases: read, turned once into a folder of transformers, and kept."""
