@@ -174,6 +174,46 @@ def test_each_measure_has_two_lines(tmp_path):
     ]
     none = section(tmp_path, "Evaluation", {**found, "comparisons": [], "parts": {"new": 0, "reworded": 5}})
     assert none[-1] == "| all measures | never learned | 0 |  |  |  | cannot be told |"
+    figures = {"style": {"base": "1.0", "adapter": "0.5"}}
+    few = {**found, "comparisons": [{**row, "too_few": True}], "parts": {"new": 4, "reworded": 0}, "figures": figures, "reworded": []}
+    assert section(tmp_path, "Evaluation", few)[3:] == [
+        "| loss | never learned | 4 | 2.000 | 1.500 | -0.500 [-0.750 … -0.250] | too few |",
+        "| all measures | learned in other words | 0 |  |  |  |  |",
+        "| style |  |  | 1.0 | 0.5 |  |  |",
+    ]
+    assert section(tmp_path, "Evaluation", {"memorisation": {"learned_asked": "x"}, "sentence": "One."}) == ["- One."]
+    assert section(tmp_path, "Evaluation", {"memorisation": {"learned_asked": 2}})[0].endswith(
+        "it answered 0 word for word as it was taught."
+    )
+
+
+def test_how_right_experts_found_what_was_learned_in_other_words(tmp_path):
+    accuracy = {"base": {"mean": 0.125}, "adapter": {"mean": 0.75}}
+    grades = {"sentence": "Better.", "files": [{"grader": "Li"}], "reworded": {"accuracy": accuracy}}
+    assert section(tmp_path, "Evaluation", grades=grades) == [
+        "- Judged blind by Li: 0 of 0 questions. Better.",
+        "- Factual accuracy where the answer was learned in other words: base 12.5%, adapter 75.0%.",
+    ]
+    lacking = {**grades, "reworded": {"accuracy": {"base": {"mean": 1}}}}
+    assert section(tmp_path, "Evaluation", grades=lacking)[1].endswith("base 100.0%, adapter –.")
+
+
+def test_a_card_that_is_written_aside_is_of_the_run_that_it_goes_to(tmp_path):
+    import hashlib
+
+    run, aside = tmp_path / "mine", tmp_path / "aside"
+    for place, content in ((run, b"old"), (aside, b"new")):
+        (place / "adapter").mkdir(parents=True)
+        (place / "adapter" / "adapter_model.safetensors").write_bytes(content)
+
+    def last() -> tuple[str, str]:
+        write_card({}, None, aside / "card.md", run)
+        lines = (aside / "card.md").read_text(encoding="utf-8").splitlines()
+        return next(line for line in lines if line.startswith("# ")), next(line for line in lines if "adapter, SHA-256" in line)
+
+    assert last() == ("# mine", f"- adapter, SHA-256: `{hashlib.sha256(b'new').hexdigest()}`")  # what goes there together with it
+    (aside / "adapter").rename(aside / "gone")
+    assert last() == ("# mine", f"- adapter, SHA-256: `{hashlib.sha256(b'old').hexdigest()}`")
 
 
 def test_the_evaluation_with_its_own_figures_and_what_experts_found(tmp_path):

@@ -336,6 +336,19 @@ def test_files_that_are_there_gone_altered_and_added(tmp_path):
     assert "is a link that was put there" in said["adapter/link"] and said["export/new"] == "was put there afterwards"
 
 
+def test_a_file_whose_name_takes_the_place_of_another_elsewhere_is_named(tmp_path):
+    """In full-width letters, in capitals, with a sign that nobody sees: of a file of the run, of one that is read, of a closed folder."""
+    for name in ("config.yaml", "\uff23onfig.yaml", "con\u200bfig.yaml", "\uff2cog.jsonl", "\uff21dapter/x", "other.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    looked = looks(tmp_path, files={"config.yaml": provenance.hash_file(tmp_path / "config.yaml")})
+    verify_module._files(looked, chain_module.Owners(looked, looked.manifest, Chain()))
+    told = {part.name: (part.state, part.sentence.partition(":")[0]) for part in looked.parts[1:]}
+    like, afterwards = ("added", "is called almost like config.yaml"), ("added", "was put there afterwards")
+    assert told.pop("other.yaml")[0] == "not recorded"
+    assert told == {"\uff23onfig.yaml": like, "con?fig.yaml": like, "\uff2cog.jsonl": afterwards, "\uff21dapter/x": afterwards}
+
+
 @pytest.mark.parametrize(
     ("base", "parts"),
     [({"files": {}}, [("base", "not recorded")]), ({"files": {"f": "0"}}, [("None", "not checked")]), ({"files": {"f": "0"}, "folder": "/gone"}, [("/gone", "not checked")]),
@@ -431,3 +444,10 @@ def test_a_base_in_a_hubs_cache_is_links_and_what_joins_them_is_told(tmp_path, o
     del looked.parts[:]
     verify_module._base(looked)
     assert found(looked)[2:] == [("unet/code.py", "not recorded" if others is None else "added")]
+    for name in (".hidden", "README.md", "added.py", "before.py"):  # what was there then, what no loader reads, and what one does
+        (root / name).touch()
+    looked = looks(tmp_path, base={**entry, "others": ["before.py", "unet/code.py"]} if others is not None else entry)
+    verify_module._base(looked)
+    told = {"README.md": "not recorded", "added.py": "added"}
+    untold = dict.fromkeys(("added.py", "before.py", "unet/code.py"), "not recorded")
+    assert dict(found(looked)[2:]) == (told if others is not None else untold)

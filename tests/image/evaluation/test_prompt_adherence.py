@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -61,6 +65,26 @@ def test_scores_are_clips_own_cosines(clip, monkeypatch):
             assert score == pytest.approx(float(torch.nn.functional.cosine_similarity(seen, said, dim=0)), abs=1e-5)
 
 
+def test_sixteen_pictures_at_a_time_are_looked_at_where_the_model_is(clip):
+    import torch
+    from loraforge_image.evaluation.prompt_adherence import Scorer
+
+    scorer, asked, moved = Scorer(str(clip)), [], []
+
+    class Model:
+        def to(self, device):
+            moved.append(device)
+
+        def __call__(self, **given):
+            asked.append((len(given["pixel_values"]), {value.device.type for value in given.values()}))
+            ones = torch.ones(len(given["pixel_values"]), 2)
+            return SimpleNamespace(image_embeds=ones, text_embeds=ones * torch.tensor([1.0, -1.0]))
+
+    scorer._model, scorer._device = Model(), torch.device("meta")
+    assert scorer.score([np.zeros((3, 32, 32), np.float32)] * 35, ["x"] * 35) == [0.0] * 35
+    assert asked == [(16, {"meta"}), (16, {"meta"}), (3, {"meta"})] and moved == [torch.device("meta")]
+
+
 @pytest.mark.parametrize("colours", [{}, {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.6, 0.7]}])
 def test_pictures_are_prepared_as_transformers_prepares_them(clip, tmp_path, colours):
     """Against its own processor that needs no torchvision, which not every release has: the middle of wide and tall pictures."""
@@ -95,21 +119,58 @@ def test_eval_scores_prompts_if_a_scorer_is_named(gallery, paint, command, clip)
     assert figures["pictures drawn"] == {"base": "8", "adapter": "8"}
 
 
+def test_where_a_scorer_is(tmp_path, monkeypatch):
+    """A folder, with ~ for one's own; otherwise what a hub has: its small files and safetensors, of no revision in particular."""
+    from loraforge_image.evaluation import prompt_adherence
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "clip").mkdir()
+    assert prompt_adherence._folder("~/clip") == tmp_path / "clip"
+    asked = []
+    monkeypatch.setattr(prompt_adherence, "fetch_base", lambda *given: asked.append(given) or tmp_path)
+    for name in ("org/name", "modelscope:org/name"):
+        assert prompt_adherence._folder(name) == tmp_path
+        assert asked.pop() == (name, None, ("*.json", "*.safetensors", "*.txt", "*.model"))
+
+
+def test_no_code_that_comes_with_a_scorer_is_run(tmp_path, clip):
+    from loraforge_image.evaluation.prompt_adherence import Scorer
+
+    folder = shutil.copytree(clip, tmp_path / "clip")
+    file = folder / "tokenizer_config.json"
+    named = {**json.loads(file.read_text(encoding="utf-8")), "auto_map": {"AutoTokenizer": ["mine.Mine", "mine.Mine"]}}
+    file.write_text(json.dumps(named), encoding="utf-8")
+    ran = tmp_path / "ran"
+    (folder / "mine.py").write_text(f"open({str(ran)!r}, 'w')\nclass Mine:\n    pass\n", encoding="utf-8")
+    Scorer(str(folder))
+    assert not ran.exists()
+
+
 def test_a_scorer_that_is_none_is_said(tmp_path, clip, monkeypatch):
     import torch
     from loraforge_image.evaluation.prompt_adherence import Scorer
 
-    for name in (str(tmp_path / "gone"), "no-such-folder"):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inside").mkdir()
+    Path("inside/file").touch()
+    for name in (str(tmp_path / "gone"), "no-such-folder", "./gone", "~nobody/x", "inside/file"):
         with pytest.raises(ModelError, match="prompt_scorer: .*there is no such folder"):
             Scorer(name)
     with pytest.raises(ModelError, match=r"prompt_scorer: nobody/nothing: .*"):
         Scorer("nobody/nothing")
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
-    with pytest.raises(ModelError, match="cannot be loaded as a CLIP model: model_type llama"):
-        Scorer(str(tmp_path))
-    with monkeypatch.context() as patch, pytest.raises(ModelError, match="as a CLIP model: first. It must be"):
-        patch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *given, **options: exec("raise OSError('first.\\nsecond')"))
-        Scorer(str(clip))
+    for kind in ("llama", "chinese_clip"):  # behind clip in the alphabet, and before it
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")
+        with pytest.raises(ModelError, match=f"cannot be loaded as a CLIP model: model_type {kind}. It must be"):
+            Scorer(str(tmp_path))
+    for text, said in (("first.\nsecond", "first"), ("x" * 299 + "yz", "x" * 299 + "y"), ("", "OSError")):
+        with monkeypatch.context() as patch, pytest.raises(ModelError, match=f"as a CLIP model: {said}. It must be"):
+            patch.setattr("transformers.AutoTokenizer.from_pretrained", mock.Mock(side_effect=OSError(text)))
+            Scorer(str(clip))
+    if hasattr(os, "mkfifo"):  # a file that never ends, whoever would read it
+        os.mkfifo(shutil.copytree(clip, tmp_path / "endless") / "notes.txt")
+        with pytest.raises(ModelError, match="cannot be loaded as a CLIP model"):
+            Scorer(str(tmp_path / "endless"))
     broken = shutil.copytree(clip, tmp_path / "broken")
     (broken / "model.safetensors").unlink()
     torch.save({}, broken / "pytorch_model.bin")  # a pickle can run code; what it would be loaded as is never asked

@@ -29,6 +29,17 @@ def test_the_numbers_of_two_pictures_by_hand():
     np.testing.assert_allclose(style_distance.features(halves((0, 0, 0), (0, 0, 255), 384)), wanted, atol=0.02)
 
 
+def test_percentiles_and_thirds_of_a_ramp_by_hand():
+    """A level for each of 128 rows: of 16384 numbers, each 128 times, the one at a share lies between those of its neighbours."""
+    ramp = Image.fromarray(np.repeat(np.arange(128, dtype=np.uint8), 128).reshape(128, 128)).convert("RGB")
+    found = style_distance.features(ramp) * 255
+    np.testing.assert_allclose(found[6:11], [6, 31.75, 63.5, 95.25, 121], atol=1e-9)
+    np.testing.assert_allclose(found[:2], [63.5, ((128**2 - 1) / 12) ** 0.5], atol=1e-9)  # mean and spread of 0 to 127
+    np.testing.assert_allclose(found[13:16], np.array([1, 2, 4]) * 4, atol=1e-9)  # one level from row to row, then two, then four
+    np.testing.assert_allclose(found[16:25], np.repeat([21, 64, 106.5], 3), atol=1e-9)  # rows 0 to 42, 43 to 85, 86 to 127
+    assert found[25] == pytest.approx(255 * 39 / 128)  # 0 to 38 are dark
+
+
 @pytest.mark.parametrize(("level", "dark"), [(38, 1.0), (39, 0.0)])  # 0.149 and 0.153
 @pytest.mark.parametrize(("red", "vivid"), [(153, 0.0), (154, 1.0)])  # 0.600 and 0.604
 def test_what_is_dark_and_what_is_vivid(level, dark, red, vivid):
@@ -69,6 +80,14 @@ def test_the_interval_of_a_mean_is_students(monkeypatch):
     low, high = style_distance.interval(lambda rows: float(rows.mean()), values)
     half = 2.365 * values.std(ddof=1) / 8**0.5
     assert (5 - low, high - 5) == (pytest.approx(half, rel=0.02), pytest.approx(half, rel=0.02))
+
+
+def test_the_rows_are_drawn_again_alike_on_every_machine():
+    """2000 times, each time as many as there are, from the same seed."""
+    seen = []
+    style_distance.interval(lambda rows: float(len(seen.append(list(rows)) or seen)), np.arange(9))
+    rng = np.random.default_rng(0)
+    assert seen == [list(range(9)), *(list(rng.integers(0, 9, 9)) for _ in range(2000))]
 
 
 @pytest.mark.parametrize("count", [8, 16])
@@ -115,7 +134,7 @@ def told(base, adapter, **options):
     )
 
 
-def test_words_say_when_the_intervals_do_not_overlap():
+def test_words_say_when_the_intervals_do_not_overlap(monkeypatch):
     rng = np.random.default_rng(2)
     far, close = rng.normal(5, 1, 32), rng.normal(1, 1, 32)
     found = told(far, close)
@@ -130,6 +149,14 @@ def test_words_say_when_the_intervals_do_not_overlap():
     plain, cut = (told(around, around, **options)["style distance"]["base"] for options in ({}, {"lowest": 0.0}))
     low, high = style_distance.interval(lambda values: float(values.mean()), around)
     assert plain == f"{around.mean():.3f} ({low:.3f} to {high:.3f})" and cut == plain.replace(f"{low:.3f}", "0.000")
+
+    def touching(statistic, rows):
+        return (0, 1) if rows is far else (1, 2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(style_distance, "interval", touching)
+        for one, other in ((far, close), (close, far)):  # both hold 1
+            assert told(one, other)["nearer to your pictures"]["adapter"] == "cannot be told: the intervals overlap"
     assert told(far[:7], close[:7]) == {
         "style distance": {"base": f"{far[:7].mean():.3f}", "adapter": f"{close[:7].mean():.3f}"},
         "nearer to your pictures": {"base": "", "adapter": "too few pictures to tell; it takes 8"},
@@ -172,6 +199,34 @@ def test_what_is_drawn_and_compared(limit, count, monkeypatch, tmp_path):
         assert float(found["style distance"][side].split()[0]) == pytest.approx(wanted, abs=2e-3)
     two = style_distance.compare(run, mine[:2], limit, lambda *given: None)
     assert two["pictures drawn"]["base"] == str(count)
-    (tmp_path / "scene-1.png").write_bytes(b"")
+    (tmp_path / "scene-0.png").write_bytes(b"")
+    left = style_distance.compare(run, mine, limit, lambda *given: None)["style distance"]["base"].split()[0]
+    kept, made = real[1:], np.array([style_distance.features(small(100 + number % 5)) for number in range(count)])
+    assert float(left) == pytest.approx(style_distance.frechet(made, kept), abs=1e-3)
     with pytest.raises(RunError, match="fewer than two of its pictures are left"):
         style_distance.compare(run, [*prior, *mine[:2]], limit, lambda *given: None)
+
+
+def test_who_follows_the_prompts_better_has_the_higher_score_and_no_distance_is_below_nothing(monkeypatch, tmp_path):
+    from types import SimpleNamespace
+
+    from builders.image_checks import rows, scene
+
+    def drawn(run, prompts, tick):
+        for side, score in (("base", 0.25), ("adapter", 0.5)):
+            yield side, [SimpleNamespace(score=score + 0.01 * (n % 2), picture=scene(n % 3)) for n in range(len(prompts))]
+
+    def score(prepared, prompts):
+        assert list(prompts) == ["a", "b", "c"] * 4
+        return list(prepared)
+
+    monkeypatch.setattr(style_distance, "_RESAMPLES", 200)
+    monkeypatch.setattr(style_distance, "_drawn", drawn)
+    monkeypatch.setattr(style_distance, "_scorer", lambda run: SimpleNamespace(prepare=lambda one: one.score, score=score))
+    monkeypatch.setattr(style_distance, "features", lambda one, real=style_distance.features: real(getattr(one, "picture", one)))
+    run = SimpleNamespace(path=tmp_path, template=SimpleNamespace(render=lambda record: [SimpleNamespace(text=record.caption)]))
+    found = style_distance.compare(run, rows(tmp_path, "a", "b", "c"), 12, lambda *given: None)
+    assert {side: text.split()[0] for side, text in found["prompt adherence"].items()} == {"base": "0.255", "adapter": "0.505"}
+    assert found["follows its prompts better"] == {"base": "", "adapter": "the intervals do not overlap"}
+    # The same three pictures, each four times: nothing but what a spread of twelve and one of three differ by.
+    assert all("(0.000 to " in text for text in found["style distance"].values())

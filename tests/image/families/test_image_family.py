@@ -388,6 +388,43 @@ def test_a_family_without_a_webui_format_says_so_before_anything_is_loaded(galle
         load_data(make_plan(host, "image", gallery(family="sd3", export=["webui"]), ()))
 
 
+def test_what_a_family_says_without_being_told_more(sd_bases, tmp_path):
+    family, folder = sd3().StableDiffusion3(), str(sd_bases("sd3"))
+    wanted = "sd3 takes folders of a StableDiffusion3Pipeline; this is one of a StableDiffusionPipeline"
+    assert [family.describe_base(base) for base in ("tiny-sd", "nonsense", str(tmp_path))] == [wanted, "", ""]
+    assert family.typical_ranges(folder) == {"learning_rate": (5e-5, 5e-4), "lora_rank": (4, 64)}
+    assert family.settings(ImageKeys(resolution=640, flip=True)) == {"resolution": 640, "prediction_type": "auto"}
+    assert family.remarks(None, None) == () and [family.matches(base) for base in (folder, "tiny-sd", "nonsense")] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("shared", "keys", "said"),
+    [
+        ({}, {"resolution": 64, "bucket_step": 64}, []), ({}, {"resolution": 64, "bucket_step": 80}, [r"resolution: must not be smaller than .*\(80\)"]),
+        ({"lora_variant": "pissa", "precision": "4bit"}, {}, ["lora_variant: pissa does not", "precision: 4bit is for"]),
+        ({}, {"train_unet": False}, ["train_unet and train_text_encoder are both off"]),
+        ({}, {"bucket_step": 24, "clip_skip": 2}, ["clip_skip means nothing for sd3", "bucket_step: must be a multiple of 16; got 24"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_all_that_is_wrong_is_said_at_once(shared, keys, said, sd_bases):
+    config = RunConfig(train_data_dir="x", base_model=str(sd_bases("sd3")), **shared)
+    try:
+        found = sd3().StableDiffusion3().examine(config, KeySet({RunConfig: config, ImageKeys: ImageKeys(**keys)}), []) and ()
+    except ConfigError as error:
+        found = error.problems
+    assert len(found) == len(said) and all(re.match(one, problem) for one, problem in zip(said, found, strict=True)), found
+
+
+def test_an_adapter_is_taken_from_its_run_or_from_its_own_folder(tmp_path):
+    from loraforge_image.families.image_family import _adapter_folder
+
+    (tmp_path / "adapter").mkdir()
+    assert _adapter_folder(str(tmp_path)) == tmp_path
+    (tmp_path / "adapter" / "adapter_config.json").touch()
+    assert _adapter_folder(str(tmp_path)) == tmp_path / "adapter" == _adapter_folder(str(tmp_path / "adapter"))
+
+
 # --- mistakes of an author -----------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ def trained(sd_bases, tmp_path, monkeypatch):
     def make(**values):
         folder = draw_pictures(tmp_path / "pictures", 4, sizes=((64, 64),))
         config = RunConfig(train_data_dir="x", base_model=str(sd_bases("sd15")), precision="fp32", lora_rank=2, lora_dropout=0.0)
-        keys = ImageKeys(resolution=64, bucket_step=16, **{"sample_steps": 2, **values})
+        keys = ImageKeys(**{"resolution": 64, "bucket_step": 16, "sample_steps": 2, **values})
         made = SD15().load(config, KeySet({RunConfig: config, ImageKeys: keys}), torch.device("cpu"))
         for name, parameter in made.model.named_parameters():
             if "lora_B" in name:
@@ -74,6 +74,19 @@ def test_the_base_is_drawn_as_diffusers_draws_it_with_a_seed_for_each_prompt(cfg
 @pytest.mark.parametrize(("asked", "prompts"), [(None, ["caption 1", "caption 2", "caption 0"]), (["x", "y"], ["x", "y"])])
 def test_what_is_drawn_without_being_asked_are_the_captions_of_ones_own_pictures(asked, prompts, trained):
     assert trained(sample_prompts=asked)._samples._prompts == prompts
+
+
+def test_without_being_asked_four_are_drawn_and_a_side_is_whole_steps(trained, tmp_path):
+    made = trained(sample_prompts=None, resolution=72)
+    assert made._samples._size == (64, 64)
+    made._seen = [(picture, f"text {number}", bucket) for number, (picture, _, bucket) in enumerate(made._seen * 16)]
+    made._text = lambda caption: {}  # the encoders are gone already
+    made.on_encoded()
+    assert made._samples._prompts == ["text 1", "text 2", "text 3", "text 5"]  # every fourth is of the class
+    asked = []
+    made._samples.best = lambda paths: asked.append(paths) or b"x"
+    assert made.files() == {"preview.png": b"x"} and len(asked[0]) == 48
+    assert asked[0][:3] == [tmp_path / "pictures" / f"{number}.png" for number in (1, 2, 3)]
 
 
 def test_nothing_is_drawn_where_nothing_is_wanted(trained, tmp_path):

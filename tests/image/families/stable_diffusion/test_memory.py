@@ -66,6 +66,32 @@ def test_the_multiplications_are_those_that_torch_counts(family):
     assert 2 * found.macs == pytest.approx(counter.get_total_flops(), rel=1e-3)
 
 
+@pytest.mark.parametrize("each", [1, 3])
+@pytest.mark.parametrize("quant", [(True, True), (False, True), (True, False)])
+def test_the_parameters_of_an_autoencoder_are_those_that_diffusers_makes(quant, each):
+    import torch
+    from diffusers import AutoencoderKL
+
+    config = {"block_out_channels": [4, 8, 8], "layers_per_block": each, "latent_channels": 6, "norm_num_groups": 2}
+    config |= {"use_quant_conv": quant[0], "use_post_quant_conv": quant[1]}
+    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3}
+    with torch.device("meta"):
+        made = AutoencoderKL(**config, **blocks)
+    assert memory.autoencoder(config) == sum(p.numel() for p in made.parameters())
+
+
+@pytest.mark.parametrize("kind", ["CLIPTextModel", "CLIPTextModelWithProjection"])
+@pytest.mark.parametrize("more", [{}, {"max_position_embeddings": 50, "projection_dim": 6}], ids=str)
+def test_the_parameters_of_a_text_encoder_are_those_that_transformers_makes(kind, more):
+    import torch
+    import transformers
+
+    sizes = {"hidden_size": 8, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 30}
+    with torch.device("meta"):
+        made = getattr(transformers, kind)(transformers.CLIPTextConfig(**{"projection_dim": 8, **sizes, **more}))
+    assert memory.text_encoder({"architectures": [kind], **sizes, **more}) == sum(p.numel() for p in made.parameters())
+
+
 class Kept:
     """A tensor that a gradient waits for; gone with the gradient."""
 
@@ -165,6 +191,41 @@ def needed(tmp_path):
     return make
 
 
+@pytest.mark.parametrize(("fast", "wider", "gate"), [(False, 1, 12), (True, 2, 8)])  # heads of 8 in lanes of 16
+def test_a_transformer_layer_by_layer(fast, wider, gate):
+    """Two blocks, 32 wide, four heads, 50 places, a caption of 7 tokens that are 5 wide."""
+    here = memory.UNetActivations(7, 5, linear=False, fast=fast)
+    here.transformer("t", 32, 2, 50.0, 4)
+    square, side = 32 * 32, 50 * 32
+    attention = 4 * square + 32 + 2 * square + 2 * 5 * 32 + 32  # only what comes out has a bias
+    assert here.parameters == 2 * (square + 32) + 2 * 32 + 2 * (attention + 6 * 32 + 8 * square + 8 * 32 + 4 * square + 32)
+    products = 50 * (4 * square + 2 * square + 12 * square) + 2 * 7 * 5 * 32 + 2 * 50 * (50 + 7) * 32
+    assert here.macs == 2 * 50 * square + 2 * products
+    block = (3 + 6 * wider + gate) * side + 2 * 7 * 32  # norms; q, k, v and result, q and result; gate; the caption's k and v
+    assert (here.kept, here.outer, here.widest, here.work) == (2 * block + side, 3 * side, block, 50 * 9 * 32)
+    first = "t.transformer_blocks.1"
+    assert here.inputs[f"{first}.attn2.to_k"] == 7 * 5 and here.inputs[f"{first}.ff.net.2"] == 4 * side and len(here.inputs) == 22
+    assert here.modules[f"{first}.attn2.to_v"] == ("transformer", 5, 32, 1) and here.convolutions == (".proj_in", ".proj_out")
+    assert memory.UNetActivations(7, 5, linear=True, fast=fast).convolutions == ()
+
+
+@pytest.mark.parametrize(("fast", "times"), [(False, 3), (True, 1)])
+@pytest.mark.parametrize(("after", "shortcut"), [(6, 4 * 6 + 6), (4, 0)])
+def test_a_residual_block_layer_by_layer(fast, times, after, shortcut):
+    """4 wide before it, 10 of the time, 50 places."""
+    here = memory.UNetActivations(7, 5, linear=False, fast=fast)
+    here.residual("r", 4, after, 10, 50.0)
+    convolutions = 9 * 4 * after + 9 * after * after
+    assert here.parameters == 2 * 4 + 2 * after + convolutions + 2 * after + 10 * after + after + shortcut
+    assert here.macs == 50 * (convolutions + 4 * after * bool(shortcut)) + 10 * after
+    kept = times * (4 + after) * 50
+    assert (here.kept, here.outer, here.widest, here.work) == (kept, 4 * 50, kept, 2 * after * 50)
+    assert here.modules["r.conv1"] == ("residual", 4, after, 3) and here.modules["r.time_emb_proj"] == ("residual", 10, after, 1)
+    assert here.inputs["r.conv2"] == after * 50 and here.inputs["r.time_emb_proj"] == 10 and len(here.inputs) == 3 + bool(shortcut)
+    here.residual("s", 4, 4, 10, 5.0)
+    assert (here.widest, here.work) == (kept, 2 * after * 50)  # of the largest
+
+
 AREA = 512 * 512
 LARGEST = 320 + 8 * 320  # of all layers the gate's, at every latent: what goes in and comes out
 LATENTS, CAPTION = AREA // 64 * 4 * 2 * 4, 77 * 768  # bytes of one view, mean and deviation; numbers of one window
@@ -219,6 +280,8 @@ def test_what_a_batch_needs(needed):
     assert step(train_unet=False, train_text_encoder=True)[1] == work // 2 + holes
     text = step(train_text_encoder=True)[0] - step()[0]
     assert text == 77 * 12 * 24 * 768 * 4
+    both, alone = (needed(train_text_encoder=on, lora_rank=2).trainable for on in (True, False))
+    assert both - alone == 12 * 2 * (4 * (768 + 768) + 2 * (768 + 3072))  # q, k, v, out; both layers of the feed-forward
     small, large = step(facts={"pictures": 10, "buckets": [[256, 256, 3], [128, 128, 1]]}), step(resolution=256)
     assert small == large and step(facts={"pictures": 10, "buckets": [[1024, 1024, 3]]}) == step()  # nor larger than asked for
     assert needed(gradient_checkpointing=True).flops * 2 == needed().flops * 3
