@@ -99,7 +99,12 @@ def _by_nearness(lead: Comparison, right: Sequence[Comparison], comparisons: Seq
 
 
 def _worse(comparisons: Sequence[Comparison], told: Comparison, items: str) -> list[str]:
-    return [bootstrap.sentence(c, items) for c in comparisons if c is not told and c.verdict == "worse"]
+    """The other measures that became worse: what they show, without a second verdict."""
+    return [
+        say("Worse than the base: {figures}", figures=bootstrap.figures(c, items))
+        for c in comparisons
+        if c is not told and c.verdict == "worse"
+    ]
 
 
 def untold() -> str:

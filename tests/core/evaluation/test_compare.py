@@ -230,8 +230,8 @@ def test_losses_answers_and_what_is_shown(evaluated):
     assert made.ticks == [(i, 18) for i in range(19)]
     assert [one[:20] for one in result["sentence"]] == [
         "The adapter is neare",
-        "The adapter is worse",
-        "The adapter is worse",
+        "Worse than the base:",
+        "Worse than the base:",
         "1 of the 10 held-out",
         "8 of 10 held-out exa",
     ]
