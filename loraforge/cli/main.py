@@ -32,7 +32,6 @@ from .options import (
     TASK,
     ConfigCommand,
     ExportingCommand,
-    FiniteRange,
     SamplingCommand,
     TrainCommand,
     emit,
@@ -227,9 +226,7 @@ def check(
     type=click.Path(path_type=Path),
     help="Use this run, checkpoint or adapter folder instead of RUN's own adapter. May be repeated; all share one loaded base.",
 )
-@click.option(
-    "--scale", "scales", multiple=True, type=FiniteRange(), help="How strongly an adapter acts; 1 by default. Once, or once per adapter."
-)
+@click.option("--scale", "scales", multiple=True, type=float, help="How strongly an adapter acts; 1 by default. Once, or once per adapter.")
 @click.option("--together", is_flag=True, help="Use all the adapters at once instead of one after the other.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder for answers that are files; by default RUN/answers.")
 @JSON

@@ -64,6 +64,5 @@ def test_a_long_context_is_no_reason_for_advice(project, command):
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
 def test_an_option_that_is_a_number_is_a_finite_one(command, number):
-    for words in (("eval", "run", "--minutes", number), ("sample", "run", "Q?", "--scale", number)):
-        code, _, err = command(*words)
-        assert code == 2 and words[2 if words[0] == "eval" else 3] in err and "Traceback" not in err
+    code, _, err = command("eval", "run", "--minutes", number)
+    assert code == 2 and "--minutes" in err and "Traceback" not in err
