@@ -55,6 +55,8 @@ def _gguf(source: Source, file: Path | None, first: Sequence[Version]) -> Backen
 
     base = source.base
     assert base is not None
+    if file is None and Path(base.name).suffix.lower() == ".gguf":
+        file = Path(base.name)  # what the adapters were trained on
     if file is None:
         raise ConfigError(
             say(

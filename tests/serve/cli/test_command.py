@@ -108,3 +108,22 @@ def test_a_server_that_ends_waits_for_no_picture(host, monkeypatch, tmp_path):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert ends == [0]
+
+
+def test_on_a_base_that_is_a_gguf_file_llama_cpp_takes_that_very_file(monkeypatch):
+    from types import SimpleNamespace
+
+    from loraforge_serve.backends import gguf
+    from loraforge_serve.cli.choosing import make_backend
+
+    monkeypatch.setattr(gguf, "GgufBackend", lambda file, *_: file)
+    family = SimpleNamespace(chat_format=lambda *_: SimpleNamespace(longest=64))
+    options = {"backend": "gguf", "gguf": None, "vllm_url": None}
+
+    def chosen(name):
+        base = SimpleNamespace(name=name, revision=None, family=family)
+        return make_backend(SimpleNamespace(base=base, converter=lambda _: None), options)
+
+    assert str(chosen("models/qwen.gguf")) == "models/qwen.gguf"
+    with pytest.raises(ConfigError, match="--gguf base.gguf"):
+        chosen("models/qwen")
