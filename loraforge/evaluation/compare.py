@@ -104,14 +104,25 @@ def evaluate(
     elif draw:
         found = [*rows.heldout, *rows.learned]
         result["figures"] = opened.task.evaluation.compare(opened, found, limit, tick)
+    return result | _verdict_told(opened, rows, losses, answers, result)
+
+
+def _verdict_told(
+    opened: LoadedRun,
+    rows: Rows,
+    losses: tuple[list[float], list[float]],
+    answers: Mapping[str, Sequence[Answer]],
+    result: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The measures of both parts, and the verdict in words."""
     comparisons = _compared(opened, rows, rows.part(False), losses, answers)
-    result["comparisons"] = [c.as_json() for c in comparisons]
-    result["reworded"] = [c.as_json() for c in _compared(opened, rows, rows.part(True), losses, answers)]
+    reworded = _compared(opened, rows, rows.part(True), losses, answers)
+    told = {"comparisons": [c.as_json() for c in comparisons], "reworded": [c.as_json() for c in reworded]}
     judged = judge(comparisons, opened.task.evaluation, opened.task.items)
-    about = [_about(result["parts"])] if comparisons and result["reworded"] and "parts" in result else []
+    about = [_about(result["parts"])] if comparisons and reworded and "parts" in result else []
     first, *others = judged.lines
-    result |= {"verdict": judged.verdict, "headline": judged.measure, "sentence": [first, *about, *others, *_cautions(opened, result)]}
-    return result
+    sentence = [first, *about, *others, *_cautions(opened, {**result, **told})]
+    return {**told, "verdict": judged.verdict, "headline": judged.measure, "sentence": sentence}
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:

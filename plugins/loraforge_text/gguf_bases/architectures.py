@@ -170,7 +170,7 @@ def make_config(file: GgufFile, dtype: str) -> dict[str, Any]:
         "vocab_size": vocabulary,
         "hidden_size": hidden,
         "intermediate_size": _whole(file, "feed_forward_length"),
-        "num_hidden_layers": _whole(file, "block_count"),
+        "num_hidden_layers": _layers(file),
         "num_attention_heads": heads,
         "num_key_value_heads": _whole(file, "attention.head_count_kv", heads),
         "head_dim": head,
@@ -189,6 +189,7 @@ def make_config(file: GgufFile, dtype: str) -> dict[str, Any]:
     return config
 
 
+_MOST_LAYERS = 1000  # no model has a third of them
 _IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 
 
@@ -292,6 +293,13 @@ def _target(kind: _Kind, name: str, layers: int) -> str | None:
     if inner is None or inner[2] not in kind.layers or int(inner[1]) >= layers:
         return None
     return f"model.layers.{int(inner[1])}.{kind.layers[inner[2]]}.{inner[3]}"
+
+
+def _layers(file: GgufFile) -> int:
+    layers = _whole(file, "block_count")
+    if layers > _MOST_LAYERS:  # lists of as many names are made
+        raise _cannot(file, say("{key} is {value!r}", key=f"{file.architecture}.block_count", value=layers))
+    return layers
 
 
 def _whole(file: GgufFile, key: str, default: int | None = None) -> int:

@@ -254,7 +254,7 @@ def test_training_ends_with_the_budget_of_its_config(minutes, host, monkeypatch,
     from loraforge.pipeline import finish
 
     given = []
-    monkeypatch.setattr(finish, "evaluate", lambda host, opened, limit, tick, *, draw, minutes: given.append((limit, minutes)))
+    monkeypatch.setattr(finish, "evaluate", lambda host, opened, limit, tick, *, measured, draw, minutes: given.append((limit, minutes)))
     told = []
     opened = SimpleNamespace(config=SimpleNamespace(eval_minutes=minutes), run=SimpleNamespace(path=tmp_path))
     finish._compared(host, opened, told.append)

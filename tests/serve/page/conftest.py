@@ -58,7 +58,7 @@ class Painter:
     def __init__(self) -> None:
         self.drawn = []
 
-    def draw(self, version, strengths, prompts, settings):
+    def draw(self, version, strengths, prompts, settings, wanted):
         self.drawn.append((strengths, settings))
         return [png(int(255 - 100 * sum(strengths.values()))) for _ in prompts]
 

@@ -102,7 +102,7 @@ def test_the_printed_lines_can_be_pasted_and_say_what_each_program_takes(base, a
     options = dict(itertools.pairwise(words[3:]))
     assert options["--generation-config"] == str(path) and options["--chat-template"] == str(path / "chat_template.jinja")
     assert options["--lora-modules"] == f"legal={path}"
-    assert other.startswith("# llama.cpp, LM Studio and Ollama") and "--to gguf" in other and "--to merged" in other
+    assert other.startswith("# llama.cpp and Ollama") and "--to gguf" in other and "--to merged" in other
     lines = MergedExporter().usage(adapter, path)
     assert [shlex.split(line, comments=True)[-1:] for line in lines[:2]] == [[str(path)]] * 2
     # What the converter writes lies outside the run's folder, whose files are sealed.

@@ -67,7 +67,7 @@ def test_what_the_format_cannot_hold_is_refused(adapter, config, words, tmp_path
 
 
 def test_dora_is_refused_whoever_writes_the_file(tmp_path):
-    there = adapter_of(Q)
+    there = adapter_of(Q, dora=True)
     there.tensors[f"{Q}.lora_magnitude_vector"] = torch.ones(16)
     with pytest.raises(ExportError, match="llama.cpp reads no DoRA"):
         llama_cpp.write_lora(there, CONFIG, tmp_path / "x.gguf")
