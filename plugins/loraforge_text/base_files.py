@@ -42,6 +42,29 @@ def gguf_source(base_model: str) -> Path | None:
     return path.absolute() if means_gguf(path) else None
 
 
+def is_trained_file(folder: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether a base's folder was made of the GGUF file that an adapter was trained on, by the adapter's facts; True for other bases."""
+    training, sha = facts.get("training"), conversion.origin(folder).get("sha256")
+    trained = training.get("gguf") if isinstance(training, Mapping) else None
+    return not (isinstance(trained, str) and sha) or str(sha) in trained
+
+
+def require_trained_file(base_model: str, folder: Path, facts: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ModelError: if ``is_trained_file`` is False: the adapter would be put on weights that it does not know.
+    """
+    if not is_trained_file(folder, facts):
+        raise ModelError(
+            say(
+                "{base} is another file than the one that the adapter was trained on: {trained}. Put that file back, or name it "
+                "(base_model, --base).",
+                base=base_model,
+                trained=facts["training"]["gguf"],
+            )
+        )
+
+
 @functools.cache
 def locate(base_model: str, revision: str | None = None, *, weights: bool = False) -> Path:
     """The folder that holds the base model's files.

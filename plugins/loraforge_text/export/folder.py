@@ -12,8 +12,8 @@ from typing import Any
 
 from loraforge import Adapter, ExportError, LoraForgeError, printable, read_text, speaker
 
-from ..base_files import ADDITIONAL, EMBEDDED, TOOL_USE, BaseFiles, gguf_source, locate, read_base
-from ..gguf_bases.conversion import PACKAGED
+from ..base_files import ADDITIONAL, EMBEDDED, TOOL_USE, BaseFiles, gguf_source, is_trained_file, locate, read_base
+from ..gguf_bases.conversion import PACKAGED, origin
 from ..templates.builtin import AutoTemplate
 from ..templates.prompting import Prompting
 from ..templates.served import export_jinja
@@ -77,17 +77,20 @@ def base_folder(adapter: Adapter) -> Path:
 
 
 def base_file(adapter: Adapter) -> Path | None:
-    """The GGUF file that the adapter was trained on, if it was and the file is still there."""
+    """The GGUF file that the adapter was trained on, if it was, and that very file is still there."""
     try:
-        return gguf_source(adapter.base_model)
+        file = gguf_source(adapter.base_model)
+        there = file is not None and is_trained_file(locate(adapter.base_model), adapter.facts)
     except LoraForgeError:
         return None
+    return file if there else None
 
 
 def named_base(adapter: Adapter) -> Path | str:
     """What other programs load the base by: its folder, where the name says nothing to them."""
-    ours = adapter.base_model in EMBEDDED or adapter.base_model in PACKAGED or base_file(adapter) is not None
-    return base_folder(adapter) if ours else adapter.base_model
+    if adapter.base_model in EMBEDDED or origin(base_folder(adapter)):
+        return base_folder(adapter)
+    return adapter.base_model
 
 
 def file_name(adapter: Adapter) -> str:

@@ -29,7 +29,7 @@ from loraforge import (
     speaker,
 )
 
-from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base
+from ..base_files import EMBEDDED, TYPICAL_RANGES, BaseFiles, locate, read_base, require_trained_file
 from ..gguf_bases.conversion import PACKAGED, origin
 from ..gguf_bases.gguf_file import means_gguf
 from ..records import TextKeys
@@ -133,6 +133,8 @@ class CausalLM(ModelFamily):
         from loraforge.adapters import lora
 
         folder = locate(config.base_model, config.revision, weights=True)
+        for adapter in adapters.values():
+            require_trained_file(config.base_model, folder, adapter.facts)
         model = load_model(folder, config.precision, device)
         lora.load_adapters(model, adapters)
         model.eval()

@@ -9,7 +9,7 @@ from typing import Any
 
 from loraforge import DataError, ModelError, read_text, speaker
 
-from ..base_files import BaseFiles, locate, read_base, read_files
+from ..base_files import BaseFiles, locate, read_base, read_files, require_trained_file
 from ..templates.prompting import Prompting
 from ..templates.stops import opening, stop_ids
 from . import limits
@@ -118,9 +118,11 @@ def chat_format(base_model: str, revision: str | None, adapter: Path | None) -> 
     Raises:
         ModelError: if files are missing or damaged.
     """
-    base = read_base(locate(base_model, revision))
+    folder = locate(base_model, revision)
+    base = read_base(folder)
     if adapter is None:
         return CausalChatFormat(base, base, stop_ids(base))
+    require_trained_file(base_model, folder, _facts(adapter))
     own = read_files(adapter)  # not kept: the folder may hold another adapter tomorrow
     if not own.chat_template:
         raise ModelError(
@@ -131,6 +133,16 @@ def chat_format(base_model: str, revision: str | None, adapter: Path | None) -> 
             )
         )
     return CausalChatFormat(base, own, _stops(adapter, base, own))
+
+
+def _facts(adapter: Path) -> Mapping[str, Any]:
+    """What is known of the training; nothing of an adapter that others trained."""
+    file = adapter / "loraforge.json"
+    try:
+        found = json.loads(read_text(file)).get("facts") if file.is_file() else None
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(say("{path} cannot be read: {error}.", path=file, error=error)) from None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _stops(adapter: Path, base: BaseFiles, own: BaseFiles) -> Sequence[int]:

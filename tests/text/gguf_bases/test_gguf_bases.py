@@ -8,9 +8,13 @@ import re
 import pytest
 from builders.llama_cpp import LlamaCpp, write_base
 from builders.text_runs import QUESTION
-from builders.tiny_text import write_config, write_rows
+from builders.tiny_text import make_base, write_config, write_rows
+from loraforge_text.base_files import locate
+from loraforge_text.export.llama_cpp import GgufExporter
+from loraforge_text.families.chat_format import chat_format
 from loraforge_text.gguf_bases import conversion
 
+from loraforge import ModelError
 from loraforge.pipeline.run import run_training
 from loraforge.plan import make_plan
 from loraforge.runs import opened
@@ -59,6 +63,27 @@ def test_the_printed_lines_name_that_file(run, file):
     assert f"vllm serve '{folder}'" in run.usage["peft"][0] or f"vllm serve {folder} " in run.usage["peft"][0]
     written = json.loads((run.exports["peft"] / "adapter_config.json").read_text(encoding="utf-8"))
     assert written["base_model_name_or_path"] == str(folder)
+
+
+@pytest.fixture
+def exchanged(file, tmp_path_factory):
+    """Another model lies where the base was."""
+    kept = file.rename(file.with_name("kept.gguf"))
+    write_base(make_base(tmp_path_factory.mktemp("other") / "base", width=48), file, "Q8_0")
+    locate.cache_clear()
+    yield
+    kept.replace(file)
+    locate.cache_clear()
+
+
+def test_another_file_in_its_place_is_not_taken_for_it(run, file, host, exchanged):
+    there = opened.load_run(host, run.run.path)
+    adapters = there.adapters()
+    for use in (lambda: there.inference_model(adapters), lambda: chat_format(str(file), None, run.exports["peft"])):
+        with pytest.raises(ModelError, match=r"another file than the one that the adapter was trained on: tiny q8.gguf \(sha256"):
+            use()
+    lines = GgufExporter().usage(adapters["out"], run.exports["peft"] / "x.gguf")
+    assert not any(str(file) in line for line in lines) and "convert_hf_to_gguf" in lines[1]
 
 
 def test_the_manifest_says_which_file_it_was(run, file):
