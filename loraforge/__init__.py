@@ -13,6 +13,7 @@ from .plugin_api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from .adapters.targets import match_layers, scanned_layers
+    from .cli.options import FiniteRange
     from .config.schema import Keys, KeySet, NoKeys, RunConfig
     from .data.condensing import condense
     from .data.review import REVIEW_COLUMNS, decides, fold_name, match_columns, read_review
@@ -62,6 +63,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "adapters.targets": ("match_layers", "scanned_layers"),
+    "cli.options": ("FiniteRange",),
     "config.schema": ("Keys", "KeySet", "NoKeys", "RunConfig"),
     "data.condensing": ("condense",),
     "data.review": ("REVIEW_COLUMNS", "decides", "fold_name", "match_columns", "read_review"),
@@ -142,6 +144,7 @@ __all__ = [
     "File",
     "Finding",
     "Fingerprint",
+    "FiniteRange",
     "InferenceModel",
     "KeySet",
     "Keys",

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import ConfigError, ModelError, require_file, speaker
+from loraforge import ConfigError, ModelError, open_file, require_file, speaker
 
 from . import Job, Piece
 from .remote import events
@@ -69,8 +69,12 @@ class GgufBackend:
             raise ConfigError(say("--backend gguf needs llama.cpp as a Python package: pip install xllamacpp"))
         try:
             require_file(base)
+            with open_file(base) as file:
+                begins = file.read(4)
         except OSError as error:
             raise ConfigError(say("--gguf {file} cannot be read: {error}.", file=base, error=error.strerror)) from None
+        if begins != b"GGUF":
+            raise ConfigError(say("--gguf {file} is no GGUF file: it begins otherwise.", file=base))
         self._base, self._convert, self._parallel = base, convert, parallel
         self.longest: int | None = min(longest or _CONTEXT, _CONTEXT)
         self._folder = tempfile.TemporaryDirectory(prefix="loraforge-gguf-")

@@ -173,6 +173,9 @@ def _run_of(place: Path) -> Path | None:
 
 
 def _no_adapter(path: Path, folder: Path, opened: LoadedRun | None) -> str:
+    if opened is not None and path != opened.path:
+        line = command("loraforge", "serve", opened.path)
+        return say("{path} is an export that holds no adapter for servers. Serve its run: {line}", path=path, line=line)
     if opened is not None:
         return say(
             "{run} has no export for servers ({folder}). Write it once: {line}",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from loraforge import ConfigError, show, speaker
+from loraforge import ConfigError, FiniteRange, show, speaker
 
 say = speaker(__name__)
 
@@ -16,7 +16,7 @@ say = speaker(__name__)
 @click.command()
 @click.argument("runs", nargs=-1, metavar="[NAME=]RUN...")
 @click.option("--adapters", "folder", type=click.Path(path_type=Path), help="Serve every run and adapter in this folder; it is watched.")
-@click.option("--watch", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds between two looks at --adapters.")
+@click.option("--watch", type=FiniteRange(min=0.2), default=2.0, show_default=True, help="Seconds between two looks at --adapters.")
 @click.option("--backend", type=click.Choice(["auto", "torch", "gguf", "vllm"]), default="auto", show_default=True, help="What computes.")
 @click.option("--base", help="The base model, where it is not where the run says: a name or a folder.")
 @click.option("--gguf", type=click.Path(path_type=Path), help="The base as a GGUF file, for the backend gguf.")
@@ -33,7 +33,7 @@ say = speaker(__name__)
 @click.option("--queue", type=click.IntRange(min=1), default=64, show_default=True, help="Answers at once, waiting ones too; more get 429.")
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Answers computed together.")
 @click.option("--max-tokens", type=click.IntRange(min=1), default=2048, show_default=True, help="The longest answer.")
-@click.option("--timeout", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Seconds for one answer, waiting included.")
+@click.option("--timeout", type=FiniteRange(min=1), default=300.0, show_default=True, help="Seconds for one answer, waiting included.")
 @click.option("--rate", type=click.IntRange(min=0), default=0, show_default=True, help="Requests a minute for each client; 0: any number.")
 @click.option("--max-request", type=click.IntRange(min=1000), default=2_000_000, show_default=True, help="Bytes of one request.")
 @click.option("--audit-log", type=click.Path(path_type=Path), help="Append who asked which adapter with which seal to this file.")

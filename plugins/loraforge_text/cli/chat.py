@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from loraforge import DataError, RunError, show, speaker
+from loraforge import DataError, FiniteRange, RunError, show, speaker
 
 say = speaker(__name__)
 
@@ -25,7 +25,7 @@ say = speaker(__name__)
     help="Use this run, checkpoint or adapter folder instead of RUN's own adapter. May be repeated; /adapter switches.",
 )
 @click.option("--max-tokens", type=click.IntRange(min=1), default=512, show_default=True, help="The longest answer.")
-@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 always takes the likeliest word.")
+@click.option("--temperature", type=FiniteRange(min=0), default=0.0, show_default=True, help="0 always takes the likeliest word.")
 @click.pass_context
 def chat(ctx: click.Context, run: Path, base: bool, adapters: Sequence[Path], max_tokens: int, temperature: float) -> None:
     """Talk with a trained text run; earlier turns are remembered."""

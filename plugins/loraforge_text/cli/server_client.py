@@ -92,6 +92,11 @@ class ServerClient:
             raise RunError(
                 say("{url} has not answered within {seconds:g} seconds. Is it still loading?", url=url, seconds=seconds)
             ) from None
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ConnectionRefusedError):
+                raise RunError(say("nothing answers at {url}. Does the server run, and at this port?", url=self.root)) from None
+            reason = _plain(str(error.reason))
+            raise RunError(say("{url} cannot be reached: {error}.", url=self.root, error=reason)) from None
         except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
             text = _plain(str(error) or type(error).__name__)
             raise RunError(say("{url} does not answer as a server of models does: {error}.", url=url, error=text)) from None

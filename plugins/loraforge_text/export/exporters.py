@@ -37,7 +37,8 @@ class PeftExporter(Exporter):
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         run = quoted(path.parent.parent)
         if adapter.dora:
-            return (say("# vLLM does not read DoRA; `loraforge export {run} --to merged` makes a model that it reads", run=run),)
+            vllm = say("# vLLM does not read DoRA; `loraforge export {run} --to merged` makes a model that it reads", run=run)
+            return vllm, _colleagues(run)
         rank = next((r for r in _VLLM_RANKS if r >= adapter.rank), _VLLM_RANKS[-1])
         base = named_base(adapter)
         template = path / "chat_template.jinja"
@@ -52,9 +53,14 @@ class PeftExporter(Exporter):
                 "`loraforge export {run} --to merged` makes a model for it",
                 run=run,
             ),
+            _colleagues(run),
             *_note(path),
             *_questions(path),
         )
+
+
+def _colleagues(run: str) -> str:
+    return say("# for colleagues, with a page to ask it in a browser: `loraforge serve {run}`", run=run)
 
 
 class MergedExporter(Exporter):

@@ -127,3 +127,27 @@ def test_on_a_base_that_is_a_gguf_file_llama_cpp_takes_that_very_file(monkeypatc
     assert str(chosen("models/qwen.gguf")) == "models/qwen.gguf"
     with pytest.raises(ConfigError, match="--gguf base.gguf"):
         chosen("models/qwen")
+
+
+@pytest.mark.parametrize("option", ["--watch", "--timeout"])
+def test_a_number_that_is_none_is_refused(option, host, tmp_path):
+    said = CliRunner().invoke(serve, [str(tmp_path), option, "nan"], obj=host)
+    assert said.exit_code == 2 and "nan is not a finite number" in said.output
+
+
+def test_an_export_of_another_kind_leads_to_its_run(tmp_path):
+    from types import SimpleNamespace
+
+    from loraforge_serve.catalogue.source import _no_adapter
+
+    said = _no_adapter(tmp_path / "export" / "gguf", tmp_path / "export" / "gguf", SimpleNamespace(path=tmp_path))
+    assert said.endswith(f"loraforge serve {tmp_path}")
+
+
+def test_what_is_no_gguf_file_is_told_before_llama_cpp_gets_it(tmp_path):
+    from loraforge_serve.backends.gguf import GgufBackend
+
+    pytest.importorskip("xllamacpp")
+    (tmp_path / "a.gguf").write_text("<html>", encoding="utf-8")
+    with pytest.raises(ConfigError, match="is no GGUF file"):
+        GgufBackend(tmp_path / "a.gguf", None, lambda *_: tmp_path)

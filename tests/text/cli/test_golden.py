@@ -232,7 +232,7 @@ def test_whose_answers_they_are(theirs, fits, told):
 
 def test_what_is_no_server_is_explained(run, command, tmp_path):
     assert "is no address of a server" in command("golden", run.path, "file:///etc/passwd")[2]
-    assert "does not answer" in command("golden", run.path, "http://127.0.0.1:9")[2]
+    assert "nothing answers" in command("golden", run.path, "http://127.0.0.1:9")[2]
     with serving({"/tokenize": lambda asked: {"hello": 1}}) as url:
         assert "holds no token numbers" in command("golden", run.path, url)[2]
     with serving({}) as url:
@@ -250,11 +250,20 @@ def test_an_address_that_is_none_is_a_clear_message(url, tmp_path, command):
     assert code == 2 and "is no address of a server" in err and "Traceback" not in err
 
 
-@pytest.mark.parametrize("url", ["http://a b/", "http://" + "ü" * 80, "http://a..b/", "http://user:word@127.0.0.1:9"])
-def test_an_address_that_leads_nowhere_is_a_clear_message(url, tmp_path, command):
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://a b/", "does not answer as a server"),
+        ("http://" + "ü" * 80, "does not answer as a server"),
+        ("http://a..b/", "does not answer as a server"),
+        ("http://user:word@127.0.0.1:9", "cannot be reached"),
+        ("http://127.0.0.1:9", "nothing answers at http://127.0.0.1:9. Does the server run"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_a_clear_message(url, words, tmp_path, command):
     (tmp_path / "golden_prompts.json").write_text('{"prompts": []}', encoding="utf-8")
     code, _, err = command("golden", tmp_path, url)
-    assert code == 2 and "does not answer as a server" in err, err
+    assert code == 2 and words in err and "urlopen" not in err, err
 
 
 @pytest.mark.parametrize(

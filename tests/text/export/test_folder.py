@@ -96,13 +96,14 @@ def test_the_printed_lines_can_be_pasted_and_say_what_each_program_takes(base, a
     path = tmp_path / "my run; $(x)" / "export" / "peft"
     path.parent.mkdir(parents=True)
     exported(base, prepared(base)).rename(path)
-    vllm, other = PeftExporter().usage(adapter, path)
+    vllm, other, colleagues = PeftExporter().usage(adapter, path)
     words = shlex.split(vllm)
     assert words[:3] == ["vllm", "serve", str(base)]
     options = dict(itertools.pairwise(words[3:]))
     assert options["--generation-config"] == str(path) and options["--chat-template"] == str(path / "chat_template.jinja")
     assert options["--lora-modules"] == f"legal={path}"
     assert other.startswith("# llama.cpp and Ollama") and "--to gguf" in other and "--to merged" in other
+    assert shlex.split(colleagues.split("`")[1]) == ["loraforge", "serve", str(path.parents[1])]
     lines = MergedExporter().usage(adapter, path)
     assert [shlex.split(line, comments=True)[-1:] for line in lines[:2]] == [[str(path)]] * 2
     # What the converter writes lies outside the run's folder, whose files are sealed.
