@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from .runs.folder import atomic_dir, write_text
     from .runs.opened import LoadedRun, load_run
     from .runs.provenance import hash_file
-    from .terminal import UNSEEN, command, console, quoted, show
+    from .terminal import UNSEEN, command, console, first_few, quoted, show
 
 __version__ = "0.1.0"
 
@@ -112,7 +112,7 @@ _HOMES = {
     "runs.folder": ("atomic_dir", "write_text"),
     "runs.opened": ("LoadedRun", "load_run"),
     "runs.provenance": ("hash_file",),
-    "terminal": ("UNSEEN", "command", "console", "quoted", "show"),
+    "terminal": ("UNSEEN", "command", "console", "first_few", "quoted", "show"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -190,6 +190,7 @@ __all__ = [
     "decides",
     "explain_base",
     "fetch_base",
+    "first_few",
     "fold",
     "fold_name",
     "hash_file",

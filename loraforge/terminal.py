@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,6 +54,11 @@ def console(*, stderr: bool = False, **settings: Any) -> Console:
     if not out.is_terminal:
         out.width = 200  # rich would squeeze tables into 80 columns
     return out
+
+
+def first_few(names: Sequence[str], most: int = 5, between: str = ", ") -> str:
+    """The first of several names in one text; dots say that there are more."""
+    return between.join(names[:most]) + (" ..." if len(names) > most else "")
 
 
 def quoted(word: object, windows: bool | None = None) -> str:

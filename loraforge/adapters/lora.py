@@ -23,6 +23,7 @@ from ..kernels import lora as lora_kernels
 from ..kernels import program
 from ..messages import speaker
 from ..plugin_api.types import Adapter
+from ..terminal import first_few
 from . import exact_names
 from .exact_names import misread
 from .peft_format import differs, probe, read_peft, refuse, verify, write_peft
@@ -306,7 +307,7 @@ def _fill(lora: Lora, given: Adapter) -> None:
         raise ConfigError(
             say(
                 "init_from_adapter: that adapter was made for another base model; its layers have other widths: {names}",
-                names=", ".join(other[:3]),
+                names=first_few(other, 3),
             )
         )
     for name, layer in lora.layers():

@@ -19,6 +19,7 @@ from ..errors import ExportError, RunError
 from ..files import read_file, read_text, require_file
 from ..messages import speaker
 from ..plugin_api.types import Adapter
+from ..terminal import first_few
 
 say = speaker(__name__)
 
@@ -125,7 +126,7 @@ def refuse(wrong: Sequence[str]) -> None:
         raise ExportError(
             say(
                 "the file would not do what was trained; nothing was written. Modules that differ: {names}",
-                names=", ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else ""),
+                names=first_few(wrong),
             )
         )
 

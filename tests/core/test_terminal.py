@@ -135,3 +135,10 @@ def test_reports_show_what_is_hidden_in_rows_and_names(tmp_path, kind):
     findings.write_report(two, tmp_path / "two.html", "t")
     page = (tmp_path / "two.html").read_text(encoding="utf-8")
     assert "a:1<br>a:2" in page and "&lt;b&gt;" in page
+
+
+def test_the_first_few_names_say_whether_there_are_more():
+    from loraforge import first_few
+
+    assert first_few([]) == "" and first_few(list("abcde")) == "a, b, c, d, e"
+    assert first_few(list("abcdef")) == "a, b, c, d, e ..." and first_few(list("abc"), 2, "; ") == "a; b ..."

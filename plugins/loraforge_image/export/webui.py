@@ -14,7 +14,20 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, RunConfig, hash_file, printable, quoted, speaker, usual_rights
+from loraforge import (
+    Adapter,
+    Exporter,
+    ExportError,
+    Keys,
+    KeySet,
+    RunConfig,
+    first_few,
+    hash_file,
+    printable,
+    quoted,
+    speaker,
+    usual_rights,
+)
 
 from ..families.stable_diffusion.kohya_names import KohyaFormat
 from ..families.stable_diffusion.published import PUBLISHED
@@ -211,9 +224,11 @@ def _layers(adapter: Adapter, webui: WebuiFormat) -> dict[str, tuple[str, ...]]:
     if strange or partial:
         shown = [*strange, *(f"{place}.(q, k, v, out)" for place in partial)]
         raise ExportError(
-            say("the WebUIs would not read these modules, so nothing was written: {names}", names=", ".join(shown[:8])
-                + (f" ... ({len(shown)})" if len(shown) > 8 else ""))
-        )  # fmt: skip
+            say(
+                "the WebUIs would not read these modules, so nothing was written: {names}",
+                names=first_few(shown, 8) + (f" ({len(shown)})" if len(shown) > 8 else ""),
+            )
+        )
     return webui.layers(adapter.modules)
 
 
@@ -247,7 +262,7 @@ def _compare(adapter: Adapter, layers: Mapping[str, Sequence[str]], rows: Mappin
     if wrong:
         raise ExportError(
             say("rounded to this precision the file would not do what was trained; nothing was written. Set save_precision: fp32. {names}",
-                names=", ".join(wrong[:5]))
+                names=first_few(wrong))
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from loraforge import Adapter, ConfigError, Examination, KeySet, ModelFamily, Record, RunConfig, Span, hash_file, speaker
+from loraforge import Adapter, ConfigError, Examination, KeySet, ModelFamily, Record, RunConfig, Span, first_few, hash_file, speaker
 
 from ..records import EXPORTERS, ImageKeys
 from .base_files import WEIGHTS, is_ours, locate, missing_parts, pipeline_files, pipeline_name, title
@@ -177,7 +177,7 @@ class ImageFamily(ModelFamily):
                     "Use export: [diffusers] or [merged].",
                     base=config.base_model,
                     n=len(strange),
-                    names=", ".join(strange[:3]),
+                    names=first_few(strange, 3),
                 )
             )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import Adapter, ExportError, LoraForgeError, prompt_of, speaker
+from loraforge import Adapter, ExportError, LoraForgeError, first_few, prompt_of, speaker
 
 from ..data.conversations import Remarks, read_messages
 from ..families.encoding import tokenizer_of
@@ -176,7 +176,7 @@ def check_weights(folder: Path) -> None:
     index = read_json(folder / "model.safetensors.index.json").get("weight_map") if len(files) > 1 else there
     if index != there:
         odd = sorted({*(index or {})} ^ {*there}) or sorted(name for name in there if (index or {})[name] != there[name])
-        raise ExportError(say("model.safetensors.index.json and the weights do not agree about {names}.", names=", ".join(odd[:5])))
+        raise ExportError(say("model.safetensors.index.json and the weights do not agree about {names}.", names=first_few(odd)))
     _load_without_data(folder)
 
 
@@ -193,5 +193,5 @@ def _load_without_data(folder: Path) -> None:
     odd = sorted({*found["missing_keys"], *found["unexpected_keys"], *(key for key, *_ in found["mismatched_keys"])})
     if odd:
         raise ExportError(
-            say("transformers would not find these tensors in the merged model: {names}.", names=", ".join(map(str, odd[:5])))
+            say("transformers would not find these tensors in the merged model: {names}.", names=first_few([str(name) for name in odd]))
         )

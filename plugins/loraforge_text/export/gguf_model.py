@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import Adapter, ExportError, LoraForgeError, prompt_of, speaker
+from loraforge import Adapter, ExportError, LoraForgeError, first_few, prompt_of, speaker
 
 from ..records import Conversation
 from ..templates.served import export_jinja
@@ -239,7 +239,7 @@ def _plan(config: Mapping[str, Any], weights: _Weights, adapter: Adapter, kind: 
             say(
                 "llama.cpp has no tensor for {n} of the base's or adapted layers ({names}). Use `export: [merged]`.",
                 n=len(lost),
-                names=", ".join(lost[:5]) + (" ..." if len(lost) > 5 else ""),
+                names=first_few(lost),
             )
         )
     if "token_embd.weight" in found and weights.shapes[found["token_embd.weight"]][0] != int(config["vocab_size"]):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import Adapter, Exporter, ExportError, KeySet, LoraForgeError, RunConfig, command, speaker
+from loraforge import Adapter, Exporter, ExportError, KeySet, LoraForgeError, RunConfig, command, first_few, speaker
 
 from ..base_files import locate, read_base
 from ..templates.served import export_jinja
@@ -203,7 +203,7 @@ def tensor_names(adapter: Adapter, shape: _Shape) -> dict[str, str]:
                 "llama.cpp has no tensor of its own for {n} of the adapted layers ({names}). Leave them out of lora_target, or use "
                 "`export: [merged]`.",
                 n=len(lost),
-                names=", ".join(lost[:5]) + (" ..." if len(lost) > 5 else ""),
+                names=first_few(lost),
             )
         )
     return {module: str(name) for module, name in found.items()}

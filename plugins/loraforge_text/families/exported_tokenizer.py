@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from loraforge import ModelError, Span, read_text, speaker
+from loraforge import ModelError, Span, first_few, read_text, speaker
 
 from ..base_files import BaseFiles
 
@@ -73,7 +73,7 @@ def _difference(base: BaseFiles, other: Any, tokenizer: Any, wanted: Sequence[in
     at = next((i for i, (one, two) in enumerate(zip(wanted, found, strict=False)) if one != two), min(len(wanted), len(found)))
     more = [token for token, number in other.get_added_vocab().items() if base.added.get(token) != number]
     if more:
-        cause = say("the other files have the tokens {tokens}, which tokenizer.json lacks", tokens=", ".join(sorted(more)[:5]))
+        cause = say("the other files have the tokens {tokens}, which tokenizer.json lacks", tokens=first_few(sorted(more)))
     elif getattr(other, "split_special_tokens", False):
         cause = say("tokenizer_config.json says {key}", key="split_special_tokens: true")
     else:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import ConfigError, ModelError, speaker
+from loraforge import ConfigError, ModelError, first_few, speaker
 
 from ..base_files import read_base
 from .stored_weights import refuse_unusable, stored_as
@@ -181,7 +181,7 @@ def _require_whole(folder: Path, model: Any, info: Mapping[str, Any]) -> None:
                 folder=folder,
                 n=len(missing),
                 all=len(own),
-                names=_some(missing),
+                names=first_few(missing),
             )
         )
     others = sorted(
@@ -195,7 +195,7 @@ def _require_whole(folder: Path, model: Any, info: Mapping[str, Any]) -> None:
                 "belongs to these weights, or fetch both again.",
                 folder=folder,
                 n=len(others),
-                names="; ".join(others[:3]) + (" ..." if len(others) > 3 else ""),
+                names=first_few(others, 3, "; "),
             )
         )
     beyond = sorted(_beyond(set(info.get("unexpected_keys") or ()), own, _predicted(model.config)))
@@ -206,7 +206,7 @@ def _require_whole(folder: Path, model: Any, info: Mapping[str, Any]) -> None:
                 "Fetch config.json again; or it belongs to another model.",
                 folder=folder,
                 n=len(beyond),
-                names=_some(beyond),
+                names=first_few(beyond),
             )
         )
     if problems:
@@ -241,7 +241,3 @@ def _numbered(name: str) -> Iterator[tuple[str, int]]:
 def _predicted(config: Any) -> int:
     text = config.get_text_config()
     return max(int(getattr(text, name, 0) or 0) for name in ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers"))
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loraforge import ModelError, open_file, read_text, speaker
+from loraforge import ModelError, first_few, open_file, read_text, speaker
 
 from ..base_files import BaseFiles
 
@@ -96,7 +96,7 @@ def _damaged(folder: Path) -> Iterator[str]:
             n=len(missing),
             all=len(set(listed.values())),
             index=_INDEX,
-            files=_some(missing),
+            files=first_few(missing),
         )
     for name in sorted(there & (set(listed.values()) or {"model.safetensors"})):
         header = _header(folder / name)
@@ -125,7 +125,7 @@ def _damaged(folder: Path) -> Iterator[str]:
                 file=name,
                 n=len(lost),
                 index=_INDEX,
-                tensors=_some(lost),
+                tensors=first_few(lost),
             )
 
 
@@ -178,7 +178,3 @@ def _header(file: Path) -> tuple[dict[str, tuple[tuple[int, ...], int]], int] | 
         return found, 8 + length + max((end for _, end in places.values()), default=0)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error, MemoryError, RecursionError):
         return None
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from loraforge import ModelError, speaker
+from loraforge import ModelError, first_few, speaker
 
 from .gguf_file import GgufFile, StoredTensor
 
@@ -279,9 +279,9 @@ def choose_tensors(file: GgufFile, config: Mapping[str, Any]) -> list[Wanted]:
     if strange or missing or not inside:
         raise _cannot(
             file,
-            say("tensors that have no place in it: {names}", names=_some(sorted(strange)))
+            say("tensors that have no place in it: {names}", names=first_few(sorted(strange)))
             if strange
-            else say("tensors that are missing: {names}", names=_some(missing)),
+            else say("tensors that are missing: {names}", names=first_few(missing)),
         )
     return found
 
@@ -329,7 +329,3 @@ def _cannot(file: GgufFile, why: str) -> ModelError:
             why=why,
         )
     )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from loraforge import DataError, speaker
+from loraforge import DataError, first_few, speaker
 
 from ..rows import (
     AsStored,
@@ -273,7 +273,7 @@ def _remark(
                 "not understood: {cells}. If that is not what you mean, write them as text.",
                 file=source.name,
                 n=len(stored),
-                cells=", ".join(stored[:3]),
+                cells=first_few(stored, 3),
             )
         )
     if merged:
@@ -286,7 +286,7 @@ def _remark(
                 "save it.",
                 file=source.name,
                 n=len(lacking),
-                places=", ".join(lacking[:5]),
+                places=first_few(lacking),
             )
         )
 
