@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from decimal import Decimal
 from pathlib import Path
 
 from ..plugin_api.types import Lesson
@@ -107,7 +106,13 @@ def numbers(text: str) -> frozenset[str]:
     Without 1, which 一般 and "one should" say too.
     """
     found = _NUMBER.findall(_THOUSANDS.sub("", _digits(_one_writing(text))))
-    return frozenset(str(Decimal(number).normalize()) for number in found) - {"1"}
+    return frozenset(_plain(number) for number in found) - {"1"}
+
+
+def _plain(number: str) -> str:
+    """05 as 5, 2.50 as 2.5. Not by way of a number: an answer may hold a million digits."""
+    whole, _, part = number.partition(".")
+    return ".".join(filter(None, (whole.lstrip("0") or "0", part.rstrip("0"))))
 
 
 def _one_writing(text: str) -> str:

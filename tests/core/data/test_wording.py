@@ -67,6 +67,11 @@ def test_the_numbers_that_an_answer_names(text, named):
     assert {float(number) for number in numbers(text)} == {float(number) for number in named}
 
 
+def test_numbers_of_any_length_stay_what_they_are():
+    assert numbers(f"{10**40 + 2} {10**40 + 3} 00{10**40 + 2}") == {str(10**40 + 2), str(10**40 + 3)}
+    assert numbers("9" * 1_200_000) == {"9" * 1_200_000}
+
+
 def test_greetings_end_where_a_word_ends():
     assert bare_question("History of the law") == "historyofthelaw" and bare_question("hi, history of it") == "historyofit"
     assert bare_question("Pleased with it, thanks") == "pleasedwithit"
