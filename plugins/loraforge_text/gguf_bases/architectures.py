@@ -219,6 +219,9 @@ def _rotation(file: GgufFile, head: int) -> dict[str, Any]:
     default = 1_000_000.0 if file.architecture == "gemma3" else 10000.0
     base = float(_decimal(file, "rope.freq_base", default))
     scaling, factor = file.about("rope.scaling.type", "none"), float(_decimal(file, "rope.scaling.factor", 1.0))
+    for key, value in (("rope.freq_base", base), ("rope.scaling.factor", factor)):
+        if value == 0:
+            raise _cannot(file, say("{key} is {value!r}", key=f"{file.architecture}.{key}", value=value))
     if scaling not in ("none", "linear"):
         raise _cannot(file, say("its positions are stretched in the way '{kind}'", kind=scaling))
     frequencies = file.tensors.get(_FREQUENCIES)

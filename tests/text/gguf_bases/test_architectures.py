@@ -66,6 +66,18 @@ def test_the_layers_of_gemma_3_and_its_scale(tmp_path):
     assert made["query_pre_attn_scalar"] == made["hidden_size"] // made["num_attention_heads"]
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("block_count", 1 << 20), ("rope.freq_base", 0.0), ("rope.scaling.factor", 0.0), ("attention.key_length", 1 << 20)]
+)
+def test_sizes_that_no_model_has_are_named(base, tmp_path, key, value):
+    from loraforge_text.gguf_bases.architectures import make_config
+
+    file = read_head(write_base(base, tmp_path / "b.gguf"))
+    odd = type(file)(file.path, {**file.values, f"llama.{key}": value}, file.tensors, file.size, "llama")
+    with pytest.raises(ModelError, match=rf"llama.{key} is {value!r}|{value} numbers of a head"):
+        make_config(odd, "float16")
+
+
 def with_frequencies(folder, tmp_path, **known):
     """A file with Llama 3's frequencies, by transformers' own function."""
     from transformers import LlamaConfig
