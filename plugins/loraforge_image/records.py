@@ -22,11 +22,14 @@ class Picture(Record):
 
     Attributes:
         path: the absolute path of the file; empty for a bare prompt.
-        caption: what it shows.
+        caption: what it shows; lines of it are captions to choose from, of which the first is the one that is measured.
         sha256: of the file's bytes, so that the row changes with the picture, not with the folder's name.
         prior: whether it only reminds the model of its class (prior preservation).
         folder: the name of the folder it came from, for tag statistics.
         mirrored: whether it is learned mirrored too, so that its mirror image is nothing new.
+        mask: the absolute path of a picture that is white where it is learned and black where it is not; empty: everywhere.
+        mask_sha256: of that file's bytes.
+        resolution: at which it is trained, where that is not the config's; the same picture may come once for each of several.
     """
 
     path: str
@@ -35,13 +38,18 @@ class Picture(Record):
     prior: bool = False
     folder: str = ""
     mirrored: bool = field(default=False, compare=False, kw_only=True)
+    mask: str = field(default="", compare=False, kw_only=True)
+    mask_sha256: str = field(default="", kw_only=True)
+    resolution: int | None = field(default=None, kw_only=True)
 
     @property
     def can_be_held_out(self) -> bool:
         return not self.prior
 
     def content(self) -> dict[str, object]:
-        return {"sha256": self.sha256, "caption": self.caption, "prior": self.prior}
+        said: dict[str, object] = {"sha256": self.sha256, "caption": self.caption, "prior": self.prior}
+        more = {"mask": self.mask_sha256, "resolution": self.resolution}
+        return {**said, **{name: value for name, value in more.items() if value}}
 
 
 class ImageKeys(Keys):
@@ -69,6 +77,13 @@ class ImageKeys(Keys):
         description="Show half of the pictures mirrored; not for lettering or faces that must stay as they are.",
         json_schema_extra={"aliases": ["flip_aug", "random_flip"]},
     )
+    mask: Literal["auto", "folder", "alpha", "off"] = Field(
+        "auto",
+        description="What says where a picture is learned: folder, files of masks (a-masklabel.png, a_mask.png, masks/a.png); alpha, its own "
+        "transparency; auto, files where there are some.",
+        json_schema_extra={"aliases": {"masked_loss": {"true": "auto", "false": "off"}, "alpha_mask": {"true": "alpha", "false": None}}},
+    )
+    unmasked_weight: float = Field(0.1, ge=0, le=1, description="How much what lies outside of the mask counts.")
     trigger_word: str | None = Field(None, description="A word put in front of every caption that lacks it; it calls the style later.")
     caption_shuffle: bool = Field(
         False,
