@@ -84,9 +84,13 @@ def decoded(data: bytes, encoding: str, path: str) -> Decoded:
     for bom, utf in ((codecs.BOM_UTF8, "utf-8-sig"), *_UTF_32, (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
         if data.startswith(bom):
             try:
-                return Decoded(data.decode(utf), utf, "mark")
+                text = data.decode(utf)
             except UnicodeDecodeError as error:
                 raise DataError(_not_decodable(source, utf, error)) from None
+            # Almost any bytes are UTF-16; those that are no text show in signs that do not exist.
+            if utf == "utf-16" and any(sign < "\U00010000" and unicodedata.category(sign) == "Cn" for sign in text):
+                raise DataError(_not_decodable(source, utf, None))
+            return Decoded(text, utf, "mark")
     if _ESCAPES.search(data):
         return _escaped(source)
     try:
