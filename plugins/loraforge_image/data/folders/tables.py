@@ -15,7 +15,7 @@ from ..review_columns import review_columns
 from .caption_lines import caption_of
 from .inventory import Inventory
 from .keys import MOST_REPEATS, PictureKeys
-from .metadata import COLUMNS, NO, doubled_columns, metadata_rows, plain_text, unused_columns
+from .metadata import COLUMNS, NO, WIDE, doubled_columns, metadata_rows, plain_text, unused_columns
 from .names import METADATA, is_file
 
 say = speaker(__name__)
@@ -53,7 +53,7 @@ class Row:
 
 
 class Tables:
-    """Reads metadata files.
+    """Reads metadata files. ``listed`` are all pictures that they name, ``rows`` what they say of those that can be used.
 
     Args:
         bad: receives a line for everything that cannot be used.
@@ -64,6 +64,7 @@ class Tables:
     def __init__(self, keys: PictureKeys, bad: list[str], note: Callable[[str], None], named: Callable[[str], str], split_by: str) -> None:
         self.keys, self.bad, self.note, self.named, self.split_by = keys, bad, note, named, split_by
         self.rows: dict[Path, Row] = {}
+        self.listed: set[Path] = set()
 
     def read(self, file: Path, called: str, root: Path) -> int:
         """Adds the rows of a file to ``rows``; how many rows it has.
@@ -106,6 +107,9 @@ class Tables:
             return
         path = self.inside(where, values["file"], roots)
         if path is None:
+            return
+        self.listed.add(path)
+        if WIDE in row:
             return
         if path in self.rows and self.rows[path].keep:
             other = self.rows[path].where
