@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import DataError, command, console, printable, read_file, show, speaker
+from loraforge import DataError, command, console, first_few, printable, read_file, show, speaker
 
 if TYPE_CHECKING:
     from .inspection import InspectedPicture
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 say = speaker(__name__)
 
 _SHEET = "contact-sheet.png"
-# What illustrators and telephones save beside what is read here.
-_UNREAD = {".psd", ".psb", ".clip", ".kra", ".procreate", ".sai", ".xcf", ".ai", ".svg", ".heic", ".heif", ".jxl", ".dng", ".cr2", ".nef"}
 _HEADER = ["file_name", "text", "keep", "why"]
 
 
@@ -114,16 +112,21 @@ def _inspect_all(folder: Path, min_size: int) -> tuple[list[InspectedPicture], l
     """All pictures in the order of their names, with what they show by themselves and as copies of each other; and what to say of picture
     files of kinds that are not read."""
     from ..data.picture_loader import is_hidden
-    from ..data.pictures import SUFFIXES
+    from ..data.pictures import SUFFIXES, sources, unread
     from .inspection import Finding, inspect_picture, mark_copies
 
     there = [p for p in sorted(folder.rglob("*")) if p.is_file() and not is_hidden(p.relative_to(folder))]
     files = [p for p in there if p.suffix.lower() in SUFFIXES and p.name != _SHEET]
-    strange = [p.name for p in there if p.suffix.lower() in _UNREAD]
-    told = say("{n} files are of a kind that is not read; save them as PNG or JPEG: {names}", n=len(strange), names=_some(strange))
+    told = unread([path.relative_to(folder).as_posix() for path in there])
     if not files:
         none = say("{path}: there are no pictures in it ({kinds}).", path=folder.absolute(), kinds=", ".join(SUFFIXES))
-        raise DataError([none, *([told] if strange else [])])
+        raise DataError([none, *told])
+    doubled = sources(files)
+    files = [path for path in files if path not in doubled]
+    if doubled:
+        names = [path.relative_to(folder).as_posix() for path in doubled]
+        told.append(say("{n} Photoshop files are left out, because the same name is there as a picture: {names}", n=len(names),
+                        names=first_few(names)))  # fmt: skip
     with _progress(say("looking at pictures"), len(files)) as tick:
 
         def one(path: Path) -> InspectedPicture:
@@ -141,7 +144,7 @@ def _inspect_all(folder: Path, min_size: int) -> tuple[list[InspectedPicture], l
             message = say("it is a link to a file outside of the folder; copy the picture into it")
             seen.findings.append(Finding("outside", message, drops=True))
     mark_copies(pictures)
-    return pictures, [told] if strange else []
+    return pictures, told
 
 
 def _some(names: Sequence[str]) -> str:
