@@ -29,11 +29,14 @@ _THERE = tuple(name for name in _EXTRA if importlib.util.find_spec(name))
 # The endings of the files that are taken for pictures. Which kind a file is, its content says.
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jfif", ".jpe", ".jif", ".jfi", ".mpo", ".apng"),
+    *(".pjpeg", ".pjp", ".jpg_large", ".jpeg_large", ".png_large"),  # as browsers and one network save them
     *(".avifs", ".dib", ".tga", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm", ".psd"),
     *(suffix for name in _THERE for suffix in _EXTRA[name]),
 )
 # What illustrators, telephones and cameras save beside these.
-_PROGRAMS = ".psb .clip .lip .kra .procreate .sai .sai2 .xcf .ora .mdp .afphoto .afdesign .pdn .cpt .cdr .ai .svg .eps .pdf .wmf .emf .fla"
+_PROGRAMS = (
+    ".psb .clip .lip .kra .procreate .sai .sai2 .xcf .ora .mdp .afphoto .afdesign .pdn .cpt .cdr .ai .svg .svgz .eps .pdf .wmf .emf .fla"
+)
 _CAMERAS = ".dng .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .orf .rw2 .raf .pef .srw .raw .x3f .3fr .iiq"
 _OTHERS = ".exr .hdr .pfm .dds .ico .icns .cur .pcx .sgi .qoi .xbm .xpm .jxr .wdp .hdp .bpg .flif .jpm .psp .pspimage .fits .dcm"
 # Files of these endings are pictures, or hold some, and are not read: by ending, ``"extra"`` where a package would read them, ``"saved"``
