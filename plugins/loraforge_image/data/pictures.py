@@ -34,11 +34,9 @@ SUFFIXES = (
     *(suffix for name in _THERE for suffix in _EXTRA[name]),
 )
 # What illustrators, telephones and cameras save beside these.
-_PROGRAMS = (
-    ".psb .clip .lip .kra .procreate .sai .sai2 .xcf .ora .mdp .afphoto .afdesign .pdn .cpt .cdr .ai .svg .svgz .eps .pdf .wmf .emf .fla"
-)
+_PROGRAMS = ".psb .clip .lip .kra .procreate .sai .sai2 .xcf .ora .mdp .afphoto .afdesign .pdn .cpt .cdr .ai .svg .eps .pdf .wmf .emf .fla"
 _CAMERAS = ".dng .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .orf .rw2 .raf .pef .srw .raw .x3f .3fr .iiq"
-_OTHERS = ".exr .hdr .pfm .dds .ico .icns .cur .pcx .sgi .qoi .xbm .xpm .jxr .wdp .hdp .bpg .flif .jpm .psp .pspimage .fits .dcm"
+_OTHERS = ".exr .hdr .pfm .dds .ico .icns .cur .svgz .pcx .sgi .qoi .xbm .xpm .jxr .wdp .hdp .bpg .flif .jpm .psp .pspimage .fits .dcm"
 # Files of these endings are pictures, or hold some, and are not read: by ending, ``"extra"`` where a package would read them, ``"saved"``
 # where they must be saved as another kind. ``unread`` says so to people.
 UNREAD: Mapping[str, str] = MappingProxyType(

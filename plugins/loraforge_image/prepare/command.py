@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import DataError, command, console, first_few, printable, read_file, show, speaker
+from loraforge import DataError, command, console, printable, read_file, show, speaker
 
 if TYPE_CHECKING:
     from .inspection import InspectedPicture
@@ -111,11 +111,11 @@ def _is_ours(metadata: Path) -> bool:
 def _inspect_all(folder: Path, min_size: int) -> tuple[list[InspectedPicture], list[str]]:
     """All pictures in the order of their names, with what they show by themselves and as copies of each other; and what to say of picture
     files of kinds that are not read."""
-    from ..data.folders.account import about_masks
+    from ..data.folders.account import about_doubled, about_masks
     from ..data.folders.inventory import inventory
     from ..data.folders.masks import find_masks
     from ..data.folders.sidecars import match
-    from ..data.pictures import SUFFIXES, sources, unread
+    from ..data.pictures import SUFFIXES, unread
     from .inspection import Finding, inspect_picture, mark_copies
 
     there = inventory(folder, {}, say("it is a link to another folder"))
@@ -125,12 +125,7 @@ def _inspect_all(folder: Path, min_size: int) -> tuple[list[InspectedPicture], l
     if not files:
         none = say("{path}: there are no pictures in it ({kinds}).", path=folder.absolute(), kinds=", ".join(SUFFIXES))
         raise DataError([none, *told])
-    doubled = sources(files)
-    files = [path for path in files if path not in doubled]
-    if doubled:
-        names = [there.name(path) for path in doubled]
-        told.append(say("{n} Photoshop files are left out, because the same name is there as a picture: {names}", n=len(names),
-                        names=first_few(names)))  # fmt: skip
+    told += about_doubled(there)
     told += about_masks(masks, there, "auto", len(files), [])
     with _progress(say("looking at pictures"), len(files)) as tick:
 

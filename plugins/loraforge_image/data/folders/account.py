@@ -135,6 +135,17 @@ def strangers(there: Inventory, captions: Sidecars, used: set[Path], metadata: s
     return said
 
 
+def about_doubled(there: Inventory) -> list[str]:
+    """Which Photoshop files are left out, because what was exported from them is there."""
+    if not there.doubled:
+        return []
+    names = [there.name(path) for path in there.doubled]
+    text = say(
+        "{n} Photoshop files are left out, because the same name is there as a picture: {names}", n=len(names), names=first_few(names)
+    )
+    return [text]
+
+
 def about_masks(found: Masks, there: Inventory, mode: str, pictures: int, shapes: Sequence[str]) -> list[str]:
     """What becomes of masks, and of what is called so.
 

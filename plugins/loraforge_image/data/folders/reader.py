@@ -12,7 +12,7 @@ from loraforge import DataError, hash_file, refuse_machines_fault, speaker
 
 from ...records import Picture
 from ..pictures import SUFFIXES, unread
-from .account import Account, about_masks, counted, strangers
+from .account import Account, about_doubled, about_masks, counted, strangers
 from .caption_lines import caption_of
 from .concepts import CONCEPT, Concept, concept_of, read_concepts
 from .inventory import Inventory, inventory
@@ -314,7 +314,12 @@ class FolderReader:
             elif self.wishes.mask == "folder" and bare:
                 said.append(say("without a mask, and learned everywhere: {names}", names=counted(bare)))
         tables = self._table_name(read.files[0], read) if read.files else ""
-        return [*said, *unread([there.name(path) for path in there.unread]), *strangers(there, read.captions, used, tables)]
+        return [
+            *said,
+            *about_doubled(there),
+            *unread([there.name(path) for path in there.unread]),
+            *strangers(there, read.captions, used, tables),
+        ]
 
     def _about_folders(self, read: _Read, whole: Path | None) -> list[str]:
         """How the names of folders are taken."""
