@@ -270,7 +270,8 @@ _ROWS = (
         "sglang_* profiler_* ray_* generation_* pissa_iter pissa_convert use_ray eval_num_beams eval_accumulation_steps "
         "eval_sequence_len eval_causal_lm_metrics adapter_folder base_model_config ld_alpha eot_tokens "
         "relora_* pose_* use_pose quantization qat hub_* "
-        "loraplus_lr_embedding loraplus_unet_lr_ratio loraplus_text_encoder_lr_ratio dataset_shard* dataset_exact_deduplication deepcompile test_split_size "
+        "loraplus_lr_embedding loraplus_unet_lr_ratio loraplus_text_encoder_lr_ratio "
+        "dataset_shard* dataset_exact_deduplication deepcompile test_split_size "
         "down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold enable_block_weights enable_base_weight train_norm "
         "lokr_factor dylora_unit ui_custom_params data_seed random_state auto_find_batch_size "
         "use_dft_loss enable_thinking preserve_thinking torchdistx_path",
