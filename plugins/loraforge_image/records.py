@@ -162,6 +162,7 @@ class ImageKeys(Keys):
         description="The text encoders' own learning rate; by default learning_rate.",
         json_schema_extra={
             "needs": "train_text_encoder",
+            "rate": True,
             "refused": {"0": {"why": "A rate of 0 trains nothing: write train_text_encoder: false instead of this line."}},
         },
     )

@@ -111,20 +111,21 @@ def _is_ours(metadata: Path) -> bool:
 def _inspect_all(folder: Path, min_size: int) -> tuple[list[InspectedPicture], list[str]]:
     """All pictures in the order of their names, with what they show by themselves and as copies of each other; and what to say of picture
     files of kinds that are not read."""
-    from ..data.folders.account import about_masks, unread
+    from ..data.folders.account import about_doubled, about_masks
     from ..data.folders.inventory import inventory
     from ..data.folders.masks import find_masks
     from ..data.folders.sidecars import match
-    from ..data.pictures import SUFFIXES
+    from ..data.pictures import SUFFIXES, unread
     from .inspection import Finding, inspect_picture, mark_copies
 
     there = inventory(folder, {}, say("it is a link to another folder"))
     masks = find_masks(folder, there.pictures, match(there.pictures, there.others, None).of)
     files = [path for path in there.pictures if path not in masks.files]
-    told = unread(there)
+    told = unread([there.name(path) for path in there.unread])
     if not files:
         none = say("{path}: there are no pictures in it ({kinds}).", path=folder.absolute(), kinds=", ".join(SUFFIXES))
         raise DataError([none, *told])
+    told += about_doubled(there)
     told += about_masks(masks, there, "auto", len(files), [])
     with _progress(say("looking at pictures"), len(files)) as tick:
 

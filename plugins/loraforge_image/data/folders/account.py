@@ -136,17 +136,15 @@ def strangers(there: Inventory, captions: Sidecars, used: set[Path], metadata: s
     return said
 
 
-def unread(there: Inventory) -> list[str]:
-    """What to do with pictures of kinds that are not read."""
-    if not there.unread:
+def about_doubled(there: Inventory) -> list[str]:
+    """Which Photoshop files are left out, because what was exported from them is there."""
+    if not there.doubled:
         return []
-    return [
-        say(
-            "{n} files are of a kind that is not read; save them as PNG or JPEG: {names}",
-            n=len(there.unread),
-            names=first_few([there.name(path) for path in there.unread]),
-        )
-    ]
+    names = [there.name(path) for path in there.doubled]
+    text = say(
+        "{n} Photoshop files are left out, because the same name is there as a picture: {names}", n=len(names), names=first_few(names)
+    )
+    return [text]
 
 
 def about_masks(found: Masks, there: Inventory, mode: str, pictures: int, shapes: Sequence[str]) -> list[str]:

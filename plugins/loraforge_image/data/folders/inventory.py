@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..pictures import is_written_by
+from ..pictures import is_written_by, sources
 from .names import METADATA, OWN, SHEET, is_hidden, is_nobodys, is_picture, is_unread_picture
 
 
@@ -18,6 +18,7 @@ class Inventory:
     Attributes:
         pictures: of kinds that are read, masks among them.
         unread: pictures of other kinds.
+        doubled: Photoshop files that another picture was exported from, with that picture.
         metadata: lists of pictures by their names, wherever they lie.
         others: all else: captions, and what nobody reads.
         closed: folders that are not looked into, with the reason.
@@ -26,6 +27,7 @@ class Inventory:
     root: Path
     pictures: list[Path] = field(default_factory=list)
     unread: list[Path] = field(default_factory=list)
+    doubled: dict[Path, Path] = field(default_factory=dict)
     metadata: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     closed: dict[Path, str] = field(default_factory=dict)
@@ -62,4 +64,6 @@ def inventory(root: Path, closed: Mapping[Path, str], link: str) -> Inventory:
             continue
         kind = found.pictures if is_picture(path) else found.unread if is_unread_picture(path) else found.others
         (found.metadata if path.name.lower() in METADATA else kind).append(path)
+    found.doubled = sources(found.pictures)
+    found.pictures = [path for path in found.pictures if path not in found.doubled]
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
-from ..pictures import SUFFIXES
+from ..pictures import SUFFIXES, UNREAD
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.tsv", "metadata.json")
 CAPTIONS = (".txt", ".caption")
@@ -13,13 +13,6 @@ CAPTIONS = (".txt", ".caption")
 OWN = ("contact-sheet.png", "findings.csv")
 SHEET = "LoRAForge contact sheet"  # by which a contact sheet is known, whatever it is called
 _SYSTEM = ("thumbs.db", "desktop.ini", "icon\r", "ehthumbs.db")
-# Pictures of programs, telephones and cameras that are not among those that are read.
-_PICTURES = frozenset((
-    ".heic", ".heif", ".hif", ".jxl", ".psd", ".psb", ".clip", ".kra", ".procreate", ".sai", ".sai2", ".mdp", ".xcf", ".ora", ".afphoto",
-    ".afdesign", ".ai", ".eps", ".svg", ".svgz", ".pdf", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw",
-    ".exr", ".hdr", ".tga", ".jfif", ".jpe", ".jif", ".pjpeg", ".pjp", ".jp2", ".j2k", ".jpx", ".jpf", ".ico", ".icns", ".dds", ".pcx",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".qoi", ".apng", ".wdp", ".jxr", ".jpg_large", ".jpeg_large", ".png_large",
-))  # fmt: skip
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".xlsx", ".xls", ".ods", ".parquet", ".arrow")
 _CACHES = (".npz", ".npy", ".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
@@ -49,7 +42,7 @@ def is_picture(path: Path) -> bool:
 
 def is_unread_picture(path: Path) -> bool:
     """Whether it is a picture of a kind that is not read, by its ending."""
-    return path.suffix.lower() in _PICTURES and not is_picture(path)
+    return path.suffix.lower() in UNREAD
 
 
 def is_table(path: Path) -> bool:

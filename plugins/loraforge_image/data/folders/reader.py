@@ -11,8 +11,8 @@ from typing import Literal
 from loraforge import DataError, hash_file, refuse_machines_fault, speaker
 
 from ...records import Picture
-from ..pictures import SUFFIXES
-from .account import Account, about_masks, counted, strangers, unread
+from ..pictures import SUFFIXES, unread
+from .account import Account, about_doubled, about_masks, counted, strangers
 from .caption_lines import caption_of
 from .concepts import CONCEPT, Concept, concept_of, read_concepts
 from .inventory import Inventory, inventory
@@ -114,7 +114,7 @@ class FolderReader:
         files = [given] if given is not None else tables_of(there)
         if not files and not there.pictures:
             none = say("{path}: there are no pictures in it ({kinds}).", path=root, kinds=", ".join(SUFFIXES))
-            raise DataError([none, *unread(there), *strangers(there, captions, set(), "")])
+            raise DataError([none, *unread([there.name(path) for path in there.unread]), *strangers(there, captions, set(), "")])
         rows = 0
         before = len(self.bad)
         for file in files:
@@ -320,7 +320,12 @@ class FolderReader:
             elif self.wishes.mask == "folder" and bare:
                 said.append(say("without a mask, and learned everywhere: {names}", names=counted(bare)))
         tables = self._table_name(read.files[0], read) if read.files else ""
-        return [*said, *unread(there), *strangers(there, read.captions, used, tables)]
+        return [
+            *said,
+            *about_doubled(there),
+            *unread([there.name(path) for path in there.unread]),
+            *strangers(there, read.captions, used, tables),
+        ]
 
     def _about_folders(self, read: _Read, whole: Path | None) -> list[str]:
         """How the names of folders are taken."""
