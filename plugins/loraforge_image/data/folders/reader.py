@@ -124,6 +124,7 @@ class FolderReader:
         concepts = read_concepts(root, [file for file in there.others if file.name.lower() in CONCEPT])
         captioned = {*captions.of, *(path for path, row in tables.rows.items() if row.caption)}
         masks = self._masks(there, captioned)
+        masks.files |= {row.mask for row in tables.rows.values() if row.mask is not None}
         wanted = {
             path: file
             for path, file in captions.of.items()
@@ -181,7 +182,7 @@ class FolderReader:
         caption = row.caption or beside
         if row.cut:
             account.lines_left.append(row.where)
-        account.several += row.several
+        account.several += "\n" in (row.caption or "")
         place = replace(place, repeats=row.repeats or place.repeats, folder=place.folder if nested else "")
         made = self._picture(row.where, path, caption, place, read, account, said=row.caption is not None)
         mask = self._mask_of(row.where, path, row.mask, read) if made is not None else ("", "")
@@ -215,7 +216,7 @@ class FolderReader:
         if path not in read.texts:
             return ""
         name = read.there.name(read.captions.of[path])
-        caption, cut, _ = caption_of(" \n".join(read.texts[path].splitlines()), self.keys.caption_lines)
+        caption, cut = caption_of(" \n".join(read.texts[path].splitlines()), self.keys.caption_lines)
         caption = "\n".join(" ".join(line.split()) for line in (caption or "").split("\n"))
         if not caption:
             account.empty.append(name)
@@ -316,7 +317,9 @@ class FolderReader:
             said += about_masks(masks, there, self.wishes.mask, len(found), masks.shapes)
             bare = [one.where for one in found if not one.mask and not one.prior]
             if self.wishes.mask == "folder" and len(bare) == len(found):
-                self.bad.append(say("mask: folder: no picture has a mask. Masks are called a-masklabel.png, a_mask.png or masks/a.png."))
+                self.lacking.append(
+                    say("mask: folder: no picture has a mask. Masks are called a-masklabel.png, a_mask.png or masks/a.png.")
+                )
             elif self.wishes.mask == "folder" and bare:
                 said.append(say("without a mask, and learned everywhere: {names}", names=counted(bare)))
         tables = self._table_name(read.files[0], read) if read.files else ""

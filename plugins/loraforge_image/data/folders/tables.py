@@ -33,7 +33,6 @@ class Row:
         table: the file in which it stands.
         caption: None where it says nothing.
         cut: how many further lines of the caption are left out.
-        several: whether the caption is one of several.
         repeats: None where it says nothing.
         mask: the file that it names as the mask.
         keep: whether its picture is used.
@@ -44,7 +43,6 @@ class Row:
     table: Path
     caption: str | None = None
     cut: int = 0
-    several: bool = False
     repeats: int | None = None
     mask: Path | None = None
     keep: bool = True
@@ -127,7 +125,7 @@ class Tables:
         if written and (not re.fullmatch("[0-9]{1,4}", written) or not 1 <= int(written) <= MOST_REPEATS):
             problems.append(say("repeats must be a whole number from 1 to 1000; got '{value}'.", value=written[:40]))
         try:
-            caption, cut, several = caption_of(values["text"], self.keys.caption_lines)
+            caption, cut = caption_of(values["text"], self.keys.caption_lines)
         except ValueError as error:
             problems.append(say("{problem}.", problem=error))
         review = read_review({field: row.get(column) for field, column in columns.items()}, columns, problems)
@@ -137,7 +135,7 @@ class Tables:
             return None
         said = row.get(self.split_by)
         group = (plain_text(said).strip() if said is not None else "") or None
-        return Row(where, file, caption, cut, several, int(written) if written else None, mask, True, review, group)
+        return Row(where, file, caption, cut, int(written) if written else None, mask, True, review, group)
 
     def inside(self, where: str, name: str, roots: list[Path]) -> Path | None:
         """The picture that a row names, which must lie in the folder of the metadata or of the data."""
