@@ -15,7 +15,7 @@ from loraforge import show
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 def inspect(file: Path, as_json: bool) -> None:
     """Say what a LoRA file (or adapter folder) is, how strong, and which programs take it. Nothing is written."""
-    from .lora_file import read_lora
+    from ..lora_files.lora_file import read_lora
     from .summary import sentences, summarise
 
     summary = summarise(lora := read_lora(file))

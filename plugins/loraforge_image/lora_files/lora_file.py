@@ -291,7 +291,7 @@ def _modules(
     modules, nonfinite = [], []
     with safetensors.safe_open(str(file), framework="pt") as handle:
         for name, keys in groups.items():
-            tensors = {what: _tensor(file, handle, key) for what, key in keys.items()}
+            tensors = {what: read_tensor(file, handle, key) for what, key in keys.items()}
             bad = [keys[what] for what, tensor in tensors.items() if not _finite(tensor)]
             nonfinite += bad
             figures = measure(tensors, *stored_alpha(config, name))
@@ -299,11 +299,11 @@ def _modules(
                 figures["norm"] = None
             shapes = {what: tuple(t.shape) for what, t in tensors.items()}
             modules.append(Module(name=name, part=part_of(name), block=block_of(name), shapes=shapes, **figures))
-        nonfinite += [key for key in leftover if not _finite(_tensor(file, handle, key))]
+        nonfinite += [key for key in leftover if not _finite(read_tensor(file, handle, key))]
     return modules, sorted(nonfinite)
 
 
-def _tensor(file: Path, handle: Any, key: str) -> Any:
+def read_tensor(file: Path, handle: Any, key: str) -> Any:
     """One tensor.
 
     Raises:
