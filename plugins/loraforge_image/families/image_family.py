@@ -144,13 +144,14 @@ class ImageFamily(ModelFamily):
             RunError, ConfigError: if it cannot be taken up.
         """
         from .loading import shapes_only
-        from .starts.start import make_start
+        from .starts.start import make_start, open_start
 
+        opened = open_start(config)
         exact = config.model_copy(update={"precision": "fp32"})  # shapes have none, and "auto" is settled on the device
         with shapes_only():
             base = self.load_base(exact, keys.model_dump())
         targets = base.targets(config, keys, base.network)
-        return make_start(config, keys, base, targets, self.webui, self.name).lines
+        return make_start(opened, config, keys, base, targets, self.webui, self.name).lines
 
     def settle(self, keys: KeySet) -> tuple[KeySet, Sequence[str]]:
         from .starts.ranks import settle_ranks
@@ -166,7 +167,7 @@ class ImageFamily(ModelFamily):
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableImages:
         from loraforge.adapters import lora
 
-        from .starts.start import make_start
+        from .starts.start import make_start, open_start
         from .trainable import TrainableImages
 
         mine = keys[ImageKeys]
@@ -175,7 +176,7 @@ class ImageFamily(ModelFamily):
             base.enable_gradient_checkpointing()
         base.to(device)
         modules = base.targets(config, mine, base.network)
-        start = make_start(config, mine, base, modules, self.webui, self.name) if config.init_from_adapter else None
+        start = make_start(open_start(config), config, mine, base, modules, self.webui, self.name) if config.init_from_adapter else None
         modules = start.ranks if start is not None else modules
         self._check_exports(config, base, modules)
         rates = {"text_encoder": mine.text_encoder_lr} if mine.text_encoder_lr is not None else {}

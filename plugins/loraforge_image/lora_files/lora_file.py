@@ -141,7 +141,13 @@ def _locate(path: Path) -> tuple[Path, dict[str, Any]]:
         if not found.is_file():
             if (path / "adapter_model.bin").is_file():
                 raise RunError(_pickle(path / "adapter_model.bin"))
-            raise RunError(say("{path}: this folder holds no adapter_model.safetensors. Name the .safetensors file itself.", path=path))
+            raise RunError(
+                say(
+                    "{path}: neither a run, nor an adapter folder (adapter_model.safetensors), nor a folder with one .safetensors file. Name "
+                    "the .safetensors file itself.",
+                    path=path,
+                )
+            )
         path = found
     if path.name == "adapter_model.safetensors" and (path.parent / "adapter_config.json").exists():
         config = read_json(path.parent / "adapter_config.json")

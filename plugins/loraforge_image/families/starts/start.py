@@ -37,10 +37,28 @@ class Start:
     lines: list[str] = field(default_factory=list)
 
 
+def open_start(config: RunConfig) -> Opened:
+    """What ``init_from_adapter`` names, before there is a base.
+
+    Raises:
+        RunError: if it is no LoRA.
+        ConfigError: if the run's variant goes on from nothing.
+    """
+    if config.lora_variant not in ("lora", "rslora"):
+        raise ConfigError(say("init_from_adapter: continuing works with lora_variant lora and rslora only."))
+    return open_lora(Path(str(config.init_from_adapter)))
+
+
 def make_start(
-    config: RunConfig, keys: ImageKeys, base: ImageBase, targets: Mapping[str, int], webui: WebuiFormat | None, family: str
+    opened: Opened,
+    config: RunConfig,
+    keys: ImageKeys,
+    base: ImageBase,
+    targets: Mapping[str, int],
+    webui: WebuiFormat | None,
+    family: str,
 ) -> Start:
-    """Opens ``init_from_adapter`` and puts it on ``base``; of the base only the shapes of the layers are looked at.
+    """Puts a LoRA on ``base``, of which only the shapes of the layers are looked at.
 
     Args:
         targets: the modules that the run trains, with their ranks.
@@ -48,17 +66,13 @@ def make_start(
         family: the run's.
 
     Raises:
-        RunError: if it is no LoRA.
         ConfigError: if it does not fit the base or the config.
     """
-    if config.lora_variant not in ("lora", "rslora"):
-        raise ConfigError(say("init_from_adapter: continuing works with lora_variant lora and rslora only."))
-    opened = open_lora(Path(str(config.init_from_adapter)))
     layers = _layers(base)
     placed, left = _place(opened, layers, _table(base, layers, targets, webui), targets)
     _refuse_others(opened, placed, left, base, family)
     ranks = {**targets, **{name: one.rank for name, one in placed.items()}}
-    _refuse_ranks(config, keys, placed, layers, len(opened.factors))
+    _refuse_ranks(config, keys, placed, layers)
     given = _adapter(config, placed)
     return Start(given, ranks, _lines(config, keys, opened, placed, left, targets))
 
@@ -191,7 +205,7 @@ def _refuse_others(opened: Opened, placed: Mapping[str, Factors], left: _Left, b
     )
 
 
-def _refuse_ranks(config: RunConfig, keys: ImageKeys, placed: Mapping[str, Factors], layers: Mapping[str, Any], count: int) -> None:
+def _refuse_ranks(config: RunConfig, keys: ImageKeys, placed: Mapping[str, Factors], layers: Mapping[str, Any]) -> None:
     """Raises:
     ConfigError: if the config asks for another rank than the file has.
     """
