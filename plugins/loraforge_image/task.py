@@ -51,7 +51,7 @@ IMAGE: Task[Picture] = Task(
     fingerprint=_fingerprint,
     cautions=(
         "It draws what its pictures have in common, people, signatures and lettering in them included.",
-        "The style distance compares colours and textures. Whether a picture is good, people judge.",
+        "The style distance compares colours and textures, the structure kept compares outlines. Whether a picture is good, people judge.",
     ),
     evaluation=Evaluation(compare=_compare),
     sampling=Sampling(
