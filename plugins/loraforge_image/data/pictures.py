@@ -30,7 +30,7 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: if it is no picture.
     """
-    with _open(path) as image:
+    with open_picture(path) as image:
         try:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         except Exception as error:  # Pillow raises many kinds for damaged files
@@ -58,7 +58,7 @@ def read_whole(path: Path, least: int = 0) -> tuple[Image.Image, tuple[int, int]
     Raises:
         DataError: if it is damaged, or no picture.
     """
-    with _open(path) as image:
+    with open_picture(path) as image:
         try:
             image.seek(0)
             size = image.size
@@ -82,7 +82,7 @@ def content_hash(image: Image.Image) -> str:
     return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
 
 
-def _open(path: Path) -> Any:
+def open_picture(path: Path) -> Any:
     """Opens a picture and reads its header.
 
     Raises:

@@ -21,7 +21,7 @@ def trainable(tmp_path, sd_bases, monkeypatch):
         own = {k: v for k, v in values.items() if k in ImageKeys.model_fields}
         shared = {"lora_rank": 2, "lora_dropout": 0.0, **{k: v for k, v in values.items() if k not in own}}
         config = RunConfig(train_data_dir="x", base_model=str(base or sd_bases("sd15")), precision="fp32", **shared)
-        keys = ImageKeys(resolution=64, bucket_step=16, sample_prompts=[], **own)
+        keys = ImageKeys(**{"resolution": 64, "bucket_step": 16, "sample_prompts": [], **own})
         torch.manual_seed(0)
         return SD15().load(config, KeySet({RunConfig: config, ImageKeys: keys}), torch.device("cpu"))
 
@@ -156,22 +156,6 @@ def test_every_level_is_drawn_in_training(trainable, tmp_path, monkeypatch):
     assert list(levels(4)) == pytest.approx(special.expit(stats.norm.ppf([0.125, 0.375, 0.625, 0.875])), rel=1e-6)
 
 
-def test_the_places_and_orders_that_are_drawn_from(trainable):
-    """The middle and the caption as it was written first: they are what is measured."""
-    made = trainable(flip=True, crop="random", caption_shuffle=True, keep_tokens=1)
-    views = made._views(Picture(where="", path="", sha256="a"))
-    places = [view[:2] for view in views[:4]]
-    assert views == [(*place, mirrored) for mirrored in (False, True) for place in places]
-    assert places[0] == (0.5, 0.5) and len(set(places)) == 4 and all(0 <= side < 1 for place in places for side in place)
-    assert made._views(Picture(where="", path="", sha256="b"))[1] not in views
-    orders = made._orders("a, b, c, d, e, f")
-    assert orders[0] == "a, b, c, d, e, f" and len(orders) == len(set(orders)) == 8  # of 120
-    assert all(order.startswith("a, ") and sorted(order) == sorted(orders[0]) for order in orders)
-    assert made._orders("a, b") == ["a, b"]
-    plain = trainable(caption_shuffle=False)
-    assert plain._views(Picture(where="", path="")) == [(0.5, 0.5, False)] and plain._orders("a, b, c") == ["a, b, c"]
-
-
 def test_what_exporters_are_told(trainable, tmp_path):
     from builders.tiny_images import draw_pictures
 
@@ -192,17 +176,6 @@ def test_what_exporters_are_told(trainable, tmp_path):
     assert TrainableImages.weight(made, {"count": 3}) == TrainableImages.units(made, {"count": 3}) == 3.0
 
 
-def test_where_a_picture_comes_from_in_its_bucket():
-    """100 x 50 pixels for 32 x 32: twice as wide as high, so that 32 of 64 columns are cut off, where the view says."""
-    from loraforge_image.data.buckets import Bucket
-    from loraforge_image.families.trainable import _framing
-
-    for place, left in ((0.0, 0), (0.25, 8), (0.5, 16), (1.0, 32)):
-        framing = _framing((100, 50), Bucket(32, 32), (place, 0.5, False))
-        assert (framing.original, framing.crop, framing.target) == ((100, 50), (left, 0), (32, 32))
-    assert _framing((50, 100), Bucket(32, 48), (0.5, 0.75, True)).crop == (0, 12)
-
-
 def test_the_same_picture_in_another_size_is_encoded_anew(trainable, tmp_path):
     made = trainable()
     (example,) = examples(made, tmp_path)
@@ -210,24 +183,8 @@ def test_the_same_picture_in_another_size_is_encoded_anew(trainable, tmp_path):
     (again,) = examples(made, tmp_path)
     assert again["latents"][0].equal(example["latents"][0]) and again["key"] == example["key"]
     assert (made._cache.made, made._cache.found) == (first[0], first[1] + 2)  # latents and caption
-    from loraforge_image.data.buckets import Bucket
-
-    made._buckets = [Bucket(32, 32)]
-    (small,) = examples(made, tmp_path)
+    (small,) = examples(trainable(resolution=32), tmp_path)
     assert example["latents"][0].shape[-2:] == (8, 8) and small["latents"][0].shape[-2:] == (4, 4)
-
-
-def test_a_caption_is_encoded_anew_for_another_layer_or_length(trainable):
-    """From one cache: the text of another layer, and windows that are padded up to the longest caption."""
-    plain, deeper, longer = (trainable(**keys) for keys in ({}, {"clip_skip": 2}, {"max_caption_tokens": 225}))
-    first, second, third = (made._text("a ball")["context"] for made in (plain, deeper, longer))
-    assert not first.equal(second) and second.shape == first.shape
-    assert (first.shape[0], third.shape[0]) == (77, 3 * 77) and third[:77].allclose(first, atol=1e-5)
-    assert [plain._base._windows(texts) for texts in ([], ["a", "x " * 75], ["x " * 76, "a"])] == [1, 1, 2]
-    ids = plain._base.token_ids("x " * 80, 1)[0, 0]
-    own = plain._base.pipe.tokenizer
-    assert len(ids) == 77 and (int(ids[0]), int(ids[-1])) == (own.bos_token_id, own.eos_token_id)
-    assert len(set(ids[1:-1].tolist())) == 1  # what is longer is cut
 
 
 def test_a_mirrored_view_is_the_picture_from_left_to_right(trainable, tmp_path):
@@ -244,19 +201,6 @@ def test_a_mirrored_view_is_the_picture_from_left_to_right(trainable, tmp_path):
     one, two = (made.encode(row, [Span("a", True)])["latents"] for row in rows)
     torch.testing.assert_close(one[1], two[0])
     assert not one[0].equal(one[1])
-
-
-@pytest.mark.parametrize("text", [False, True])
-def test_caption_dropout_empties_its_share_of_captions(text, trainable, tmp_path):
-    made = trainable(caption_dropout=0.3, train_text_encoder=text)
-    (example,) = examples(made, tmp_path)
-    name = "ids" if text else "context"
-    empty, full = made._text("")[name], example["texts"][0][name]
-    assert not empty.equal(full)
-    seen = [made.collate([example], draw)["conditioning"][name][0] for draw in range(600)]
-    without = sum(each.equal(empty) for each in seen)
-    assert 0.24 < without / 600 < 0.36 and without + sum(each.equal(full) for each in seen) == 600
-    assert all(row.equal(full) for row in made.collate([example])["conditioning"][name])  # never where it is measured
 
 
 @pytest.mark.parametrize("text", [False, True])
