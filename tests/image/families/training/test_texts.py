@@ -57,7 +57,7 @@ def test_few_arrangements_are_encoded_once_and_the_encoders_leave(keys, texts):
 
 
 def test_a_caption_that_is_encoded_in_the_step_has_the_bits_of_one_that_was_kept(texts):
-    few, base = texts(caption_shuffle=True)
+    few, _ = texts(caption_shuffle=True)
     few.add(["a, b, c"])
     many, _ = texts("other", caption_shuffle=True)
     many.live = True
@@ -94,7 +94,7 @@ def test_a_run_reads_as_many_windows_as_its_longest_caption_needs(setting, lengt
     assert not learns or resolved.shape[2] == windows
     assert base.facts() == {"max_caption_tokens": 75 * windows}
     # Window by window, each with its own beginning and end: as the whole caption encoded at once.
-    again, whole = texts("more", max_caption_tokens=225)
+    _, whole = texts("more", max_caption_tokens=225)
     with torch.no_grad():
         context = base.resolve(joined)["context"] if learns else joined["context"]
         right = whole.embed_ids(torch.stack([whole.token_ids(one, windows) for one in captions]))["context"]
