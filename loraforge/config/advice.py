@@ -28,10 +28,12 @@ def advice(keys: KeySet, source: Source, own: Mapping[str, tuple[float, float]] 
         for name, info in type(owner).model_fields.items():
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
             value = getattr(owner, name)
-            needed = str(extra.get("needs", ""))
-            if needed and name in source.values and value != info.default and not getattr(owner, needed):
-                where = source.values[name].where
-                remarks.append(say("{where}: {key} does nothing here without {needed}.", where=where, key=name, needed=needed))
+            named = extra.get("needs", [])
+            needed = [str(one) for one in (named if isinstance(named, list) else [named])]
+            idle = all(getattr(owner, one) == type(owner).model_fields[one].default for one in needed)
+            if needed and name in source.values and value and value != info.default and idle:  # 0 asks for nothing
+                where, keys_needed = source.values[name].where, say(" or ").join(needed)
+                remarks.append(say("{where}: {key} does nothing here without {needed}.", where=where, key=name, needed=keys_needed))
             if "usual" not in extra:
                 continue
             for_base = (own or {}).get(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..data.buckets import buckets, choose
+from ..data.buckets import choose
 from ..data.perceptual_hash import picture_infos
 from ..data.vision import BLURRED
 from ..records import ImageKeys, Picture
@@ -59,11 +59,10 @@ class Small(Check[Picture]):
 
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
         mine = keys[ImageKeys]
-        shapes = buckets(mine.resolution, mine.bucket_step, mine.bucket_max_ratio)
         for index, one in enumerate(picture_infos([row.path for row in rows])):
             if one.problem:
                 continue
-            bucket = choose((one.width, one.height), mine, shapes)
+            bucket = choose((one.width, one.height), mine, resolution=rows[index].resolution)
             factor = max(bucket.width / one.width, bucket.height / one.height)
             if factor > _SEEN:
                 message = say(

@@ -10,6 +10,7 @@ from typing import Any
 from loraforge import Adapter, Exporter, ExportError, KeySet, RunConfig, printable, speaker
 
 from ..families.loading import load_pipeline
+from ..families.objectives import with_terminal_snr
 from ..families.stable_diffusion.loading import load_base
 from ..families.stable_diffusion.published import PUBLISHED
 
@@ -98,6 +99,8 @@ def _load(adapter: Adapter, dtype: Any) -> Any:
         pipe = load_pipeline(adapter.base_model, revision, _pipeline_name(adapter), dtype)
         if settings.get("prediction_type", "auto") != "auto":
             pipe.scheduler.register_to_config(prediction_type=settings["prediction_type"])
+        if isinstance(settings.get("zero_terminal_snr"), bool):
+            pipe.scheduler = with_terminal_snr(pipe.scheduler, settings["zero_terminal_snr"])
         return pipe
     return load_base(
         adapter.base_model,
@@ -107,4 +110,5 @@ def _load(adapter: Adapter, dtype: Any) -> Any:
         prediction=settings.get("prediction_type", "auto"),
         allow_pickle=bool(settings.get("allow_pickle")),
         base_config=settings.get("base_config"),
+        zero_snr=settings.get("zero_terminal_snr", "auto"),
     )
