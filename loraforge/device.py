@@ -22,7 +22,7 @@ _EIGHT_BIT_ON_CPUS = (0, 48)  # bitsandbytes' first version with its optimizers 
 
 def quiet_libraries() -> None:
     """No telemetry and no advertising of the libraries that we call; what they warn of, we say ourselves."""
-    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "ORT_DISABLE_TELEMETRY", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
         os.environ.setdefault(name, "1")  # the command line has done so already; a program that calls us has not
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -98,6 +98,7 @@ def make_plan(
         keys = validate(source, owners, paths=paths or family is None, others=_keys_of_others(host, task, source))
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
+    keys, settled = family.settle(keys) if family is not None else (keys, ())
     problems += _no_folder(source, Path(keys[RunConfig].output_dir))
     problems += _unknown_checks(source, keys[RunConfig], checks, host)
     places = {key: value.where for key, value in source.values.items()}
@@ -116,7 +117,7 @@ def make_plan(
         keys,
         tuple(advice(keys, source, family.typical_ranges(keys[RunConfig].base_model))),
         tuple(checks.values()),
-        source.notes,
+        (*source.notes, *settled),
         places,
         {key: value.written for key, value in source.values.items() if value.written},
     )

@@ -100,10 +100,10 @@ _ROWS = (
     ),
     # --- what would change something, but for the values that ask for what is so here
     Elsewhere(
-        "do_train stage finetuning_type adapter rl network_module peft_type use_peft lora_task_type algo lycoris_algo",
-        description="LoRAForge trains LoRA adapters on examples and nothing else: no full training, preferences, LoHa, LoKr or OFT. "
-        "Other kinds of adapter are set with lora_variant.",
-        unless="true sft lora qlora causal_lm networks.lora locon",
+        "do_train stage finetuning_type adapter rl network_module use_peft lora_task_type",
+        description="LoRAForge trains adapters on examples and nothing else: no full training, preferences or OFT. "
+        "The kind of adapter is set with lora_variant: lokr and loha too.",
+        unless="true sft lora qlora causal_lm networks.lora locon lycoris.kohya",
     ),
     Elsewhere(
         "do_eval do_predict", description="What is held out and compared is set with eval_ratio and eval_answers.", unless="false true"
@@ -171,7 +171,15 @@ _ROWS = (
     ),
     Elsewhere(
         "network_args network_args_custom ",
-        description="They have keys of their own: conv_rank for conv_dim, lora_dropout for dropout, lora_plus_ratio for loraplus_lr_ratio.",
+        description="They have keys of their own: conv_rank for conv_dim, lora_dropout for dropout, lora_plus_ratio for loraplus_lr_ratio, "
+        "lora_variant for algo, lokr_factor for factor, block_ranks for block_dims.",
+    ),
+    Elsewhere(
+        "block_dims conv_block_dims block_alphas conv_block_alphas lora_rank_pattern rank_pattern lora_alpha_pattern alpha_pattern "
+        "layers_to_transform peft_layers_to_transform layers_pattern",
+        description="Ranks of parts of the base are set with block_ranks, by the names of the layers: [down_blocks.2=16, mid_block=32, "
+        "layers.0-15=8]; 0 leaves a part out. The scale is that of the other layers: lora_alpha / lora_rank.",
+        unless="{}",
     ),
     Elsewhere("conv_alpha", description="The scale of convolutions is that of the other layers: lora_alpha / lora_rank."),
     Elsewhere(
@@ -251,8 +259,7 @@ _ROWS = (
     Elsewhere(
         "lora_modules_to_save modules_to_save additional_target lora_target_parameters target_parameters "
         "neftune_noise_alpha "
-        "label_smoothing_factor loftq_config layers_to_transform peft_layers_to_transform lora_rank_pattern "
-        "lora_alpha_pattern relora use_galore "
+        "label_smoothing_factor loftq_config relora use_galore "
         "use_apollo use_badam resize_vocab add_tokens add_special_tokens special_tokens tokens rope_scaling shift_attn streaming "
         "vae color_aug face_crop_aug_range caption_tag_dropout_rate weighted_captions enable_wildcard caption_prefix caption_suffix "
         "keep_tokens_separator secondary_separator token_warmup_min token_warmup_step alpha_mask masked_loss multires_noise_iterations "
@@ -273,7 +280,8 @@ _ROWS = (
         "loraplus_lr_embedding loraplus_unet_lr_ratio loraplus_text_encoder_lr_ratio "
         "dataset_shard* dataset_exact_deduplication deepcompile test_split_size "
         "down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold enable_block_weights enable_base_weight train_norm "
-        "lokr_factor dylora_unit ui_custom_params data_seed random_state auto_find_batch_size "
+        "dylora_unit use_tucker use_cp use_scalar rank_dropout module_dropout ui_custom_params data_seed random_state "
+        "auto_find_batch_size "
         "use_dft_loss enable_thinking preserve_thinking torchdistx_path",
         description="There is nothing like it here: take the line out.",
         unless=_OFF,

@@ -50,6 +50,12 @@ SAVES: dict[str, Any] = {
 PRECISIONS: dict[str, Any] = {
     "8 2 3 5 6 int8 8bit": {"why": "The only rounded base that is trained on is 4bit (QLoRA): write precision: 4bit."}
 }
+VARIANTS: dict[str, Any] = {
+    "*oft boft ia3 full diagoft dylora glora vera locon*": {
+        "why": "lokr and loha are the kinds of LyCORIS that every reader of pictures' files agrees on: write one of them, or lora (with "
+        "conv_rank for LoCon)."
+    }
+}
 SEEDS: dict[str, Any] = {
     "-*": {"why": "No seed is drawn, so that a run can be repeated: write any number from 0, or leave the line out for 42."}
 }

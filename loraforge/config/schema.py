@@ -8,11 +8,12 @@ from typing import Any, Literal, cast
 from pydantic import Field, field_validator, model_validator
 
 from ..messages import speaker
+from .block_ranks import parse_block_rank
 from .keys import Keys, KeySet, NoKeys, fields, validate
 from .optimizers import arguments, profiles
 from .optimizers.names import OPTIMIZER_NAMES, SCHEDULES
 from .paths import resolve_path
-from .refused import ALPHA, NO_SCHEDULES, OPTIMIZERS, PRECISIONS, SAVES, SEEDS
+from .refused import ALPHA, NO_SCHEDULES, OPTIMIZERS, PRECISIONS, SAVES, SEEDS, VARIANTS
 from .yaml_reader import Source, unwritable
 
 __all__ = ["KeySet", "Keys", "NoKeys", "RunConfig", "fields", "resolve_base", "validate"]
@@ -69,16 +70,36 @@ class RunConfig(Keys):
             "aliases": {"lora_target_modules": {}, "target_modules": {}, "lora_target_linear": {"true": "all-linear", "false": None}}
         },
     )
-    lora_variant: Literal["lora", "rslora", "dora", "pissa"] = Field(
+    block_ranks: list[str] = Field(
+        [],
+        description="Other ranks for parts of the base, each as part=rank: [down_blocks.2=16, mid_block=32, layers.0-15=8, attn2=0]. 0 "
+        "leaves the part out; where several fit, the last holds.",
+    )
+    lora_variant: Literal["lora", "rslora", "dora", "pissa", "lokr", "loha"] = Field(
         "lora",
-        description="The kind of adapter.",
+        description="The kind of adapter: lora and its relatives, or LyCORIS' lokr and loha.",
         json_schema_extra={
             "aliases": {
+                **{name: {"lokr": "lokr", "loha": "loha", "locon": None, "lora": None} for name in ("lycoris_algo", "algo", "peft_type")},
                 **{name: {"true": "rslora", "false": None} for name in ("use_rslora", "peft_use_rslora")},
                 **{name: {"true": "dora", "false": None} for name in ("use_dora", "peft_use_dora")},
                 "pissa_init": {"true": "pissa", "false": None},
-            }
+            },
+            "refused": VARIANTS,
         },
+    )
+    lokr_factor: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="LoKr splits both sides of a weight, by this number where it divides them; by default near the square root. The higher, "
+        "the smaller the file.",
+        json_schema_extra={"aliases": ["factor"], "values": {"-1": None}},
+    )
+    lokr_decompose_both: bool = Field(
+        False,
+        description="LoKr: the first factor in two matrices too, where that is smaller.",
+        json_schema_extra={"aliases": ["decompose_both"]},
     )
     init_from_adapter: str | None = Field(
         None,
@@ -307,6 +328,16 @@ class RunConfig(Keys):
         """``a=1 b=2`` and ``{a: 1}``, as other trainers have it."""
         return arguments.listed(value)
 
+    @field_validator("block_ranks", mode="before")
+    @classmethod
+    def _parts_with_ranks(cls, value: Any) -> Any:
+        """A mapping too, and one entry alone; each is looked at."""
+        entries = [f"{part}={rank}" for part, rank in value.items()] if isinstance(value, dict) else value
+        entries = [entry for entry in entries.split(",") if entry.strip()] if isinstance(entries, str) else entries
+        for entry in entries if isinstance(entries, list) else ():
+            parse_block_rank(str(entry))
+        return entries
+
     @field_validator("lora_target")
     @classmethod
     def _target_is_not_empty(cls, value: str | list[str]) -> str | list[str]:
@@ -320,6 +351,11 @@ class RunConfig(Keys):
         extra = cast(Mapping[str, Any], cls.model_fields[key].json_schema_extra)
         low, high = extra["usual"]
         return float(low), float(high)
+
+    @property
+    def adapter_kind(self) -> str:
+        """lora, lokr or loha: what ``lora_variant`` is by its tensors. rsLoRA, DoRA and PiSSA are LoRAs."""
+        return self.lora_variant if self.lora_variant in ("lokr", "loha") else "lora"
 
     @property
     def alpha(self) -> int:
