@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import cast
 
@@ -59,8 +60,9 @@ def advice(keys: KeySet, source: Source, own: Mapping[str, tuple[float, float]] 
                     + _of(owner, name)
                 )
     for remark in optimizer_remarks(keys[RunConfig], set(source.values)):
-        key = remark.partition(":")[0]
-        remarks.append(f"{source.values[key].where if key in source.values else source.path}: {remark}")
+        named = re.match(r"\w+", remark)
+        written = source.values.get(named[0]) if named else None
+        remarks.append(f"{written.where if written else source.path}: {remark}")
     return remarks + _constant_advice(keys[RunConfig], source)
 
 

@@ -38,7 +38,7 @@ def refusals(config: RunConfig, keys: KeySet | None = None, training: bool = Tru
         if config.lr_scheduler not in ("constant", "constant_with_warmup"):
             found.append(
                 say(
-                    "lr_scheduler: {name} takes from optimizer: schedule_free what it does by itself, averaging instead of a falling rate. "
+                    "lr_scheduler: optimizer: schedule_free averages its steps instead of letting the rate fall, and {name} lets it fall. "
                     "Write lr_scheduler: constant, or leave the line out.",
                     name=config.lr_scheduler,
                 )

@@ -54,7 +54,7 @@ def metadata(adapter: Adapter, stem: str, webui: WebuiFormat) -> dict[str, str]:
         "ss_learning_rate": rate,
         "ss_unet_lr": rate if config.get("train_unet", True) else "None",
         "ss_text_encoder_lr": (config.get("text_encoder_lr") or rate) if config.get("train_text_encoder") else "None",
-        "ss_optimizer": config.get("optimizer", ""),
+        "ss_optimizer": _optimizer(config),
         "ss_lr_scheduler": config.get("lr_scheduler", ""),
         "ss_batch_size_per_device": config.get("batch_size", ""),
         "ss_gradient_accumulation_steps": config.get("gradient_accumulation", 1),
@@ -103,6 +103,12 @@ def _objective(config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str,
         "ss_huber_schedule": (config.get("huber_schedule") or ("constant" if flow else "snr")) if huber else "None",
         "ss_huber_c": config.get("huber_c", 0.1) if huber else "None",
     }
+
+
+def _optimizer(config: Mapping[str, Any]) -> str:
+    """``prodigy(decouple=True,d_coef=2)``, as sd-scripts writes it."""
+    arguments = ",".join(config.get("optimizer_args") or ())
+    return f"{config.get('optimizer', '')}({arguments})" if arguments else str(config.get("optimizer", ""))
 
 
 def _specification(adapter: Adapter, stem: str, side: int) -> dict[str, Any]:
