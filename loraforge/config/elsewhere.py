@@ -280,7 +280,8 @@ _ROWS = (
         "eval_sequence_len eval_causal_lm_metrics adapter_folder base_model_config ld_alpha eot_tokens "
         "relora_* pose_* use_pose quantization qat hub_* loraplus_* dataset_shard* dataset_exact_deduplication deepcompile test_split_size "
         "down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold enable_block_weights enable_base_weight train_norm "
-        "dylora_unit use_tucker use_cp use_scalar rank_dropout module_dropout prodigy_d0 prodigy_d_coef ui_custom_params data_seed random_state auto_find_batch_size "
+        "dylora_unit use_tucker use_cp use_scalar rank_dropout module_dropout "
+        "prodigy_d0 prodigy_d_coef ui_custom_params data_seed random_state auto_find_batch_size "
         "use_dft_loss enable_thinking preserve_thinking torchdistx_path",
         description="There is nothing like it here: take the line out.",
         unless=_OFF,

@@ -14,7 +14,7 @@ from .paths import resolve_path
 from .refused import ALPHA, OPTIMIZERS, PRECISIONS, SEEDS, VARIANTS
 from .yaml_reader import Source, unwritable
 
-__all__ = ["Keys", "KeySet", "NoKeys", "RunConfig", "fields", "resolve_base", "validate"]
+__all__ = ["KeySet", "Keys", "NoKeys", "RunConfig", "fields", "resolve_base", "validate"]
 
 say = speaker(__name__)
 
@@ -90,8 +90,8 @@ class RunConfig(Keys):
         None,
         ge=1,
         le=4096,
-        description="LoKr splits both sides of a weight, by this number where it divides them; by default near the square root. The higher, "
-        "the smaller the file.",
+        description="LoKr splits both sides of a weight, by this number where it divides them; by default near the square root. The "
+        "higher, the smaller the file.",
         json_schema_extra={"aliases": ["factor"], "values": {"-1": None}},
     )
     lokr_decompose_both: bool = Field(

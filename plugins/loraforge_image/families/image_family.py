@@ -7,7 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from loraforge import Adapter, ConfigError, Examination, KeySet, ModelFamily, Record, RunConfig, Span, first_few, hash_file, speaker
+from loraforge import (
+    Adapter,
+    ConfigError,
+    Examination,
+    KeySet,
+    ModelFamily,
+    Record,
+    RunConfig,
+    Span,
+    apply_block_ranks,
+    first_few,
+    hash_file,
+    speaker,
+)
 
 from ..records import EXPORTERS, ImageKeys
 from .base_files import WEIGHTS, is_ours, locate, missing_parts, pipeline_files, pipeline_name, title
@@ -117,7 +130,7 @@ class ImageFamily(ModelFamily):
             if getattr(mine, key) != ImageKeys.model_fields[key].default:
                 problems.append(say("{key} means nothing for {family}: {reason}. Leave it out.", key=key, family=self.name, reason=reason))
         if config.lora_variant == "pissa":
-            problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora or dora for pictures."))
+            problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora, dora, lokr or loha for pictures."))
         if config.precision == "4bit":
             problems.append(say("precision: 4bit is for language models; use bf16 or fp16 for pictures."))
         if not mine.train_unet and not mine.train_text_encoder:
@@ -154,11 +167,12 @@ class ImageFamily(ModelFamily):
         base.to(device)
         given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
         modules = base.targets(config, mine, base.network)
-        self._check_exports(config, base, modules)
+        adapted = apply_block_ranks(modules, config.block_ranks)
+        self._check_exports(config, base, adapted)
         rates = {"text_encoder": mine.text_encoder_lr} if mine.text_encoder_lr is not None else {}
         injected = lora.inject(base.network, config, given, modules=modules, rates=rates)
         replaced = base.replace() if config.kernels == "auto" else {}
-        trainable = TrainableImages(base, injected, config, mine, device, self._facts(config, mine, base, modules))
+        trainable = TrainableImages(base, injected, config, mine, device, self._facts(config, mine, base, adapted))
         trainable.replaced = {**injected.replaced, **replaced}
         return trainable
 

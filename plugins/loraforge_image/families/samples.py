@@ -45,9 +45,7 @@ class Samples:
 
     def draw(self, lora: TrainableLora, folder: Path, step: int) -> Path:
         """Draws the prompts into ``folder/step-000050`` and returns ``folder/grid.png``, which has a row for every step so far."""
-        from peft.tuners.lora import LoraLayer
-
-        layers = [module for module in lora.model.modules() if isinstance(module, LoraLayer)]
+        layers = [layer for _, layer in lora.layers()]
         lora.model.eval()
         if step == 0:
             for layer in layers:
