@@ -60,6 +60,7 @@ class MergedExporter(Exporter):
 
     name = "merged"
     task = "image"
+    kinds = ("lora", "lokr", "loha")
     help = "A whole model in a diffusers folder, with the adapter merged into the weights."
 
     def export(self, adapter: Adapter, destination: Path) -> Path:

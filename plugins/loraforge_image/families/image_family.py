@@ -17,6 +17,7 @@ from loraforge import (
     Record,
     RunConfig,
     Span,
+    apply_block_ranks,
     first_few,
     hash_file,
     speaker,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from .inference import ImageInferenceModel
+    from .starts.start import Start
     from .trainable import TrainableImages
 
 say = speaker(__name__)
@@ -143,7 +145,7 @@ class ImageFamily(ModelFamily):
                 problems.append(say("{key} means nothing for {family}: {reason}. Leave it out.", key=key, family=self.name, reason=reason))
         problems += self._level_problems(mine)
         if config.lora_variant == "pissa":
-            problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora or dora for pictures."))
+            problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora, dora, lokr or loha for pictures."))
         if config.precision == "4bit":
             problems.append(say("precision: 4bit is for language models; use bf16 or fp16 for pictures."))
         if not mine.train_unet and not mine.train_text_encoder:
@@ -212,13 +214,35 @@ class ImageFamily(ModelFamily):
             RunError, ConfigError: if it cannot be taken up.
         """
         from .loading import shapes_only
-        from .starts.start import make_start, open_start
 
-        opened = open_start(config)
         exact = config.model_copy(update={"precision": "fp32"})  # shapes have none, and "auto" is settled on the device
         with shapes_only():
             base = self.load_base(exact, keys.model_dump())
-        return make_start(opened, config, keys, base, _trained(base, config, keys), self.webui, self.name).lines
+        return self._start(config, keys, base, _trained(base, config, keys)).lines
+
+    def _start(self, config: RunConfig, keys: ImageKeys, base: ImageBase, modules: Mapping[str, int]) -> Start:
+        """What ``init_from_adapter`` names, on the layers that are trained.
+
+        Args:
+            modules: the layers with their ranks, without ``block_ranks``.
+
+        Raises:
+            RunError, ConfigError: if it cannot be taken up.
+        """
+        from .starts.start import make_start, open_start
+
+        ours = apply_block_ranks(modules, config.block_ranks)
+        start = make_start(open_start(config), config, keys, base, ours, self.webui, self.name)
+        others = [f"{name} ({rank})" for name, rank in start.ranks.items() if rank != ours[name]] if config.block_ranks else []
+        if others:
+            raise ConfigError(
+                say(
+                    "block_ranks: the file that init_from_adapter names has other ranks: {names}. Leave block_ranks out; the ranks of "
+                    "layers are taken from the file.",
+                    names=first_few(others),
+                )
+            )
+        return start
 
     def settle(self, keys: KeySet) -> tuple[KeySet, Sequence[str]]:
         from .starts.ranks import settle_ranks
@@ -234,7 +258,6 @@ class ImageFamily(ModelFamily):
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableImages:
         from loraforge.adapters import lora
 
-        from .starts.start import make_start, open_start
         from .trainable import TrainableImages
 
         mine = keys[ImageKeys]
@@ -243,15 +266,16 @@ class ImageFamily(ModelFamily):
             base.enable_gradient_checkpointing()
         base.to(device)
         modules = _trained(base, config, mine)
-        start = make_start(open_start(config), config, mine, base, modules, self.webui, self.name) if config.init_from_adapter else None
-        modules = start.ranks if start is not None else modules
-        self._check_exports(config, base, modules)
+        start = self._start(config, mine, base, modules) if config.init_from_adapter else None
+        modules = {**modules, **start.ranks} if start is not None else modules
+        adapted = apply_block_ranks(modules, config.block_ranks)
+        self._check_exports(config, base, adapted)
         rates = {f"{name}.": rate for name in base.text_encoders if (rate := mine.text_rate(name)) is not None}
         injected = lora.inject(base.network, config, modules=modules, rates=rates)
         if start is not None:
             lora.fill(injected, start.given)
         replaced = base.replace() if config.kernels == "auto" else {}
-        trainable = TrainableImages(base, injected, config, mine, device, self._facts(config, mine, base, modules))
+        trainable = TrainableImages(base, injected, config, mine, device, self._facts(config, mine, base, adapted))
         trainable.replaced = {**injected.replaced, **replaced}
         return trainable
 
