@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from loraforge import Adapter, ConfigError, Examination, KeySet, ModelFamily, Record, RunConfig, Span, first_few, hash_file, speaker
 
 from ..records import EXPORTERS, ImageKeys
-from .base_files import WEIGHTS, is_ours, locate, missing_parts, pipeline_files, pipeline_name, title
+from .base_files import WEIGHTS, is_ours, locate, missing_parts, old_hash, pipeline_files, pipeline_name, title
 from .image_base import ImageBase
 from .objectives import FlowMatching, Objective
 from .webui_format import WebuiFormat
@@ -221,6 +221,7 @@ class ImageFamily(ModelFamily):
             "prediction_type": base.objective.prediction,
             "base_title": title(config.base_model),
             "base_sha256": hash_file(place) if place.is_file() else None,
+            "base_hash": old_hash(place) if place.is_file() else None,
             "image": image,
         }
 

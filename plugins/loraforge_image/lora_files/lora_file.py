@@ -143,8 +143,8 @@ def _locate(path: Path) -> tuple[Path, dict[str, Any]]:
                 raise RunError(_pickle(path / "adapter_model.bin"))
             raise RunError(
                 say(
-                    "{path}: neither a run, nor an adapter folder (adapter_model.safetensors), nor a folder with one .safetensors file. Name "
-                    "the .safetensors file itself.",
+                    "{path}: neither a run, nor an adapter folder (adapter_model.safetensors), nor a folder with one .safetensors file. "
+                    "Name the .safetensors file itself.",
                     path=path,
                 )
             )
