@@ -7,11 +7,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from loraforge import ConfigError, ExportError, FiniteRange, console, first_few, show, speaker
+
+if TYPE_CHECKING:
+    from ..lora_files.factors import Opened
 
 say = speaker(__name__)
 
@@ -21,7 +24,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON and not
 _PRECISION = click.option(
     "--precision",
     type=click.Choice(["fp16", "bf16", "fp32"]),
-    help="The precision of the new file; by default that of the files it is made of.",
+    help="The new file's precision; by default that of its sources.",
 )
 _PICKLE = click.option("--allow-pickle", is_flag=True, help="Read bases that are pickles (.ckpt), numbers only.")
 _CONFIG = click.option("--base-config", metavar="FOLDER", help="A diffusers folder whose configuration belongs to single-file bases.")
@@ -72,6 +75,7 @@ def resize(
     ]
     if done.worst[0] and done.worst[1] < 0.9995:
         lines.append(say("least in {name}: {share}", name=done.worst[0], share=f"{done.worst[1]:.2%}"))
+    lines += _unread([opened])
     _tell(out, told, lines, as_json)
 
 
@@ -108,7 +112,11 @@ def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **
     family = family_of([opened for opened, _ in files])
     if into is not None:
         done, left = into_base(into, files, out, options["allow_pickle"], options["base_config"])
-        lines = [say("{n} layers of {base} are changed", n=done, base=into), *([_left(left)] if left else [])]
+        lines = [
+            say("{n} layers of {base} are changed", n=done, base=into),
+            *([_left(left)] if left else []),
+            *_unread([opened for opened, _ in files]),
+        ]
         _tell(out, {"path": str(out), "base": into, "layers": done, "left_out": left}, lines, as_json)
         return
     pairs = together(files)
@@ -122,7 +130,8 @@ def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **
         factors, kept = list(result.factors), result.kept
     made = {"command": "lora merge", "from": [origin(opened.path, strength=strength) for opened, strength in files]}
     shared = {k: v for k, v in files[0][0].metadata.items() if all(opened.metadata.get(k) == v for opened, _ in files)}
-    write_lora(out, factors, family, options["precision"] or precision_of([opened for opened, _ in files]), made, shared)
+    precision = options["precision"] or precision_of([opened for opened, _ in files])
+    write_lora(out, factors, family, precision, made, shared)
     ranks = Counter(one.rank for one in factors)
     told = {"path": str(out), "modules": len(factors), "ranks": dict(ranks), "kept": kept, "family": family,
             "from": [{"path": str(opened.path), "strength": strength, "modules": len(opened.factors)} for opened, strength in files]}  # fmt: skip
@@ -133,6 +142,7 @@ def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **
         ),
         say("together {n} modules of rank {ranks}", n=len(factors), ranks=_spread(ranks)),
         say("{share} of the change is kept (Frobenius norm)", share=f"{kept:.2%}"),
+        *_unread([opened for opened, _ in files]),
     ]
     _tell(out, told, lines, as_json)
 
@@ -196,6 +206,20 @@ def extract(
         *([_left(done.strange)] if done.strange else []),
     ]
     _tell(out, told, lines, as_json)
+
+
+def _unread(files: Sequence[Opened]) -> list[str]:
+    """A line for each file with tensors that are no LoRA, and so not in the new one."""
+    return [
+        say(
+            "{name}: {n} tensors belong to no LoRA module and are left out: {names}",
+            name=one.path.name,
+            n=len(one.leftover),
+            names=first_few(list(one.leftover)),
+        )
+        for one in files
+        if one.leftover
+    ]
 
 
 def _left(names: Sequence[str]) -> str:
