@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .config.advice import advice
 from .config.aliases import all_aliases, dismiss, rename
 from .config.explanations import did_you_mean
+from .config.optimizers.rules import refusals
 from .config.schema import Keys, KeySet, RunConfig, fields, resolve_base, validate
 from .config.yaml_reader import Source, read
 from .errors import ConfigError, LoraForgeError, PluginError
@@ -101,7 +102,8 @@ def make_plan(
     problems += _no_folder(source, Path(keys[RunConfig].output_dir))
     problems += _unknown_checks(source, keys[RunConfig], checks, host)
     places = {key: value.where for key, value in source.values.items()}
-    refused = [reason for exporter in exporters if exporter is not None and (reason := exporter.refuses(keys[RunConfig], keys))]
+    refused = refusals(keys[RunConfig], keys, training=paths)
+    refused += [reason for exporter in exporters if exporter is not None and (reason := exporter.refuses(keys[RunConfig], keys))]
     problems += [_placed(reason, places, keys) or f"{source.path}: {reason}" for reason in refused]
     if problems:
         raise ConfigError(problems)

@@ -480,7 +480,7 @@ def test_a_picture_with_any_bytes_is_read_or_refused(whole, edits, cut, tmp_path
 @FUZZ
 @given(text=st.text(max_size=60), suffix=st.sampled_from([".csv", ".jsonl", ".json", ".tsv"]), head=st.booleans())
 def test_any_metadata_is_read_or_refused(text, suffix, head, tmp_path_factory):
-    from loraforge_image.data.picture_loader import metadata_rows
+    from loraforge_image.data.folders.metadata import metadata_rows
 
     from loraforge import DataError
 
