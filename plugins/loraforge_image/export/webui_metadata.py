@@ -31,7 +31,7 @@ def metadata(adapter: Adapter, stem: str, webui: WebuiFormat) -> dict[str, str]:
     values: dict[str, Any] = {
         "ss_output_name": stem,
         "ss_sd_model_name": facts.get("base_title", adapter.base_model),
-        "ss_sd_model_hash": facts.get("base_sha256") or "",
+        "ss_sd_model_hash": facts.get("base_hash") or "",
         "ss_new_sd_model_hash": facts.get("base_sha256") or "",
         "ss_clip_skip": config.get("clip_skip") if int(config.get("clip_skip") or 1) > 1 else "None",
         "ss_network_module": "networks.lora" if adapter.kind == "lora" else "lycoris.kohya",

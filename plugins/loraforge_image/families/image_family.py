@@ -24,7 +24,7 @@ from loraforge import (
 )
 
 from ..records import EXPORTERS, ImageKeys
-from .base_files import WEIGHTS, is_ours, locate, missing_parts, pipeline_files, pipeline_name, title
+from .base_files import WEIGHTS, is_ours, locate, missing_parts, old_hash, pipeline_files, pipeline_name, title
 from .image_base import ImageBase
 from .objectives import FlowMatching, Objective
 from .webui_format import WebuiFormat
@@ -333,6 +333,7 @@ class ImageFamily(ModelFamily):
             "prediction_type": base.objective.prediction,
             "base_title": title(config.base_model),
             "base_sha256": hash_file(place) if place.is_file() else None,
+            "base_hash": old_hash(place) if place.is_file() else None,
             "image": image,
         }
 
