@@ -27,6 +27,7 @@ class History:
         rates: (step, learning rate) of every step; empty means that it was constant.
         before: the rate of the run whose advice led to this one.
         kept: the step that the adapter was taken from.
+        pictures: whether nothing is answered in words.
     """
 
     losses: Sequence[tuple[int, float]]
@@ -40,6 +41,7 @@ class History:
     rates: Sequence[tuple[int, float]] = field(default=(), repr=False)
     before: float | None = None
     kept: int | None = None
+    pictures: bool = False
 
 
 def history_from_log(log: Path, **known: Any) -> History:
