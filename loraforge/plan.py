@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .config.advice import advice
 from .config.aliases import all_aliases, dismiss, rename
 from .config.explanations import did_you_mean
+from .config.optimizers.rules import refusals
 from .config.paths import no_folder
 from .config.schema import Keys, KeySet, RunConfig, fields, resolve_base, validate
 from .config.yaml_reader import Source, read
@@ -98,10 +99,12 @@ def make_plan(
         keys = validate(source, owners, paths=paths or family is None, others=_keys_of_others(host, task, source))
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
+    keys, settled = family.settle(keys) if family is not None else (keys, ())
     problems += no_folder(source, Path(keys[RunConfig].output_dir), rights=paths and exporting)
     problems += _unknown_checks(source, keys[RunConfig], checks, host)
     places = {key: value.where for key, value in source.values.items()}
-    refused = [line for one in exporters if one is not None for line in _refused(one, family, keys)] if exporting else []
+    refused = refusals(keys[RunConfig], keys, training=paths)
+    refused += [line for one in exporters if one is not None for line in _refused(one, family, keys)] if exporting else []
     problems += [_placed(reason, places, keys) or f"{source.path}: {reason}" for reason in refused]
     if problems:
         raise ConfigError(problems)
@@ -115,7 +118,7 @@ def make_plan(
         keys,
         tuple(advice(keys, source, family.typical_ranges(keys[RunConfig].base_model), task.usual)),
         tuple(checks.values()),
-        source.notes,
+        (*source.notes, *settled),
         places,
         {key: value.written for key, value in source.values.items() if value.written},
     )

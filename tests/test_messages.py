@@ -75,6 +75,9 @@ def sentences(folder: Path) -> set[str]:
         found |= {
             "pictures",
             "style distance",
+            "structure kept",
+            "structure that different prompts share",
+            "shows what the base shows",
             "pictures drawn",
             "prompt adherence",
             "nearer to your pictures",

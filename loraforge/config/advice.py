@@ -9,6 +9,8 @@ from typing import cast
 from ..errors import ConfigError
 from ..messages import speaker
 from .explanations import plain
+from .optimizers.profiles import PROFILES, usual_rates
+from .optimizers.rules import remarks as optimizer_remarks
 from .schema import KeySet, RunConfig
 from .yaml_reader import Source
 
@@ -41,6 +43,10 @@ def advice(
             for_base = (own or {}).get(name)
             for_task = (task or {}).get(name)
             low, high = for_base or (for_task or cast(list[float], extra["usual"]))[:2]
+            if isinstance(owner, RunConfig) and name == "learning_rate":
+                if PROFILES[owner.optimizer].finds_rate:
+                    continue  # see the optimizer's remarks
+                low, high = usual_rates(owner.optimizer, (low, high))
             if value is None or low <= value <= high:
                 continue
             told = {
@@ -51,11 +57,22 @@ def advice(
                 "high": plain(high),
             }
             if for_base is not None:
-                remarks.append(say("{where}: {key} is {value}; this base model wants {low} to {high}.", **told))
+                remarks.append(say("{where}: {key} is {value}; this base model wants {low} to {high}.", **told) + _of(owner, name))
             else:
                 why = say(for_task[2] if for_task else str(extra.get("why", "")))
-                remarks.append(say("{where}: {key} is {value}; usual is {low} to {high} ({why}).", **told, why=why))
+                usual = say("{where}: {key} is {value}; usual is {low} to {high} ({why}).", **told, why=why)
+                remarks.append(usual + _of(owner, name))
+    for remark in optimizer_remarks(keys[RunConfig], set(source.values)):
+        key = remark.partition(":")[0]
+        remarks.append(f"{source.values[key].where if key in source.values else source.path}: {remark}")
     return remarks + _constant_advice(keys[RunConfig], source)
+
+
+def _of(owner: object, name: str) -> str:
+    """Whose range it is, where an optimizer has another one than AdamW, with a leading space; or nothing."""
+    if not isinstance(owner, RunConfig) or name != "learning_rate" or PROFILES[owner.optimizer].rates == (1.0, 1.0):
+        return ""
+    return say(" That is for {optimizer}: AdamW's rates do not suit it.", optimizer=owner.optimizer)
 
 
 def _constant_advice(config: RunConfig, source: Source) -> list[str]:

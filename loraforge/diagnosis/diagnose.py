@@ -130,6 +130,9 @@ def shown(rate: float) -> str:
 
 
 def _too_high(history: History, kind: str, evidence: str, steps: tuple[int, int]) -> Diagnosis:
+    if history.finds_rate:
+        sentence = say("The steps that the optimizer found are too long here: try optimizer_args: [d_coef=0.5], or optimizer: adamw.")
+        return Diagnosis(kind, sentence, evidence, steps)
     rate = lower(history.learning_rate, history.usual)
     values = {"rate": shown(history.learning_rate), "better": shown(rate)}
     if kind == "diverged":

@@ -28,6 +28,7 @@ class History:
         before: the rate of the run whose advice led to this one.
         kept: the step that the adapter was taken from.
         pictures: whether nothing is answered in words.
+        finds_rate: whether the optimizer finds the rate by itself, so that ``learning_rate`` is a factor of it, and 1.
     """
 
     losses: Sequence[tuple[int, float]]
@@ -42,6 +43,7 @@ class History:
     before: float | None = None
     kept: int | None = None
     pictures: bool = False
+    finds_rate: bool = False
 
 
 def history_from_log(log: Path, **known: Any) -> History:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.advice import steps_advice, warmup_advice
 from ..data import findings
 from ..data.dataset import Data, load_data
-from ..device import is_main_process, make_accelerator, quiet_libraries
+from ..device import is_main_process, make_accelerator, quiet_libraries, require_optimizer
 from ..errors import DataError, RunError
 from ..evaluation import foresight
 from ..messages import speaker
@@ -87,6 +87,7 @@ def _run_once(
     if not data.pick(heldout=False):
         raise DataError(say("eval_ratio leaves nothing to train on; there are {n} rows.", n=len(data.records)))
     accelerator, config = make_accelerator(plan.config)
+    require_optimizer(config, accelerator.device.type)
     planned = schedule(plan.config, len(data.learned()), accelerator.num_processes)
     for line in steps_advice(plan.config, plan.places, plan.names, planned.steps, planned.per_epoch):
         tell(StageStarted("data", line))

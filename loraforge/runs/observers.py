@@ -118,6 +118,7 @@ class TensorBoard:
                 ("learning_rate", event.learning_rate),
                 ("grad_norm", event.grad_norm),
                 ("units_per_second", rate),
+                *((f"learning_rate/{name}", one) for name, one in event.rates.items()),
             ):
                 self._writer.add_scalar(tag, value, event.step)
         elif isinstance(event, SamplesDrawn):

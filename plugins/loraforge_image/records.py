@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from loraforge import Keys, Record, speaker
 
@@ -30,6 +30,7 @@ class Picture(Record):
         mask: the absolute path of a picture that is white where it is learned and black where it is not; empty: everywhere.
         mask_sha256: of that file's bytes.
         resolution: at which it is trained, where that is not the config's; the same picture may come once for each of several.
+        trigger: the word in front of its caption, where that is not the config's; empty: none.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Picture(Record):
     mask: str = field(default="", compare=False, kw_only=True)
     mask_sha256: str = field(default="", kw_only=True)
     resolution: int | None = field(default=None, kw_only=True)
+    trigger: str | None = field(default=None, kw_only=True)
 
     @property
     def can_be_held_out(self) -> bool:
@@ -49,13 +51,27 @@ class Picture(Record):
     def content(self) -> dict[str, object]:
         said: dict[str, object] = {"sha256": self.sha256, "caption": self.caption, "prior": self.prior}
         more = {"mask": self.mask_sha256, "resolution": self.resolution}
-        return {**said, **{name: value for name, value in more.items() if value}}
+        own = {"trigger": self.trigger} if self.trigger is not None else {}
+        return {**said, **{name: value for name, value in more.items() if value}, **own}
+
+    @property
+    def first_caption(self) -> str:
+        """The caption that is measured, asked and compared: the first of several."""
+        return self.caption.partition("\n")[0]
 
 
 class ImageKeys(Keys):
     """The keys of every image run."""
 
-    resolution: int = Field(512, ge=64, le=4096, description="Pictures are trained at about resolution x resolution pixels of area.")
+    resolution: int = Field(
+        512,
+        ge=64,
+        le=4096,
+        description="Pictures are trained at about resolution x resolution pixels of area; of a list, [512, 768], at each of them.",
+    )
+    more_resolutions: list[Annotated[int, Field(ge=64, le=4096)]] = Field(
+        default_factory=list, description="Further resolutions at which every picture is trained too; a list as resolution says the same."
+    )
     bucket_step: int = Field(
         64,
         ge=8,
@@ -79,8 +95,8 @@ class ImageKeys(Keys):
     )
     mask: Literal["auto", "folder", "alpha", "off"] = Field(
         "auto",
-        description="What says where a picture is learned: folder, files of masks (a-masklabel.png, a_mask.png, masks/a.png); alpha, its own "
-        "transparency; auto, files where there are some.",
+        description="What says where a picture is learned: folder, files of masks (a-masklabel.png, a_mask.png, masks/a.png); alpha, its "
+        "own transparency; auto, files where there are some.",
         json_schema_extra={"aliases": {"masked_loss": {"true": "auto", "false": "off"}, "alpha_mask": {"true": "alpha", "false": None}}},
     )
     unmasked_weight: float = Field(0.1, ge=0, le=1, description="How much what lies outside of the mask counts.")
@@ -110,6 +126,16 @@ class ImageKeys(Keys):
     )
     clip_skip: int = Field(1, ge=1, le=4, description="Take the text encoder's output this many layers from its end; not for SDXL.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _several_sides(cls, values: Any) -> Any:
+        """The further entries of a list as ``resolution`` are ``more_resolutions``."""
+        sides = values.get("resolution") if isinstance(values, dict) else None
+        if not isinstance(sides, list | tuple) or not sides:
+            return values
+        more = values.get("more_resolutions")
+        return {**values, "resolution": sides[0], "more_resolutions": [*sides[1:], *(more if isinstance(more, list) else [])]}
+
     @field_validator("resolution", mode="before")
     @classmethod
     def _one_side(cls, value: Any) -> Any:
@@ -136,6 +162,7 @@ class ImageKeys(Keys):
         description="The text encoders' own learning rate; by default learning_rate.",
         json_schema_extra={
             "needs": "train_text_encoder",
+            "rate": True,
             "refused": {"0": {"why": "A rate of 0 trains nothing: write train_text_encoder: false instead of this line."}},
         },
     )

@@ -16,8 +16,8 @@ say = speaker(__name__)
 
 
 def parts(caption: str) -> list[str]:
-    """The parts between commas, Chinese ones too."""
-    return [part.strip() for part in re.split("[,，、]", caption) if part.strip()]
+    """The parts between commas, Chinese ones too, of all captions."""
+    return [part.strip() for part in re.split("[,，、\n]", caption) if part.strip()]
 
 
 def shuffled(caption: str, keep: int, rng: random.Random) -> str:
@@ -37,7 +37,7 @@ def tag_counts(captions: Iterable[str]) -> dict[str, int]:
     """How often each part occurs, in lower case, as kohya's trainer counts them."""
     counts: dict[str, int] = {}
     for caption in captions:
-        for tag in caption.split(","):
+        for tag in re.split("[,\n]", caption):
             if tag.strip():
                 counts[tag.strip().lower()] = counts.get(tag.strip().lower(), 0) + 1
     return counts
@@ -69,11 +69,17 @@ class CaptionTemplate(Template[Picture]):
         return CaptionTemplate(description.get("trigger_word"), str(description.get("pattern", "{caption}")))
 
     def render(self, record: Picture) -> Sequence[Span]:
-        """Captions are read, not learned, so no span is marked. A bare prompt stays as it is written: whoever asks decides whether the
-        trigger word is in it."""
+        """Captions are read, not learned, so no span is marked. Of several captions each has a line. A bare prompt stays as it is
+        written: whoever asks decides whether the trigger word is in it."""
         if not record.path:
             return [Span(record.caption)]
-        caption = self.pattern.replace("{caption}", record.caption)
-        if self.trigger and not record.prior and not contains(self.trigger, caption):
-            caption = f"{self.trigger}, {caption}" if caption.strip() else self.trigger
-        return [Span(caption)]
+        trigger = self.trigger if record.trigger is None else record.trigger
+        lines = [self._line(caption, "" if record.prior else trigger or "") for caption in record.caption.split("\n")]
+        return [Span("\n".join(lines))]
+
+    def _line(self, caption: str, trigger: str) -> str:
+        """One of the captions of a picture."""
+        caption = self.pattern.replace("{caption}", caption)
+        if trigger and not contains(trigger, caption):
+            return f"{trigger}, {caption}" if caption.strip() else trigger
+        return caption

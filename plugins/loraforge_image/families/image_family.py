@@ -36,6 +36,7 @@ class ImageFamily(ModelFamily):
     """
 
     task = "image"
+    adapter_files = True
     pipeline: ClassVar[str] = ""
     base: ClassVar[type[ImageBase]]
     objective: ClassVar[type[Objective]] = FlowMatching
@@ -129,8 +130,29 @@ class ImageFamily(ModelFamily):
         if problems:
             raise ConfigError(problems)
         examination = examine_pictures(config, mine, rows)
-        more = self.remarks(config, mine) if rows else ()
+        more = [*(self.remarks(config, mine) if rows else ()), *(self._examine_start(config, mine) if config.init_from_adapter else ())]
         return dataclasses.replace(examination, lines=[*examination.lines, *more]) if more else examination
+
+    def _examine_start(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
+        """What there is to say of ``init_from_adapter``, from the shapes of the base's layers; torch is imported for that.
+
+        Raises:
+            RunError, ConfigError: if it cannot be taken up.
+        """
+        from .loading import shapes_only
+        from .starts.start import make_start, open_start
+
+        opened = open_start(config)
+        exact = config.model_copy(update={"precision": "fp32"})  # shapes have none, and "auto" is settled on the device
+        with shapes_only():
+            base = self.load_base(exact, keys.model_dump())
+        targets = base.targets(config, keys, base.network)
+        return make_start(opened, config, keys, base, targets, self.webui, self.name).lines
+
+    def settle(self, keys: KeySet) -> tuple[KeySet, Sequence[str]]:
+        from .starts.ranks import settle_ranks
+
+        return settle_ranks(keys, self.webui, conv="conv_rank" not in self.meaningless())
 
     def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
         """What somebody should know of this run on this base, for ``check``."""
@@ -141,6 +163,7 @@ class ImageFamily(ModelFamily):
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableImages:
         from loraforge.adapters import lora
 
+        from .starts.start import make_start, open_start
         from .trainable import TrainableImages
 
         mine = keys[ImageKeys]
@@ -148,11 +171,14 @@ class ImageFamily(ModelFamily):
         if config.gradient_checkpointing:
             base.enable_gradient_checkpointing()
         base.to(device)
-        given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
         modules = base.targets(config, mine, base.network)
+        start = make_start(open_start(config), config, mine, base, modules, self.webui, self.name) if config.init_from_adapter else None
+        modules = start.ranks if start is not None else modules
         self._check_exports(config, base, modules)
         rates = {"text_encoder": mine.text_encoder_lr} if mine.text_encoder_lr is not None else {}
-        injected = lora.inject(base.network, config, given, modules=modules, rates=rates)
+        injected = lora.inject(base.network, config, modules=modules, rates=rates)
+        if start is not None:
+            lora.fill(injected, start.given)
         replaced = base.replace() if config.kernels == "auto" else {}
         trainable = TrainableImages(base, injected, config, mine, device, self._facts(config, mine, base, modules))
         trainable.replaced = {**injected.replaced, **replaced}
@@ -207,8 +233,3 @@ class ImageFamily(ModelFamily):
         lora.load_adapters(network, adapters)
         network.eval()
         return ImageInferenceModel(base, network, title(config.base_model), self.multiple)
-
-
-def _adapter_folder(path: str) -> Path:
-    folder = Path(path)
-    return folder / "adapter" if (folder / "adapter" / "adapter_config.json").is_file() else folder

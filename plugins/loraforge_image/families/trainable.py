@@ -152,7 +152,9 @@ class TrainableImages(TrainableModel):
         self._base.pipe.vae.to("cpu")
         side = self._keys.resolution // self._keys.bucket_step * self._keys.bucket_step
         if prompts:
-            self._samples = Samples(self._base, self._keys, prompts, (side, side), self._text, self._device)
+            self._samples = Samples(
+                self._base, self._keys, prompts, (side, side), self._text, self._device, continued=bool(self._config.init_from_adapter)
+            )
         self._base.forget_encoders()
         gc.collect()
         if self._device.type == "cuda":

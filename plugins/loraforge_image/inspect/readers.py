@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from loraforge import speaker
 
 from ..families.stable_diffusion.kohya_names import known_modules
-from .lora_file import LoraFile, printable
-from .modules import Module
+from ..lora_files.lora_file import LoraFile, printable
+from ..lora_files.modules import Module
 
 say = speaker(__name__)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from loraforge import speaker
 
-from .lora_file import LoraFile, json_object, printable, read_json
-from .modules import Module
+from ..lora_files.lora_file import LoraFile, json_object, printable, read_json
+from ..lora_files.modules import Module
 from .readers import FORBIDDEN, READERS, Finding, findings_of, verdict_of
 
 say = speaker(__name__)

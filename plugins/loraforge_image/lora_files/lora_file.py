@@ -141,7 +141,13 @@ def _locate(path: Path) -> tuple[Path, dict[str, Any]]:
         if not found.is_file():
             if (path / "adapter_model.bin").is_file():
                 raise RunError(_pickle(path / "adapter_model.bin"))
-            raise RunError(say("{path}: this folder holds no adapter_model.safetensors. Name the .safetensors file itself.", path=path))
+            raise RunError(
+                say(
+                    "{path}: neither a run, nor an adapter folder (adapter_model.safetensors), nor a folder with one .safetensors file. Name "
+                    "the .safetensors file itself.",
+                    path=path,
+                )
+            )
         path = found
     if path.name == "adapter_model.safetensors" and (path.parent / "adapter_config.json").exists():
         config = read_json(path.parent / "adapter_config.json")
@@ -291,7 +297,7 @@ def _modules(
     modules, nonfinite = [], []
     with safetensors.safe_open(str(file), framework="pt") as handle:
         for name, keys in groups.items():
-            tensors = {what: _tensor(file, handle, key) for what, key in keys.items()}
+            tensors = {what: read_tensor(file, handle, key) for what, key in keys.items()}
             bad = [keys[what] for what, tensor in tensors.items() if not _finite(tensor)]
             nonfinite += bad
             figures = measure(tensors, *stored_alpha(config, name))
@@ -299,11 +305,11 @@ def _modules(
                 figures["norm"] = None
             shapes = {what: tuple(t.shape) for what, t in tensors.items()}
             modules.append(Module(name=name, part=part_of(name), block=block_of(name), shapes=shapes, **figures))
-        nonfinite += [key for key in leftover if not _finite(_tensor(file, handle, key))]
+        nonfinite += [key for key in leftover if not _finite(read_tensor(file, handle, key))]
     return modules, sorted(nonfinite)
 
 
-def _tensor(file: Path, handle: Any, key: str) -> Any:
+def read_tensor(file: Path, handle: Any, key: str) -> Any:
     """One tensor.
 
     Raises:
