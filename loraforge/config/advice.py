@@ -18,11 +18,17 @@ from .yaml_reader import Source
 say = speaker(__name__)
 
 
-def advice(keys: KeySet, source: Source, own: Mapping[str, tuple[float, float]] | None = None) -> list[str]:
+def advice(
+    keys: KeySet,
+    source: Source,
+    own: Mapping[str, tuple[float, float]] | None = None,
+    task: Mapping[str, tuple[float, float, str]] | None = None,
+) -> list[str]:
     """Remarks on values that are allowed but outside of the range that usually works.
 
     Args:
         own: the ranges that the base has of its own.
+        task: those of the task, each with the reason.
     """
     remarks = []
     for owner in keys:
@@ -38,7 +44,8 @@ def advice(keys: KeySet, source: Source, own: Mapping[str, tuple[float, float]] 
             if "usual" not in extra:
                 continue
             for_base = (own or {}).get(name)
-            low, high = for_base or cast(list[float], extra["usual"])
+            for_task = (task or {}).get(name)
+            low, high = for_base or (for_task or cast(list[float], extra["usual"]))[:2]
             if isinstance(owner, RunConfig) and name == "learning_rate":
                 if PROFILES[owner.optimizer].finds_rate:
                     continue  # see the optimizer's remarks
@@ -55,10 +62,9 @@ def advice(keys: KeySet, source: Source, own: Mapping[str, tuple[float, float]] 
             if for_base is not None:
                 remarks.append(say("{where}: {key} is {value}; this base model wants {low} to {high}.", **told) + _of(owner, name))
             else:
-                remarks.append(
-                    say("{where}: {key} is {value}; usual is {low} to {high} ({why}).", **told, why=say(str(extra.get("why", ""))))
-                    + _of(owner, name)
-                )
+                why = say(for_task[2] if for_task else str(extra.get("why", "")))
+                usual = say("{where}: {key} is {value}; usual is {low} to {high} ({why}).", **told, why=why)
+                remarks.append(usual + _of(owner, name))
     for remark in optimizer_remarks(keys[RunConfig], set(source.values)):
         named = re.match(r"\w+", remark)
         written = source.values.get(named[0]) if named else None

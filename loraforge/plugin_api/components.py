@@ -171,7 +171,12 @@ class Exporter(Component):
     kinds: ClassVar[tuple[str, ...]] = ("lora",)
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
-        """Why an adapter of such a run could not be exported, known before it is trained; otherwise nothing."""
+        """Why an adapter of such a run could not be exported or delivered, known before it is trained; several reasons on lines of their
+        own; otherwise nothing. Is asked by ``check`` too, so it must be quick, write nothing and import no torch."""
+        return ""
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        """Why an adapter for this family's bases could not be exported, known before it is trained; otherwise nothing."""
         return ""
 
     def require_kind(self, adapter: Adapter) -> None:

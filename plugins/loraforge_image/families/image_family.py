@@ -154,10 +154,6 @@ class ImageFamily(ModelFamily):
             problems.append(say("bucket_step: must be a multiple of {unit}; got {n}.", unit=self.multiple, n=mine.bucket_step))
         if mine.resolution < mine.bucket_step:
             problems.append(say("resolution: must not be smaller than bucket_step ({n}).", n=mine.bucket_step))
-        if self.webui is None and "webui" in (config.export or ()):
-            problems.append(
-                say("export: the family '{family}' has no WebUI format. Use export: [diffusers] or [merged].", family=self.name)
-            )
         if problems:
             raise ConfigError(problems)
         examination = examine_pictures(config, mine, rows)
