@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..data.buckets import buckets, choose
+from ..data.buckets import choose
 from ..data.perceptual_hash import picture_infos
 from ..data.vision import BLURRED
 from ..records import ImageKeys, Picture
@@ -64,9 +64,7 @@ class Small(Check[Picture]):
         for index, one in enumerate(picture_infos([row.path for row in rows])):
             if one.problem:
                 continue
-            sized = mine.model_copy(update={"resolution": rows[index].resolution or mine.resolution})
-            shapes = buckets(sized.resolution, sized.bucket_step, sized.bucket_max_ratio)
-            bucket = choose((one.width, one.height), sized, shapes)
+            bucket = choose((one.width, one.height), mine, resolution=rows[index].resolution)
             factor = max(bucket.width / one.width, bucket.height / one.height)
             if factor > _SEEN:
                 message = say(
