@@ -314,7 +314,7 @@ class FolderReader:
             n = sum(1 for one in self.concepts.values() if one is concept)
             said.append(say("{file} is read, for {n} pictures in {folder}", file=concept.where, n=n, folder=place.name))
         if self.wishes.prior is None:
-            said += about_masks(masks, there, self.wishes.mask, len(found), masks.shapes)
+            said += about_masks(masks, there, self.wishes.mask, masks.shapes)
             bare = [one.where for one in found if not one.mask and not one.prior]
             if self.wishes.mask == "folder" and len(bare) == len(found):
                 self.lacking.append(
