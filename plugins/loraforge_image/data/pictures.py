@@ -29,13 +29,14 @@ _THERE = tuple(name for name in _EXTRA if importlib.util.find_spec(name))
 # The endings of the files that are taken for pictures. Which kind a file is, its content says.
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jfif", ".jpe", ".jif", ".jfi", ".mpo", ".apng"),
+    *(".pjpeg", ".pjp", ".jpg_large", ".jpeg_large", ".png_large"),  # as browsers and one network save them
     *(".avifs", ".dib", ".tga", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm", ".psd"),
     *(suffix for name in _THERE for suffix in _EXTRA[name]),
 )
 # What illustrators, telephones and cameras save beside these.
 _PROGRAMS = ".psb .clip .lip .kra .procreate .sai .sai2 .xcf .ora .mdp .afphoto .afdesign .pdn .cpt .cdr .ai .svg .eps .pdf .wmf .emf .fla"
 _CAMERAS = ".dng .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .orf .rw2 .raf .pef .srw .raw .x3f .3fr .iiq"
-_OTHERS = ".exr .hdr .pfm .dds .ico .icns .cur .pcx .sgi .qoi .xbm .xpm .jxr .wdp .hdp .bpg .flif .jpm .psp .pspimage .fits .dcm"
+_OTHERS = ".exr .hdr .pfm .dds .ico .icns .cur .svgz .pcx .sgi .qoi .xbm .xpm .jxr .wdp .hdp .bpg .flif .jpm .psp .pspimage .fits .dcm"
 # Files of these endings are pictures, or hold some, and are not read: by ending, ``"extra"`` where a package would read them, ``"saved"``
 # where they must be saved as another kind. ``unread`` says so to people.
 UNREAD: Mapping[str, str] = MappingProxyType(
@@ -101,7 +102,7 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: if it is no picture.
     """
-    with _open(path) as image:
+    with open_picture(path) as image:
         try:
             turned = _orientation(image, image.getexif()) in (5, 6, 7, 8)
             # Pillow turns a TIFF by itself, and tells its size as it will be.
@@ -134,7 +135,7 @@ def read_whole(path: Path, least: int = 0) -> tuple[Image.Image, tuple[int, int]
     Raises:
         DataError: if it is damaged, or no picture.
     """
-    with _open(path) as image:
+    with open_picture(path) as image:
         try:
             _refuse_layers_only(image)
             if image.format != "PSD":  # whose frames are its layers
@@ -180,7 +181,7 @@ def content_hash(image: Image.Image) -> str:
     return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
 
 
-def _open(path: Path) -> Any:
+def open_picture(path: Path) -> Any:
     """Opens a picture and reads its header.
 
     Raises:

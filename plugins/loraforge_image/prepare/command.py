@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import DataError, command, console, first_few, printable, read_file, show, speaker
+from loraforge import DataError, command, console, printable, read_file, show, speaker
 
 if TYPE_CHECKING:
     from .inspection import InspectedPicture
@@ -111,22 +111,22 @@ def _is_ours(metadata: Path) -> bool:
 def _inspect_all(folder: Path, min_size: int) -> tuple[list[InspectedPicture], list[str]]:
     """All pictures in the order of their names, with what they show by themselves and as copies of each other; and what to say of picture
     files of kinds that are not read."""
-    from ..data.picture_loader import is_hidden
-    from ..data.pictures import SUFFIXES, sources, unread
+    from ..data.folders.account import about_doubled, about_masks
+    from ..data.folders.inventory import inventory
+    from ..data.folders.masks import find_masks
+    from ..data.folders.sidecars import match
+    from ..data.pictures import SUFFIXES, unread
     from .inspection import Finding, inspect_picture, mark_copies
 
-    there = [p for p in sorted(folder.rglob("*")) if p.is_file() and not is_hidden(p.relative_to(folder))]
-    files = [p for p in there if p.suffix.lower() in SUFFIXES and p.name != _SHEET]
-    told = unread([path.relative_to(folder).as_posix() for path in there])
+    there = inventory(folder, {}, say("it is a link to another folder"))
+    masks = find_masks(folder, there.pictures, match(there.pictures, there.others, None).of)
+    files = [path for path in there.pictures if path not in masks.files]
+    told = unread([there.name(path) for path in there.unread])
     if not files:
         none = say("{path}: there are no pictures in it ({kinds}).", path=folder.absolute(), kinds=", ".join(SUFFIXES))
         raise DataError([none, *told])
-    doubled = sources(files)
-    files = [path for path in files if path not in doubled]
-    if doubled:
-        names = [path.relative_to(folder).as_posix() for path in doubled]
-        told.append(say("{n} Photoshop files are left out, because the same name is there as a picture: {names}", n=len(names),
-                        names=first_few(names)))  # fmt: skip
+    told += about_doubled(there)
+    told += about_masks(masks, there, "auto", len(files), [])
     with _progress(say("looking at pictures"), len(files)) as tick:
 
         def one(path: Path) -> InspectedPicture:

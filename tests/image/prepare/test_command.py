@@ -218,7 +218,7 @@ def test_captions_come_from_files_beside_the_pictures_in_any_usual_encoding(fold
     scene(9).save(folder / "e.png")
     call(folder)
     table = rows(folder / "metadata.csv")
-    assert [row["text"] for row in table.values()] == ["a cat, sitting", "水墨", "水墨画，一只猫坐在竹林里", "", ""]
+    assert [row["text"] for row in table.values()] == ["a cat,\nsitting", "水墨", "水墨画，一只猫坐在竹林里", "", ""]
     assert kinds(folder) == {"d.png": {"caption_unreadable"}, "e.png": {"no_caption"}}
     data = (folder / "metadata.csv").read_bytes()
     assert data.startswith(b"file_name,text,keep,why\n") and b"\r" not in data
