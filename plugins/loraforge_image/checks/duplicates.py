@@ -50,7 +50,8 @@ class Duplicates(Check[Picture]):
             message = say("It is almost the picture of {where}, cropped. Keep the better one.", where=other.where)
             if distance <= _EDITED:
                 message = say(
-                    "It is almost the picture of {where}: {distance} of the 64 bits of their perceptual hashes differ. Keep the better one.",
+                    "It is almost the picture of {where}: {distance} of the 64 bits of their perceptual hashes differ. Keep the better "
+                    "one.",
                     where=other.where,
                     distance=distance,
                 )
