@@ -26,13 +26,14 @@ def _compare(
 def _fingerprint(record: Picture) -> Fingerprint:
     """Pictures that look alike stand on one side, mirrored ones too where they are learned mirrored. The file alone decides which: a
     caption that is mended moves nothing."""
-    from .data.perceptual_hash import bits, picture_info
+    from .data.perceptual_hash import PictureLooks, bits, picture_info
 
     key = record.sha256 or record.path or record.caption
     seen = picture_info(record.path) if record.path else None
     if not seen or seen.problem:
         return Fingerprint(key, frozenset([key]))
-    return Fingerprint(key, bits(seen.phash), (bits(seen.mirrored),) if record.mirrored else ())
+    others = (bits(seen.mirrored),) if record.mirrored else ()
+    return Fingerprint(key, bits(seen.phash), others, looks=PictureLooks(seen, record.mirrored))
 
 
 IMAGE: Task[Picture] = Task(
