@@ -171,7 +171,6 @@ SAID = [
     ("image", "base_model: tiny-chat", "is a base of text"),
     ("image", "network_alpha: 0.5", "Write lora_alpha: 1"),
     ("text", "lora_alpha: 16.5", "Write lora_alpha: 16"),
-    ("image", "text_encoder_lr: 0", "write train_text_encoder: false"),
     ("text", "val_size: 100", "0.1 is a tenth"),
     ("text", "val_set_size: 20", "0.1 is a tenth"),
     ("text", "lora_dropout: 5", "0.1 is a tenth"),
