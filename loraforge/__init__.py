@@ -14,9 +14,13 @@ from .plugin_api.hookspecs import hookimpl
 if TYPE_CHECKING:
     from .adapters.targets import match_layers, scanned_layers
     from .cli.options import FiniteRange
+    from .config.adapter_size import adapter_size, weight_copies
+    from .config.block_ranks import apply_block_ranks
     from .config.schema import Keys, KeySet, NoKeys, RunConfig
     from .data.condensing import condense
+    from .data.encodings import decode_text
     from .data.review import REVIEW_COLUMNS, decides, fold_name, match_columns, read_review
+    from .data.short_texts import decode_texts
     from .data.similarity import character_pairs, fold, near_pairs, near_records
     from .data.wording import FLOOR, bare_question, lesson, simplified
     from .errors import (
@@ -64,9 +68,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "adapters.targets": ("match_layers", "scanned_layers"),
     "cli.options": ("FiniteRange",),
+    "config.adapter_size": ("adapter_size", "weight_copies"),
+    "config.block_ranks": ("apply_block_ranks",),
     "config.schema": ("Keys", "KeySet", "NoKeys", "RunConfig"),
     "data.condensing": ("condense",),
+    "data.encodings": ("decode_text",),
     "data.review": ("REVIEW_COLUMNS", "decides", "fold_name", "match_columns", "read_review"),
+    "data.short_texts": ("decode_texts",),
     "data.similarity": ("character_pairs", "fold", "near_pairs", "near_records"),
     "data.wording": ("FLOOR", "bare_question", "lesson", "simplified"),
     "errors": (
@@ -180,6 +188,8 @@ __all__ = [
     "TrainedRun",
     "TrainingError",
     "__version__",
+    "adapter_size",
+    "apply_block_ranks",
     "atomic_dir",
     "bare_question",
     "cache_folder",
@@ -188,6 +198,8 @@ __all__ = [
     "condense",
     "console",
     "decides",
+    "decode_text",
+    "decode_texts",
     "explain_base",
     "fetch_base",
     "first_few",
@@ -218,6 +230,7 @@ __all__ = [
     "speaker",
     "unpacked_size",
     "usual_rights",
+    "weight_copies",
     "write_text",
 ]  # fmt: skip
 

@@ -100,10 +100,10 @@ _ROWS = (
     ),
     # --- what would change something, but for the values that ask for what is so here
     Elsewhere(
-        "do_train stage finetuning_type adapter rl network_module peft_type use_peft lora_task_type algo lycoris_algo",
-        description="LoRAForge trains LoRA adapters on examples and nothing else: no full training, preferences, LoHa, LoKr or OFT. "
-        "Other kinds of adapter are set with lora_variant.",
-        unless="true sft lora qlora causal_lm networks.lora locon",
+        "do_train stage finetuning_type adapter rl network_module use_peft lora_task_type",
+        description="LoRAForge trains adapters on examples and nothing else: no full training, preferences or OFT. "
+        "The kind of adapter is set with lora_variant: lokr and loha too.",
+        unless="true sft lora qlora causal_lm networks.lora locon lycoris.kohya",
     ),
     Elsewhere(
         "do_eval do_predict", description="What is held out and compared is set with eval_ratio and eval_answers.", unless="false true"
@@ -122,22 +122,16 @@ _ROWS = (
         description="What is held out is a share of the examples: eval_ratio.",
     ),
     Elsewhere(
-        "save_every_n_epochs save_n_epoch_ratio saves_per_epoch evals_per_epoch sample_every_n_epochs save_last_n_epochs save_last_n_steps "
-        "save_last_n_epochs_state save_last_n_steps_state validate_every_n_epochs caption_dropout_every_n_epochs",
-        description="save_steps counts optimizer steps, not passes: `loraforge check` prints the steps of a run; divided by "
-        "epochs they are one "
-        "pass. save_total_limit says how many checkpoints are kept.",
+        "save_n_epoch_ratio saves_per_epoch evals_per_epoch save_last_n_epochs save_last_n_steps "
+        "save_last_n_epochs_state save_last_n_steps_state caption_dropout_every_n_epochs",
+        description="A checkpoint is written every save_steps optimizer steps, or every save_epochs passes: `loraforge check` prints the "
+        "steps of a run; divided by epochs they are one pass. save_total_limit says how many checkpoints are kept.",
         unless="0",
     ),
     Elsewhere(
-        "save_strategy eval_strategy evaluation_strategy",
-        description="A checkpoint is written and the held-out loss taken every save_steps optimizer steps; save_steps: 0 is "
-        "only at the end.",
-        unless="steps",
-    ),
-    Elsewhere(
-        "eval_steps validate_every_n_steps sample_every_n_steps eval_delay eval_on_start sample_at_first",
-        description="The held-out loss and the samples come with every checkpoint: save_steps.",
+        "eval_steps validate_every_n_steps sample_every_n_steps sample_every_n_epochs validate_every_n_epochs eval_delay eval_on_start "
+        "sample_at_first",
+        description="The held-out loss and the samples come with every checkpoint: save_steps, or save_epochs.",
         unless="false 0",
     ),
     Elsewhere(
@@ -177,7 +171,15 @@ _ROWS = (
     ),
     Elsewhere(
         "network_args network_args_custom ",
-        description="They have keys of their own: conv_rank for conv_dim, lora_dropout for dropout.",
+        description="They have keys of their own: conv_rank for conv_dim, lora_dropout for dropout, lora_plus_ratio for loraplus_lr_ratio, "
+        "lora_variant for algo, lokr_factor for factor, block_ranks for block_dims.",
+    ),
+    Elsewhere(
+        "block_dims conv_block_dims block_alphas conv_block_alphas lora_rank_pattern rank_pattern lora_alpha_pattern alpha_pattern "
+        "layers_to_transform peft_layers_to_transform layers_pattern",
+        description="Ranks of parts of the base are set with block_ranks, by the names of the layers: [down_blocks.2=16, mid_block=32, "
+        "layers.0-15=8]; 0 leaves a part out. The scale is that of the other layers: lora_alpha / lora_rank.",
+        unless="{}",
     ),
     Elsewhere("conv_alpha", description="The scale of convolutions is that of the other layers: lora_alpha / lora_rank."),
     Elsewhere(
@@ -189,17 +191,21 @@ _ROWS = (
         "stop_text_encoder_training", description="The text encoder is trained to the end, or not: train_text_encoder.", unless="0 -1"
     ),
     Elsewhere(
-        "lr_restart_cycles lr_scheduler_num_cycles lr_scheduler_power lr_scheduler_kwargs lr_scheduler_args cosine_min_lr_ratio "
-        "lr_scheduler_min_lr_ratio lr_scheduler_timescale lr_decay_steps",
-        description="The rate falls once: lr_scheduler is cosine, linear, constant or constant_with_warmup.",
-        unless="1 {}",
+        "lr_scheduler_kwargs lr_scheduler_args",
+        description="They have keys of their own: lr_scheduler_cycles, lr_scheduler_power and lr_scheduler_decay.",
+        unless="{}",
     ),
     Elsewhere(
-        "optimizer_args optim_args optimizer_args_custom optim_target_modules adam_epsilon adam_beta1 adam_beta2",
-        description="The optimizers have their usual settings; weight_decay is a key of its own.",
+        "cosine_min_lr_ratio lr_scheduler_min_lr_ratio lr_scheduler_timescale",
+        description="A rate that falls, falls to 0.",
+        unless="0",
+    ),
+    Elsewhere(
+        "adam_epsilon adam_beta1 adam_beta2 prodigy_d0 prodigy_d_coef",
+        description="The optimizer's own settings are written as optimizer_args: [betas=0.9,0.99, eps=1e-8, d_coef=2].",
         unless="1e-08 0.9 0.999",
     ),
-    Elsewhere("use_lion_optimizer", description="The optimizers are adamw, adamw_8bit and adafactor.", unless=_OFF),
+    Elsewhere("optim_target_modules", description="All parameters of the adapter have the same optimizer.", unless=_OFF),
     Elsewhere(
         "load_in_8bit gptq fp8 fp8_base fp8_base_unet",
         description="A base is loaded as precision says: bf16, fp16, fp32 or 4bit.",
@@ -251,11 +257,10 @@ _ROWS = (
         unless="none false true",
     ),
     Elsewhere(
-        "lora_modules_to_save modules_to_save additional_target lora_target_parameters target_parameters loraplus_lr_ratio "
+        "lora_modules_to_save modules_to_save additional_target lora_target_parameters target_parameters "
         "neftune_noise_alpha "
-        "label_smoothing_factor loftq_config layers_to_transform peft_layers_to_transform lora_rank_pattern "
-        "lora_alpha_pattern relora use_galore "
-        "use_apollo use_badam use_muon resize_vocab add_tokens add_special_tokens special_tokens tokens rope_scaling shift_attn streaming "
+        "label_smoothing_factor loftq_config relora use_galore "
+        "use_apollo use_badam resize_vocab add_tokens add_special_tokens special_tokens tokens rope_scaling shift_attn streaming "
         "vae color_aug face_crop_aug_range weighted_captions enable_wildcard caption_prefix caption_suffix "
         "secondary_separator token_warmup_min token_warmup_step alpha_mask masked_loss "
         "adaptive_noise_scale noise_offset_random_strength "
@@ -270,9 +275,12 @@ _ROWS = (
         "kt_* vllm_* "
         "sglang_* profiler_* ray_* generation_* pissa_iter pissa_convert use_ray eval_num_beams eval_accumulation_steps "
         "eval_sequence_len eval_causal_lm_metrics adapter_folder base_model_config ld_alpha eot_tokens "
-        "relora_* pose_* use_pose quantization qat hub_* loraplus_* dataset_shard* dataset_exact_deduplication deepcompile test_split_size "
+        "relora_* pose_* use_pose quantization qat hub_* "
+        "loraplus_lr_embedding loraplus_unet_lr_ratio loraplus_text_encoder_lr_ratio "
+        "dataset_shard* dataset_exact_deduplication deepcompile test_split_size "
         "down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold enable_block_weights enable_base_weight train_norm "
-        "lokr_factor dylora_unit prodigy_d0 prodigy_d_coef ui_custom_params data_seed random_state auto_find_batch_size "
+        "dylora_unit use_tucker use_cp use_scalar rank_dropout module_dropout ui_custom_params data_seed random_state "
+        "auto_find_batch_size "
         "use_dft_loss enable_thinking preserve_thinking torchdistx_path",
         description="There is nothing like it here: take the line out.",
         unless=_OFF,

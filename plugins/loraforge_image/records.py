@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -34,6 +34,7 @@ class Picture(Record):
         mask: the absolute path of a picture that is white where it is learned and black where it is not; empty: everywhere.
         mask_sha256: of that file's bytes.
         resolution: at which it is trained, where that is not the config's; the same picture may come once for each of several.
+        trigger: the word in front of its caption, where that is not the config's; empty: none.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Picture(Record):
     mask: str = field(default="", compare=False, kw_only=True)
     mask_sha256: str = field(default="", kw_only=True)
     resolution: int | None = field(default=None, kw_only=True)
+    trigger: str | None = field(default=None, kw_only=True)
 
     @property
     def can_be_held_out(self) -> bool:
@@ -53,13 +55,27 @@ class Picture(Record):
     def content(self) -> dict[str, object]:
         said: dict[str, object] = {"sha256": self.sha256, "caption": self.caption, "prior": self.prior}
         more = {"mask": self.mask_sha256, "resolution": self.resolution}
-        return {**said, **{name: value for name, value in more.items() if value}}
+        own = {"trigger": self.trigger} if self.trigger is not None else {}
+        return {**said, **{name: value for name, value in more.items() if value}, **own}
+
+    @property
+    def first_caption(self) -> str:
+        """The caption that is measured, asked and compared: the first of several."""
+        return self.caption.partition("\n")[0]
 
 
 class _OwnKeys(Keys):
     """Pictures, captions, what is trained, what is drawn."""
 
-    resolution: int = Field(512, ge=64, le=4096, description="Pictures are trained at about resolution x resolution pixels of area.")
+    resolution: int = Field(
+        512,
+        ge=64,
+        le=4096,
+        description="Pictures are trained at about resolution x resolution pixels of area; of a list, [512, 768], at each of them.",
+    )
+    more_resolutions: list[Annotated[int, Field(ge=64, le=4096)]] = Field(
+        default_factory=list, description="Further resolutions at which every picture is trained too; a list as resolution says the same."
+    )
     bucket_step: int = Field(
         64,
         ge=8,
@@ -114,6 +130,16 @@ class _OwnKeys(Keys):
     )
     clip_skip: int = Field(1, ge=1, le=4, description="Take the text encoder's output this many layers from its end; not for SDXL.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _several_sides(cls, values: Any) -> Any:
+        """The further entries of a list as ``resolution`` are ``more_resolutions``."""
+        sides = values.get("resolution") if isinstance(values, dict) else None
+        if not isinstance(sides, list | tuple) or not sides:
+            return values
+        more = values.get("more_resolutions")
+        return {**values, "resolution": sides[0], "more_resolutions": [*sides[1:], *(more if isinstance(more, list) else [])]}
+
     @field_validator("resolution", mode="before")
     @classmethod
     def _one_side(cls, value: Any) -> Any:
@@ -136,7 +162,7 @@ class _OwnKeys(Keys):
         return value[0] if isinstance(value, list) and len(value) == 1 else value
 
     @model_validator(mode="after")
-    def _rate_of_nothing(self) -> Self:
+    def _rate_of_nothing(self) -> _OwnKeys:
         """A rate of 0 trains no text encoder, as in sd-scripts and its windows."""
         rates = self.text_encoder_lr if isinstance(self.text_encoder_lr, list) else [self.text_encoder_lr]
         if self.train_text_encoder and all(rate == 0 for rate in rates):
@@ -152,7 +178,7 @@ class _OwnKeys(Keys):
     text_encoder_lr: _Rate | list[_Rate] | None = Field(
         None,
         description="The text encoders' own learning rate, or a list with one for each; 0 does not train them. By default learning_rate.",
-        json_schema_extra={"needs": "train_text_encoder"},
+        json_schema_extra={"needs": "train_text_encoder", "rate": True},
     )
     conv_rank: int = Field(
         0,

@@ -12,6 +12,7 @@ from ..data.buckets import choose
 from ..data.perceptual_hash import picture_infos
 from ..data.vision import BLURRED
 from ..records import ImageKeys, Picture
+from .each_once import each_once
 
 say = speaker(__name__)
 
@@ -29,6 +30,7 @@ class Blur(Check[Picture]):
     help = "Pictures that may be blurred: the model would learn the blur. Soft styles are measured by themselves."
     severity = "hint"
 
+    @each_once
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
         values = {
             i: one.sharpness for i, one in enumerate(picture_infos([row.path for row in rows])) if not one.problem and not rows[i].prior

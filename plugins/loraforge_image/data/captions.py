@@ -18,8 +18,8 @@ say = speaker(__name__)
 
 
 def parts(caption: str) -> list[str]:
-    """The parts between commas, Chinese ones too."""
-    return [part.strip() for part in re.split("[,，、]", caption) if part.strip()]
+    """The parts between commas, Chinese ones too, of all captions."""
+    return [part.strip() for part in re.split("[,，、\n]", caption) if part.strip()]
 
 
 def alternatives(text: str) -> list[str]:
@@ -80,7 +80,7 @@ def tag_counts(captions: Iterable[str]) -> dict[str, int]:
     """How often each part occurs, in lower case, as kohya's trainer counts them."""
     counts: dict[str, int] = {}
     for caption in captions:
-        for tag in caption.split(","):
+        for tag in re.split("[,\n]", caption):
             if tag.strip():
                 counts[tag.strip().lower()] = counts.get(tag.strip().lower(), 0) + 1
     return counts
@@ -112,14 +112,17 @@ class CaptionTemplate(Template[Picture]):
         return CaptionTemplate(description.get("trigger_word"), str(description.get("pattern", "{caption}")))
 
     def render(self, record: Picture) -> Sequence[Span]:
-        """Captions are read, not learned, so no span is marked. A bare prompt stays as it is written: whoever asks decides whether the
-        trigger word is in it. Alternative captions stay one a line."""
+        """Captions are read, not learned, so no span is marked. Of several captions each has a line. A bare prompt stays as it is
+        written: whoever asks decides whether the trigger word is in it."""
         if not record.path:
             return [Span(record.caption)]
-        return [Span("\n".join(self._whole(caption, record.prior) for caption in alternatives(record.caption)))]
+        trigger = self.trigger if record.trigger is None else record.trigger
+        lines = [self._line(caption, "" if record.prior else trigger or "") for caption in alternatives(record.caption)]
+        return [Span("\n".join(lines))]
 
-    def _whole(self, caption: str, prior: bool) -> str:
+    def _line(self, caption: str, trigger: str) -> str:
+        """One of the captions of a picture."""
         caption = " ".join(self.pattern.splitlines()).replace("{caption}", caption)
-        if self.trigger and not prior and not contains(self.trigger, caption):
-            return f"{self.trigger}, {caption}" if caption.strip() else self.trigger
+        if trigger and not contains(trigger, caption):
+            return f"{trigger}, {caption}" if caption.strip() else trigger
         return caption

@@ -14,6 +14,7 @@ from loraforge import DataError, File, RunError, speaker
 from ..data.captions import alternatives, written
 from ..data.pictures import read_picture
 from ..records import ImageKeys
+from . import content
 
 if TYPE_CHECKING:
     from loraforge import TrainedRun
@@ -92,8 +93,8 @@ def interval(statistic: Callable[[Any], float], values: Any) -> tuple[float, flo
 def compare(
     run: TrainedRun, records: Sequence[Picture], limit: int | None, tick: Callable[[int, int], None]
 ) -> Mapping[str, Mapping[str, str]]:
-    """Draws the training captions in turn, with base and adapter at the same seeds; measures how far each set is from the pictures, and,
-    with a ``prompt_scorer``, how well each picture follows its prompt.
+    """Draws the training captions in turn, with base and adapter at the same seeds; measures how far each set is from the pictures, how
+    much of what the base draws the adapter keeps, and, with a ``prompt_scorer``, how well each picture follows its prompt.
 
     Raises:
         RunError: if too few pictures of the run are left to compare with.
@@ -117,15 +118,18 @@ def compare(
     captions = list(dict.fromkeys(written(alternatives(text)[0], keys) for text in texts))
     prompts = [captions[number % len(captions)] for number in range(count)]
     drawn: dict[str, list[Any]] = {}
+    structures: dict[str, Any] = {}
     followed: dict[str, Any] = {}
     for side, pictures in _drawn(run, prompts, tick):
         drawn[side] = [features(picture) for picture in pictures]
+        structures[side] = np.array([content.structure(picture) for picture in pictures])
         if scorer is not None:
             followed[side] = np.array(scorer.score([scorer.prepare(picture) for picture in pictures], prompts))
     reference = np.array(real)
     figures: dict[str, Mapping[str, str]] = {}
     distances = {side: np.array(values) for side, values in drawn.items()}
     figures |= _told("style distance", "nearer to your pictures", distances, lambda values: frechet(values, reference), lowest=0.0)
+    figures |= content.told(structures["base"], structures["adapter"], prompts, interval)
     if followed:
         figures |= _told("prompt adherence", "follows its prompts better", followed, lambda values: float(values.mean()), lower=False)
     return {**figures, "pictures drawn": {side: str(count) for side in drawn}}

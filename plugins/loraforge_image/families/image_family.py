@@ -17,13 +17,14 @@ from loraforge import (
     Record,
     RunConfig,
     Span,
+    apply_block_ranks,
     first_few,
     hash_file,
     speaker,
 )
 
 from ..records import EXPORTERS, ImageKeys
-from .base_files import WEIGHTS, is_ours, locate, missing_parts, pipeline_files, pipeline_name, title
+from .base_files import WEIGHTS, is_ours, locate, missing_parts, old_hash, pipeline_files, pipeline_name, title
 from .image_base import ImageBase
 from .objectives import FlowMatching, Objective
 from .webui_format import WebuiFormat
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from .inference import ImageInferenceModel
+    from .starts.start import Start
     from .trainable import TrainableImages
 
 say = speaker(__name__)
@@ -60,6 +62,7 @@ class ImageFamily(ModelFamily):
     """
 
     task = "image"
+    adapter_files = True
     pipeline: ClassVar[str] = ""
     base: ClassVar[type[ImageBase]]
     objective: ClassVar[type[Objective]] = FlowMatching
@@ -142,7 +145,7 @@ class ImageFamily(ModelFamily):
                 problems.append(say("{key} means nothing for {family}: {reason}. Leave it out.", key=key, family=self.name, reason=reason))
         problems += self._level_problems(mine)
         if config.lora_variant == "pissa":
-            problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora or dora for pictures."))
+            problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora, dora, lokr or loha for pictures."))
         if config.precision == "4bit":
             problems.append(say("precision: 4bit is for language models; use bf16 or fp16 for pictures."))
         if not mine.train_unet and not mine.train_text_encoder:
@@ -151,15 +154,12 @@ class ImageFamily(ModelFamily):
             problems.append(say("bucket_step: must be a multiple of {unit}; got {n}.", unit=self.multiple, n=mine.bucket_step))
         if mine.resolution < mine.bucket_step:
             problems.append(say("resolution: must not be smaller than bucket_step ({n}).", n=mine.bucket_step))
-        if self.webui is None and "webui" in (config.export or ()):
-            problems.append(
-                say("export: the family '{family}' has no WebUI format. Use export: [diffusers] or [merged].", family=self.name)
-            )
         if problems:
             raise ConfigError(problems)
         examination = examine_pictures(config, mine, rows)
         facts, lines = self.examine_captions(config, mine, rows) if rows else ({}, ())
         more = [*lines, *self._rates(config, mine), *self.remarks(config, mine)] if rows else []
+        more += self._examine_start(config, mine) if config.init_from_adapter else ()
         facts = {**examination.facts, **facts}
         return dataclasses.replace(examination, facts=facts, lines=[*examination.lines, *more])
 
@@ -203,6 +203,48 @@ class ImageFamily(ModelFamily):
             say("captions are put together anew at every step, so the text encoders stay in memory and encode them there")
         ]
 
+    def _examine_start(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
+        """What there is to say of ``init_from_adapter``, from the shapes of the base's layers; torch is imported for that.
+
+        Raises:
+            RunError, ConfigError: if it cannot be taken up.
+        """
+        from .loading import shapes_only
+
+        exact = config.model_copy(update={"precision": "fp32"})  # shapes have none, and "auto" is settled on the device
+        with shapes_only():
+            base = self.load_base(exact, keys.model_dump())
+        return self._start(config, keys, base, _trained(base, config, keys)).lines
+
+    def _start(self, config: RunConfig, keys: ImageKeys, base: ImageBase, modules: Mapping[str, int]) -> Start:
+        """What ``init_from_adapter`` names, on the layers that are trained.
+
+        Args:
+            modules: the layers with their ranks, without ``block_ranks``.
+
+        Raises:
+            RunError, ConfigError: if it cannot be taken up.
+        """
+        from .starts.start import make_start, open_start
+
+        ours = apply_block_ranks(modules, config.block_ranks)
+        start = make_start(open_start(config), config, keys, base, ours, self.webui, self.name)
+        others = [f"{name} ({rank})" for name, rank in start.ranks.items() if rank != ours[name]] if config.block_ranks else []
+        if others:
+            raise ConfigError(
+                say(
+                    "block_ranks: the file that init_from_adapter names has other ranks: {names}. Leave block_ranks out; the ranks of "
+                    "layers are taken from the file.",
+                    names=first_few(others),
+                )
+            )
+        return start
+
+    def settle(self, keys: KeySet) -> tuple[KeySet, Sequence[str]]:
+        from .starts.ranks import settle_ranks
+
+        return settle_ranks(keys, self.webui, conv="conv_rank" not in self.meaningless())
+
     def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
         """What somebody should know of this run on this base, for ``check``."""
         return ()
@@ -219,17 +261,17 @@ class ImageFamily(ModelFamily):
         if config.gradient_checkpointing:
             base.enable_gradient_checkpointing()
         base.to(device)
-        given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
-        modules = {
-            name: rank
-            for name, rank in base.targets(config, mine, base.network).items()
-            if mine.text_rate(name.partition(".")[0]) != 0 or not name.startswith("text_encoder")
-        }
-        self._check_exports(config, base, modules)
+        modules = _trained(base, config, mine)
+        start = self._start(config, mine, base, modules) if config.init_from_adapter else None
+        modules = {**modules, **start.ranks} if start is not None else modules
+        adapted = apply_block_ranks(modules, config.block_ranks)
+        self._check_exports(config, base, adapted)
         rates = {f"{name}.": rate for name in base.text_encoders if (rate := mine.text_rate(name)) is not None}
-        injected = lora.inject(base.network, config, given, modules=modules, rates=rates)
+        injected = lora.inject(base.network, config, modules=modules, rates=rates)
+        if start is not None:
+            lora.fill(injected, start.given)
         replaced = base.replace() if config.kernels == "auto" else {}
-        trainable = TrainableImages(base, injected, config, mine, device, self._facts(config, mine, base, modules))
+        trainable = TrainableImages(base, injected, config, mine, device, self._facts(config, mine, base, adapted))
         trainable.replaced = {**injected.replaced, **replaced}
         return trainable
 
@@ -287,6 +329,7 @@ class ImageFamily(ModelFamily):
             "prediction_type": base.objective.prediction,
             "base_title": title(config.base_model),
             "base_sha256": hash_file(place) if place.is_file() else None,
+            "base_hash": old_hash(place) if place.is_file() else None,
             "image": image,
         }
 
@@ -317,6 +360,9 @@ def _not_finite(pipe: Any) -> Iterator[str]:
                 yield f"{part}.{name}"
 
 
-def _adapter_folder(path: str) -> Path:
-    folder = Path(path)
-    return folder / "adapter" if (folder / "adapter" / "adapter_config.json").is_file() else folder
+def _trained(base: ImageBase, config: RunConfig, keys: ImageKeys) -> dict[str, int]:
+    """The layers that get a LoRA, without those of text encoders whose rate is 0."""
+    found = base.targets(config, keys, base.network)
+    return {
+        name: rank for name, rank in found.items() if not name.startswith("text_encoder") or keys.text_rate(name.partition(".")[0]) != 0
+    }

@@ -128,7 +128,8 @@ class TrainableImages(TrainableModel):
         self._base.pipe.vae.to("cpu")
         side = self._keys.resolution // self._keys.bucket_step * self._keys.bucket_step
         if prompts:
-            self._samples = Samples(self._base, self._keys, prompts, (side, side), self._texts.prompt, self._device)
+            continued = bool(self._config.init_from_adapter)
+            self._samples = Samples(self._base, self._keys, prompts, (side, side), self._texts.prompt, self._device, continued=continued)
         self._texts.close()
         self._base.forget_encoders()
         gc.collect()

@@ -83,3 +83,13 @@ def test_the_trigger_word_stands_in_front_once():
     inline = CaptionTemplate("zz", "a photo of {caption}")
     assert CaptionTemplate().recall(inline.describe()) == inline
     assert inline.render(Picture(path="a", caption="{0.x}", where="x"))[0].text == "zz, a photo of {0.x}"
+
+
+def test_each_of_several_captions_has_a_line_and_its_trigger():
+    template = CaptionTemplate("zz", "a photo of {caption}")
+    picture = Picture(path="a.png", caption="a ball\nthe ZZ house", where="x")
+    assert template.render(picture)[0].text == "zz, a photo of a ball\na photo of the ZZ house"
+    own = Picture(path="a.png", caption="a ball\na cat", where="x", trigger="ohwx")
+    assert CaptionTemplate("zz").render(own)[0].text == "ohwx, a ball\nohwx, a cat"
+    assert CaptionTemplate("zz").render(Picture(path="a.png", caption="a ball", where="x", trigger=""))[0].text == "a ball"
+    assert picture.first_caption == "a ball" and tag_counts(["a, b\nb, c"]) == {"a": 1, "b": 2, "c": 1}

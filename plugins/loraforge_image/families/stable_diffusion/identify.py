@@ -86,7 +86,8 @@ def _folder(place: Path) -> Base:
         if kind:
             return Base(place, "", say("{path} is a {name}, which has no U-Net of Stable Diffusion", path=place, name=kind))
         return Base(place, "", say("{path} is no diffusers folder: it has no model_index.json and no unet/config.json", path=place))
-    if unet.get("in_channels", 4) != 4:
+    # Those models read a mask or a depth map beside the picture they predict; an autoencoder with more channels widens both alike.
+    if unet.get("in_channels", 4) != unet.get("out_channels", 4):
         return Base(place, "", say("{path} is an inpainting or depth model ({n} input channels)", path=place, n=unet["in_channels"]))
     _check_widths(place / "unet" / "config.json", unet)
     schedule = place / "scheduler" / "scheduler_config.json"

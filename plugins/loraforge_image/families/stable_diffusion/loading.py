@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from loraforge import ConfigError, ModelError, speaker
 
 from ..base_files import PICKLES, header, locate, part_config
-from ..loading import check_pickle, load_part, quiet_diffusers
+from ..loading import check_pickle, load_part, quiet_diffusers, wants_weights
 from ..objectives import with_terminal_snr
 from .identify import WEIGHTS, Base, check_family, config_folder, identify, lacking, of_tensors
 from .published import PUBLISHED
@@ -45,9 +45,11 @@ def load_base(
     base = identify(base_model, revision)
     check_family(base_model, base, family)
     quiet_diffusers()
-    place = locate(base_model, revision, WEIGHTS)
+    place = locate(base_model, revision, WEIGHTS if wants_weights() else ())
     try:
-        if place.is_dir():
+        if not wants_weights() and place.is_file():
+            pipe = _from_folder(config_folder(place, family, base_config), family, dtype, allow_pickle)
+        elif place.is_dir():
             pipe = _from_folder(place, family, dtype, allow_pickle)
         else:
             pipe, base = _from_file(base_model, place, family, dtype, allow_pickle, base_config)
