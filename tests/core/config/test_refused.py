@@ -171,6 +171,8 @@ SAID = [
     ("image", "base_model: tiny-chat", "is a base of text"),
     ("image", "network_alpha: 0.5", "Write lora_alpha: 1"),
     ("text", "lora_alpha: 16.5", "Write lora_alpha: 16"),
+    ("image", "unet_lr: 0", "train_unet: false trains the text encoders alone"),
+    ("image", "learning_rate: 0.0", "A rate of 0 trains nothing"),
     ("text", "val_size: 100", "0.1 is a tenth"),
     ("text", "val_set_size: 20", "0.1 is a tenth"),
     ("text", "lora_dropout: 5", "0.1 is a tenth"),
