@@ -78,7 +78,7 @@ def _one_rate(config: RunConfig, keys: KeySet | None) -> list[str]:
             )
         )
     for name, value in _own_rates(keys):
-        if value not in (None, 0, config.learning_rate):
+        if any(one not in (None, 0, config.learning_rate) for one in (value if isinstance(value, list) else [value])):
             found.append(
                 say(
                     "{key}: optimizer: {optimizer} finds one rate for all parameters, and {key} is another one than learning_rate "
