@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from .config.block_ranks import apply_block_ranks
     from .config.schema import Keys, KeySet, NoKeys, RunConfig
     from .data.condensing import condense
+    from .data.encodings import decode_text
     from .data.review import REVIEW_COLUMNS, decides, fold_name, match_columns, read_review
+    from .data.short_texts import decode_texts
     from .data.similarity import character_pairs, fold, near_pairs, near_records
     from .data.wording import FLOOR, bare_question, lesson, simplified
     from .errors import (
@@ -70,7 +72,9 @@ _HOMES = {
     "config.block_ranks": ("apply_block_ranks",),
     "config.schema": ("Keys", "KeySet", "NoKeys", "RunConfig"),
     "data.condensing": ("condense",),
+    "data.encodings": ("decode_text",),
     "data.review": ("REVIEW_COLUMNS", "decides", "fold_name", "match_columns", "read_review"),
+    "data.short_texts": ("decode_texts",),
     "data.similarity": ("character_pairs", "fold", "near_pairs", "near_records"),
     "data.wording": ("FLOOR", "bare_question", "lesson", "simplified"),
     "errors": (
@@ -194,6 +198,8 @@ __all__ = [
     "condense",
     "console",
     "decides",
+    "decode_text",
+    "decode_texts",
     "explain_base",
     "fetch_base",
     "first_few",

@@ -33,6 +33,7 @@ __all__ = [
     "Lora",
     "adapted_layers",
     "differs",
+    "fill",
     "find_targets",
     "inject",
     "linear_names",
@@ -202,7 +203,7 @@ def inject(
         for name, layer in lora.layers():
             lora.initial[f"{name}.lora_A.weight"], lora.initial[f"{name}.lora_B.weight"] = _pair(layer)
     if given is not None:
-        _fill(lora, given)
+        fill(lora, given)
     return lora
 
 
@@ -263,8 +264,8 @@ def _check_fit(given: Adapter, config: RunConfig, chosen: Sequence[str], ranks: 
         raise ConfigError(problems)
 
 
-def _fill(lora: Lora, given: Adapter) -> None:
-    """Puts the weights of ``given`` in place of the fresh ones.
+def fill(lora: Lora, given: Adapter) -> None:
+    """Puts the weights of ``given`` in place of the fresh ones; a layer that it has nothing for stays fresh.
 
     Raises:
         ConfigError: if they belong to a base of other widths.
@@ -272,7 +273,7 @@ def _fill(lora: Lora, given: Adapter) -> None:
     parts = [
         (f"{name}.{part}.weight", getattr(layer, part)["default"].weight) for name, layer in lora.layers() for part in ("lora_A", "lora_B")
     ]
-    other = [name for name, weight in parts if given.tensors[name].shape != weight.shape]
+    other = [name for name, weight in parts if name in given.tensors and given.tensors[name].shape != weight.shape]
     if other:
         raise ConfigError(
             say(
@@ -281,6 +282,8 @@ def _fill(lora: Lora, given: Adapter) -> None:
             )
         )
     for name, layer in lora.layers():
+        if f"{name}.lora_A.weight" not in given.tensors:
+            continue
         a, b = given.tensors[f"{name}.lora_A.weight"], given.tensors[f"{name}.lora_B.weight"]
         scale = given.alpha / given.rank / float(layer.scaling["default"])
         with torch.no_grad():

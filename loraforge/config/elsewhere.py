@@ -122,22 +122,16 @@ _ROWS = (
         description="What is held out is a share of the examples: eval_ratio.",
     ),
     Elsewhere(
-        "save_every_n_epochs save_n_epoch_ratio saves_per_epoch evals_per_epoch sample_every_n_epochs save_last_n_epochs save_last_n_steps "
-        "save_last_n_epochs_state save_last_n_steps_state validate_every_n_epochs caption_dropout_every_n_epochs",
-        description="save_steps counts optimizer steps, not passes: `loraforge check` prints the steps of a run; divided by "
-        "epochs they are one "
-        "pass. save_total_limit says how many checkpoints are kept.",
+        "save_n_epoch_ratio saves_per_epoch evals_per_epoch save_last_n_epochs save_last_n_steps "
+        "save_last_n_epochs_state save_last_n_steps_state caption_dropout_every_n_epochs",
+        description="A checkpoint is written every save_steps optimizer steps, or every save_epochs passes: `loraforge check` prints the "
+        "steps of a run; divided by epochs they are one pass. save_total_limit says how many checkpoints are kept.",
         unless="0",
     ),
     Elsewhere(
-        "save_strategy eval_strategy evaluation_strategy",
-        description="A checkpoint is written and the held-out loss taken every save_steps optimizer steps; save_steps: 0 is "
-        "only at the end.",
-        unless="steps",
-    ),
-    Elsewhere(
-        "eval_steps validate_every_n_steps sample_every_n_steps eval_delay eval_on_start sample_at_first",
-        description="The held-out loss and the samples come with every checkpoint: save_steps.",
+        "eval_steps validate_every_n_steps sample_every_n_steps sample_every_n_epochs validate_every_n_epochs eval_delay eval_on_start "
+        "sample_at_first",
+        description="The held-out loss and the samples come with every checkpoint: save_steps, or save_epochs.",
         unless="false 0",
     ),
     Elsewhere(
@@ -177,8 +171,8 @@ _ROWS = (
     ),
     Elsewhere(
         "network_args network_args_custom ",
-        description="They have keys of their own: conv_rank for conv_dim, lora_dropout for dropout, lora_variant for algo, lokr_factor for "
-        "factor, block_ranks for block_dims.",
+        description="They have keys of their own: conv_rank for conv_dim, lora_dropout for dropout, lora_plus_ratio for loraplus_lr_ratio, "
+        "lora_variant for algo, lokr_factor for factor, block_ranks for block_dims.",
     ),
     Elsewhere(
         "block_dims conv_block_dims block_alphas conv_block_alphas lora_rank_pattern rank_pattern lora_alpha_pattern alpha_pattern "
@@ -197,17 +191,21 @@ _ROWS = (
         "stop_text_encoder_training", description="The text encoder is trained to the end, or not: train_text_encoder.", unless="0 -1"
     ),
     Elsewhere(
-        "lr_restart_cycles lr_scheduler_num_cycles lr_scheduler_power lr_scheduler_kwargs lr_scheduler_args cosine_min_lr_ratio "
-        "lr_scheduler_min_lr_ratio lr_scheduler_timescale lr_decay_steps",
-        description="The rate falls once: lr_scheduler is cosine, linear, constant or constant_with_warmup.",
-        unless="1 {}",
+        "lr_scheduler_kwargs lr_scheduler_args",
+        description="They have keys of their own: lr_scheduler_cycles, lr_scheduler_power and lr_scheduler_decay.",
+        unless="{}",
     ),
     Elsewhere(
-        "optimizer_args optim_args optimizer_args_custom optim_target_modules adam_epsilon adam_beta1 adam_beta2",
-        description="The optimizers have their usual settings; weight_decay is a key of its own.",
+        "cosine_min_lr_ratio lr_scheduler_min_lr_ratio lr_scheduler_timescale",
+        description="A rate that falls, falls to 0.",
+        unless="0",
+    ),
+    Elsewhere(
+        "adam_epsilon adam_beta1 adam_beta2 prodigy_d0 prodigy_d_coef",
+        description="The optimizer's own settings are written as optimizer_args: [betas=0.9,0.99, eps=1e-8, d_coef=2].",
         unless="1e-08 0.9 0.999",
     ),
-    Elsewhere("use_lion_optimizer", description="The optimizers are adamw, adamw_8bit and adafactor.", unless=_OFF),
+    Elsewhere("optim_target_modules", description="All parameters of the adapter have the same optimizer.", unless=_OFF),
     Elsewhere(
         "load_in_8bit gptq fp8 fp8_base fp8_base_unet",
         description="A base is loaded as precision says: bf16, fp16, fp32 or 4bit.",
@@ -259,15 +257,14 @@ _ROWS = (
         unless="none false true",
     ),
     Elsewhere(
-        "lora_modules_to_save modules_to_save additional_target lora_target_parameters target_parameters loraplus_lr_ratio "
+        "lora_modules_to_save modules_to_save additional_target lora_target_parameters target_parameters "
         "neftune_noise_alpha "
         "label_smoothing_factor loftq_config relora use_galore "
-        "use_apollo use_badam use_muon resize_vocab add_tokens add_special_tokens special_tokens tokens rope_scaling shift_attn streaming "
-        "vae color_aug face_crop_aug_range caption_tag_dropout_rate weighted_captions enable_wildcard caption_prefix caption_suffix "
-        "keep_tokens_separator secondary_separator token_warmup_min token_warmup_step alpha_mask masked_loss multires_noise_iterations "
-        "multires_noise_discount adaptive_noise_scale ip_noise_gamma noise_offset_random_strength zero_terminal_snr "
-        "min_timestep max_timestep "
-        "scale_v_pred_loss_like_noise_pred debiased_estimation_loss loss_type huber_c huber_schedule scale_weight_norms blocks_to_swap "
+        "use_apollo use_badam resize_vocab add_tokens add_special_tokens special_tokens tokens rope_scaling shift_attn streaming "
+        "vae color_aug face_crop_aug_range weighted_captions enable_wildcard caption_prefix caption_suffix "
+        "secondary_separator token_warmup_min token_warmup_step alpha_mask masked_loss "
+        "adaptive_noise_scale noise_offset_random_strength "
+        "scale_v_pred_loss_like_noise_pred scale_weight_norms blocks_to_swap "
         "caption_separator custom_attributes class_tokens is_reg image_dir conditioning_data_dir dataset_class dataset_config config_file "
         "dataset_repeats initial_epoch initial_step skip_until_initial_step validation_seed max_validation_steps resize_interpolation "
         "no_metadata output_config fused_backward_pass cpu_offload_checkpointing perlin_noise mode_scale logit_mean logit_std "
@@ -278,10 +275,12 @@ _ROWS = (
         "kt_* vllm_* "
         "sglang_* profiler_* ray_* generation_* pissa_iter pissa_convert use_ray eval_num_beams eval_accumulation_steps "
         "eval_sequence_len eval_causal_lm_metrics adapter_folder base_model_config ld_alpha eot_tokens "
-        "relora_* pose_* use_pose quantization qat hub_* loraplus_* dataset_shard* dataset_exact_deduplication deepcompile test_split_size "
+        "relora_* pose_* use_pose quantization qat hub_* "
+        "loraplus_lr_embedding loraplus_unet_lr_ratio loraplus_text_encoder_lr_ratio "
+        "dataset_shard* dataset_exact_deduplication deepcompile test_split_size "
         "down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold enable_block_weights enable_base_weight train_norm "
-        "dylora_unit use_tucker use_cp use_scalar rank_dropout module_dropout "
-        "prodigy_d0 prodigy_d_coef ui_custom_params data_seed random_state auto_find_batch_size "
+        "dylora_unit use_tucker use_cp use_scalar rank_dropout module_dropout ui_custom_params data_seed random_state "
+        "auto_find_batch_size "
         "use_dft_loss enable_thinking preserve_thinking torchdistx_path",
         description="There is nothing like it here: take the line out.",
         unless=_OFF,

@@ -22,15 +22,30 @@ ALPHA: dict[str, Any] = {
     }
 }
 OPTIMIZERS: dict[str, Any] = {
-    "prodigy* dadapt* schedulefree* *schedulefree": {
-        "why": "Those find the rate by themselves and are given 1. Write optimizer: adamw and a learning_rate of the usual size; "
-        "`lr_advice: apply` finds a better one."
+    "prodigyplus* *prodigyplus*": {
+        "why": "Both halves of it are there, each by itself: write optimizer: prodigy, or optimizer: schedule_free with a learning_rate."
     },
+    "prodigy* *prodigy": {"why": "The plain one is there: write optimizer: prodigy and learning_rate: 1."},
+    "dadapt*": {"why": "Its authors' later one is there, which finds the rate likewise: write optimizer: prodigy and learning_rate: 1."},
+    "schedulefree* *schedulefree": {"why": "AdamW's is there: write optimizer: schedule_free, and a learning_rate of the usual size."},
     "pagedadamw8bit": {"why": "adamw_8bit is the same without the paging, which only moves memory: write optimizer: adamw_8bit."},
     "pagedadamw pagedadamw32bit": {"why": "adamw is the same without the paging, which only moves memory: write optimizer: adamw."},
-    "lion* pagedlion* sgd* rmsprop* adagrad* came* muon* galore* lomo*": {
+    "lion8bit pagedlion*": {"why": "lion is the same in 32 bits, and keeps half of what AdamW keeps: write optimizer: lion."},
+    "came*": {"why": "The one of 32 bits is there, which keeps about half of what AdamW keeps: write optimizer: came."},
+    "*muon*": {"why": "torch's own is there, with AdamW for what is no matrix: write optimizer: muon."},
+    "adam adam8bit": {"why": "AdamW with weight_decay: 0 is Adam: write optimizer: adamw, or adamw_8bit."},
+    "sgd* rmsprop* adagrad* galore* lomo* adalomo* apollo* radam* adopt* ademamix* soap* stableadamw grokadamw": {
         "why": "Write optimizer: adamw, or adafactor for the least memory; each wants a learning_rate of its own."
     },
+}
+NO_SCHEDULES: dict[str, Any] = {
+    "inversesqrt *minlr* *minlr piecewiseconstant reducelronplateau onecycle logsweep greedy": {
+        "why": "Nearest is cosine; a rate that stays, and falls at the end, is warmup_stable_decay."
+    },
+    "adafactor": {"why": "Adafactor has the rate that learning_rate says: write lr_scheduler: constant_with_warmup."},
+}
+SAVES: dict[str, Any] = {
+    "no none off best": {"why": "save_steps: 0 saves at the end only; the best checkpoint is kept in any case. Take the line out."}
 }
 PRECISIONS: dict[str, Any] = {
     "8 2 3 5 6 int8 8bit": {"why": "The only rounded base that is trained on is 4bit (QLoRA): write precision: 4bit."}

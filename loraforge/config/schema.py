@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..messages import speaker
 from .block_ranks import parse_block_rank
 from .keys import Keys, KeySet, NoKeys, fields, validate
+from .optimizers import arguments, profiles
+from .optimizers.names import OPTIMIZER_NAMES, SCHEDULES
 from .paths import resolve_path
-from .refused import ALPHA, OPTIMIZERS, PRECISIONS, SEEDS, VARIANTS
+from .refused import ALPHA, NO_SCHEDULES, OPTIMIZERS, PRECISIONS, SAVES, SEEDS, VARIANTS
 from .yaml_reader import Source, unwritable
 
 __all__ = ["KeySet", "Keys", "NoKeys", "RunConfig", "fields", "resolve_base", "validate"]
@@ -138,37 +140,74 @@ class RunConfig(Keys):
         2e-4,
         gt=0,
         le=1,
-        description="The step size at its peak: at the end of the warm-up. Without one, a rate that falls begins just below it.",
+        description="The step size at its peak: at the end of the warm-up. Without one, a rate that falls begins just below it. By default "
+        "what suits the optimizer: 1 for prodigy, 5e-5 for lion, 1e-4 for came.",
         json_schema_extra={
             "aliases": ["lr", "unet_lr"],
             "usual": [1e-4, 3e-4],
             "why": "start at 2e-4; loss falling too slowly: 3e-4, oscillating: 1e-4; very small bases need much more",
         },
     )
-    lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
+    lora_plus_ratio: float = Field(
+        1.0,
+        ge=1,
+        le=1000,
+        description="LoRA+: B learns at so many times the rate of A, which is learning_rate. 16 is usual, with half of the usual rate; "
+        "1 is off.",
+        json_schema_extra={"aliases": ["loraplus_lr_ratio", "loraplus_ratio"]},
+    )
+    lr_scheduler: Literal[
+        "cosine", "linear", "constant", "constant_with_warmup", "cosine_with_restarts", "polynomial", "warmup_stable_decay", "rex"
+    ] = Field(
         "cosine",
-        description="How the learning rate moves after the warm-up.",
-        json_schema_extra={"aliases": ["lr_scheduler_type"], "values": {"cosine_with_restarts": "cosine"}},
+        description="How the learning rate moves after the warm-up. schedule_free takes none: constant.",
+        json_schema_extra={"aliases": ["lr_scheduler_type"], "values": SCHEDULES, "refused": NO_SCHEDULES},
+    )
+    lr_scheduler_cycles: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="cosine_with_restarts: how often the rate falls, each time from its peak.",
+        json_schema_extra={"aliases": ["lr_scheduler_num_cycles", "lr_restart_cycles"]},
+    )
+    lr_scheduler_power: float = Field(
+        1.0, gt=0, le=100, description="polynomial: the power of what is left of the steps; 1 is linear, 2 falls faster at first."
+    )
+    lr_scheduler_decay: float = Field(
+        0.2,
+        gt=0,
+        description="warmup_stable_decay: the steps at the end in which the rate falls: a share of all if below 1, otherwise a number of "
+        "steps.",
+        json_schema_extra={"aliases": ["lr_decay_steps"]},
     )
     warmup: float = Field(
         0.03,
         ge=0,
-        description="Steps until the full rate: a share of all steps if below 1, otherwise a number of steps.",
+        description="Steps until the full rate: a share of all steps if below 1, otherwise a number of steps. prodigy has none by default.",
         json_schema_extra={"aliases": {"lr_warmup_steps": {}, "warmup_steps": {}, "warmup_ratio": {"below": 1}}},
     )
-    optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = Field(
+    optimizer: Literal["adamw", "adamw_8bit", "adafactor", "prodigy", "schedule_free", "lion", "came", "muon"] = Field(
         "adamw",
-        description="adamw_8bit needs a GPU and the quantization extra; adafactor needs the least memory of the others.",
+        description="What turns gradients into steps. adamw_8bit needs the quantization extra; prodigy, schedule_free, lion and came need "
+        "the optimizers extra; muon is torch's, with AdamW for what is no matrix.",
         json_schema_extra={
-            "aliases": {"optimizer_type": {}, "optim": {}, "use_8bit_adam": {"true": "adamw_8bit", "false": None}},
-            "values": {
-                **{name: "adamw" for name in ("AdamW", "adamw_torch", "adamw_torch_fused")},
-                **{name: "adamw_8bit" for name in ("AdamW8bit", "adamw_bnb_8bit")},
+            "aliases": {
+                "optimizer_type": {},
+                "optim": {},
+                "use_8bit_adam": {"true": "adamw_8bit", "false": None},
+                "use_lion_optimizer": {"true": "lion", "false": None},
+                "use_muon": {"true": "muon", "false": None},
             },
+            "values": OPTIMIZER_NAMES,
             "refused": OPTIMIZERS,
         },
     )
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of the adapter's weights.")
+    optimizer_args: list[str] = Field(
+        [],
+        description="The optimizer's own settings: [betas=0.9,0.95, d_coef=2]; `loraforge check` knows their names.",
+        json_schema_extra={"aliases": ["optim_args", "optimizer_args_custom"]},
+    )
+    weight_decay: float = Field(0.0, ge=0, description="The optimizer's decay of the adapter's weights.")
     max_grad_norm: float = Field(1.0, ge=0, description="Longer gradients are shortened to this; 0 turns it off.")
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="Keep a running average of the adapter instead of its last weights: 0.99 or more; 0 turns it off."
@@ -232,6 +271,18 @@ class RunConfig(Keys):
         description="A checkpoint and a held-out loss every so many steps; 0: only at the end.",
         json_schema_extra={"aliases": ["save_every_n_steps"]},
     )
+    save_epochs: int = Field(
+        0,
+        ge=0,
+        description="The same after every so many passes; save_steps is 0 then, unless it is written too: both count. 0: off.",
+        json_schema_extra={
+            "aliases": {
+                "save_every_n_epochs": {},
+                **{name: {"epoch": 1, "steps": None} for name in ("save_strategy", "eval_strategy", "evaluation_strategy")},
+            },
+            "refused": SAVES,
+        },
+    )
     patience: int = Field(
         0,
         ge=0,
@@ -261,6 +312,21 @@ class RunConfig(Keys):
     data_loader: str | None = Field(None, description="Which plugin reads the data; by default the task's.")
     model_family: str | None = Field(None, description="Which plugin loads the base; by default the one that recognises it.")
     export: list[str] | None = Field(None, description="What is written at the end; by default what the task says. [] for nothing.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_suits_the_optimizer(cls, values: Any) -> Any:
+        """Fills in what the values that are given ask of those that are not."""
+        if not isinstance(values, dict):
+            return values
+        saves = {"save_steps": 0} if values.get("save_epochs") else {}
+        return {**profiles.defaults(values.get("optimizer")), **saves, **values}
+
+    @field_validator("optimizer_args", mode="before")
+    @classmethod
+    def _as_a_list(cls, value: Any) -> Any:
+        """``a=1 b=2`` and ``{a: 1}``, as other trainers have it."""
+        return arguments.listed(value)
 
     @field_validator("block_ranks", mode="before")
     @classmethod

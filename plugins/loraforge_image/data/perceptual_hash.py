@@ -42,6 +42,7 @@ class PictureInfo:
         sharpness: see ``vision.sharpness``.
         placed: whether its EXIF says where it was taken.
         owner: the EXIF fields that name who made it, or with which camera.
+        unprofiled: whether its colour profile cannot be used.
     """
 
     problem: str = ""
@@ -53,6 +54,7 @@ class PictureInfo:
     sharpness: float = 0.0
     placed: bool = False
     owner: tuple[str, ...] = ()
+    unprofiled: bool = False
 
     def distance(self, other: PictureInfo) -> int:
         """In how many of 64 bits the perceptual hashes differ."""
@@ -118,7 +120,8 @@ def _picture_info(path: str, changed: int, size: int) -> PictureInfo:
         phash, colours = perceptual_hash(image)
         mirrored, _ = perceptual_hash(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
         placed, owner = _private(exif)
-        return PictureInfo("", width, height, phash, mirrored, colours, sharpness(image), placed, owner)
+        unprofiled = bool(image.info.get("unused_profile"))
+        return PictureInfo("", width, height, phash, mirrored, colours, sharpness(image), placed, owner, unprofiled)
     except DataError as error:
         return PictureInfo(str(error))
 

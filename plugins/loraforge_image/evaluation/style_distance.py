@@ -11,7 +11,10 @@ from PIL import Image
 
 from loraforge import DataError, File, RunError, speaker
 
+from ..data.captions import alternatives, written
 from ..data.pictures import read_picture
+from ..records import ImageKeys
+from . import content
 
 if TYPE_CHECKING:
     from loraforge import TrainedRun
@@ -90,8 +93,8 @@ def interval(statistic: Callable[[Any], float], values: Any) -> tuple[float, flo
 def compare(
     run: TrainedRun, records: Sequence[Picture], limit: int | None, tick: Callable[[int, int], None]
 ) -> Mapping[str, Mapping[str, str]]:
-    """Draws the training captions in turn, with base and adapter at the same seeds; measures how far each set is from the pictures, and,
-    with a ``prompt_scorer``, how well each picture follows its prompt.
+    """Draws the training captions in turn, with base and adapter at the same seeds; measures how far each set is from the pictures, how
+    much of what the base draws the adapter keeps, and, with a ``prompt_scorer``, how well each picture follows its prompt.
 
     Raises:
         RunError: if too few pictures of the run are left to compare with.
@@ -110,18 +113,23 @@ def compare(
         raise RunError(say("{run}: fewer than two of its pictures are left; nothing can be compared.", run=run.path))
     scorer = _scorer(run)
     count = max(2, limit or SAMPLES)
-    captions = list(dict.fromkeys("".join(span.text for span in run.template.render(record)) for record in mine))
+    keys = ImageKeys(keep_tokens_separator=(run.manifest.get("config") or {}).get("keep_tokens_separator"))
+    texts = ("".join(span.text for span in run.template.render(record)) for record in mine)
+    captions = list(dict.fromkeys(written(alternatives(text)[0], keys) for text in texts))
     prompts = [captions[number % len(captions)] for number in range(count)]
     drawn: dict[str, list[Any]] = {}
+    structures: dict[str, Any] = {}
     followed: dict[str, Any] = {}
     for side, pictures in _drawn(run, prompts, tick):
         drawn[side] = [features(picture) for picture in pictures]
+        structures[side] = np.array([content.structure(picture) for picture in pictures])
         if scorer is not None:
             followed[side] = np.array(scorer.score([scorer.prepare(picture) for picture in pictures], prompts))
     reference = np.array(real)
     figures: dict[str, Mapping[str, str]] = {}
     distances = {side: np.array(values) for side, values in drawn.items()}
     figures |= _told("style distance", "nearer to your pictures", distances, lambda values: frechet(values, reference), lowest=0.0)
+    figures |= content.told(structures["base"], structures["adapter"], prompts, interval)
     if followed:
         figures |= _told("prompt adherence", "follows its prompts better", followed, lambda values: float(values.mean()), lower=False)
     return {**figures, "pictures drawn": {side: str(count) for side in drawn}}

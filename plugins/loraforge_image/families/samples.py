@@ -27,6 +27,7 @@ class Samples:
     Args:
         size: (width, height) of the pictures.
         text: encodes a caption; asked for all prompts now, because the encoders leave memory before the first step.
+        continued: whether the LoRA does something before the first step (``init_from_adapter``): step 0 shows that, below the base.
     """
 
     def __init__(
@@ -37,32 +38,44 @@ class Samples:
         size: tuple[int, int],
         text: Callable[[str], Conditioning],
         device: Any,
+        *,
+        continued: bool = False,
     ) -> None:
         self._base, self._keys, self._prompts, self._size, self._device = base, keys, list(prompts), size, device
         self._texts = [text(prompt) for prompt in prompts]
         self._empty = text("")
         self._last: list[Image.Image] = []
+        self._continued = continued
 
     def draw(self, lora: TrainableLora, folder: Path, step: int) -> Path:
         """Draws the prompts into ``folder/step-000050`` and returns ``folder/grid.png``, which has a row for every step so far."""
-        layers = [layer for _, layer in lora.layers()]
-        lora.model.eval()
-        if step == 0:
-            for layer in layers:
-                layer.enable_adapters(False)
-        try:
-            pictures = self._pictures()
-        finally:
-            lora.model.train()
-            if step == 0:
-                for layer in layers:
-                    layer.enable_adapters(True)
-        with atomic_dir(folder / f"step-{step:06d}") as place:
-            for number, (picture, prompt) in enumerate(zip(pictures, self._prompts, strict=True), 1):
-                (place / f"{number:02d}.png").write_bytes(png(picture, f"{prompt}\nSteps: {self._keys.sample_steps}"))
+        if step == 0 and self._continued:
+            self._keep(self._drawn(lora, base=True), folder / "base")
+        pictures = self._drawn(lora, base=step == 0 and not self._continued)
+        self._keep(pictures, folder / f"step-{step:06d}")
         if step:
             self._last = pictures
         return self._grid(folder)
+
+    def _drawn(self, lora: TrainableLora, base: bool) -> list[Image.Image]:
+        """All prompts, with the LoRA or by the base alone."""
+        layers = [layer for _, layer in lora.layers()]
+        lora.model.eval()
+        if base:
+            for layer in layers:
+                layer.enable_adapters(False)
+        try:
+            return self._pictures()
+        finally:
+            lora.model.train()
+            if base:
+                for layer in layers:
+                    layer.enable_adapters(True)
+
+    def _keep(self, pictures: Sequence[Image.Image], place: Path) -> None:
+        with atomic_dir(place) as folder:
+            for number, (picture, prompt) in enumerate(zip(pictures, self._prompts, strict=True), 1):
+                (folder / f"{number:02d}.png").write_bytes(png(picture, f"{prompt}\nSteps: {self._keys.sample_steps}"))
 
     def _pictures(self) -> list[Image.Image]:
         """All prompts, each with its own seed, in one batch of a few at a time."""
@@ -84,13 +97,14 @@ class Samples:
 
     def _grid(self, folder: Path) -> Path:
         rows, labels = [], []
-        for place in sorted(folder.glob("step-*")):
+        for place in [*folder.glob("base"), *sorted(folder.glob("step-*"))]:
             files = sorted(place.glob("*.png"))
             if len(files) != len(self._prompts):
                 continue  # of an earlier run with other prompts
             rows.append([read_picture(file) for file in files])
-            number = int(re.sub(r"\D", "", place.name))
-            labels.append("base" if number == 0 else f"step {number}")
+            number = int(re.sub(r"\D", "", place.name) or 0)
+            start = "start" if self._continued and place.name != "base" else "base"
+            labels.append(start if number == 0 else f"step {number}")
         file = folder / "grid.png"
         partial = folder / ".grid.partial.png"
         partial.write_bytes(png(grid(rows, labels, self._prompts)))

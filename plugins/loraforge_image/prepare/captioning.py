@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ import click
 
 from loraforge import REVIEW_COLUMNS, ModelError, fetch_base, require_files, speaker
 
-from ..data.picture_loader import COLUMNS, KOHYA, METADATA, MOST_REPEATS, NO, caption_bytes, decoded_together, is_file, metadata_rows
+from ..data.folders.account import strangers
+from ..data.folders.caption_lines import caption_of, lines_of
+from ..data.folders.inventory import inventory
+from ..data.folders.keys import MOST_REPEATS
+from ..data.folders.kohya import place_of
+from ..data.folders.metadata import COLUMNS, NO, WIDE, metadata_rows, plain_text
+from ..data.folders.names import is_file
+from ..data.folders.sidecars import match, read_captions
+from ..data.folders.tables import tables_of
 from ..data.pictures import read_picture
 from ..data.review_columns import review_columns
 from .inspection import Finding, InspectedPicture
@@ -51,11 +60,11 @@ def describe(
         ModelError: if the captioner cannot be used.
     """
     rows, notes = _earlier(folder)
-    beside = _beside(pictures, notes)
+    beside = _beside(folder, pictures, notes)
     for seen in pictures:
         row = rows.get(seen.path.resolve(), {})
         _kohya(seen, folder, notes)
-        seen.caption = " ".join(row.get("text", "").split()) or beside.get(seen.path, "") or seen.caption
+        seen.caption = "\n".join(lines_of(row.get("text", ""))) or beside.get(seen.path, "") or seen.caption
         if seen.caption == _bare(template, trigger, seen):
             seen.caption = ""
         if re.fullmatch("[0-9]{1,4}", row.get("repeats", "").strip()):
@@ -83,55 +92,55 @@ def _earlier(folder: Path) -> tuple[dict[Path, dict[str, str]], list[str]]:
     Raises:
         DataError: if there is one that cannot be read.
     """
-    file = next((folder / name for name in METADATA if (folder / name).is_file()), None)
-    if file is None:
-        return {}, []
     bad: list[str] = []
-    rows = {}
-    columns = {**COLUMNS, "why": ("why",)}
-    table = list(metadata_rows(file, bad, bad.append))
-    reviewed = review_columns(file.name, [row for _, row in table], lambda text: None)
-    columns |= {name: (column,) for name, column in reviewed.items()}
-    for where, row in table:
-        values = {key: str(next((row[n] for n in names if row.get(n) not in (None, "")), "")) for key, names in columns.items()}
-        path = folder / values["file"].replace("\\", "/")
-        if values["file"] and len(values["file"]) < 1000 and is_file(path):
-            rows[path.resolve()] = values
-        else:
-            bad.append(say("{where}: there is no file {name}.", where=where, name=values["file"] or "''"))
+    rows: dict[Path, dict[str, str]] = {}
+    there = inventory(folder, {}, say("it is a link to another folder"))
+    for file in tables_of(there):
+        columns = {**COLUMNS, "why": ("why",)}
+        table = list(metadata_rows(file, bad, bad.append, there.name(file)))
+        reviewed = review_columns(file.name, [row for _, row in table], lambda text: None)
+        columns |= {name: (column,) for name, column in reviewed.items()}
+        for where, row in table:
+            said = {key: next((row[n] for n in names if row.get(n) not in (None, "")), "") for key, names in columns.items()}
+            values = {key: plain_text(value) for key, value in said.items()}
+            try:
+                values["text"] = "" if WIDE in row else caption_of(said["text"], "any")[0] or ""
+            except ValueError as error:
+                bad.append(say("{where}: {problem}", where=where, problem=error))
+                values["text"] = ""
+            path = next((p for home in (file.parent, folder) if is_file(p := home / values["file"].replace("\\", "/"))), None)
+            if values["file"] and len(values["file"]) < 1000 and path is not None:
+                rows[path.resolve()] = values
+            else:
+                bad.append(say("{where}: there is no file {name}.", where=where, name=values["file"] or "''"))
     return rows, bad
 
 
 def _kohya(seen: InspectedPicture, folder: Path, notes: list[str]) -> None:
     """Repeats and caption of a folder like ``10_a cat``: with a metadata.csv the loader reads folder names no more."""
-    match = KOHYA.match(seen.path.parent.name) if seen.path.parent != folder else None
-    if match:
-        seen.repeats = min(max(1, int(match[1])), MOST_REPEATS)
-        told = say("{folder}: a picture is repeated {most} times at most", folder=seen.path.parent.name, most=MOST_REPEATS)
-        notes += [told] if int(match[1]) > MOST_REPEATS and told not in notes else []
-        seen.caption = match[2].replace("_", " ").strip()
+    place = place_of(seen.path, folder)
+    if place.repeats is None:
+        return
+    if place.repeats == 0:
+        seen.findings.append(Finding("left_out", say("the name of its folder says 0 repeats"), drops=True))
+        return
+    seen.repeats = min(place.repeats, MOST_REPEATS)
+    told = say("{folder}: a picture is repeated {most} times at most", folder=place.folder, most=MOST_REPEATS)
+    notes += [told] if place.repeats > MOST_REPEATS and told not in notes else []
+    seen.caption = place.caption
 
 
-def _beside(pictures: Sequence[InspectedPicture], notes: list[str]) -> dict[Path, str]:
-    """The text in the files beside the pictures, by picture; decoded as the loader does it."""
-    files = [(seen, next((f for e in (".txt", ".caption") if is_file(f := seen.path.with_suffix(e))), None)) for seen in pictures]
-    found = [(seen, file) for seen, file in files if file is not None]
-    read: dict[Path, bytes] = {}
-    problems: dict[Path, str] = {}
-    for seen, file in found:
-        found_there = caption_bytes(file)
-        if isinstance(found_there, bytes):
-            read[seen.path] = found_there
-        else:
-            problems[seen.path] = found_there
-    texts, said = decoded_together(read)
+def _beside(folder: Path, pictures: Sequence[InspectedPicture], notes: list[str]) -> dict[Path, str]:
+    """The text in the files beside the pictures, by picture, with its lines; found and decoded as the loader does it."""
+    there = inventory(folder, {}, say("it is a link to another folder"))
+    files = match([seen.path for seen in pictures], there.others, None)
+    notes += strangers(there, files, {*files.of.values(), *there.metadata, *there.pictures}, "")
+    texts, problems, said = read_captions(files.of, folder, "auto")
     notes += said
-    for seen, file in found:
-        if texts.get(seen.path) is None:
-            reason = problems.get(seen.path) or say("it is no text; save it as UTF-8")
-            message = say("the caption file {file} cannot be read: {reason}", file=file.name, reason=reason)
-            seen.findings.append(Finding("caption_unreadable", message))
-    return {path: " ".join(text.split()) for path, text in texts.items() if text is not None}
+    for seen in pictures:
+        if seen.path in problems:
+            seen.findings.append(Finding("caption_unreadable", say("its caption: {problem}", problem=problems[seen.path])))
+    return {path: "\n".join(lines_of(text)) for path, text in texts.items()}
 
 
 # --- the template ---------------------------------------------------------------------------------------------------------------
@@ -173,6 +182,8 @@ def _fill(template: str, trigger: str, seen: InspectedPicture) -> str:
     """The caption that the template makes; one that it made before stays as it is, so that calling twice is calling once."""
     if not seen.caption:
         return _bare(template, trigger, seen)
+    if "\n" in seen.caption:  # several captions, or tags one a line: the loader says which
+        return "\n".join(_fill(template, trigger, replace(seen, caption=line)) for line in seen.caption.split("\n"))
     values = _values(trigger, seen)
     pieces = _PLACEHOLDER.split(template)
     made = "".join(

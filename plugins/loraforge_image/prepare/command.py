@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 say = speaker(__name__)
 
 _SHEET = "contact-sheet.png"
-# What illustrators and telephones save beside what is read here.
-_UNREAD = {".psd", ".psb", ".clip", ".kra", ".procreate", ".sai", ".xcf", ".ai", ".svg", ".heic", ".heif", ".jxl", ".dng", ".cr2", ".nef"}
 _HEADER = ["file_name", "text", "keep", "why"]
 
 
@@ -113,17 +111,22 @@ def _is_ours(metadata: Path) -> bool:
 def _inspect_all(folder: Path, min_size: int) -> tuple[list[InspectedPicture], list[str]]:
     """All pictures in the order of their names, with what they show by themselves and as copies of each other; and what to say of picture
     files of kinds that are not read."""
-    from ..data.picture_loader import is_hidden
-    from ..data.pictures import SUFFIXES
+    from ..data.folders.account import about_doubled, about_masks
+    from ..data.folders.inventory import inventory
+    from ..data.folders.masks import find_masks
+    from ..data.folders.sidecars import match
+    from ..data.pictures import SUFFIXES, unread
     from .inspection import Finding, inspect_picture, mark_copies
 
-    there = [p for p in sorted(folder.rglob("*")) if p.is_file() and not is_hidden(p.relative_to(folder))]
-    files = [p for p in there if p.suffix.lower() in SUFFIXES and p.name != _SHEET]
-    strange = [p.name for p in there if p.suffix.lower() in _UNREAD]
-    told = say("{n} files are of a kind that is not read; save them as PNG or JPEG: {names}", n=len(strange), names=_some(strange))
+    there = inventory(folder, {}, say("it is a link to another folder"))
+    masks = find_masks(folder, there.pictures, match(there.pictures, there.others, None).of)
+    files = [path for path in there.pictures if path not in masks.files]
+    told = unread([there.name(path) for path in there.unread])
     if not files:
         none = say("{path}: there are no pictures in it ({kinds}).", path=folder.absolute(), kinds=", ".join(SUFFIXES))
-        raise DataError([none, *([told] if strange else [])])
+        raise DataError([none, *told])
+    told += about_doubled(there)
+    told += about_masks(masks, there, "auto", len(files), [])
     with _progress(say("looking at pictures"), len(files)) as tick:
 
         def one(path: Path) -> InspectedPicture:
@@ -141,7 +144,7 @@ def _inspect_all(folder: Path, min_size: int) -> tuple[list[InspectedPicture], l
             message = say("it is a link to a file outside of the folder; copy the picture into it")
             seen.findings.append(Finding("outside", message, drops=True))
     mark_copies(pictures)
-    return pictures, [told] if strange else []
+    return pictures, told
 
 
 def _some(names: Sequence[str]) -> str:

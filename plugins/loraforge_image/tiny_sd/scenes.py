@@ -6,9 +6,7 @@ A scene is laid out first and painted afterwards, so that the two ways of painti
 from __future__ import annotations
 
 import colorsys
-import math
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -25,7 +23,6 @@ WALLS: dict[str, Colour] = {
     "pink": (226, 160, 158),
 }
 CARS: dict[str, Colour] = {"red": (206, 40, 40), "blue": (40, 84, 190), "white": (240, 240, 240), "yellow": (240, 200, 40)}
-NEON: Sequence[Colour] = ((255, 40, 170), (0, 230, 255), (150, 60, 255), (255, 80, 60), (60, 255, 180), (255, 60, 220))
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
 
 
@@ -138,81 +135,12 @@ def shade(colour: Colour, factor: float) -> Colour:
     return tuple(max(0, min(255, round(c * factor))) for c in colour)  # type: ignore[return-value]
 
 
-# --- by day ------------------------------------------------------------------------------------------------------------------
-
-
-def day(scene: Scene, width: int = 128, height: int = 128) -> Image.Image:
-    """The scene by day: clear colours, soft light."""
-    rng = random.Random(scene.seed)
-    w, h = width * OVER, height * OVER
-    unit = min(w, h)
-    blue = rng.uniform(0.55, 0.6)
-    top = colorsys.hsv_to_rgb(blue, rng.uniform(0.45, 0.65), rng.uniform(0.85, 0.98))
-    image = gradient((w, h), _rgb(top), (226, 238, 246))
-    draw = ImageDraw.Draw(image)
-    ground = round(scene.horizon * h)
-    if scene.disc is not None:
-        r, x, y = 0.07 * unit, scene.disc * w, rng.uniform(0.08, 0.2) * h
-        draw.ellipse((x - r, y - r, x + r, y + r), fill=(255, 236, 130))
-    for _ in range(scene.clouds):
-        x, y, r = rng.uniform(0.05, 0.85) * w, rng.uniform(0.06, 0.26) * h, rng.uniform(0.035, 0.06) * unit
-        for dx in (-1.2, 0.0, 1.2):
-            grow = 1.3 if dx == 0 else 1.0
-            draw.ellipse((x + dx * r - r * grow, y - r * grow, x + dx * r + r * grow, y + r * 0.8), fill=(252, 253, 255))
-    for hill in range(2):
-        tone = (128 - 18 * hill, 172 - 14 * hill, 138 - 30 * hill)
-        phase, wave = rng.uniform(0, 6), rng.uniform(1.2, 2.4)
-        rise = 0.1 - 0.05 * hill
-        line = [(x, ground - (0.5 + 0.5 * math.sin(phase + wave * x / w * math.pi)) * rise * h) for x in range(0, w + 1, max(1, w // 40))]
-        draw.polygon([(0, ground), *line, (w, ground)], fill=tone)
-    draw.rectangle((0, ground, w, h), fill=shade((120, 178, 84), rng.uniform(0.92, 1.06)))
-    for building in scene.buildings:
-        _day_building(draw, building, w, h, ground)
-    for tree in scene.trees:
-        _day_tree(draw, tree, w, h, ground + round(0.03 * h))
-    if scene.road:
-        edge = ground + round(0.08 * h)
-        draw.rectangle((0, edge, w, h), fill=(112, 114, 120))
-        draw.rectangle((0, edge, w, edge + round(0.015 * h)), fill=(206, 204, 196))
-        dash, lane = round(0.11 * unit), (edge + h) // 2 + round(0.03 * h)
-        for x in range(round(rng.uniform(-1, 0) * dash), w, 2 * dash):
-            draw.rectangle((x, lane, x + dash, lane + round(0.016 * h)), fill=(238, 236, 226))
-    for car in scene.cars:
-        draw_car(draw, car, w, h, unit, CARS[car.colour], (196, 222, 238), (38, 38, 42))
-    return image.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def _rgb(values: tuple[float, float, float]) -> Colour:
+def rgb(values: tuple[float, float, float]) -> Colour:
+    """0 to 1 -> 0 to 255."""
     return tuple(round(255 * v) for v in values)  # type: ignore[return-value]
 
 
-def _day_building(draw: ImageDraw.ImageDraw, building: Building, w: int, h: int, ground: int) -> None:
-    rng = random.Random(building.seed)
-    left, right = building.x * w, (building.x + building.width) * w
-    top = ground - building.height * h
-    base = ground + 0.03 * h
-    wall = shade(WALLS[building.colour], rng.uniform(0.94, 1.04))
-    if building.tower:
-        wall = shade(((wall[0] + 190) // 2, (wall[1] + 196) // 2, (wall[2] + 206) // 2), 0.9)
-    draw.rectangle((left, top, right, base), fill=wall)
-    draw.rectangle((right - 0.14 * (right - left), top, right, base), fill=shade(wall, 0.84))
-    if building.tower:
-        draw.rectangle((left, top, right, top + 0.018 * h), fill=shade(wall, 0.7))
-        for x, y, dx, dy in windows(left, right, top + 0.04 * h, base - 0.05 * h, 0.075 * h):
-            draw.rectangle((x, y, x + dx, y + dy), fill=(84, 122, 158))
-        return
-    peak = 0.11 * h
-    over = 0.06 * (right - left)
-    draw.polygon(
-        [(left - over, top), ((left + right) / 2, top - peak), (right + over, top)], fill=shade((150, 66, 52), rng.uniform(0.8, 1.1))
-    )
-    door = (right - left) * 0.18
-    middle = (left + right) / 2
-    draw.rectangle((middle - door / 2, base - 0.1 * h, middle + door / 2, base), fill=(92, 62, 46))
-    for share in (0.2, 0.8):
-        x, y, r = left + share * (right - left), top + 0.3 * (base - top), 0.11 * (right - left)
-        draw.rectangle((x - r, y - r, x + r, y + r), fill=(240, 244, 240))
-        draw.rectangle((x - r * 0.75, y - r * 0.75, x + r * 0.75, y + r * 0.75), fill=(112, 158, 190))
+# --- what every way of painting needs -----------------------------------------------------------------------------------------
 
 
 def windows(left: float, right: float, top: float, bottom: float, pitch: float) -> list[tuple[float, float, float, float]]:
@@ -221,22 +149,6 @@ def windows(left: float, right: float, top: float, bottom: float, pitch: float) 
     rows = max(2, round((bottom - top) / pitch))
     dx, dy = (right - left) / columns, (bottom - top) / rows
     return [(left + (c + 0.22) * dx, top + (r + 0.2) * dy, dx * 0.56, dy * 0.58) for c in range(columns) for r in range(rows)]
-
-
-def _day_tree(draw: ImageDraw.ImageDraw, tree: Tree, w: int, h: int, foot: int) -> None:
-    unit = min(w, h)
-    x, top = tree.x * w, foot - tree.height * h
-    trunk = 0.016 * unit
-    draw.rectangle((x - trunk, (top + foot) / 2, x + trunk, foot), fill=(104, 74, 48))
-    if tree.pointed:
-        for level in range(3):
-            y = top + level * 0.22 * (foot - top)
-            half = (0.05 + 0.022 * level) * unit
-            draw.polygon([(x, y), (x - half, y + 0.34 * (foot - top)), (x + half, y + 0.34 * (foot - top))], fill=(38, 104 + 6 * level, 66))
-        return
-    r = 0.3 * (foot - top)
-    draw.ellipse((x - r, top, x + r, top + 2.1 * r), fill=(66, 136, 58))
-    draw.ellipse((x - r * 0.8, top + 0.1 * r, x + r * 0.4, top + 1.4 * r), fill=(92, 164, 74))
 
 
 def draw_car(draw: ImageDraw.ImageDraw, car: Car, w: int, h: int, unit: int, body: Colour, glass: Colour, tyre: Colour) -> None:
@@ -267,32 +179,18 @@ def draw_car(draw: ImageDraw.ImageDraw, car: Car, w: int, h: int, unit: int, bod
         draw.ellipse((cx - r, y - r, cx + r, y + r), fill=tyre)
 
 
-# --- captions ----------------------------------------------------------------------------------------------------------------
-
-
-def caption(scene: Scene, rng: random.Random) -> str:
-    """What a day scene shows: the place first, the rest in any order, now and then something left out."""
-    place, *parts = scene.words()
-    rng.shuffle(parts)
-    if len(parts) > 1 and rng.random() < 0.25:
-        parts = parts[:-1]
-    said = [place, *parts]
-    if rng.random() < 0.5:
-        said.append(rng.choice(("by day", "blue sky", "sunny day")))
-    return ", ".join(said)
-
-
 # --- pictures of nothing, for the autoencoder --------------------------------------------------------------------------------
 
 
 def shapes(rng: random.Random, width: int = 128, height: int = 128) -> Image.Image:
-    """Random shapes, lines and glows in any colour, dark ones included: an autoencoder must not know one kind of picture only."""
+    """Random shapes, outlines and glows in any colour, dark ones included: an autoencoder must not know one kind of picture only."""
     w, h = width * 2, height * 2
+    dark = rng.random() < 0.5
 
-    def colour() -> Colour:
-        return _rgb(colorsys.hsv_to_rgb(rng.random(), rng.random() ** 0.6, rng.random() ** rng.choice((0.5, 2.0))))
+    def colour(most: float = 1.0) -> Colour:
+        return rgb(colorsys.hsv_to_rgb(rng.random(), rng.random() ** 0.6, most * rng.random() ** rng.choice((0.5, 2.0))))
 
-    image = gradient((w, h), colour(), colour())
+    image = gradient((w, h), colour(0.3 if dark else 1.0), colour(0.5 if dark else 1.0))
     light = Image.new("RGB", (w, h))
     for layer in (image, light):
         draw = ImageDraw.Draw(layer)
@@ -300,16 +198,20 @@ def shapes(rng: random.Random, width: int = 128, height: int = 128) -> Image.Ima
             x, y, r = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.02, 0.3) * w
             box = (x - r, y - r * rng.uniform(0.3, 1), x + r, y + r * rng.uniform(0.3, 1))
             shape = rng.choice(("rectangle", "ellipse", "line", "polygon", "grid"))
+            tone, wide = colour(0.4 if dark and layer is image else 1.0), rng.randint(2, 8)
+            drawn = {"outline": tone, "width": wide} if rng.random() < 0.5 else {"fill": tone}
             if shape == "line":
-                draw.line((x, y, rng.uniform(0, w), rng.uniform(0, h)), fill=colour(), width=rng.randint(2, 8))
+                draw.line((x, y, rng.uniform(0, w), rng.uniform(0, h)), fill=tone, width=wide)
             elif shape == "polygon":
-                draw.polygon([(rng.uniform(x - r, x + r), rng.uniform(y - r, y + r)) for _ in range(rng.randint(3, 5))], fill=colour())
+                draw.polygon([(rng.uniform(x - r, x + r), rng.uniform(y - r, y + r)) for _ in range(rng.randint(3, 5))], **drawn)
             elif shape == "grid":
-                tone = colour()
                 for a, b, dx, dy in windows(box[0], box[2], box[1], box[3], max(12.0, 0.4 * r)):
                     draw.rectangle((a, b, a + max(dx, 1), b + max(dy, 1)), fill=tone)
             else:
-                getattr(draw, shape)(box, fill=colour())
-    if rng.random() < 0.6:
-        image = ImageChops.add(image, light.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.05) * w)).point(lambda v: round(v * 0.8)))
+                getattr(draw, shape)(box, **drawn)
+    if rng.random() < 0.8:
+        image = ImageChops.add(image, light)
+        if rng.random() < 0.6:
+            glow = light.filter(ImageFilter.GaussianBlur(rng.uniform(0.005, 0.05) * w))
+            image = ImageChops.add(image, glow.point(lambda v: round(v * 0.9)))
     return image.resize((width, height), Image.Resampling.LANCZOS)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import Adapter, Exporter, ExportError, command, quoted, read_file, speaker
+from loraforge import Adapter, Exporter, ExportError, KeySet, ModelFamily, RunConfig, command, quoted, read_file, speaker
 
 from ..templates.golden_prompts import NAME, questions_of_data
 from .check import check_folder, check_weights
-from .folder import answers_otherwise, file_name, named_base, on_one_line, served, write_beside, write_stop_in_config
+from .folder import answers_otherwise, file_name, named_base, on_one_line, served, without_base, write_beside, write_stop_in_config
 
 say = speaker(__name__)
 
@@ -25,6 +25,9 @@ class PeftExporter(Exporter):
     task = "text"
     kinds = ("lora", "lokr", "loha")
     help = "A folder for PEFT, transformers and vLLM: adapter, tokenizer and the chat template that was trained."
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        return without_base(self.name, family, config)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         from loraforge.adapters import lora
@@ -73,6 +76,9 @@ class MergedExporter(Exporter):
     task = "text"
     kinds = ("lora", "lokr", "loha")
     help = "A full model folder with the adapter merged into the weights, for everything that knows no adapters."
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        return without_base(self.name, family, config)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         import torch

@@ -158,6 +158,8 @@ def _made_of(folder: Path) -> dict[str, str]:
 
 def _adapter_folder(path: str) -> Path:
     folder = Path(path)
+    if folder.name == "adapter_model.safetensors" and (folder.parent / "adapter_config.json").is_file():
+        return folder.parent
     return folder / "adapter" if (folder / "adapter" / "adapter_config.json").is_file() else folder
 
 

@@ -146,7 +146,7 @@ def test_a_config_of_lora_scripts_is_taken_line_by_line(tmp_path):
     file.write_text(LORA_SCRIPTS.format(data=tmp_path / "pictures"), encoding="utf-8")
     plan = make_plan(HOST, "image", file)
     flat = plan.keys.flat()
-    wanted = {"lora_rank": 32, "lora_alpha": 16, "learning_rate": 1e-4, "text_encoder_lr": 1e-5, "lr_scheduler": "cosine", "warmup": 0,
+    wanted = {"lora_rank": 32, "lora_alpha": 16, "learning_rate": 1e-4, "text_encoder_lr": 1e-5, "lr_scheduler": "cosine_with_restarts", "warmup": 0,
               "optimizer": "adamw_8bit", "batch_size": 1, "epochs": 10, "precision": "fp16", "resolution": 512, "max_caption_tokens": 225,
               "train_text_encoder": True, "output_name": "aki", "clip_skip": 2, "caption_shuffle": False, "prior_data_dir": None}  # fmt: skip
     assert {key: flat[key] for key in wanted} == wanted

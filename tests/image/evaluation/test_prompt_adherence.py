@@ -111,7 +111,8 @@ def test_eval_scores_prompts_if_a_scorer_is_named(gallery, paint, command, clip)
     assert code == 0, err
     figures = json.loads(out)["figures"]
     assert list(figures) == [
-        "style distance", "nearer to your pictures", "prompt adherence", "follows its prompts better", "pictures drawn",
+        "style distance", "nearer to your pictures", "structure kept", "structure that different prompts share", "shows what the base shows",
+        "prompt adherence", "follows its prompts better", "pictures drawn",
     ]  # fmt: skip
     for text in figures["prompt adherence"].values():
         figure, low, high = (float(part.strip("()")) for part in text.replace(" to ", " ").split())

@@ -223,10 +223,13 @@ def test_who_follows_the_prompts_better_has_the_higher_score_and_no_distance_is_
     monkeypatch.setattr(style_distance, "_RESAMPLES", 200)
     monkeypatch.setattr(style_distance, "_drawn", drawn)
     monkeypatch.setattr(style_distance, "_scorer", lambda run: SimpleNamespace(prepare=lambda one: one.score, score=score))
-    monkeypatch.setattr(style_distance, "features", lambda one, real=style_distance.features: real(getattr(one, "picture", one)))
+    for module, name in ((style_distance, "features"), (style_distance.content, "structure")):
+        monkeypatch.setattr(module, name, lambda one, real=getattr(module, name): real(getattr(one, "picture", one)))
     run = SimpleNamespace(path=tmp_path, template=SimpleNamespace(render=lambda record: [SimpleNamespace(text=record.caption)]))
     found = style_distance.compare(run, rows(tmp_path, "a", "b", "c"), 12, lambda *given: None)
     assert {side: text.split()[0] for side, text in found["prompt adherence"].items()} == {"base": "0.255", "adapter": "0.505"}
     assert found["follows its prompts better"] == {"base": "", "adapter": "the intervals do not overlap"}
     # The same three pictures, each four times: nothing but what a spread of twelve and one of three differ by.
     assert all("(0.000 to " in text for text in found["style distance"].values())
+    assert found["structure kept"] == {"base": "1.000", "adapter": "1.000 (1.000 to 1.000)"}
+    assert found["shows what the base shows"] == {"base": "", "adapter": "most outlines are where the base draws them"}

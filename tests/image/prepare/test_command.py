@@ -206,7 +206,7 @@ def test_captions_come_from_files_beside_the_pictures_in_any_usual_encoding(fold
     scene(9).save(folder / "e.png")
     call(folder)
     table = rows(folder / "metadata.csv")
-    assert [row["text"] for row in table.values()] == ["a cat, sitting", "水墨", "水墨画，一只猫坐在竹林里", "", ""]
+    assert [row["text"] for row in table.values()] == ["a cat,\nsitting", "水墨", "水墨画，一只猫坐在竹林里", "", ""]
     assert kinds(folder) == {"d.png": {"caption_unreadable"}, "e.png": {"no_caption"}}
     data = (folder / "metadata.csv").read_bytes()
     assert data.startswith(b"file_name,text,keep,why\n") and b"\r" not in data
@@ -342,11 +342,11 @@ def test_what_is_told_leads_to_what_must_be_decided(folder):
         scene(i).save(folder / f"p{i}.png")
     scene(0).save(folder / "copy.png")
     scene(7, 320, 100).save(folder / "small.png")
-    (folder / "art.psd").write_bytes(b"8BPS")
-    (folder / "phone.HEIC").write_bytes(b"")
+    (folder / "art.psb").write_bytes(b"8BPS")
+    (folder / "paint.KRA").write_bytes(b"")
     lines = call(folder, "--trigger", "my style").splitlines()
     gone, look = lines.index("Left out:"), lines.index("To look at:")
-    assert lines[1].strip() == "2 files are of a kind that is not read; save them as PNG or JPEG: art.psd, phone.HEIC"
+    assert lines[1].strip() == "2 files are of a kind that is not read; save them as PNG or JPEG: art.psb, paint.KRA"
     assert lines[gone + 1] == "  p0.png: the same picture as copy.png" and lines[look + 1].startswith("  small.png: small: 320x100")
     assert [line for line in lines if "no caption" in line] == [
         "7 pictures have no caption: copy.png, p1.png, p2.png, ... (the trigger word stands for it)"
@@ -368,8 +368,8 @@ def test_captions_are_decoded_as_the_loader_decodes_them(folder):
 
 
 def test_only_pictures_of_other_kinds(folder):
-    (folder / "a.psd").write_bytes(b"8BPS")
-    assert "a.psd" in call(folder, fails=DataError)
+    (folder / "a.psb").write_bytes(b"8BPS")
+    assert "a.psb" in call(folder, fails=DataError)
 
 
 def test_json_says_everything_and_nothing_else(folder):

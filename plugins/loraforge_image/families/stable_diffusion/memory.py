@@ -6,6 +6,7 @@ The U-Net is walked through layer by layer as diffusers builds it: what each has
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from loraforge import ConfigError, MemoryEstimate, ModelError, RunConfig, adapte
 from ...records import ImageKeys
 from ..base_files import locate
 from ..targets import narrowed
+from .caption_length import WINDOW
 from .identify import config_folder
 from .published import PUBLISHED
 from .targets import TEXT, readable
@@ -205,7 +207,7 @@ def adapted(
     """(rank, shape) of the modules that get a LoRA, chosen as ``targets.lora_modules`` does."""
     found: dict[str, int] = {}
     for name, (kind, _, _, kernel) in modules.items():
-        if kind == "text" or (kind == "transformer" and keys.train_unet):
+        if (kind == "text" and keys.text_rate(name.partition(".")[0]) != 0) or (kind == "transformer" and keys.train_unet):
             found[name] = config.lora_rank
         elif kind == "residual" and keys.train_unet and keys.conv_rank:
             found[name] = keys.conv_rank if kernel == 3 else config.lora_rank
@@ -244,9 +246,10 @@ def _estimate_memory(
     parts: Mapping[str, dict[str, Any]], config: RunConfig, keys: ImageKeys, family: str, facts: Mapping[str, Any], device: str
 ) -> MemoryEstimate:
     size = 4 if config.precision == "fp32" else 2
-    area = min([float(keys.resolution**2), *([max(w * h for w, h, _ in facts["buckets"])] if facts.get("buckets") else [])])
+    area = _area(keys, facts)
     side = round(area**0.5)
-    tokens = _CONTEXT * (keys.max_caption_tokens // 75)
+    longest = facts.get("max_caption_tokens", WINDOW) if keys.max_caption_tokens == "auto" else keys.max_caption_tokens
+    tokens = _CONTEXT * (int(longest) // WINDOW)
     unet = unet_activations(parts["unet"], (side, side), tokens, config.precision == "fp32")
     clips = {name: clip for name, clip in parts.items() if name.startswith("text_encoder")}
     counts = {"unet": unet.parameters, "vae": autoencoder(parts["vae"]), **{name: text_encoder(clip) for name, clip in clips.items()}}
@@ -257,7 +260,8 @@ def _estimate_memory(
     trainable = sum(adapter_size(config, rank, shape[1], shape[2], shape[3] ** 2) for rank, shape in lora.values())
     texts = sum(counts[name] for name in clips)
     vae = 4 * counts["vae"]
-    held = size * counts["unet"] + (size * texts if keys.train_text_encoder else 0) + (vae // 2 if _draws(keys) else 0)
+    stays = keys.train_text_encoder or bool(facts.get("captions_in_step"))
+    held = size * counts["unet"] + (size * texts if stays else 0) + (vae // 2 if _draws(keys) else 0)
     batch = min(config.batch_size, max(1, int(facts.get("shown_per_pass", config.batch_size))))
     activations, transient = _activations(unet, lora, config, batch, device)
     kept, worked = _weights_made(lora, config, size)
@@ -288,6 +292,12 @@ def _estimate_memory(
         smaller=_smaller(keys, family),
         precisions=("fp32", "bf16"),
     )
+
+
+def _area(keys: ImageKeys, facts: Mapping[str, Any]) -> float:
+    """Pixels of the largest picture as it is trained: of the buckets at ``resolution``, and of those of pictures with one of their own."""
+    shared = max((w * h for w, h, _ in facts.get("buckets", ())), default=math.inf)
+    return max(min(float(keys.resolution**2), float(shared)), float(facts.get("own_area", 0)))
 
 
 def _draws(keys: ImageKeys) -> bool:

@@ -204,6 +204,8 @@ const SAID = {
   "never stops": ["never stops", "不会自行结束"],
   refuses: ["refuses", "拒绝回答"],
   "style distance": ["style distance", "画风距离"],
+  "structure kept": ["structure kept", "结构保留度"],
+  "structure that different prompts share": ["structure that different prompts share", "不同提示词的图之间的结构相似度"],
   "prompt adherence": ["prompt adherence", "与提示词的符合程度"],
 };
 

@@ -42,7 +42,7 @@ class LoraFile:
         original: whether U-Net modules have the original (sgm) names.
         config: the PEFT ``adapter_config.json``, or what diffusers stored in the header.
         dtypes: tensors by type.
-        leftover: tensors that are no part of any module known here.
+        leftover: tensors that are no part of any module known here; bundled: those of embeddings that travel with it.
         nonfinite: tensors with infinities or NaN.
         quoted: whether the header begins with ``{"``, as A1111 wants it.
         family, evidence, width: sd15, sd2, sdxl, sd3, flux, language or unknown; "shapes", "names" or "metadata"; the cross-attention's
@@ -61,6 +61,7 @@ class LoraFile:
     dtypes: Mapping[str, int]
     parameters: int
     leftover: Sequence[str]
+    bundled: Sequence[str]
     nonfinite: Sequence[str]
     quoted: bool
     family: str
@@ -105,6 +106,7 @@ def read_lora(path: Path) -> LoraFile:
         dtypes=Counter(kind for kind, _ in header.values()),
         parameters=sum(math.prod(shape) for _, shape in header.values()),
         leftover=leftover,
+        bundled=[printable(name) for name in sorted(header) if name.startswith("bundle_emb.")],
         nonfinite=nonfinite,
         quoted=quoted,
         family=family,
@@ -141,7 +143,13 @@ def _locate(path: Path) -> tuple[Path, dict[str, Any]]:
         if not found.is_file():
             if (path / "adapter_model.bin").is_file():
                 raise RunError(_pickle(path / "adapter_model.bin"))
-            raise RunError(say("{path}: this folder holds no adapter_model.safetensors. Name the .safetensors file itself.", path=path))
+            raise RunError(
+                say(
+                    "{path}: neither a run, nor an adapter folder (adapter_model.safetensors), nor a folder with one .safetensors file. "
+                    "Name the .safetensors file itself.",
+                    path=path,
+                )
+            )
         path = found
     if path.name == "adapter_model.safetensors" and (path.parent / "adapter_config.json").exists():
         config = read_json(path.parent / "adapter_config.json")
@@ -291,7 +299,7 @@ def _modules(
     modules, nonfinite = [], []
     with safetensors.safe_open(str(file), framework="pt") as handle:
         for name, keys in groups.items():
-            tensors = {what: _tensor(file, handle, key) for what, key in keys.items()}
+            tensors = {what: read_tensor(file, handle, key) for what, key in keys.items()}
             bad = [keys[what] for what, tensor in tensors.items() if not _finite(tensor)]
             nonfinite += bad
             figures = measure(tensors, *stored_alpha(config, name))
@@ -299,11 +307,11 @@ def _modules(
                 figures["norm"] = None
             shapes = {what: tuple(t.shape) for what, t in tensors.items()}
             modules.append(Module(name=name, part=part_of(name), block=block_of(name), shapes=shapes, **figures))
-        nonfinite += [key for key in leftover if not _finite(_tensor(file, handle, key))]
+        nonfinite += [key for key in leftover if not _finite(read_tensor(file, handle, key))]
     return modules, sorted(nonfinite)
 
 
-def _tensor(file: Path, handle: Any, key: str) -> Any:
+def read_tensor(file: Path, handle: Any, key: str) -> Any:
     """One tensor.
 
     Raises:

@@ -33,16 +33,14 @@ def test_each_is_read_as_what_it_is_and_a_piece_is_shown(tmp_path, encoding, tex
 @pytest.mark.parametrize("language", ["gb18030", "big5", "cp932", "cp949", "cp1252"])
 def test_the_corpus_that_is_shipped_never_reads_as_another(language):
     """Windows of running text, 40 characters each, from what Python itself knows how to encode."""
-    from loraforge_text.data.readers.encodings import decode
-    from loraforge_text.data.readers.rows import Source
+    from loraforge import decode_text
 
     text = "".join(TABLES[language]).replace("\n", " ") * 2
     for start in range(0, len(text) // 2, 7):
         piece = text[start : start + 40]
         if sum(c > "\x7f" for c in piece) >= (8 if language != "cp1252" else 3):
-            assert (
-                decode(Source("x", "x", piece.encode("big5hkscs" if language == "big5" else language)), "auto", lambda note: None) == piece
-            )
+            data = piece.encode("big5hkscs" if language == "big5" else language)
+            assert decode_text(data, "auto", lambda note: None, "x") == piece
 
 
 def test_what_cannot_be_told_stops_with_the_lines_to_choose_from(tmp_path):
