@@ -12,6 +12,7 @@ from ..errors import ConfigError, DataError, LoraForgeError
 from ..messages import speaker
 from ..plan import Plan
 from ..plugin_api.components import Template
+from ..plugin_api.contracts import of_kind, owner_of
 from ..plugin_api.models import Examination
 from ..plugin_api.types import Record, Span
 from . import findings, holdout, splitting
@@ -122,6 +123,7 @@ def _load(plan: Plan, notes: Sequence[str], remember: Callable[[str], None], sto
             raise DataError(early) from None
     if not records:
         raise DataError(say("there are no examples in {path}.", path=plan.config.metadata_path or plan.config.train_data_dir))
+    of_kind(owner_of(plan.loader), plan.loader, records, plan.task.record)
     every = records
     records = _accepted(records, remember)
     try:

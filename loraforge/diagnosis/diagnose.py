@@ -240,9 +240,12 @@ def _slow(history: History, curve: Curve) -> Diagnosis | None:
     if late >= 0.075 and curve.late_share >= 0.1 and (len(curve.heldout) > 2 or curve.epochs <= 2):
         return Diagnosis("still_falling", say("The loss was still falling at the end: more epochs would help."), evidence, tail)
     if curve.drop < 0.05 and abs(late) < 0.04 and not curve.noisy:
-        sentence = say(
-            "The loss hardly moved: the base knows the answers already, or the examples do not fit together. Look at its answers."
-        )
+        if history.pictures:
+            sentence = say("The loss hardly moved: the base draws such pictures already, or nothing was learned. Look at the samples.")
+        else:
+            sentence = say(
+                "The loss hardly moved: the base knows the answers already, or the examples do not fit together. Look at its answers."
+            )
         return Diagnosis("flat", sentence, evidence)
     return None
 

@@ -115,19 +115,36 @@ def estimate(plan: Plan, data: Data, gpu: int | None = None) -> Estimate | None:
     return replace(made, changes=changes, changed=needed)
 
 
-def warning(plan: Plan, data: Data) -> str | None:
-    """A sentence if a run on the CPU needs more memory than is free."""
+def warnings(plan: Plan, data: Data, *, cpu: bool) -> list[str]:
+    """Sentences if a run needs more disk than is free, or, on the CPU, more memory.
+
+    Args:
+        cpu: whether it computes there.
+    """
     found = estimate(plan, data)
-    if found is None or found.fits:
-        return None
+    if found is None:
+        return []
+    lines, most = [], sum(found.disk.values())
+    if found.disk_free is not None and found.disk_free < most:
+        lines.append(
+            say(
+                "this run may write up to {needed}, but {there} are free on the disk of {path}. Make room, or keep fewer checkpoints "
+                "(save_total_limit).",
+                needed=size(most),
+                there=size(found.disk_free),
+                path=plan.config.output_dir,
+            )
+        )
+    if found.fits or not cpu:
+        return lines
     text = say(
         "this run will need about {needed} of memory, but {there} are free; it may become very slow or be stopped by the system.",
         needed=size(found.needed),
         there=size(found.available or 0),
     )
     if not found.changes:
-        return text + say(" No milder settings were found that fit.")
-    return text + say(" This would fit ({needed}): {arguments}", needed=size(found.changed), arguments=arguments(found.changes))
+        return [*lines, text + say(" No milder settings were found that fit.")]
+    return [*lines, text + say(" This would fit ({needed}): {arguments}", needed=size(found.changed), arguments=arguments(found.changes))]
 
 
 # --- what is needed -----------------------------------------------------------------------------------------------------------

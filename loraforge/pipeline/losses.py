@@ -23,7 +23,8 @@ def read_losses(plan: Plan, data: Data, folder: RunFolder, state: RunState, per_
     """
     learned = data.pick(False)
     words = plan.task.evaluation.compare is None  # pictures have captions, which may well be alike
-    adamw = plan.family.typical_ranges(plan.config.base_model).get("learning_rate") or RunConfig.typical_range("learning_rate")
+    usual = plan.task.usual.get("learning_rate", ())[:2] or RunConfig.typical_range("learning_rate")
+    adamw = plan.family.typical_ranges(plan.config.base_model).get("learning_rate") or usual
     if not folder.log_file.is_file():
         return None  # the observer that writes the log was left out: there is nothing to judge by
     history = diagnose.history_from_log(
@@ -35,6 +36,7 @@ def read_losses(plan: Plan, data: Data, folder: RunFolder, state: RunState, per_
         rows=len(learned),
         questions=len({data.split.questions[i] for i in learned}) if words else 0,
         answers=len({plan.task.answer(data.records[i]) for i in learned}) if words else 0,
+        pictures=not words,
         kept=state.chosen["step"],
         before=state.advice["from"] if state.advice else None,
     )

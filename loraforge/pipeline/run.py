@@ -15,6 +15,7 @@ from ..data import findings
 from ..data.dataset import Data, load_data
 from ..device import is_main_process, make_accelerator, quiet_libraries, require_optimizer
 from ..errors import DataError, RunError
+from ..evaluation import foresight
 from ..messages import speaker
 from ..plan import Plan
 from ..plugin_api.events import StageStarted
@@ -80,7 +81,7 @@ def _run_once(
     tell(StageStarted("data", plan.config.metadata_path or plan.config.train_data_dir))
     data = load_data(plan, lambda text: tell(StageStarted("data", text)), progress=lambda text: tell(StageStarted("data", text)))
     late = warmup_advice(plan.config.warmup, plan.places.get("warmup", "warmup"), schedule(plan.config, len(data.learned())).steps)
-    for line in [*late, *data.examination.lines, *_checked(data, folder)]:
+    for line in [*late, *data.examination.lines, *_checked(data, folder), *foresight.too_few(plan, data)]:
         tell(StageStarted("data", line))
     tell(StageStarted("template", str(data.template.describe().get("reason", data.template.name))))
     if not data.pick(heldout=False):
@@ -98,7 +99,7 @@ def _run_once(
     try:
         if beginning is not None and folder.occupied():
             beginning.set_aside()
-        if main and accelerator.device.type == "cpu" and (warning := estimate.warning(plan, data)):
+        for warning in estimate.warnings(plan, data, cpu=accelerator.device.type == "cpu") if main else ():
             tell(StageStarted("memory", warning))
         accelerator.wait_for_everyone()
         session = Session(plan, data, folder, Runtime(accelerator, config, host, tell, signer), RunState(started, advice=advice), last)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from ..config.schema import Keys, KeySet, NoKeys, RunConfig
-from ..errors import ModelError
+from ..errors import ExportError, ModelError
 from ..messages import speaker
 from .models import ChatFormat, Examination, InferenceModel, MemoryEstimate, TrainableModel
 from .types import Adapter, Record, Span
@@ -162,11 +162,32 @@ class Exporter(Component):
     """Writes an adapter. Sees an ``Adapter``, never a model; the values of its keys are in ``adapter.facts["config"]``.
 
     Keys whose field has ``json_schema_extra={"option": True}`` are options of ``train`` and ``export`` too.
+
+    Attributes:
+        kinds: what it can write (``Adapter.kind``). A config whose adapter would be of another kind is refused before it is trained, with
+            the exporters that do write it; ``export`` never sees one.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("lora",)
+
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
-        """Why an adapter of such a run could not be exported, known before it is trained; otherwise nothing."""
+        """Why an adapter of such a run could not be exported or delivered, known before it is trained; several reasons on lines of their
+        own; otherwise nothing. Is asked by ``check`` too, so it must be quick, write nothing and import no torch."""
         return ""
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        """Why an adapter for this family's bases could not be exported, known before it is trained; otherwise nothing."""
+        return ""
+
+    def require_kind(self, adapter: Adapter) -> None:
+        """
+        Raises:
+            ExportError: if the adapter is of a kind that this exporter does not write.
+        """
+        if adapter.kind not in self.kinds:
+            raise ExportError(
+                say("export: {exporter} writes no {variant}; `--to merged` writes a whole model.", exporter=self.name, variant=adapter.kind)
+            )
 
     @abstractmethod
     def export(self, adapter: Adapter, destination: Path) -> Path:
