@@ -103,8 +103,8 @@ class RunConfig(Keys):
     )
     init_from_adapter: str | None = Field(
         None,
-        description="A run or adapter folder to continue from, with new data.",
-        json_schema_extra={"aliases": ["adapter_name_or_path", "lora_model_dir"], "path": "input"},
+        description="A run or an adapter to continue from, with new data: an adapter folder; for pictures also a LoRA file of any program.",
+        json_schema_extra={"aliases": ["adapter_name_or_path", "lora_model_dir", "network_weights"], "path": "input"},
     )
 
     batch_size: int = Field(

@@ -32,6 +32,7 @@ from .webui_format import WebuiFormat
 if TYPE_CHECKING:
     import torch
 
+    from ..lora_files.factors import Opened
     from .inference import ImageInferenceModel
     from .starts.start import Start
     from .trainable import TrainableImages
@@ -210,13 +211,15 @@ class ImageFamily(ModelFamily):
             RunError, ConfigError: if it cannot be taken up.
         """
         from .loading import shapes_only
+        from .starts.start import open_start
 
+        opened = open_start(config)  # before the base: what is no LoRA is told at once
         exact = config.model_copy(update={"precision": "fp32"})  # shapes have none, and "auto" is settled on the device
         with shapes_only():
             base = self.load_base(exact, keys.model_dump())
-        return self._start(config, keys, base, _trained(base, config, keys)).lines
+        return self._start(opened, config, keys, base, _trained(base, config, keys)).lines
 
-    def _start(self, config: RunConfig, keys: ImageKeys, base: ImageBase, modules: Mapping[str, int]) -> Start:
+    def _start(self, opened: Opened, config: RunConfig, keys: ImageKeys, base: ImageBase, modules: Mapping[str, int]) -> Start:
         """What ``init_from_adapter`` names, on the layers that are trained.
 
         Args:
@@ -225,10 +228,10 @@ class ImageFamily(ModelFamily):
         Raises:
             RunError, ConfigError: if it cannot be taken up.
         """
-        from .starts.start import make_start, open_start
+        from .starts.start import make_start
 
         ours = apply_block_ranks(modules, config.block_ranks)
-        start = make_start(open_start(config), config, keys, base, ours, self.webui, self.name)
+        start = make_start(opened, config, keys, base, ours, self.webui, self.name)
         others = [f"{name} ({rank})" for name, rank in start.ranks.items() if rank != ours[name]] if config.block_ranks else []
         if others:
             raise ConfigError(
@@ -254,6 +257,7 @@ class ImageFamily(ModelFamily):
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableImages:
         from loraforge.adapters import lora
 
+        from .starts.start import open_start
         from .trainable import TrainableImages
 
         mine = keys[ImageKeys]
@@ -262,7 +266,7 @@ class ImageFamily(ModelFamily):
             base.enable_gradient_checkpointing()
         base.to(device)
         modules = _trained(base, config, mine)
-        start = self._start(config, mine, base, modules) if config.init_from_adapter else None
+        start = self._start(open_start(config), config, mine, base, modules) if config.init_from_adapter else None
         modules = {**modules, **start.ranks} if start is not None else modules
         adapted = apply_block_ranks(modules, config.block_ranks)
         self._check_exports(config, base, adapted)
