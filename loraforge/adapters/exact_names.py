@@ -19,7 +19,6 @@ import torch
 from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers, convert_peft_config_for_transformers
 from torch import Tensor, nn
 
-
 # Where the name of a module ends and that of one of its tensors begins.
 _PART = re.compile(r"\.(?=(?:lora|lokr|hada)_\w+(?:\.weight)?$)")
 

@@ -26,12 +26,14 @@ from loraforge import (
     speaker,
 )
 
+from ..data.grids import png
+from ..families.infotext import called_by, exported_stem, renamed
 from ..families.stable_diffusion.kohya_names import KohyaFormat
 from ..families.stable_diffusion.published import PUBLISHED
 from ..families.stable_diffusion.targets import splits_text_attention
 from ..families.webui_format import WebuiFormat, WebuiTable
 from ..records import ImageKeys
-from .installing import exported_stem, install, name_problem, place_problem
+from .installing import install, name_problem, place_problem
 from .webui_metadata import metadata, serialise
 
 say = speaker(__name__)
@@ -110,8 +112,7 @@ class WebuiExporter(Exporter):
         )
         preview = adapter.files.get("preview.png")
         if preview:
-            with Image.open(io.BytesIO(preview)) as picture:
-                picture.save(destination / f"{stem}.png")
+            (destination / f"{stem}.png").write_bytes(_preview(preview, file))
         return file
 
     def deliver(self, adapter: Adapter, path: Path) -> Sequence[str]:
@@ -129,6 +130,13 @@ class WebuiExporter(Exporter):
         written = f"<lora:{path.stem}:{float(config.get('preferred_weight', 0.8)):g}> {words}".rstrip()
         # As a comment: the words are the data's, and a shell would obey them where somebody pastes all the lines.
         return [*lines, say("# in the prompt: {text}", text=" ".join(printable(written).split()))]
+
+
+def _preview(drawn: bytes, file: Path) -> bytes:
+    """The picture of a training, with the name and the hash of the file that was made of it in its settings."""
+    with Image.open(io.BytesIO(drawn)) as picture:
+        told = str(getattr(picture, "text", {}).get("parameters") or "")
+        return png(picture, renamed(told, called_by(file)) if told else None)
 
 
 def _factors(adapter: Adapter, parts: Sequence[str], rows: Mapping[str, int], balanced: bool) -> tuple[Any, Any, float]:
