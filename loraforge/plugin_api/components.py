@@ -162,7 +162,12 @@ class Exporter(Component):
     """Writes an adapter. Sees an ``Adapter``, never a model; the values of its keys are in ``adapter.facts["config"]``.
 
     Keys whose field has ``json_schema_extra={"option": True}`` are options of ``train`` and ``export`` too.
+
+    Attributes:
+        at_saves: whether it writes the adapter alone, and quickly, so that ``export_at_saves`` may have it at every save.
     """
+
+    at_saves: ClassVar[bool] = False
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
         """Why an adapter of such a run could not be exported or delivered, known before it is trained; several reasons on lines of their

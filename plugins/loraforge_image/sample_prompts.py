@@ -75,11 +75,8 @@ def parse(entry: str) -> SamplePrompt:
                 problems.append(say("--{flag} wants a number; got '{value}'", flag=name, value=value))
                 continue
             if not least <= read <= most:
-                problems.append(
-                    say(
-                        "--{flag} must be from {least} to {most}; got {value}", flag=name, least=f"{least:g}", most=f"{most:g}", value=value
-                    )
-                )
+                bounds = {"least": f"{least:g}", "most": f"{most:.10g}"}
+                problems.append(say("--{flag} must be from {least} to {most}; got {value}", flag=name, value=value, **bounds))
                 continue
         else:
             problems.append(say("there is no flag --{flag}; there are: {flags}", flag=name, flags=_MEANING))

@@ -65,6 +65,7 @@ class WebuiExporter(Exporter):
     name = "webui"
     task = "image"
     help = "A .safetensors for A1111, Forge, SD.Next, ComfyUI and kohya, with preview and card."
+    at_saves = True
     keys = WebuiKeys
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:

@@ -24,6 +24,7 @@ class PeftExporter(Exporter):
     name = "peft"
     task = "text"
     help = "A folder for PEFT, transformers and vLLM: adapter, tokenizer and the chat template that was trained."
+    at_saves = True
 
     def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
         return without_base(self.name, family, config)

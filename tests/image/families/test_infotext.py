@@ -80,7 +80,8 @@ PROMPTS[2] = PROMPTS[2].replace("--W 32", "--W 64")
 
 @pytest.fixture
 def run(gallery, paint, host):
-    values = {"sample_prompts": PROMPTS, "sample_negative": "grey", "sample_seed": 50, "sample_cfg": 4.0, "max_steps": 1}
+    values = {"sample_prompts": PROMPTS, "sample_negative": "grey", "sample_seed": 50, "sample_cfg": 4.0, "max_steps": 2}
+    values |= {"epochs": 9, "save_steps": 1, "save_total_limit": 1, "adapter_from": "last", "export_at_saves": True}
     return paint(gallery(**values, export=["webui"], output_name="neon_v2")).run
 
 
@@ -89,8 +90,24 @@ def parameters(file) -> str:
         return picture.text["parameters"]
 
 
+def saved_at_every_save(run, exported):
+    """Of a checkpoint that is gone too; the last save's weights are those of the export, and no half-written file is left."""
+    from safetensors import safe_open
+
+    place = run.path / "saves" / "webui"
+    assert sorted(path.name for path in place.iterdir()) == [
+        f"neon_v2-00000{step}{end}" for step in (1, 2) for end in (".json", ".png", ".safetensors")
+    ]
+    files = {path.stem: safe_open(path, "pt") for path in [exported, *place.glob("*.safetensors")]}
+    assert {stem: file.metadata()["ss_output_name"] for stem, file in files.items()} == {stem: stem for stem in files}
+    first, last, final = (files[f"neon_v2{mark}"] for mark in ("-000001", "-000002", ""))
+    same = [{bool((one.get_tensor(name) == final.get_tensor(name)).all()) for name in final.keys()} for one in (first, last)]  # noqa: SIM118
+    assert False in same[0] and same[1] == {True} and first.metadata()["ss_steps"] == "1"
+    assert as_a1111_reads(parameters(place / "neon_v2-000001.png"))[0].endswith("<lora:neon_v2-000001:1>")
+
+
 def test_sample_pictures_have_settings_of_their_own_and_say_them(run, host, tmp_path):
-    place = run.samples / "step-000001"
+    place = run.samples / "step-000002"
     names = sorted(path.name for path in place.iterdir())
     assert names == ["01-a-ball.png", "02-a-ball.png", "03-two-dashes.png", "04-蓝色的球.png"]
     read = [as_a1111_reads(parameters(place / name)) for name in names]
@@ -109,6 +126,7 @@ def test_sample_pictures_have_settings_of_their_own_and_say_them(run, host, tmp_
     digest = header["__metadata__"]["sshs_model_hash"]
     prompt, _, settings = as_a1111_reads(parameters(file.with_suffix(".png")))
     assert prompt.endswith("<lora:neon_v2:1>") and settings["Lora hashes"] == f"neon_v2: {digest[:12]}"
+    saved_at_every_save(run, file)
     # `sample` names the exported file, not the run's folder, and draws what the settings say.
     opened = load_run(host, run.path)
     model = opened.inference_model(adapters := opened.adapters())
@@ -120,7 +138,7 @@ def test_sample_pictures_have_settings_of_their_own_and_say_them(run, host, tmp_
 
     again, before = (np.asarray(Image.open(file).convert("RGB")).astype(int) for file in (io.BytesIO(answer.data), place / names[0]))
     assert np.abs(again - before).max() <= 2
-    checkpoint = opened.adapters([run.checkpoint(1)])
+    checkpoint = opened.adapters([run.checkpoint(2)])
     assert called(next(iter(checkpoint.values()))) == Called("neon_v2")  # another file than the one that was exported, maybe
 
 
