@@ -197,8 +197,13 @@ def _kept(opened: LoadedRun, question: str, given: Mapping[str, str | File], fol
     if opened.task.sampling.side_by_side is not None and len(files) > 1:
         files["beside"] = opened.task.sampling.side_by_side(files)
     answers = {name: answer for name, answer in given.items() if isinstance(answer, str)}
-    start = re.sub(r"[^\w-]+", "-", question).strip("-")[:60] or "answer"
+    start = _in_bytes(re.sub(r"[^\w-]+", "-", question).strip("-")[:60], 120).strip("-") or "answer"
     for name, file in files.items():
-        side = re.sub(r"[^\w-]+", "-", name)
+        side = _in_bytes(re.sub(r"[^\w.-]+", "-", name), 80).strip("-.")
         answers[name] = str(atomic_write(folder, f"{start}.{side}{file.suffix}", file.data))
     return answers
+
+
+def _in_bytes(text: str, most: int) -> str:
+    """As much of a text as the name of a file has room for."""
+    return text.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")
