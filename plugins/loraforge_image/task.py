@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
-from loraforge import Evaluation, File, Fingerprint, Sampling, Task, TrainedRun
+from loraforge import Evaluation, File, Fingerprint, Sampling, Task, TrainedRun, speaker
 
 from .records import EXPORTERS, ImageKeys, ImageSampling, Picture
+
+say = speaker(__name__)
 
 
 def _side_by_side(files: Mapping[str, File]) -> File:
     from .data.grids import side_by_side
 
-    return side_by_side(files)
+    return side_by_side({_heading(name): file for name, file in files.items()})
+
+
+def _heading(side: str) -> str:
+    """What stands above the picture of one side of ``sample``."""
+    strength = re.fullmatch(r"(.+) × ([^ ]+)", side)
+    if strength is not None:
+        return say("{name}, strength {strength}", name=strength[1], strength=strength[2])
+    return say("base") if side == "base" else side
 
 
 def _compare(

@@ -131,3 +131,30 @@ def test_a_profile_that_cannot_be_used_is_named(tmp_path):
         rows.append((Picture(str(tmp_path / f"{name}.png"), "x", where=f"{name}.png"), "x"))
     lines = examine_pictures(RunConfig(train_data_dir="x", base_model="x"), ImageKeys(), rows).lines
     assert [line for line in lines if "sRGB" in line and "a.png" in line and "b.png" not in line]
+
+
+def test_pictures_with_a_resolution_of_their_own_are_said_and_counted(tmp_path):
+    Image.new("RGB", (400, 400)).save(tmp_path / "a.png")
+    rows = [(Picture(str(tmp_path / "a.png"), "x", where=str(side), resolution=side), "x") for side in (None, 128, 256, 256, 32)]
+    made = examine_pictures(RunConfig(train_data_dir="x", base_model="x"), ImageKeys(resolution=192), rows)
+    assert made.facts["buckets"] == [[128, 128, 1], [192, 192, 1], [256, 256, 2]] and made.facts["own_area"] == 256 * 256
+    assert any("128 (1), 256 (2); the others have 192" in line for line in made.lines)
+    assert list(made.problems) == [4] and "its resolution, 32, is smaller than bucket_step (64)" in made.problems[4]
+
+
+def test_masks_are_counted_and_those_of_another_shape_named(tmp_path):
+    Image.new("RGB", (100, 80)).save(tmp_path / "a.png")
+    Image.new("RGBA", (100, 80)).save(tmp_path / "b.png")
+    Image.new("L", (50, 40)).save(tmp_path / "m.png")
+    Image.new("L", (50, 50)).save(tmp_path / "wrong.png")
+
+    def look(*given, **keys):
+        rows = [(Picture(str(tmp_path / name), "x", where=name, mask=mask and str(tmp_path / mask)), "x") for name, mask in given]
+        return examine_pictures(RunConfig(train_data_dir="x", base_model="x"), ImageKeys(resolution=64, **keys), rows)
+
+    made = look(("a.png", "m.png"), ("b.png", ""))
+    assert "1 of 2 pictures have a mask; what lies outside of it counts 0.1 (unmasked_weight)" in made.lines
+    assert "50x50 and 100x80" in look(("a.png", "wrong.png")).problems[0]
+    assert not look(("a.png", "wrong.png"), mask="off").problems and not any("mask" in line for line in look(("a.png", "")).lines)
+    assert any(line.startswith("1 of 2 pictures have a mask") for line in look(("a.png", ""), ("b.png", ""), mask="alpha").lines)
+    assert any("none of the 1 pictures has transparency" in line for line in look(("a.png", ""), mask="alpha").lines)
