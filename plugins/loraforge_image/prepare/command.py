@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import DataError, FiniteRange, command, console, printable, read_file, show, speaker
+from loraforge import DataError, FiniteRange, command, console, first_few, printable, read_file, show, speaker
 
 if TYPE_CHECKING:
     from .captioners import CaptionerSettings
@@ -64,6 +64,7 @@ def image(folder: Path, given: str | None, trigger: str, as_json: bool, **option
     It only proposes: correct the columns text and keep in metadata.csv as you like. No picture is changed or deleted.
     """
     from .captioning import FINDINGS, checked_template, describe
+    from .contact_sheet import unwritable
 
     settings = _asked(options)
     template = checked_template(given, trigger)
@@ -76,6 +77,15 @@ def image(folder: Path, given: str | None, trigger: str, as_json: bool, **option
     _may_write(targets, folder, copy_to, options["overwrite"])
     pictures, strangers = _inspect_all(folder, options["min_size"])
     notes = [*strangers, *describe(folder, pictures, template, trigger, options["captioner"], settings, _progress)]
+    if strange := unwritable(pictures):
+        notes.append(
+            say(
+                "no font on this computer has the characters of {n} names ({names}): the contact sheet gives their row in metadata.csv "
+                "instead. Install Noto Sans CJK, or run pip install 'loraforge[fonts]'",
+                n=len(strange),
+                names=first_few(strange),
+            )
+        )
     names = _copies(pictures) if copy_to else {}
     _write(pictures, names, copy_to, targets)
     written = [*targets.values(), *((copy_to / name for name in names.values()) if copy_to else ())]
