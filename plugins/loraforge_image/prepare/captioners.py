@@ -27,6 +27,7 @@ _TASKS = {"florence2": "<DETAILED_CAPTION>"}
 PROMPT = "Describe this picture for a text-to-image model in one paragraph: what it shows, how it is composed, the light, the style."
 _TOKENS, _CHAT_TOKENS = 75, 512
 _PIXELS = 1280 * 1280  # more makes thousands of tokens of one picture (musubi-tuner's bound)
+_LACKING = re.compile(r"requires the (\w+) library")  # how transformers says which package is not there
 _THOUGHTS = re.compile(r"^.*?</think>", re.DOTALL)
 
 
@@ -70,6 +71,14 @@ class Captioner:
             self._processor: Any = AutoProcessor.from_pretrained(folder, **options)
             self._model: Any = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True, **options)
         except Exception as error:  # transformers raises whatever a damaged or foreign folder leads to
+            if isinstance(error, ImportError) and (package := _LACKING.search(str(error))):
+                raise ModelError(
+                    say(
+                        "--captioner {model}: its processor needs the package {package}: pip install {package}, from where torch was installed.",
+                        model=called,
+                        package=package[1].lower(),
+                    )
+                ) from None
             raise ModelError(
                 say(
                     "--captioner {model}: it cannot be loaded as an image-to-text model: {reason}. It must be a model like BLIP or Qwen-VL "

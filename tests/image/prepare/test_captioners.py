@@ -168,6 +168,18 @@ def test_a_chat_model_is_asked_in_its_template_and_its_answer_alone_is_kept(fold
     assert "1 captions end at the limit of 9 tokens" in " ".join(told.split())
 
 
+def test_a_package_that_a_processor_needs_is_named(folder, blip, monkeypatch):
+    """As transformers says it of Qwen-VL's, which takes its video half from torchvision."""
+    from transformers import AutoProcessor
+
+    def refuse(*given, **named):
+        raise ImportError("\nQwen2VLVideoProcessor requires the Torchvision library but it was not found in your environment.")
+
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", refuse)
+    scene(1).save(folder / "a.png")
+    assert "pip install torchvision" in call(folder, "--captioner", blip, fails=ModelError)
+
+
 def test_thoughts_are_left_out_and_pictures_are_not_larger_than_needed():
     from loraforge_image.prepare.captioners import _THOUGHTS, _smaller
 
