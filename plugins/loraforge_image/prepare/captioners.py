@@ -74,7 +74,8 @@ class Captioner:
             if isinstance(error, ImportError) and (package := _LACKING.search(str(error))):
                 raise ModelError(
                     say(
-                        "--captioner {model}: its processor needs the package {package}: pip install {package}, from where torch was installed.",
+                        "--captioner {model}: its processor needs the package {package}: pip install {package}, from where torch was "
+                        "installed.",
                         model=called,
                         package=package[1].lower(),
                     )
