@@ -100,6 +100,39 @@ def test_small_pictures_are_trained_small_and_those_below_the_step_are_said(tmp_
     assert choose((300, 200), ImageKeys(), buckets(512, 64, 2.0)) == Bucket(640, 384)
 
 
+def test_what_no_bucket_shows_is_said_from_a_fifth_on_the_worst_first(tmp_path):
+    """2000x100 in 160x96 shows 100 of its 100 rows and 167 of 2000 columns: 92 % are lost. 2.5 : 1 in 2 : 1 loses a fifth."""
+    sizes = {"panorama": (2000, 100), "square": (500, 500), "fits": (480, 240), "long": (500, 200), "high": (200, 700), "more": (300, 90),
+             "and more": (90, 420), "most": (90, 450), "nearly": (490, 200)}  # fmt: skip
+    rows = []
+    for name, size in sizes.items():
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+        rows.append((Picture(str(tmp_path / f"{name}.png"), "x", where=name), "x"))
+    keys = ImageKeys(resolution=128, bucket_step=32)
+    shapes = buckets(128, 32, 2.0)
+    right = {}
+    for name, (width, height) in sizes.items():
+        bucket = assign((width, height), shapes)
+        scale = max(bucket.width / width, bucket.height / height)
+        right[name] = 1 - bucket.width / (width * scale) * bucket.height / (height * scale)
+    assert abs(right["panorama"] - (1 - 160 / 96 / 20)) < 1e-9 and right["square"] == 0
+    worst = sorted((name for name in sizes if right[name] >= 0.2), key=lambda name: -right[name])
+    config = RunConfig(train_data_dir="x", base_model="x")
+    [line] = [line for line in examine_pictures(config, keys, rows).lines if "bucket_max_ratio" in line]
+    assert line.startswith(f"{len(worst)} pictures lose") and "panorama (92%)" in line and len(worst) > 5
+    assert ", ".join(f"{name} ({right[name]:.0%})" for name in worst[:5]) + " ..." in line
+    assert not any("bucket_max_ratio" in line for line in examine_pictures(config, keys, rows[1:3]).lines)
+
+
+def test_a_profile_that_cannot_be_used_is_named(tmp_path):
+    rows = []
+    for name, profile in (("a", b"nonsense" * 20), ("b", None)):
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{name}.png", icc_profile=profile)
+        rows.append((Picture(str(tmp_path / f"{name}.png"), "x", where=f"{name}.png"), "x"))
+    lines = examine_pictures(RunConfig(train_data_dir="x", base_model="x"), ImageKeys(), rows).lines
+    assert [line for line in lines if "sRGB" in line and "a.png" in line and "b.png" not in line]
+
+
 def test_pictures_with_a_resolution_of_their_own_are_said_and_counted(tmp_path):
     Image.new("RGB", (400, 400)).save(tmp_path / "a.png")
     rows = [(Picture(str(tmp_path / "a.png"), "x", where=str(side), resolution=side), "x") for side in (None, 128, 256, 256, 32)]
