@@ -35,8 +35,8 @@ def advice(
         for name, info in type(owner).model_fields.items():
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
             value = getattr(owner, name)
-            named = extra.get("needs", [])
-            needed = [str(one) for one in (named if isinstance(named, list) else [named])]
+            switches = extra.get("needs", [])
+            needed = [str(one) for one in (switches if isinstance(switches, list) else [switches])]
             idle = all(getattr(owner, one) == type(owner).model_fields[one].default for one in needed)
             if needed and name in source.values and value and value != info.default and idle:  # 0 asks for nothing
                 where, keys_needed = source.values[name].where, say(" or ").join(needed)
