@@ -218,8 +218,8 @@ def ancestor(parent: Mapping[str, Any]) -> Path | None:
         file = folder / "adapter_model.safetensors"
         if file.is_file() and not file.is_symlink() and hash_file(file) == parent.get("adapter"):
             return folder
-    exported = run.exports.glob("*/*.safetensors") if run.exports.is_dir() else ()
-    fits = (f for f in sorted(exported) if f.is_file() and not f.is_symlink() and hash_file(f) == parent.get("adapter"))
+    exported = sorted(f for f in run.exports.glob("*/*.safetensors") if f.name != "adapter_model.safetensors")
+    fits = (f for f in exported if f.is_file() and not f.is_symlink() and hash_file(f) == parent.get("adapter"))
     return next(fits, None)
 
 

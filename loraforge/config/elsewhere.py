@@ -159,9 +159,14 @@ _ROWS = (
         unless=_OFF,
     ),
     Elsewhere(
-        "network_weights dim_from_weights base_weights ",
-        description="To go on from an adapter, set init_from_adapter to a run or to an adapter folder of peft's form.",
+        "base_weights base_weights_multiplier ",
+        description="Adapters are added to a base before, not in training: loraforge lora merge FILE:0.8 --into BASE --out FOLDER.",
         unless=_OFF,
+    ),
+    Elsewhere(
+        "dim_from_weights ",
+        description="Where lora_rank is not set it is taken from the file that init_from_adapter names.",
+        unless=None,
     ),
     Elsewhere(
         "network_dropout",

@@ -24,14 +24,17 @@ from loraforge import (
 )
 
 from ..records import EXPORTERS, ImageKeys
+from ..sample_prompts import parse_all, rounded
 from .base_files import WEIGHTS, is_ours, locate, missing_parts, old_hash, pipeline_files, pipeline_name, title
 from .image_base import ImageBase
+from .infotext import called, stem_of
 from .objectives import FlowMatching, Objective
 from .webui_format import WebuiFormat
 
 if TYPE_CHECKING:
     import torch
 
+    from ..lora_files.factors import Opened
     from .inference import ImageInferenceModel
     from .starts.start import Start
     from .trainable import TrainableImages
@@ -158,7 +161,7 @@ class ImageFamily(ModelFamily):
             raise ConfigError(problems)
         examination = examine_pictures(config, mine, rows)
         facts, lines = self.examine_captions(config, mine, rows) if rows else ({}, ())
-        more = [*lines, *self._rates(config, mine), *self.remarks(config, mine)] if rows else []
+        more = [*_samples(mine, self), *(self._rates(config, mine) if rows else ()), *lines, *(self.remarks(config, mine) if rows else ())]
         more += self._examine_start(config, mine) if config.init_from_adapter else ()
         facts = {**examination.facts, **facts}
         return dataclasses.replace(examination, facts=facts, lines=[*examination.lines, *more])
@@ -210,13 +213,15 @@ class ImageFamily(ModelFamily):
             RunError, ConfigError: if it cannot be taken up.
         """
         from .loading import shapes_only
+        from .starts.start import open_start
 
+        opened = open_start(config)  # before the base: what is no LoRA is told at once
         exact = config.model_copy(update={"precision": "fp32"})  # shapes have none, and "auto" is settled on the device
         with shapes_only():
             base = self.load_base(exact, keys.model_dump())
-        return self._start(config, keys, base, _trained(base, config, keys)).lines
+        return self._start(opened, config, keys, base, _trained(base, config, keys)).lines
 
-    def _start(self, config: RunConfig, keys: ImageKeys, base: ImageBase, modules: Mapping[str, int]) -> Start:
+    def _start(self, opened: Opened, config: RunConfig, keys: ImageKeys, base: ImageBase, modules: Mapping[str, int]) -> Start:
         """What ``init_from_adapter`` names, on the layers that are trained.
 
         Args:
@@ -225,10 +230,10 @@ class ImageFamily(ModelFamily):
         Raises:
             RunError, ConfigError: if it cannot be taken up.
         """
-        from .starts.start import make_start, open_start
+        from .starts.start import make_start
 
         ours = apply_block_ranks(modules, config.block_ranks)
-        start = make_start(open_start(config), config, keys, base, ours, self.webui, self.name)
+        start = make_start(opened, config, keys, base, ours, self.webui, self.name)
         others = [f"{name} ({rank})" for name, rank in start.ranks.items() if rank != ours[name]] if config.block_ranks else []
         if others:
             raise ConfigError(
@@ -254,6 +259,7 @@ class ImageFamily(ModelFamily):
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableImages:
         from loraforge.adapters import lora
 
+        from .starts.start import open_start
         from .trainable import TrainableImages
 
         mine = keys[ImageKeys]
@@ -262,7 +268,7 @@ class ImageFamily(ModelFamily):
             base.enable_gradient_checkpointing()
         base.to(device)
         modules = _trained(base, config, mine)
-        start = self._start(config, mine, base, modules) if config.init_from_adapter else None
+        start = self._start(open_start(config), config, mine, base, modules) if config.init_from_adapter else None
         modules = {**modules, **start.ranks} if start is not None else modules
         adapted = apply_block_ranks(modules, config.block_ranks)
         self._check_exports(config, base, adapted)
@@ -271,7 +277,10 @@ class ImageFamily(ModelFamily):
         if start is not None:
             lora.fill(injected, start.given)
         replaced = base.replace() if config.kernels == "auto" else {}
-        trainable = TrainableImages(base, injected, config, mine, device, self._facts(config, mine, base, adapted))
+        facts = self._facts(config, mine, base, adapted)
+        name = stem_of(str(keys.flat().get("output_name") or Path(config.output_dir).absolute().name))
+        base.settings |= {"lora_name": name, "multiple": self.multiple, **{key: facts[key] for key in ("base_title", "base_sha256")}}
+        trainable = TrainableImages(base, injected, config, mine, device, facts)
         trainable.replaced = {**injected.replaced, **replaced}
         return trainable
 
@@ -345,7 +354,10 @@ class ImageFamily(ModelFamily):
         network = make_network(base, base.text_encoders).to(device)
         lora.load_adapters(network, adapters)
         network.eval()
-        return ImageInferenceModel(base, network, title(config.base_model), self.multiple)
+        base.settings["base_sha256"] = next((adapter.facts.get("base_sha256") for adapter in adapters.values()), None)
+        return ImageInferenceModel(
+            base, network, title(config.base_model), self.multiple, {name: called(adapter) for name, adapter in adapters.items()}
+        )
 
 
 def _not_finite(pipe: Any) -> Iterator[str]:
@@ -366,3 +378,13 @@ def _trained(base: ImageBase, config: RunConfig, keys: ImageKeys) -> dict[str, i
     return {
         name: rank for name, rank in found.items() if not name.startswith("text_encoder") or keys.text_rate(name.partition(".")[0]) != 0
     }
+
+
+def _samples(keys: ImageKeys, family: ImageFamily) -> list[str]:
+    """What should be known of the sample pictures before they are drawn."""
+    side = keys.resolution // keys.bucket_step * keys.bucket_step
+    asked = parse_all(keys.sample_prompts or ())
+    lines = rounded(asked, (side, side), family.multiple)
+    if not family.base.guided and (keys.sample_negative or any(one.negative for one in asked)):
+        lines.append(say("this base draws without guidance: sample_negative and --n change nothing in the sample pictures"))
+    return lines

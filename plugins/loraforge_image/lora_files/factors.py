@@ -134,6 +134,8 @@ def _of_folder(folder: Path) -> Opened:
     from loraforge.adapters import lora
 
     adapter = lora.read_peft(folder)
+    if adapter.kind != "lora":
+        raise RunError(_other_kinds(folder, adapter.kind))
     if adapter.dora:
         raise RunError(_no_dora(folder))
     if adapter.kind != "lora":
@@ -175,13 +177,7 @@ def _refuse(file: LoraFile) -> None:
     kinds = Counter(m.kind for m in file.modules if m.kind != "lora")
     if kinds:
         shown = ", ".join(f"{kind} x {n}" for kind, n in kinds.items())
-        raise RunError(
-            say(
-                "{path} is no plain LoRA: it holds {kinds}. Only LoRA and LoCon (LoRA on convolutions) can be taken up.",
-                path=file.path,
-                kinds=shown,
-            )
-        )
+        raise RunError(_other_kinds(file.path, shown))
     beside = [m.name for m in file.modules if set(m.shapes) & {"diff", "diff_b", "w_norm", "b_norm", "bias"}]
     if beside:
         raise RunError(
@@ -217,6 +213,12 @@ def _refuse(file: LoraFile) -> None:
                 path=file.path,
             )
         )
+
+
+def _other_kinds(path: Path, kinds: str) -> str:
+    return say(
+        "{path} is no plain LoRA: it holds {kinds}. Only LoRA and LoCon (LoRA on convolutions) can be taken up.", path=path, kinds=kinds
+    )
 
 
 def _no_dora(path: Path) -> str:

@@ -25,7 +25,7 @@ _PARTS: tuple[tuple[str, str], ...] = (
     (r"te([123])[._]", "te"),
     (r"lora_unet_|lora_transformer_|lycoris_(?:unet_)?|unet[._]|model[._]diffusion_model[._]|diffusion_model[._]", DENOISER),
     # FLUX and SD3 of diffusers; "transformer_blocks" alone is a layer, not a part.
-    (r"transformer[._]", DENOISER),
+    (r"transformer(?:\.|_(?!blocks))", DENOISER),
 )
 _BARE = re.compile(
     r"(down|up|mid)_block|(in|out)put_blocks|middle_block|(double|single|joint)_blocks|(single_)?transformer_blocks|time_embed|conv_(in|out)"

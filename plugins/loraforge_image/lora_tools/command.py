@@ -133,8 +133,8 @@ def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **
     precision = options["precision"] or precision_of([opened for opened, _ in files])
     write_lora(out, factors, family, precision, made, shared)
     ranks = Counter(one.rank for one in factors)
-    told = {"path": str(out), "modules": len(factors), "ranks": dict(ranks), "kept": kept, "family": family,
-            "from": [{"path": str(opened.path), "strength": strength, "modules": len(opened.factors)} for opened, strength in files]}  # fmt: skip
+    parts = [{"path": str(opened.path), "strength": strength, "modules": len(opened.factors)} for opened, strength in files]
+    told = {"path": str(out), "modules": len(factors), "ranks": dict(ranks), "kept": kept, "family": family, "from": parts}
     lines = [
         *(
             say("{name} at {strength}: {n} modules", name=opened.path.name, strength=f"{strength:g}", n=len(opened.factors))
