@@ -246,7 +246,7 @@ def _is_plain(module: nn.Module) -> bool:
 
 def _check_fit(given: Adapter, config: RunConfig, chosen: Sequence[str], ranks: Mapping[str, int]) -> None:
     problems = []
-    if given.dora or config.lora_variant in ("dora", "pissa"):
+    if given.dora or given.kind != "lora" or config.lora_variant not in ("lora", "rslora"):
         problems.append(say("init_from_adapter: continuing works with lora_variant lora and rslora only."))
     if given.rank != config.lora_rank:
         problems.append(

@@ -37,7 +37,10 @@ def test_what_lies_in_the_range_for_pictures_draws_no_advice(gallery, host, monk
 
 def test_a_loss_that_hardly_moved_is_not_put_down_to_answers():
     still = [(step, 1.0 + 0.001 * (step % 2)) for step in range(1, 61)]
-    told = {pictures: " ".join(d.sentence for d in diagnose(History(still, [], 10, 1e-4, (5e-5, 5e-4), pictures=pictures))) for pictures in (True, False)}
+    told = {
+        pictures: " ".join(d.sentence for d in diagnose(History(still, [], 10, 1e-4, (5e-5, 5e-4), pictures=pictures)))
+        for pictures in (True, False)
+    }
     assert "answers" in told[False] and "answers" not in told[True] and "samples" in told[True]
 
 
