@@ -56,7 +56,21 @@ if TYPE_CHECKING:
     )
     from .plugin_api.models import ChatFormat, Decoder, Examination, InferenceModel, MemoryEstimate, TrainableModel
     from .plugin_api.task import ChoiceQuestion, Evaluation, Sampling, Task, TrainedRun
-    from .plugin_api.types import Adapter, Answer, Batch, Example, File, Fingerprint, Lesson, Record, Review, Span, TrainableLora, prompt_of
+    from .plugin_api.types import (
+        Adapter,
+        Answer,
+        Batch,
+        Example,
+        File,
+        Fingerprint,
+        Lesson,
+        Looks,
+        Record,
+        Review,
+        Span,
+        TrainableLora,
+        prompt_of,
+    )
     from .runs.disk import usual_rights
     from .runs.folder import atomic_dir, write_text
     from .runs.opened import LoadedRun, load_run
@@ -110,6 +124,7 @@ _HOMES = {
         "File",
         "Fingerprint",
         "Lesson",
+        "Looks",
         "Record",
         "Review",
         "Span",
@@ -159,6 +174,7 @@ __all__ = [
     "Lesson",
     "LoadedRun",
     "Loader",
+    "Looks",
     "LoraForgeError",
     "MachineError",
     "MemoryEstimate",

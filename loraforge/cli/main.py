@@ -181,7 +181,7 @@ def check(
     from ..data import findings
     from ..data.dataset import load_data
     from ..evaluation import foresight
-    from ..pipeline import estimate, hardware
+    from ..pipeline import estimate, hardware, saves
     from ..plan import located, make_plan
     from ..training.batching import schedule
     from . import report
@@ -193,7 +193,7 @@ def check(
         fit = estimate.estimate(plan, data, memory)
     planned = schedule(plan.config, len(data.learned()))
     ceiling = steps_advice(plan.config, plan.places, plan.names, planned.steps, planned.per_epoch)
-    steps, few = planned.steps, foresight.too_few(plan, data)
+    steps, few = planned.steps, [*foresight.too_few(plan, data), *saves.remarks(plan)]
     summary = {
         "config": str(config),
         "base_model": plan.config.base_model,

@@ -10,7 +10,7 @@ import click
 
 from .. import terminal
 from ..messages import speaker
-from .options import JSON, RUN, SamplingCommand, emit, host_of, settings
+from .options import JSON, RUN, FiniteRange, SamplingCommand, emit, host_of, settings
 
 say = speaker(__name__)
 
@@ -26,7 +26,13 @@ say = speaker(__name__)
     type=click.Path(path_type=Path),
     help="Use this run, checkpoint or adapter folder instead of RUN's own adapter. May be repeated; all share one loaded base.",
 )
-@click.option("--scale", "scales", multiple=True, type=float, help="How strongly an adapter acts; 1 by default. Once, or once per adapter.")
+@click.option(
+    "--scale",
+    "scales",
+    multiple=True,
+    type=FiniteRange(),
+    help="How strongly an adapter acts; 1 by default. Several for one adapter stand side by side; otherwise once, or once per adapter.",
+)
 @click.option("--together", is_flag=True, help="Use all the adapters at once instead of one after the other.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder for answers that are files; by default RUN/answers.")
 @JSON
@@ -52,11 +58,8 @@ def sample(
     opened = load_run(host_of(ctx), run)
     wanted = settings(opened.task.sampling.settings, options)
     loaded = opened.adapters(adapters)
-    if len(scales) > 1 and len(scales) != len(loaded):
-        raise click.UsageError(say("--scale: give one for all, or one for each of the {n} adapters.", n=len(loaded)))
-    strengths = dict(zip(loaded, scales if len(scales) > 1 else list(scales or [1.0]) * len(loaded), strict=True))
     sides: dict[str, Mapping[str, float] | None] = {"base": None} if base else {}
-    sides |= {" + ".join(loaded): strengths} if together else {name: {name: strength} for name, strength in strengths.items()}
+    sides |= _sides(list(loaded), scales, together)
     inference_model = opened.inference_model(loaded)
     rows: list[dict[str, Any]] = []
     console = terminal.console()
@@ -68,6 +71,20 @@ def sample(
                 answering.answers(console, question, answers)
     if as_json:
         emit(rows)
+
+
+def _sides(names: Sequence[str], scales: Sequence[float], together: bool) -> dict[str, Mapping[str, float]]:
+    """Who answers, by name: each adapter, all at once, or one adapter in several strengths.
+
+    Raises:
+        UsageError: if it is not clear whose the strengths are.
+    """
+    if len(names) == 1 and len(scales) > 1:
+        return {f"{names[0]} × {scale:g}": {names[0]: scale} for scale in scales}
+    if len(scales) > 1 and len(scales) != len(names):
+        raise click.UsageError(say("--scale: give one for all, or one for each of the {n} adapters.", n=len(names)))
+    strengths = dict(zip(names, scales if len(scales) > 1 else list(scales or [1.0]) * len(names), strict=True))
+    return {" + ".join(names): strengths} if together else {name: {name: strength} for name, strength in strengths.items()}
 
 
 COMMANDS = (sample,)

@@ -56,6 +56,7 @@ VARIANTS: dict[str, Any] = {
         "conv_rank for LoCon)."
     }
 }
+RATES: dict[str, Any] = {"0 0.0": {"why": "A rate of 0 trains nothing. For pictures, train_unet: false trains the text encoders alone."}}
 SEEDS: dict[str, Any] = {
     "-*": {"why": "No seed is drawn, so that a run can be repeated: write any number from 0, or leave the line out for 42."}
 }

@@ -13,7 +13,7 @@ from .keys import Keys, KeySet, NoKeys, fields, validate
 from .optimizers import arguments, profiles
 from .optimizers.names import OPTIMIZER_NAMES, SCHEDULES
 from .paths import resolve_path
-from .refused import ALPHA, NO_SCHEDULES, OPTIMIZERS, PRECISIONS, SAVES, SEEDS, VARIANTS
+from .refused import ALPHA, NO_SCHEDULES, OPTIMIZERS, PRECISIONS, RATES, SAVES, SEEDS, VARIANTS
 from .yaml_reader import Source, unwritable
 
 __all__ = ["KeySet", "Keys", "NoKeys", "RunConfig", "fields", "resolve_base", "validate"]
@@ -146,6 +146,7 @@ class RunConfig(Keys):
             "aliases": ["lr", "unet_lr"],
             "usual": [1e-4, 3e-4],
             "why": "start at 2e-4; loss falling too slowly: 3e-4, oscillating: 1e-4; very small bases need much more",
+            "refused": RATES,
         },
     )
     lora_plus_ratio: float = Field(
@@ -311,6 +312,9 @@ class RunConfig(Keys):
     prompt_template: str = Field("auto", description="auto, the name of a template, or an inline one such as '[INST]{instruction}[/INST]'.")
     data_loader: str | None = Field(None, description="Which plugin reads the data; by default the task's.")
     model_family: str | None = Field(None, description="Which plugin loads the base; by default the one that recognises it.")
+    export_at_saves: bool = Field(
+        False, description="Export at every save too, into saves/ of the run's folder: name-000150.safetensors. All of them are kept."
+    )
     export: list[str] | None = Field(None, description="What is written at the end; by default what the task says. [] for nothing.")
 
     @model_validator(mode="before")

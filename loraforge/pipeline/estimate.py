@@ -185,6 +185,7 @@ def _disk(plan: Plan, needs: MemoryEstimate, planned: Schedule) -> dict[str, int
         "checkpoints": kept * each,
         "adapter": adapter * (2 if config.lora_variant == "pissa" else 1),
         "exports": sum(needs.files.get(exporter.name, adapter) for exporter in plan.exporters),
+        "saves": saves * adapter * sum(one.at_saves for one in plan.exporters) if config.export_at_saves else 0,
         "samples": needs.files.get("samples", 0) * (saves + 1),
         "cache": needs.files.get("cache", 0),
     }

@@ -23,7 +23,7 @@ from ..runs.disk import disk_errors
 from ..runs.folder import RunFolder
 from ..training.batching import schedule
 from ..training.interrupts import terminable
-from . import estimate
+from . import estimate, saves
 from .beginning import Beginning, claim
 from .finish import Outcome
 from .manifest import RunState
@@ -81,7 +81,7 @@ def _run_once(
     tell(StageStarted("data", plan.config.metadata_path or plan.config.train_data_dir))
     data = load_data(plan, lambda text: tell(StageStarted("data", text)), progress=lambda text: tell(StageStarted("data", text)))
     late = warmup_advice(plan.config.warmup, plan.places.get("warmup", "warmup"), schedule(plan.config, len(data.learned())).steps)
-    for line in [*late, *data.examination.lines, *_checked(data, folder), *foresight.too_few(plan, data)]:
+    for line in [*late, *data.examination.lines, *_checked(data, folder), *foresight.too_few(plan, data), *saves.remarks(plan)]:
         tell(StageStarted("data", line))
     tell(StageStarted("template", str(data.template.describe().get("reason", data.template.name))))
     if not data.pick(heldout=False):

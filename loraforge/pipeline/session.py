@@ -25,7 +25,7 @@ from ..runs.folder import FAILED, FINISHED, RUNNING, STOPPED, RunFolder, atomic_
 from ..runs.seal import seal_run
 from ..terminal import quoted
 from ..training.interrupts import Interrupts
-from . import failures, finish
+from . import failures, finish, saves
 from .finish import Outcome
 from .losses import read_losses
 from .manifest import RunState, describe
@@ -241,6 +241,7 @@ class Session:
         self._renew(step)
         with self.folder.unless_vanished():
             self._checkpoint(step)
+            saves.export_save(self.plan, self.folder, step, self.tell)
         if self._renew(step):
             self._checkpoint(step)
 

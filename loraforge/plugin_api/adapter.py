@@ -106,7 +106,7 @@ def _kronecker(part: Callable[[str], Tensor | None]) -> Tensor:
         second = a @ b if core is None else torch.einsum("ijkl,ip,jr->prkl", core, a, b)
     if second.ndim == 4:
         first = first[:, :, None, None]
-    return torch.kron(first, second).flatten(1)
+    return torch.kron(first, second.contiguous()).flatten(1)
 
 
 def _hadamard(part: Callable[[str], Tensor | None]) -> Tensor:

@@ -166,9 +166,11 @@ class Exporter(Component):
     Attributes:
         kinds: what it can write (``Adapter.kind``). A config whose adapter would be of another kind is refused before it is trained, with
             the exporters that do write it; ``export`` never sees one.
+        at_saves: whether it writes the adapter alone, and quickly, so that ``export_at_saves`` may have it at every save.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("lora",)
+    at_saves: ClassVar[bool] = False
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
         """Why an adapter of such a run could not be exported or delivered, known before it is trained; several reasons on lines of their

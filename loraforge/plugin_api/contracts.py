@@ -28,7 +28,7 @@ TRACEBACK = "LORAFORGE_TRACEBACK"  # set: whoever writes a plugin sees where it 
 _BUILT_IN = ("loraforge", "loraforge_text", "loraforge_image", "loraforge_serve")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE)
 # What a class may decide by whether it is written in it: the class in between says it again.
-_DECLARED = ("name", "task", "help", "keys", "severity", "private", "exporters", "peft_task_type", "webui")
+_DECLARED = ("name", "task", "help", "keys", "severity", "private", "exporters", "peft_task_type", "webui", "at_saves")
 
 
 def is_built_in(module: str) -> bool:

@@ -132,6 +132,15 @@ class Lesson:
     numbers: frozenset[str] = frozenset()
 
 
+class Looks(Protocol):
+    """What near-identical records are told by where features do not do: pictures, say."""
+
+    def earlier(self, all: Sequence[Any]) -> Iterator[Sequence[int]]:
+        """For every one of ``all`` in turn (the ``looks`` of all records, or None), the earlier ones it is near-identical to, the nearest
+        first. Asked of one of them."""
+        ...
+
+
 @dataclass(frozen=True)
 class Fingerprint:
     """What a record asks and teaches, for telling near-identical records.
@@ -143,6 +152,7 @@ class Fingerprint:
             where any of the one are near any of the other.
         floor: from so many features on it is near-identical to a record that contains nearly all of them; 0: never.
         lessons: the answers that it teaches; none where the question is all there is.
+        looks: tells near-identical records instead of the features.
     """
 
     key: str
@@ -150,6 +160,7 @@ class Fingerprint:
     others: tuple[frozenset[Hashable], ...] = ()
     floor: int = 0
     lessons: tuple[Lesson, ...] = ()
+    looks: Looks | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

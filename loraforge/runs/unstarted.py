@@ -20,8 +20,8 @@ from .folder import FAILED, RUNNING, STOPPED, RunFolder
 from .records import FOLDER
 from .seal import SEAL
 
-_STEP = "samples/step-000000"  # the base's own pictures
-_WRITTEN = ("findings.csv", "samples/grid.png", f"{_STEP}/*", "tensorboard/events.out.tfevents.*")
+_STARTS = ("samples/step-000000", "samples/base")  # the pictures from before the first step
+_WRITTEN = ("findings.csv", "samples/grid.png", *(f"{place}/*" for place in _STARTS), "tensorboard/events.out.tfevents.*")
 _LARGEST = 64_000_000  # bytes of a file that is kept in memory, to be put back
 
 
@@ -75,7 +75,7 @@ def vacate(folder: RunFolder, started: float | None = None, before: Mapping[Path
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-    for place in (folder.path / _STEP, folder.samples, folder.path / "tensorboard", folder.path / "checkpoints"):
+    for place in (*(folder.path / start for start in _STARTS), folder.samples, folder.path / "tensorboard", folder.path / "checkpoints"):
         with contextlib.suppress(OSError):  # something is in it
             place.rmdir()
     return kept

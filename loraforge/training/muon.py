@@ -27,8 +27,7 @@ def make_muon(parameters: Sequence[Any], lr: float, weight_decay: float, adjust_
     groups = [dict(group) if isinstance(group, dict) else {"params": [group]} for group in parameters]
     matrices = [kept for group in groups if (kept := {**group, "params": [p for p in group["params"] if p.ndim == 2]})["params"]]
     others = [kept for group in groups if (kept := {**group, "params": [p for p in group["params"] if p.ndim != 2]})["params"]]
-    settings = {"lr": lr, "weight_decay": weight_decay}
-    made = [muon(matrices, **settings, adjust_lr_fn=adjust_lr_fn, **given)] if matrices else []
+    made = [muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn=adjust_lr_fn, **given)] if matrices else []
     if not others:
         return made[0]  # type: ignore[no-any-return]
     if adjust_lr_fn != "match_rms_adamw":
@@ -40,7 +39,7 @@ def make_muon(parameters: Sequence[Any], lr: float, weight_decay: float, adjust_
                 n=sum(len(group["params"]) for group in others),
             )
         )
-    return Joined([*made, torch.optim.AdamW(others, **settings)], lr)
+    return Joined([*made, torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay)], lr)
 
 
 class Joined(torch.optim.Optimizer):

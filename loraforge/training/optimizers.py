@@ -66,7 +66,7 @@ def make_optimizer(config: RunConfig, parameters: Sequence[Any]) -> torch.optim.
         given["fused"] = {p.device.type for p in inside} <= {"cpu", "cuda"}  # one pass over the weights instead of ten
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # Prodigy prints
-            return _kind(config.optimizer)(parameters, lr=config.learning_rate, **given)
+            return _kind(config.optimizer)(parameters, lr=config.learning_rate, **given)  # type: ignore[no-any-return]
     except ImportError as error:
         raise ConfigError(missing(config.optimizer) or f"optimizer: {config.optimizer}: {error}") from None
     except (ValueError, TypeError, AssertionError) as error:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from loraforge import Keys, Record, speaker
 
+from .sample_prompts import parse_all
 from .training_keys import CaptionKeys, LossKeys
 
 say = speaker(__name__)
@@ -169,6 +170,12 @@ class _OwnKeys(Keys):
             object.__setattr__(self, "train_text_encoder", False)
         return self
 
+    @field_validator("sample_prompts")
+    @classmethod
+    def _flags_are_known(cls, value: list[str] | None) -> list[str] | None:
+        parse_all(value or ())
+        return value
+
     train_unet: bool = Field(True, description="Put a LoRA on the U-Net, or the transformer.")
     train_text_encoder: bool = Field(
         False,
@@ -204,8 +211,11 @@ class _OwnKeys(Keys):
     )
 
     sample_prompts: list[str] | None = Field(
-        None, description="What is drawn at every save; by default captions of the data. [] for nothing."
+        None,
+        description="What is drawn at every save; by default captions of the data. [] for nothing. Behind a prompt may stand what it has "
+        "of its own: --n negative --w width --h height --d seed --l cfg --s steps.",
     )
+    sample_negative: str = Field("", description="What these pictures should not show, where a prompt has no --n of its own.")
     sample_steps: int = Field(20, ge=1, le=200, description="Denoising steps of these pictures.")
     sample_cfg: float = Field(7.0, ge=1, le=30, description="How closely they follow the prompt (classifier-free guidance).")
     sample_seed: int = Field(42, ge=0, lt=2**32, description="Their seed; the same at every save.")

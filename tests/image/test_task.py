@@ -47,3 +47,22 @@ def test_a_loss_that_hardly_moved_is_not_put_down_to_answers():
 def test_too_little_memory_is_not_helped_by_what_only_language_models_have(gallery, host):
     plan = make_plan(host, "image", gallery(precision="fp16"))
     assert failures._helps(plan.config, failures._longest(plan)) == "gradient_checkpointing: true, resolution"
+
+
+def test_strengths_stand_side_by_side_with_labels_in_the_users_language(monkeypatch):
+    import io
+
+    from loraforge_image.data import grids
+    from PIL import Image
+
+    from loraforge import File
+
+    seen = []
+    real = grids.grid
+    monkeypatch.setattr(grids, "grid", lambda rows, labels, headings, side: seen.append(list(headings)) or real(rows, labels, headings, side))
+    files = {name: File(grids.png(Image.new("RGB", (64, 64 + 32 * i))), ".png") for i, name in enumerate(("base", "neon × 0.5", "neon × 1"))}
+    for language in ("en", "zh"):
+        monkeypatch.setenv("LORAFORGE_LANG", language)
+        made = IMAGE.sampling.side_by_side(files)
+    assert seen == [["base", "neon, strength 0.5", "neon, strength 1"], ["底模", "neon，强度 0.5", "neon，强度 1"]]
+    assert Image.open(io.BytesIO(made.data)).width > 3 * 64  # pictures of several sizes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 # sd-scripts and lora-scripts, transformers, axolotl, OneTrainer, ai-toolkit; and the paths of the classes, which several of them take.
 _OPTIMIZERS: Mapping[str, str] = {
@@ -15,9 +16,9 @@ _OPTIMIZERS: Mapping[str, str] = {
     "came": "CAME came_pytorch came_pytorch.CAME",
     "muon": "Muon torch.optim.Muon",
 }
-OPTIMIZER_NAMES: Mapping[str, str] = {theirs: ours for ours, names in _OPTIMIZERS.items() for theirs in names.split()}
+OPTIMIZER_NAMES: dict[str, Any] = {theirs: ours for ours, names in _OPTIMIZERS.items() for theirs in names.split()}
 
-SCHEDULES: Mapping[str, str] = {
+SCHEDULES: dict[str, Any] = {
     "cosine_with_hard_restarts": "cosine_with_restarts",
     "wsd": "warmup_stable_decay",
 }

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from loraforge import DataError, Examination, RunConfig, speaker
+from loraforge import DataError, Examination, RunConfig, first_few, speaker
 
 from ..records import ImageKeys
 from .masks import has_alpha, read_mask
@@ -21,6 +21,7 @@ from .perceptual_hash import picture_infos
 say = speaker(__name__)
 
 _SMALLEST = 32  # pixels; a shorter side than this shows nothing
+_CUT = 0.2  # from this share of a picture on, people want to know that it is not shown
 
 
 @dataclass(frozen=True, order=True)
@@ -123,8 +124,10 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
     Args:
         rows: (Picture, its rendered caption).
     """
-    seen = [(one.problem, (one.width, one.height)) for one in picture_infos([record.path for record, _ in rows])]
+    infos = picture_infos([record.path for record, _ in rows])
+    seen = [(one.problem, (one.width, one.height)) for one in infos]
     problems: dict[int, str] = {}
+    cut: dict[str, float] = {}
     counts: Counter[Bucket] = Counter()
     own: Counter[int] = Counter()
     enlarged = shown = prior = masked = largest = 0
@@ -158,6 +161,7 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
             largest = max(largest, bucket.width * bucket.height)
         factor = max(bucket.width / size[0], bucket.height / size[1])
         enlarged += factor > 2
+        cut[record.where] = max(cut.get(record.where, 0.0), 1 - bucket.width * bucket.height / (factor**2 * size[0] * size[1]))
         shown += record.repeats
         prior += record.repeats if record.prior else 0
         counts[bucket] += 1
@@ -165,6 +169,7 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
     lines = [_plan(config, sum(counts.values()), shown, prior), say("buckets: {listed}", listed=listed)]
     if enlarged:
         lines.append(say("{n} pictures are enlarged to more than twice their size; they will look soft", n=enlarged))
+    lines += [*_cut_line(cut, keys), *_profile_line([record.where for (record, _), one in zip(rows, infos, strict=True) if one.unprofiled])]
     if own:
         listed = ", ".join(f"{side} ({count})" for side, count in sorted(own.items()))
         lines.append(say("pictures with a resolution of their own: {listed}; the others have {side}", listed=listed, side=keys.resolution))
@@ -178,6 +183,42 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
     if own:
         facts["own_area"] = largest
     return Examination(problems, facts, lines=lines if counts else ())
+
+
+def _cut_line(cut: Mapping[str, float], keys: ImageKeys) -> list[str]:
+    """The pictures of which a fifth or more lies outside of their bucket, the worst first.
+
+    Args:
+        cut: by what the row is called, the share of its picture's area that no bucket shows.
+    """
+    much = sorted((name for name, share in cut.items() if share >= _CUT), key=lambda name: (-cut[name], name))
+    if not much:
+        return []
+    return [
+        say(
+            "{n} pictures lose a fifth or more of themselves, because no bucket has their shape: {names}. A larger bucket_max_ratio (it is "
+            "{ratio:g}, at most 4) or a smaller bucket_step ({step}) keeps more; longer ones you had better cut apart yourself",
+            n=len(much),
+            names=first_few([f"{name} ({cut[name]:.0%})" for name in much]),
+            ratio=keys.bucket_max_ratio,
+            step=keys.bucket_step,
+        )
+    ]
+
+
+def _profile_line(names: Sequence[str]) -> list[str]:
+    """The pictures whose colour profile cannot be used."""
+    once = list(dict.fromkeys(names))
+    if not once:
+        return []
+    return [
+        say(
+            "{n} pictures have a colour profile that cannot be used, and are taken for sRGB: {names}; if their colours look wrong, save "
+            "them as sRGB",
+            n=len(once),
+            names=first_few(once),
+        )
+    ]
 
 
 def _masked(record: Any, keys: ImageKeys, size: tuple[int, int]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loraforge import DataError, Keys, KeySet, Loader, RunConfig, speaker
+from loraforge import DataError, KeySet, Loader, RunConfig, speaker
 
 from ..records import ImageKeys, Picture
 from .folders.concepts import Concept
@@ -23,7 +23,7 @@ class PictureLoader(Loader[Picture]):
     name = "pictures"
     task = "image"
     help = "A folder of pictures: metadata.csv or .jsonl, captions in .txt files beside them, or kohya's 10_name folders."
-    keys: type[Keys] = PictureKeys
+    keys = PictureKeys
 
     def load(self, config: RunConfig, keys: KeySet, note: Callable[[str], None]) -> Iterable[Picture]:
         mine, bad = keys[ImageKeys], list[str]()

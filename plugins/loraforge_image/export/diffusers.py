@@ -26,6 +26,7 @@ class DiffusersExporter(Exporter):
     name = "diffusers"
     task = "image"
     help = "A LoRA file for diffusers (load_lora_weights)."
+    at_saves = True
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
         if config.lora_variant == "dora":

@@ -6,30 +6,18 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from loraforge import Adapter, ExportError, RunConfig, hash_file, speaker, usual_rights
+from loraforge import ExportError, RunConfig, hash_file, speaker, usual_rights
+
+from ..families.infotext import FORBIDDEN, stem_of
 
 say = speaker(__name__)
 
-# What no file name has on some system that a WebUI runs on, or what its prompt would take for something else.
-FORBIDDEN = set(':,<>/\\"|?*')
 _SUFFIXES = (".safetensors", ".json", ".png")
 _LONGEST = 255  # bytes of a name, on nearly all file systems
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # on Windows
-
-
-def stem_of(name: str) -> str:
-    """A run's name, or ``output_name``, as the name of a file without its ending."""
-    return "".join("_" if sign in FORBIDDEN or not sign.isprintable() else sign for sign in name).strip(". ") or "lora"
-
-
-def exported_stem(adapter: Adapter) -> str:
-    """The name, without its ending, of the file that is exported for an adapter."""
-    config: Mapping[str, Any] = adapter.facts.get("config", {})
-    return stem_of(str(config.get("output_name") or adapter.facts.get("name") or "lora"))
 
 
 def name_problem(output_name: str | None, output_dir: str) -> str:

@@ -1,7 +1,8 @@
 """LoKr and LoHa in a WebUI's file: LyCORIS' layout, whose tensors have the names that peft gives them.
 
 Readers multiply by alpha / rank, and find the rank in a factor that is a product itself. Where no factor is one (LoKr of two whole
-matrices) they multiply by nothing, whatever alpha says: there the scale stands in the first factor, and there is no alpha.
+matrices) they multiply by nothing, whatever alpha says; LyCORIS' own loader wants an alpha there all the same, and its merging (4.1.3)
+multiplies twice. So the scale stands in the first factor of every module, and alpha is the rank, by which each of them multiplies by one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from loraforge import Adapter
 from ..families.webui_format import WebuiFormat
 
 # The factors that are multiplied, matrix by matrix: what one loses in float16 the other can hold.
+_FIRST = ("lokr_w1", "lokr_w1_a", "hada_w1_a")  # exactly one of them is in every module
 _PAIRS = (
     *(("lokr_w1_a", "lokr_w1_b"), ("lokr_w2_a", "lokr_w2_b"), ("lokr_w1", "lokr_w2")),
     *(("hada_w1_a", "hada_w1_b"), ("hada_w2_a", "hada_w2_b")),
@@ -36,7 +38,7 @@ def layers(modules: Iterable[str], webui: WebuiFormat) -> dict[str, tuple[str, .
 
 
 def tensors(adapter: Adapter, module: str, balance: Any) -> dict[str, Any]:
-    """The tensors of one module by their endings, float32, and ``alpha``, a number, where readers heed it.
+    """The tensors of one module by their endings, float32, and ``alpha``, a number.
 
     Args:
         balance: makes two factors of about one size without changing their product; None: they stay as they are.
@@ -47,10 +49,9 @@ def tensors(adapter: Adapter, module: str, balance: Any) -> dict[str, Any]:
         for one, other in _PAIRS:
             if one in parts and other in parts:
                 parts[one], parts[other] = balance(parts[one], parts[other])
-    scale = adapter.alpha / adapter.rank
-    if _rank(parts) is None:
-        return {**parts, "lokr_w1": scale * parts["lokr_w1"]}
-    return {**parts, "alpha": scale * adapter.ranks.get(module, adapter.rank)}
+    first = next(name for name in _FIRST if name in parts)
+    scaled = {**parts, first: adapter.alpha / adapter.rank * parts[first]}
+    return {**scaled, "alpha": float(adapter.ranks.get(module, adapter.rank))}
 
 
 def delta(adapter: Adapter, module: str, read: Mapping[str, Any]) -> Any:

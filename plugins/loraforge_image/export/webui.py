@@ -26,13 +26,15 @@ from loraforge import (
     speaker,
 )
 
+from ..data.grids import png
+from ..families.infotext import called_by, exported_stem, renamed
 from ..families.stable_diffusion.kohya_names import KohyaFormat
 from ..families.stable_diffusion.published import PUBLISHED
 from ..families.stable_diffusion.targets import splits_text_attention
 from ..families.webui_format import WebuiFormat, WebuiTable
 from ..records import ImageKeys
 from . import lycoris
-from .installing import exported_stem, install, name_problem, place_problem
+from .installing import install, name_problem, place_problem
 from .webui_metadata import metadata, serialise
 
 say = speaker(__name__)
@@ -65,6 +67,7 @@ class WebuiExporter(Exporter):
     task = "image"
     kinds = ("lora", "lokr", "loha")
     help = "A .safetensors for A1111, Forge, SD.Next, ComfyUI and kohya, with preview and card."
+    at_saves = True
     keys = WebuiKeys
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
@@ -110,8 +113,7 @@ class WebuiExporter(Exporter):
         )
         preview = adapter.files.get("preview.png")
         if preview:
-            with Image.open(io.BytesIO(preview)) as picture:
-                picture.save(destination / f"{stem}.png")
+            (destination / f"{stem}.png").write_bytes(_preview(preview, file))
         return file
 
     def deliver(self, adapter: Adapter, path: Path) -> Sequence[str]:
@@ -137,6 +139,13 @@ def _tensors(adapter: Adapter, parts: Sequence[str], rows: Mapping[str, int], ba
         return lycoris.tensors(adapter, parts[0], _balanced if balanced else None)
     down, up, alpha = _factors(adapter, parts, rows, balanced)
     return {"alpha": alpha, "lora_down.weight": down, "lora_up.weight": up}
+
+
+def _preview(drawn: bytes, file: Path) -> bytes:
+    """The picture of a training, with the name and the hash of the file that was made of it in its settings."""
+    with Image.open(io.BytesIO(drawn)) as picture:
+        told = str(getattr(picture, "text", {}).get("parameters") or "")
+        return png(picture, renamed(told, called_by(file)) if told else None)
 
 
 def _factors(adapter: Adapter, parts: Sequence[str], rows: Mapping[str, int], balanced: bool) -> tuple[Any, Any, float]:

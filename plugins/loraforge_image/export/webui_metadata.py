@@ -36,7 +36,7 @@ def metadata(adapter: Adapter, stem: str, webui: WebuiFormat) -> dict[str, str]:
         "ss_clip_skip": config.get("clip_skip") if int(config.get("clip_skip") or 1) > 1 else "None",
         "ss_network_module": "networks.lora" if adapter.kind == "lora" else "lycoris.kohya",
         "ss_network_dim": adapter.rank,
-        "ss_network_alpha": f"{adapter.alpha:g}",
+        "ss_network_alpha": f"{adapter.alpha if adapter.kind == 'lora' else adapter.rank:g}",  # see lycoris
         "ss_network_args": _arguments(adapter),
         "ss_network_dropout": config.get("lora_dropout", "None"),
         "ss_tag_frequency": {name: f["tags"] for name, f in named.items()},

@@ -24,8 +24,10 @@ from loraforge import (
 )
 
 from ..records import EXPORTERS, ImageKeys
+from ..sample_prompts import parse_all, rounded
 from .base_files import WEIGHTS, is_ours, locate, missing_parts, old_hash, pipeline_files, pipeline_name, title
 from .image_base import ImageBase
+from .infotext import called, stem_of
 from .objectives import FlowMatching, Objective
 from .webui_format import WebuiFormat
 
@@ -159,7 +161,7 @@ class ImageFamily(ModelFamily):
             raise ConfigError(problems)
         examination = examine_pictures(config, mine, rows)
         facts, lines = self.examine_captions(config, mine, rows) if rows else ({}, ())
-        more = [*lines, *self._rates(config, mine), *self.remarks(config, mine)] if rows else []
+        more = [*_samples(mine, self), *(self._rates(config, mine) if rows else ()), *lines, *(self.remarks(config, mine) if rows else ())]
         more += self._examine_start(config, mine) if config.init_from_adapter else ()
         facts = {**examination.facts, **facts}
         return dataclasses.replace(examination, facts=facts, lines=[*examination.lines, *more])
@@ -275,7 +277,10 @@ class ImageFamily(ModelFamily):
         if start is not None:
             lora.fill(injected, start.given)
         replaced = base.replace() if config.kernels == "auto" else {}
-        trainable = TrainableImages(base, injected, config, mine, device, self._facts(config, mine, base, adapted))
+        facts = self._facts(config, mine, base, adapted)
+        name = stem_of(str(keys.flat().get("output_name") or Path(config.output_dir).absolute().name))
+        base.settings |= {"lora_name": name, "multiple": self.multiple, **{key: facts[key] for key in ("base_title", "base_sha256")}}
+        trainable = TrainableImages(base, injected, config, mine, device, facts)
         trainable.replaced = {**injected.replaced, **replaced}
         return trainable
 
@@ -349,7 +354,10 @@ class ImageFamily(ModelFamily):
         network = make_network(base, base.text_encoders).to(device)
         lora.load_adapters(network, adapters)
         network.eval()
-        return ImageInferenceModel(base, network, title(config.base_model), self.multiple)
+        base.settings["base_sha256"] = next((adapter.facts.get("base_sha256") for adapter in adapters.values()), None)
+        return ImageInferenceModel(
+            base, network, title(config.base_model), self.multiple, {name: called(adapter) for name, adapter in adapters.items()}
+        )
 
 
 def _not_finite(pipe: Any) -> Iterator[str]:
@@ -370,3 +378,13 @@ def _trained(base: ImageBase, config: RunConfig, keys: ImageKeys) -> dict[str, i
     return {
         name: rank for name, rank in found.items() if not name.startswith("text_encoder") or keys.text_rate(name.partition(".")[0]) != 0
     }
+
+
+def _samples(keys: ImageKeys, family: ImageFamily) -> list[str]:
+    """What should be known of the sample pictures before they are drawn."""
+    side = keys.resolution // keys.bucket_step * keys.bucket_step
+    asked = parse_all(keys.sample_prompts or ())
+    lines = rounded(asked, (side, side), family.multiple)
+    if not family.base.guided and (keys.sample_negative or any(one.negative for one in asked)):
+        lines.append(say("this base draws without guidance: sample_negative and --n change nothing in the sample pictures"))
+    return lines

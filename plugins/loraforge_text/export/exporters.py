@@ -25,6 +25,7 @@ class PeftExporter(Exporter):
     task = "text"
     kinds = ("lora", "lokr", "loha")
     help = "A folder for PEFT, transformers and vLLM: adapter, tokenizer and the chat template that was trained."
+    at_saves = True
 
     def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
         return without_base(self.name, family, config)

@@ -91,6 +91,7 @@ class GgufExporter(Exporter):
     name = "gguf"
     task = "text"
     help = "One GGUF file for llama.cpp and Ollama: the adapter, to be put onto a GGUF of the base."
+    at_saves = True
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
         if config.lora_variant == "dora":

@@ -165,7 +165,8 @@ def test_a_resolution_of_two_sides_says_the_same_area(tmp_path):
 
 @pytest.mark.parametrize(
     ("line", "switch", "advised"),
-    [("text_encoder_lr: 1e-5", "train_text_encoder: true", True), ("keep_tokens: 1", "caption_shuffle: true", True),
+    [("text_encoder_lr: 1e-5", "train_text_encoder: true", True), ("keep_tokens: 1", "caption_shuffle: true", True), ("keep_tokens: 1", "tag_dropout: 0.1", True), ("text_encoder_lr: 0", "seed: 1", False),
+     ("huber_c: 0.2", "loss_type: huber", True), ("multires_noise_discount: 0.2", "multires_noise_iterations: 6", True),
      ("keep_tokens: 0", "caption_shuffle: true", False), ("prior_loss_weight: 0.5", "prior_data_dir: .", True)],
 )  # fmt: skip
 def test_a_key_whose_switch_is_off_is_told(tmp_path, line, switch, advised):
@@ -174,4 +175,5 @@ def test_a_key_whose_switch_is_off_is_told(tmp_path, line, switch, advised):
         file.write_text(f"train_data_dir: .\nbase_model: tiny-sd\n{line}\n{more}", encoding="utf-8")
         said = [remark for remark in make_plan(HOST, "image", file).advice if "does nothing here" in remark]
         key, needed = line.partition(":")[0], switch.partition(":")[0]
+        needed = "caption_shuffle or tag_dropout" if key == "keep_tokens" else needed
         assert said == ([f"{file}:3: {key} does nothing here without {needed}."] if wanted else [])

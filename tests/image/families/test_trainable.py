@@ -217,6 +217,23 @@ def test_caption_dropout_empties_its_share_of_captions(text, trainable, tmp_path
     assert all(row.equal(full) for row in made.collate([example])["conditioning"][name])  # never where it is measured
 
 
+def test_a_step_reads_the_same_bits_in_a_run_that_goes_on(trainable, tmp_path):
+    """Orders, dropped parts and the chosen caption are functions of the seed of the step: nothing is remembered."""
+    keys = {"caption_shuffle": True, "tag_dropout": 0.2, "keep_tokens": 1, "multires_noise_iterations": 4, "ip_noise_gamma": 0.1}
+    caption = "k, a, b, c, d, e, f\nanother, x, y, z, q, w, v"
+
+    def step(number, cache):
+        made = trainable(**keys, cache_dir=str(tmp_path / cache))
+        (example,) = examples(made, tmp_path)
+        row = Picture(where="0", path=str(tmp_path / "drawn" / "0.png"), caption=caption, sha256="0")
+        batch = made.collate([made.encode(row, [Span(caption)]), example], number)
+        return [batch[name] for name in ("clean", "noise", "read", "levels")] + [batch["conditioning"]["context"]]
+
+    first, again, other = step(7, "a"), step(7, "b"), step(8, "a")
+    assert all(one.equal(two) for one, two in zip(first, again, strict=True))
+    assert not any(one.equal(two) for one, two in zip(first, other, strict=True))
+
+
 # --- masks -------------------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 import pytest
+from builders.drawings import ORANGE, PURPLE, cat, cropped
 from click.testing import CliRunner
 from loraforge_image.data.vision import BLURRED, sharpness
 from loraforge_image.prepare.command import prepare
@@ -136,6 +137,17 @@ def test_the_same_drawing_in_other_colours_is_no_copy(folder):
         drawn.save(folder / f"{name}.png")
     call(folder)
     assert {row["keep"] for row in rows(folder / "metadata.csv").values()} == {"yes"}
+
+
+def test_recoloured_variants_stay_and_crops_go(folder):
+    for name, image in {
+        "blue": cat(), "orange": cat(ORANGE, size=(320, 420)), "purple": cat(PURPLE), "lies": cat(pose="lies"),
+        "crop": cropped(cat(), left=0.09), "corner": cropped(cat(PURPLE), right=0.05, bottom=0.05),
+    }.items():  # fmt: skip
+        image.save(folder / f"{name}.png")
+    call(folder)
+    assert [name for name, row in rows(folder / "metadata.csv").items() if row["keep"] == "no"] == ["corner.png", "crop.png"]
+    assert kinds(folder)["crop.png"] >= {"near_duplicate"} and "purple.png" in rows(folder / "metadata.csv")["corner.png"]["why"]
 
 
 def test_blurred_and_small_pictures_are_named_and_kept(folder):

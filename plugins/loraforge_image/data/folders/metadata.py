@@ -76,7 +76,7 @@ def _table(file: Path, text: str, called: str, bad: list[str], note: Callable[[s
     try:
         for number, row in enumerate(reader, first + 1):
             where = f"{called}, row {number}"
-            more = [cell for cell in row.pop(None, None) or [] if cell.strip()]  # type: ignore[call-overload]
+            more = [cell for cell in row.pop(None, None) or [] if cell.strip()]
             if more:
                 bad.append(
                     say(

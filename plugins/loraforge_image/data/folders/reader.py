@@ -119,7 +119,7 @@ class FolderReader:
         before = len(self.bad)
         for file in files:
             rows += tables.read(file, there.name(file) if file.is_relative_to(root) else file.name, root)
-        if files and not rows and len(self.bad) == before and not (given is None and there.pictures):
+        if files and not rows and len(self.bad) == before and (_is_whole(files[0], root) or not there.pictures):
             raise DataError(say("{path}: there are no rows in it.", path=files[0]))
         concepts = read_concepts(root, [file for file in there.others if file.name.lower() in CONCEPT])
         captioned = {*captions.of, *(path for path, row in tables.rows.items() if row.caption)}
