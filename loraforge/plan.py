@@ -84,12 +84,8 @@ def make_plan(
     loader = pick(lambda: host.component("loraforge_data_loaders", task.name, _raw(source, "data_loader") or task.loader), "data_loader")
     template = pick(lambda: _template(host, task, _raw(source, "prompt_template")), "prompt_template")
     family = pick(lambda: _family(host, task, source), "model_family")
-    wanted = source.values["export"].value if "export" in source.values else None
-    usual = (family.exporters if family is not None else ()) or task.exporters
-    names = wanted if isinstance(wanted, list) else usual
-    if not exporting:
-        names = [name for name in names if str(name) in host.components("loraforge_exporters", task.name)]
-    exporters = [pick(lambda n=name: _exporter(host, task, source, str(n))) for name in names]  # type: ignore[misc]
+    names = _exporters(host, task, family, source, missed=exporting)
+    exporters = [pick(lambda n=name: _exporter(host, task, source, n)) for name in names]  # type: ignore[misc]
     checks = cast("dict[str, Check[Any]]", {name: check for name, (check, _) in host.components("loraforge_checks", task.name).items()})
     problems += host.unusable()
     components = [c for c in (loader, template, family, *exporters, *checks.values()) if c is not None]
@@ -270,6 +266,18 @@ def _keys_of_others(host: PluginHost, task: Task[Any], source: Source) -> dict[s
             if key not in known:
                 found.setdefault(key, name)
     return found
+
+
+def _exporters(host: PluginHost, task: Task[Any], family: ModelFamily | None, source: Source, *, missed: bool) -> list[str]:
+    """The names of the exporters that are wanted: the config's, or the family's, or the task's.
+
+    Args:
+        missed: with those that no plugin brings.
+    """
+    wanted = source.values["export"].value if "export" in source.values else None
+    usual = (family.exporters if family is not None else ()) or task.exporters
+    names = [str(name) for name in (wanted if isinstance(wanted, list) else usual)]
+    return names if missed else [name for name in names if name in host.components("loraforge_exporters", task.name)]
 
 
 def _exporter(host: PluginHost, task: Task[Any], source: Source, name: str) -> Any:
