@@ -81,7 +81,7 @@ PROFILES: Mapping[str, Profile] = {
         "schedulefree", "adamw_schedulefree.py", "AdamWScheduleFree", rates=(1.0, 3.0), averages=True, defaults={"lr_scheduler": "constant"}
     ),
     "lion": Profile("lion_pytorch", "lion_pytorch.py", "Lion", rates=(0.1, 1 / 3), start=0.25, bytes=4),
-    "came": Profile("came_pytorch", "CAME.py", "CAME", rates=(0.25, 1.0), start=0.5, bytes=4, bytes_by_rank=8),
+    "came": Profile("came_pytorch", "CAME.py", "CAME", rates=(0.03, 0.5), start=0.5, bytes=4, bytes_by_rank=8),
     # Orthogonal steps scaled to the size of AdamW's: one rate suits matrices and what is none, and what is known of rates holds.
     "muon": Profile("torch", "optim/_muon.py", "Muon", install="-U torch", bytes=4, fixed={"adjust_lr_fn": "match_rms_adamw"}),
 }
