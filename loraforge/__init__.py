@@ -14,6 +14,8 @@ from .plugin_api.hookspecs import hookimpl
 if TYPE_CHECKING:
     from .adapters.targets import match_layers, scanned_layers
     from .cli.options import FiniteRange
+    from .config.adapter_size import adapter_size, weight_copies
+    from .config.block_ranks import apply_block_ranks
     from .config.schema import Keys, KeySet, NoKeys, RunConfig
     from .data.condensing import condense
     from .data.encodings import decode_text
@@ -66,6 +68,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "adapters.targets": ("match_layers", "scanned_layers"),
     "cli.options": ("FiniteRange",),
+    "config.adapter_size": ("adapter_size", "weight_copies"),
+    "config.block_ranks": ("apply_block_ranks",),
     "config.schema": ("Keys", "KeySet", "NoKeys", "RunConfig"),
     "data.condensing": ("condense",),
     "data.encodings": ("decode_text",),
@@ -184,6 +188,8 @@ __all__ = [
     "TrainedRun",
     "TrainingError",
     "__version__",
+    "adapter_size",
+    "apply_block_ranks",
     "atomic_dir",
     "bare_question",
     "cache_folder",
@@ -224,6 +230,7 @@ __all__ = [
     "speaker",
     "unpacked_size",
     "usual_rights",
+    "weight_copies",
     "write_text",
 ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .config.advice import advice
 from .config.aliases import all_aliases, dismiss, rename
+from .config.contradictions import contradictions
 from .config.explanations import did_you_mean
 from .config.optimizers.rules import refusals
 from .config.paths import no_folder
@@ -103,8 +104,10 @@ def make_plan(
     problems += no_folder(source, Path(keys[RunConfig].output_dir), rights=paths and exporting)
     problems += _unknown_checks(source, keys[RunConfig], checks, host)
     places = {key: value.where for key, value in source.values.items()}
-    refused = refusals(keys[RunConfig], keys, training=paths)
-    refused += [line for one in exporters if one is not None for line in _refused(one, family, keys)] if exporting else []
+    refused = [*refusals(keys[RunConfig], keys, training=paths), *contradictions(keys[RunConfig])]
+    for exporter in filter(None, exporters) if exporting else ():
+        other = _other_kind(host, task, exporter, keys[RunConfig])
+        refused += [other] if other else _refused(exporter, family, keys)
     problems += [_placed(reason, places, keys) or f"{source.path}: {reason}" for reason in refused]
     if problems:
         raise ConfigError(problems)
@@ -121,6 +124,20 @@ def make_plan(
         (*source.notes, *settled),
         places,
         {key: value.written for key, value in source.values.items() if value.written},
+    )
+
+
+def _other_kind(host: PluginHost, task: Task[Any], exporter: Exporter, config: RunConfig) -> str:
+    """Why an exporter would get an adapter of a kind that it does not write; otherwise nothing."""
+    if config.adapter_kind in exporter.kinds:
+        return ""
+    there = host.components("loraforge_exporters", task.name)
+    others = [name for name, (one, _) in there.items() if config.adapter_kind in cast(Exporter, one).kinds]
+    return say(
+        "export: {exporter} writes no {variant}. Use export: [{names}], or lora_variant: lora.",
+        exporter=exporter.name,
+        variant=config.lora_variant,
+        names=", ".join(sorted(others, key="merged".__ne__)),
     )
 
 

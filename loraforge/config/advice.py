@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import cast
 
@@ -34,10 +35,12 @@ def advice(
         for name, info in type(owner).model_fields.items():
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
             value = getattr(owner, name)
-            needed = str(extra.get("needs", ""))
-            if needed and name in source.values and value != info.default and not getattr(owner, needed):
-                where = source.values[name].where
-                remarks.append(say("{where}: {key} does nothing here without {needed}.", where=where, key=name, needed=needed))
+            named = extra.get("needs", [])
+            needed = [str(one) for one in (named if isinstance(named, list) else [named])]
+            idle = all(getattr(owner, one) == type(owner).model_fields[one].default for one in needed)
+            if needed and name in source.values and value and value != info.default and idle:  # 0 asks for nothing
+                where, keys_needed = source.values[name].where, say(" or ").join(needed)
+                remarks.append(say("{where}: {key} does nothing here without {needed}.", where=where, key=name, needed=keys_needed))
             if "usual" not in extra:
                 continue
             for_base = (own or {}).get(name)
@@ -63,8 +66,9 @@ def advice(
                 usual = say("{where}: {key} is {value}; usual is {low} to {high} ({why}).", **told, why=why)
                 remarks.append(usual + _of(owner, name))
     for remark in optimizer_remarks(keys[RunConfig], set(source.values)):
-        key = remark.partition(":")[0]
-        remarks.append(f"{source.values[key].where if key in source.values else source.path}: {remark}")
+        named = re.match(r"\w+", remark)
+        written = source.values.get(named[0]) if named else None
+        remarks.append(f"{written.where if written else source.path}: {remark}")
     return remarks + _constant_advice(keys[RunConfig], source)
 
 

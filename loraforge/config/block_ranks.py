@@ -66,15 +66,16 @@ def parse_block_rank(written: str) -> BlockRank:
     return BlockRank(found[1], int(found[2]))
 
 
-def apply_block_ranks(ranks: Mapping[str, int], entries: Sequence[str]) -> dict[str, int]:
+def apply_block_ranks(ranks: Mapping[str, int], entries: Sequence[str], *, strict: bool = True) -> dict[str, int]:
     """The layers with the ranks that ``block_ranks`` gives them, without those that it leaves out; of several entries that fit a layer the
     last holds.
 
     Args:
         ranks: the layers that would get an adapter, by full name.
+        strict: whether they are all of the base's.
 
     Raises:
-        ConfigError: if an entry changes nothing, or no layer is left; it lists what there is.
+        ConfigError: if they are, and an entry changes nothing, or no layer is left; it lists what there is.
     """
     if not entries:
         return dict(ranks)
@@ -102,7 +103,7 @@ def apply_block_ranks(ranks: Mapping[str, int], entries: Sequence[str]) -> dict[
     left = {name: rank for name, rank in found.items() if rank}
     if not left and not problems:
         problems.append(say("block_ranks: no layer is left that would get a LoRA."))
-    if problems:
+    if problems and strict:
         raise ConfigError(problems)
     return left
 

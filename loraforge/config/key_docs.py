@@ -75,6 +75,9 @@ def _kind(part: Mapping[str, Any]) -> str:
         if "enum" in option:
             words.append(" | ".join(str(choice) for choice in option["enum"]))
             continue
+        if "const" in option:
+            words.append(str(option["const"]))
+            continue
         names = {
             "integer": say("whole number"),
             "number": say("number"),

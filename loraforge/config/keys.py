@@ -31,7 +31,7 @@ class Keys(BaseModel):
     ``json_schema_extra={"path": "input"}`` looks a relative path up from the working directory first, from the config file's folder second;
     ``json_schema_extra={"aliases": [...], "values": {...}}`` takes what other programs call the key and its values: see ``aliases``;
     ``json_schema_extra={"refused": {...}}`` says what there is instead of values that only other programs know: see ``refused``;
-    ``json_schema_extra={"needs": "other_key"}`` says so where the key is set and that key of the same owner is off.
+    ``json_schema_extra={"needs": "other_key"}`` says so where the key is set and that key of the same owner, or each of a list, is not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, protected_namespaces=(), allow_inf_nan=False)

@@ -92,8 +92,8 @@ class RunConfig(Keys):
         None,
         ge=1,
         le=4096,
-        description="LoKr splits both sides of a weight, by this number where it divides them; by default near the square root. The higher, "
-        "the smaller the file.",
+        description="LoKr splits both sides of a weight, by this number where it divides them; by default near the square root. The "
+        "higher, the smaller the file.",
         json_schema_extra={"aliases": ["factor"], "values": {"-1": None}},
     )
     lokr_decompose_both: bool = Field(

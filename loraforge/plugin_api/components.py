@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from ..config.schema import Keys, KeySet, NoKeys, RunConfig
-from ..errors import ModelError
+from ..errors import ExportError, ModelError
 from ..messages import speaker
 from .models import ChatFormat, Examination, InferenceModel, MemoryEstimate, TrainableModel
 from .types import Adapter, Record, Span
@@ -164,9 +164,12 @@ class Exporter(Component):
     Keys whose field has ``json_schema_extra={"option": True}`` are options of ``train`` and ``export`` too.
 
     Attributes:
+        kinds: what it can write (``Adapter.kind``). A config whose adapter would be of another kind is refused before it is trained, with
+            the exporters that do write it; ``export`` never sees one.
         at_saves: whether it writes the adapter alone, and quickly, so that ``export_at_saves`` may have it at every save.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("lora",)
     at_saves: ClassVar[bool] = False
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
@@ -177,6 +180,16 @@ class Exporter(Component):
     def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
         """Why an adapter for this family's bases could not be exported, known before it is trained; otherwise nothing."""
         return ""
+
+    def require_kind(self, adapter: Adapter) -> None:
+        """
+        Raises:
+            ExportError: if the adapter is of a kind that this exporter does not write.
+        """
+        if adapter.kind not in self.kinds:
+            raise ExportError(
+                say("export: {exporter} writes no {variant}; `--to merged` writes a whole model.", exporter=self.name, variant=adapter.kind)
+            )
 
     @abstractmethod
     def export(self, adapter: Adapter, destination: Path) -> Path:

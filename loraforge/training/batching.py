@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ class Schedule:
     per_step: int
     steps: int
 
-    save_steps: int = 0
-    save_epochs: int = 0
+    save_steps: int = field(default=0, compare=False)
+    save_epochs: int = field(default=0, compare=False)
 
     @property
     def per_epoch(self) -> int:

@@ -11,9 +11,12 @@ from pydantic import Field, field_validator, model_validator
 from loraforge import Keys, Record, speaker
 
 from .sample_prompts import parse_all
+from .training_keys import CaptionKeys, LossKeys
 
 say = speaker(__name__)
 
+# Of a text encoder; 0 trains none.
+_Rate = Annotated[float, Field(ge=0, le=1)]
 # What a run writes unless its YAML says otherwise.
 EXPORTERS = ("webui",)
 
@@ -62,8 +65,8 @@ class Picture(Record):
         return self.caption.partition("\n")[0]
 
 
-class ImageKeys(Keys):
-    """The keys of every image run."""
+class _OwnKeys(Keys):
+    """Pictures, captions, what is trained, what is drawn."""
 
     resolution: int = Field(
         512,
@@ -111,8 +114,8 @@ class ImageKeys(Keys):
     keep_tokens: int = Field(
         0,
         ge=0,
-        description="So many parts at the front of a caption stay where they are when it is shuffled.",
-        json_schema_extra={"needs": "caption_shuffle"},
+        description="So many parts at the front of a caption stay where they are when it is shuffled or parts are dropped.",
+        json_schema_extra={"needs": ["caption_shuffle", "tag_dropout"]},
     )
     caption_dropout: float = Field(
         0.0,
@@ -121,9 +124,9 @@ class ImageKeys(Keys):
         description="The share of steps that see a picture without its caption.",
         json_schema_extra={"aliases": ["caption_dropout_rate"]},
     )
-    max_caption_tokens: Literal[75, 150, 225] = Field(
-        75,
-        description="The longest caption in tokens: one, two or three of CLIP's windows.",
+    max_caption_tokens: Literal["auto", 75, 150, 225] = Field(
+        "auto",
+        description="The longest caption in tokens: one, two or three of CLIP's windows; auto takes as many as the longest caption needs.",
         json_schema_extra={"aliases": ["max_token_length"]},
     )
     clip_skip: int = Field(1, ge=1, le=4, description="Take the text encoder's output this many layers from its end; not for SDXL.")
@@ -157,22 +160,32 @@ class ImageKeys(Keys):
         parse_all(value or ())
         return value
 
+    @field_validator("text_encoder_lr", mode="before")
+    @classmethod
+    def _rates(cls, value: Any) -> Any:
+        """``1e-5 5e-6``, as sd-scripts takes it."""
+        words = re.split(r"[\s,，]+", value.strip(" []")) if isinstance(value, str) else []
+        value = words if len(words) > 1 else value
+        return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+    @model_validator(mode="after")
+    def _rate_of_nothing(self) -> _OwnKeys:
+        """A rate of 0 trains no text encoder, as in sd-scripts and its windows."""
+        rates = self.text_encoder_lr if isinstance(self.text_encoder_lr, list) else [self.text_encoder_lr]
+        if self.train_text_encoder and all(rate == 0 for rate in rates):
+            object.__setattr__(self, "train_text_encoder", False)
+        return self
+
     train_unet: bool = Field(True, description="Put a LoRA on the U-Net, or the transformer.")
     train_text_encoder: bool = Field(
         False,
         description="Put a LoRA on the text encoders too.",
         json_schema_extra={"aliases": {name: {"true": False, "false": True} for name in ("network_train_unet_only", "train_unet_only")}},
     )
-    text_encoder_lr: float | None = Field(
+    text_encoder_lr: _Rate | list[_Rate] | None = Field(
         None,
-        gt=0,
-        le=1,
-        description="The text encoders' own learning rate; by default learning_rate.",
-        json_schema_extra={
-            "needs": "train_text_encoder",
-            "rate": True,
-            "refused": {"0": {"why": "A rate of 0 trains nothing: write train_text_encoder: false instead of this line."}},
-        },
+        description="The text encoders' own learning rate, or a list with one for each; 0 does not train them. By default learning_rate.",
+        json_schema_extra={"needs": "train_text_encoder", "rate": True},
     )
     conv_rank: int = Field(
         0,
@@ -219,6 +232,21 @@ class ImageKeys(Keys):
         "without it.",
         json_schema_extra={"path": "base"},
     )
+
+
+class ImageKeys(LossKeys, CaptionKeys, _OwnKeys):
+    """The keys of every image run."""
+
+    @property
+    def varies_captions(self) -> bool:
+        """Whether a caption differs from step to step."""
+        return self.caption_shuffle or self.tag_dropout > 0
+
+    def text_rate(self, encoder: str) -> float | None:
+        """The learning rate of one text encoder, by the pipeline's name; None: ``learning_rate``. What lies beyond a list has its last."""
+        rates = self.text_encoder_lr if isinstance(self.text_encoder_lr, list) else [self.text_encoder_lr]
+        number = int(encoder.rpartition("_")[2]) - 1 if encoder[-1:].isdigit() else 0
+        return rates[min(number, len(rates) - 1)]
 
 
 class ImageSampling(Keys):

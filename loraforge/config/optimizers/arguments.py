@@ -49,12 +49,23 @@ class Argument:
 
 
 def listed(value: Any) -> Any:
-    """``a=1 b=2`` in one text and ``{a: 1}`` as the list that the key holds; anything else as it is."""
+    """``a=1 b=2`` in one text and ``{a: 1}`` as the list that the key holds, and in a list what YAML took apart: ``[betas=0.9, 0.99]`` has
+    two entries for it. Anything else as it is."""
     if isinstance(value, str):
         return [part.strip().rstrip(",;，；") for part in _ENTRY.split(value) if part.strip()]
     if isinstance(value, dict):
         return [f"{name}={_written(one)}" for name, one in value.items()]
-    return value
+    if not isinstance(value, list):
+        return value
+    joined: list[str] = []
+    for part in value:
+        if isinstance(part, dict):
+            joined += listed(part)
+        elif joined and "=" not in str(part):
+            joined[-1] += f",{part}"
+        else:
+            joined.append(str(part))
+    return joined
 
 
 def _written(value: Any) -> str:

@@ -38,7 +38,7 @@ def refusals(config: RunConfig, keys: KeySet | None = None, training: bool = Tru
         if config.lr_scheduler not in ("constant", "constant_with_warmup"):
             found.append(
                 say(
-                    "lr_scheduler: {name} takes from optimizer: schedule_free what it does by itself, averaging instead of a falling rate. "
+                    "lr_scheduler: optimizer: schedule_free averages its steps instead of letting the rate fall, and {name} lets it fall. "
                     "Write lr_scheduler: constant, or leave the line out.",
                     name=config.lr_scheduler,
                 )
@@ -78,7 +78,7 @@ def _one_rate(config: RunConfig, keys: KeySet | None) -> list[str]:
             )
         )
     for name, value in _own_rates(keys):
-        if value not in (None, 0, config.learning_rate):
+        if any(one not in (None, 0, config.learning_rate) for one in (value if isinstance(value, list) else [value])):
             found.append(
                 say(
                     "{key}: optimizer: {optimizer} finds one rate for all parameters, and {key} is another one than learning_rate "

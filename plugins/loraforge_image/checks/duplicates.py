@@ -10,6 +10,7 @@ from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
 from ..data.perceptual_hash import NEAR, PictureInfo, picture_infos, same_pixels
 from ..records import ImageKeys, Picture
+from .each_once import each_once
 
 say = speaker(__name__)
 
@@ -29,6 +30,7 @@ class Duplicates(Check[Picture]):
     help = "Pictures that repeat an earlier one, in whatever format or size, or nearly do; and whether their captions differ."
     severity = "warning"
 
+    @each_once
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
         seen = picture_infos([row.path for row in rows])
         first: dict[str, int] = {}

@@ -41,12 +41,17 @@ class PictureLoader(Loader[Picture]):
             priors = FolderReader(Wishes(keys[PictureKeys], "", mine.mask, prior if alike else Path(prior.name)), bad, note)
             records += priors.read(str(prior), None)
             concepts |= priors.concepts
+        if reader.lacking:
+            raise DataError([*bad, *reader.lacking])
         if bad and config.on_bad_row == "skip":
             for line in bad:
                 note(say("skipped: {line}", line=line))
         elif bad:
             raise DataError([*bad, say("Bad rows: {n}. on_bad_row: skip leaves them out and goes on.", n=len(bad))])
-        return _balanced(_at_every_size(records, concepts, mine), note)
+        sized = _at_every_size(records, concepts, mine)
+        if len(sized) > len(records):
+            note(say("{n} pictures at several resolutions make {rows} examples", n=len(records), rows=len(sized)))
+        return _balanced(sized, note)
 
 
 def _at_every_size(records: Sequence[Picture], concepts: dict[str, Concept], keys: ImageKeys) -> list[Picture]:

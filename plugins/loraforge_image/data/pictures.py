@@ -102,7 +102,7 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: if it is no picture.
     """
-    with _open(path) as image:
+    with open_picture(path) as image:
         try:
             turned = _orientation(image, image.getexif()) in (5, 6, 7, 8)
             # Pillow turns a TIFF by itself, and tells its size as it will be.
@@ -135,7 +135,7 @@ def read_whole(path: Path, least: int = 0) -> tuple[Image.Image, tuple[int, int]
     Raises:
         DataError: if it is damaged, or no picture.
     """
-    with _open(path) as image:
+    with open_picture(path) as image:
         try:
             _refuse_layers_only(image)
             if image.format != "PSD":  # whose frames are its layers
@@ -181,7 +181,7 @@ def content_hash(image: Image.Image) -> str:
     return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
 
 
-def _open(path: Path) -> Any:
+def open_picture(path: Path) -> Any:
     """Opens a picture and reads its header.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import Any
 from loraforge import Adapter, Exporter, ExportError, KeySet, ModelFamily, RunConfig, printable, read_text, speaker
 
 from ..families.loading import load_pipeline
+from ..families.objectives import with_terminal_snr
 from ..families.stable_diffusion.loading import load_base
 from ..families.stable_diffusion.published import PUBLISHED
 
@@ -71,6 +72,7 @@ class MergedExporter(Exporter):
 
     name = "merged"
     task = "image"
+    kinds = ("lora", "lokr", "loha")
     help = "A whole model in a diffusers folder, with the adapter merged into the weights."
 
     def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
@@ -139,6 +141,8 @@ def _load(adapter: Adapter, dtype: Any) -> Any:
         pipe = load_pipeline(adapter.base_model, revision, _pipeline_name(adapter), dtype)
         if settings.get("prediction_type", "auto") != "auto":
             pipe.scheduler.register_to_config(prediction_type=settings["prediction_type"])
+        if isinstance(settings.get("zero_terminal_snr"), bool):
+            pipe.scheduler = with_terminal_snr(pipe.scheduler, settings["zero_terminal_snr"])
         return pipe
     return load_base(
         adapter.base_model,
@@ -148,4 +152,5 @@ def _load(adapter: Adapter, dtype: Any) -> Any:
         prediction=settings.get("prediction_type", "auto"),
         allow_pickle=bool(settings.get("allow_pickle")),
         base_config=settings.get("base_config"),
+        zero_snr=settings.get("zero_terminal_snr", "auto"),
     )

@@ -33,6 +33,7 @@ from ..families.stable_diffusion.published import PUBLISHED
 from ..families.stable_diffusion.targets import splits_text_attention
 from ..families.webui_format import WebuiFormat, WebuiTable
 from ..records import ImageKeys
+from . import lycoris
 from .installing import install, name_problem, place_problem
 from .webui_metadata import metadata, serialise
 
@@ -64,6 +65,7 @@ class WebuiExporter(Exporter):
 
     name = "webui"
     task = "image"
+    kinds = ("lora", "lokr", "loha")
     help = "A .safetensors for A1111, Forge, SD.Next, ComfyUI and kohya, with preview and card."
     at_saves = True
     keys = WebuiKeys
@@ -71,7 +73,7 @@ class WebuiExporter(Exporter):
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
         if config.lora_variant == "dora":
             return _no_dora()
-        if keys[ImageKeys].train_text_encoder and splits_text_attention(config.lora_target):
+        if keys[ImageKeys].train_text_encoder and splits_text_attention(config.lora_target, config.block_ranks):
             return say(
                 "export: A1111 reads a text encoder's attention only if q, k, v and out all have a LoRA, so no WebUI file is written for "
                 "lora_target: {value}. Use attention or all-linear, leave train_text_encoder off, or export: [diffusers].",
@@ -100,10 +102,8 @@ class WebuiExporter(Exporter):
         kind = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
         tensors: dict[str, Any] = {}
         for name, parts in layers.items():
-            down, up, alpha = _factors(adapter, parts, webui.rows, kind == torch.float16)
-            tensors[f"{name}.alpha"] = torch.tensor(alpha).to(kind)
-            tensors[f"{name}.lora_down.weight"] = down.to(kind).contiguous()
-            tensors[f"{name}.lora_up.weight"] = up.to(kind).contiguous()
+            for ending, value in _tensors(adapter, parts, webui.rows, kind == torch.float16).items():
+                tensors[f"{name}.{ending}"] = torch.as_tensor(value).to(kind).contiguous()
         stem = exported_stem(adapter)
         file = destination / f"{stem}.safetensors"
         file.write_bytes(serialise(tensors, metadata(adapter, stem, webui)))
@@ -138,6 +138,14 @@ def _preview(drawn: bytes, file: Path) -> bytes:
     with Image.open(io.BytesIO(drawn)) as picture:
         told = str(getattr(picture, "text", {}).get("parameters") or "")
         return png(picture, renamed(told, called_by(file)) if told else None)
+
+
+def _tensors(adapter: Adapter, parts: Sequence[str], rows: Mapping[str, int], balanced: bool) -> dict[str, Any]:
+    """One layer of the file by its tensors' endings."""
+    if adapter.kind != "lora":
+        return lycoris.tensors(adapter, parts[0], _balanced if balanced else None)
+    down, up, alpha = _factors(adapter, parts, rows, balanced)
+    return {"alpha": alpha, "lora_down.weight": down, "lora_up.weight": up}
 
 
 def _factors(adapter: Adapter, parts: Sequence[str], rows: Mapping[str, int], balanced: bool) -> tuple[Any, Any, float]:
@@ -220,7 +228,7 @@ def _layers(adapter: Adapter, webui: WebuiFormat) -> dict[str, tuple[str, ...]]:
                 names=first_few(shown, 8) + (f" ({len(shown)})" if len(shown) > 8 else ""),
             )
         )
-    return webui.layers(adapter.modules)
+    return webui.layers(adapter.modules) if adapter.kind == "lora" else lycoris.layers(adapter.modules, webui)
 
 
 def _compare(adapter: Adapter, layers: Mapping[str, Sequence[str]], rows: Mapping[str, int], file: Path, tolerance: float) -> None:
@@ -237,15 +245,18 @@ def _compare(adapter: Adapter, layers: Mapping[str, Sequence[str]], rows: Mappin
     read = safetensors.torch.load_file(file)
     wrong = []
     for name, parts in layers.items():
-        down, up = read[f"{name}.lora_down.weight"].float(), read[f"{name}.lora_up.weight"].float()
-        delta = float(read[f"{name}.alpha"]) / down.shape[0] * up.flatten(1) @ down.flatten(1)
+        if adapter.kind == "lora":
+            down, up = read[f"{name}.lora_down.weight"].float(), read[f"{name}.lora_up.weight"].float()
+            delta = float(read[f"{name}.alpha"]) / down.shape[0] * up.flatten(1) @ down.flatten(1)
+        else:
+            mine = {key[len(name) + 1 :]: value for key, value in read.items() if key.startswith(f"{name}.")}
+            delta = lycoris.delta(adapter, parts[0], mine)
         for module in parts:
             if module in rows:
                 here, delta = delta[: rows[module]], delta[rows[module] :]
                 error = float(here.abs().max())
             else:
-                a, b = adapter.tensors[f"{module}.lora_A.weight"], adapter.tensors[f"{module}.lora_B.weight"]
-                wanted = adapter.alpha / adapter.rank * b.flatten(1) @ a.flatten(1)
+                wanted = adapter.delta(module)
                 here, delta = delta[: len(wanted)], delta[len(wanted) :]
                 error = float((here - wanted).norm() / wanted.norm().clamp_min(1e-12)) if here.shape == wanted.shape else math.inf
             if not error <= tolerance:

@@ -67,9 +67,7 @@ class Samples:
 
     def _drawn(self, lora: TrainableLora, base: bool) -> list[Image.Image]:
         """All prompts, with the LoRA or by the base alone."""
-        from peft.tuners.lora import LoraLayer
-
-        layers = [module for module in lora.model.modules() if isinstance(module, LoraLayer)]
+        layers = [layer for _, layer in lora.layers()]
         lora.model.eval()
         if base:
             for layer in layers:

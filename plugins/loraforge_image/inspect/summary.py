@@ -14,7 +14,8 @@ from loraforge import speaker
 
 from ..lora_files.lora_file import LoraFile, json_object, printable, read_json
 from ..lora_files.modules import Module
-from .readers import FORBIDDEN, READERS, Finding, findings_of, verdict_of
+from .findings import READERS, Finding
+from .readers import FORBIDDEN, findings_of, verdict_of
 
 say = speaker(__name__)
 

@@ -69,6 +69,7 @@ class Opened:
         metadata: of the file's header.
         naming: kohya, diffusers, peft or bare.
         dtypes: tensors by type.
+        leftover: tensors that belong to no module.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class Opened:
     metadata: Mapping[str, str] = field(default_factory=dict)
     naming: str = "peft"
     dtypes: Mapping[str, int] = field(default_factory=dict)
+    leftover: Sequence[str] = ()
 
     @property
     def title(self) -> str:
@@ -155,7 +157,7 @@ def _of_file(file: LoraFile) -> Opened:
         raise RunError(
             say("{path}: {n} layers are in it twice, under two names: {names}.", path=file.path, n=len(twice), names=first_few(twice, 3))
         )
-    return Opened(file.path, factors, file.family, file.metadata, file.naming, file.dtypes)
+    return Opened(file.path, factors, file.family, file.metadata, file.naming, file.dtypes, [*file.leftover, *file.bundled])
 
 
 def _refuse(file: LoraFile) -> None:
@@ -170,6 +172,16 @@ def _refuse(file: LoraFile) -> None:
                 "{path} is no plain LoRA: it holds {kinds}. Only LoRA and LoCon (LoRA on convolutions) can be taken up.",
                 path=file.path,
                 kinds=shown,
+            )
+        )
+    beside = [m.name for m in file.modules if set(m.shapes) & {"diff", "diff_b", "w_norm", "b_norm", "bias"}]
+    if beside:
+        raise RunError(
+            say(
+                "{path}: {n} modules change a bias or a norm beside the pair, which no LoRA here can hold: {names}.",
+                path=file.path,
+                n=len(beside),
+                names=first_few([printable(name) for name in beside], 3),
             )
         )
     if any(m.dora for m in file.modules):

@@ -42,7 +42,7 @@ class LoraFile:
         original: whether U-Net modules have the original (sgm) names.
         config: the PEFT ``adapter_config.json``, or what diffusers stored in the header.
         dtypes: tensors by type.
-        leftover: tensors that are no part of any module known here.
+        leftover: tensors that are no part of any module known here; bundled: those of embeddings that travel with it.
         nonfinite: tensors with infinities or NaN.
         quoted: whether the header begins with ``{"``, as A1111 wants it.
         family, evidence, width: sd15, sd2, sdxl, sd3, flux, language or unknown; "shapes", "names" or "metadata"; the cross-attention's
@@ -61,6 +61,7 @@ class LoraFile:
     dtypes: Mapping[str, int]
     parameters: int
     leftover: Sequence[str]
+    bundled: Sequence[str]
     nonfinite: Sequence[str]
     quoted: bool
     family: str
@@ -105,6 +106,7 @@ def read_lora(path: Path) -> LoraFile:
         dtypes=Counter(kind for kind, _ in header.values()),
         parameters=sum(math.prod(shape) for _, shape in header.values()),
         leftover=leftover,
+        bundled=[printable(name) for name in sorted(header) if name.startswith("bundle_emb.")],
         nonfinite=nonfinite,
         quoted=quoted,
         family=family,
@@ -143,8 +145,8 @@ def _locate(path: Path) -> tuple[Path, dict[str, Any]]:
                 raise RunError(_pickle(path / "adapter_model.bin"))
             raise RunError(
                 say(
-                    "{path}: neither a run, nor an adapter folder (adapter_model.safetensors), nor a folder with one .safetensors file. Name "
-                    "the .safetensors file itself.",
+                    "{path}: neither a run, nor an adapter folder (adapter_model.safetensors), nor a folder with one .safetensors file. "
+                    "Name the .safetensors file itself.",
                     path=path,
                 )
             )

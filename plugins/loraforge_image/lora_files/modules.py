@@ -8,36 +8,47 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 # What follows a module's name -> what it is. The longest endings come first, since some end others.
-_ENDINGS = {
-    ".lora_linear_layer.down.weight": "down",
-    ".lora_linear_layer.up.weight": "up",
-    ".lora_A.default.weight": "down",
-    ".lora_B.default.weight": "up",
-    ".lora_A.weight": "down",
-    ".lora_B.weight": "up",
-    ".lora_down.weight": "down",
-    ".lora_up.weight": "up",
-    ".lora_mid.weight": "mid",
-    ".lora.down.weight": "down",
-    ".lora.up.weight": "up",
-    "_lora.down.weight": "down",
-    "_lora.up.weight": "up",
-    ".lora_embedding_A": "down",
-    ".lora_embedding_B": "up",
-    ".lora_magnitude_vector.default.weight": "dora",
-    ".lora_magnitude_vector.weight": "dora",
-    ".lora_magnitude_vector": "dora",
-    ".dora_scale": "dora",
-    ".alpha": "alpha",
-    ".scale": "scale",
-} | {
-    f".{name}": name
-    for name in (
-        *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
-        *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
-        *("diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "oft_diag"),
-    )
-}
+_ENDINGS = (
+    {
+        ".lora_linear_layer.down.weight": "down",
+        ".lora_linear_layer.up.weight": "up",
+        ".lora_A.default.weight": "down",
+        ".lora_B.default.weight": "up",
+        ".lora_A.weight": "down",
+        ".lora_B.weight": "up",
+        ".lora_down.weight": "down",
+        ".lora_up.weight": "up",
+        ".lora_mid.weight": "mid",
+        ".lora.down.weight": "down",
+        ".lora.up.weight": "up",
+        "_lora.down.weight": "down",
+        "_lora.up.weight": "up",
+        ".lora_embedding_A": "down",
+        ".lora_embedding_B": "up",
+        ".lora_magnitude_vector.default.weight": "dora",
+        ".lora_magnitude_vector.weight": "dora",
+        ".lora_magnitude_vector": "dora",
+        ".dora_scale": "dora",
+        ".alpha": "alpha",
+        ".scale": "scale",
+    }
+    | {
+        f".{name}": name
+        for name in (
+            *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
+            *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
+            *("diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "oft_diag", "on_input"),
+        )
+    }
+    | {
+        ".oft_R.weight": "oft_r",
+        ".lora_B.bias": "bias",
+        ".lora_up.bias": "bias",
+        **{f".{name}.weight": name for name in ("a1", "a2", "b1", "b2")},
+    }
+)
+# XLabs' trainer has two pairs in one attention.
+_XLABS = re.compile(r"(.+_lora[12])\.(down|up)\.weight$")
 
 
 _INTO = re.compile(r"attn2[._](processor\.)?to_k$")
@@ -55,7 +66,7 @@ class Module:
         name: without the tensors' endings.
         part: attention, convolution, te1, te2, te3, transformer, language or other.
         block: where it is: "down 0", "mid", "te1 3"; "other" if that is not to be seen.
-        kind: lora, loha, lokr, full or oft.
+        kind: lora, loha, lokr, full, oft, oftv2 (OneTrainer's), ia3 or glora.
         shapes: of its tensors, by what they are ("down", "up", "alpha", ...).
         dora, mid: whether it has a magnitude vector, a middle convolution.
         rank, alpha: None where the kind has none or the file does not say.
@@ -82,14 +93,26 @@ def grouped(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]
     """Tensor names by module and by what they are; and the others. Bundled embeddings are neither."""
     groups: dict[str, dict[str, str]] = defaultdict(dict)
     leftover = []
-    for key in sorted(names):
+    names = sorted(names)
+    scaled = {key.removesuffix(".on_input") for key in names if key.endswith(".on_input")}  # (IA)^3 calls its vector "weight"
+    glora = {key.removesuffix(".a1.weight") for key in names if key.endswith(".a1.weight")}
+    for key in names:
+        other = _XLABS.match(key)
+        if other and other[2] not in groups[other[1]]:
+            groups[other[1]][other[2]] = key
+            continue
+        if key.removesuffix(".weight") in scaled:
+            groups[key.removesuffix(".weight")]["ia3"] = key
+            continue
         ending = next((e for e in _ENDINGS if key.endswith(e) and len(key) > len(e)), None)
+        if ending and _ENDINGS[ending] in ("a2", "b1", "b2", "a1") and key[: -len(ending)] not in glora:
+            ending = None
         if ending and _ENDINGS[ending] not in groups[key[: -len(ending)]]:
             groups[key[: -len(ending)]][_ENDINGS[ending]] = key
         elif not key.startswith("bundle_emb."):
             leftover.append(key)
     # An alpha or a scale alone makes no module: many other networks have tensors of that name.
-    for name in [n for n, tensors in groups.items() if set(tensors) <= {"alpha", "scale"}]:
+    for name in [n for n, tensors in groups.items() if set(tensors) <= {"alpha", "scale", "bias"}]:
         leftover += groups.pop(name).values()
     return dict(groups), leftover
 
@@ -99,7 +122,7 @@ def naming_of(modules: Sequence[Module]) -> str:
     heads = Counter(
         "kohya" if m.name.startswith(("lora_unet_", "lora_te")) else
         "peft" if m.name.startswith("base_model.model.") else
-        "diffusers" if m.name.startswith(("unet.", "text_encoder", "transformer.")) else "bare"
+        "diffusers" if m.name.startswith(("unet.", "text_encoder.", "text_encoder_", "transformer.")) else "bare"
         for m in modules
     )  # fmt: skip
     return heads.most_common(1)[0][0]
@@ -110,6 +133,8 @@ def part_of(name: str) -> str:
     text = re.match(r"(?:base_model\.model\.)?(?:lora_te|text_encoder)_?([123]?)[._]", name)
     if text:
         return f"te{text[1] or 1}"
+    if re.match(r"(?:text_encoders?[._])?clip_g[._]", name):
+        return "te2"
     if "text_model.encoder." in name:
         return "te1"
     if _UNET.search(name):
@@ -198,10 +223,25 @@ def _transformer(modules: Sequence[Module]) -> str | None:
         return None
     if re.search(r"double_blocks|single_blocks|single_transformer_blocks", names):
         return "flux"
+    if (
+        "ff_context" in names
+        and _commonest(w for m in modules if m.name.endswith(("attn.to_q", "attn_to_q")) and (w := _inputs(m))) == 3072
+    ):
+        return "flux"  # the first blocks alone
     if "joint_blocks" in names:
         return "sd3"
     width = _commonest(m.shapes["down"][1] for m in modules if m.name.endswith("attn.to_q") and len(m.shapes.get("down", ())) > 1)
     return "sd3" if width in (1536, 2432) else None
+
+
+def _inputs(module: Module) -> int:
+    """How wide the layer's input is; 0 if the shapes do not say."""
+    shapes = module.shapes
+    last = shapes.get("down") or shapes.get("hada_w1_b")
+    if last:
+        return last[1] if len(last) > 1 else 0
+    small, large = shapes.get("lokr_w1") or shapes.get("lokr_w1_b"), shapes.get("lokr_w2") or shapes.get("lokr_w2_b")
+    return small[1] * large[1] if small and large and len(small) > 1 and len(large) > 1 else 0
 
 
 def _commonest(widths: Iterable[int]) -> int | None:

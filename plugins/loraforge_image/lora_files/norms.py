@@ -59,6 +59,9 @@ def _bound(*numbers: int) -> None:
 
 
 def _kind(tensors: Mapping[str, Any]) -> str:
+    for sign, kind in (("ia3", "ia3"), ("on_input", "ia3"), ("a1", "glora"), ("oft_r", "oftv2")):
+        if sign in tensors:
+            return kind
     for start, kind in (("hada_", "loha"), ("lokr_", "lokr"), ("oft_", "oft")):
         if any(t.startswith(start) for t in tensors):
             return kind
@@ -69,6 +72,10 @@ def _complete(tensors: Mapping[str, Any], kind: str) -> bool:
     has = set(tensors)
     if kind == "lora":
         return {"down", "up"} <= has
+    if kind == "glora":
+        return {"a1", "a2", "b1", "b2"} <= has
+    if kind == "ia3":
+        return {"ia3", "on_input"} <= has
     if kind == "loha":
         return {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"} <= has
     if kind == "lokr":

@@ -21,7 +21,7 @@ from ..data.folders.caption_lines import caption_of, lines_of
 from ..data.folders.inventory import inventory
 from ..data.folders.keys import MOST_REPEATS
 from ..data.folders.kohya import place_of
-from ..data.folders.metadata import COLUMNS, NO, metadata_rows, plain_text
+from ..data.folders.metadata import COLUMNS, NO, WIDE, metadata_rows, plain_text
 from ..data.folders.names import is_file
 from ..data.folders.sidecars import match, read_captions
 from ..data.folders.tables import tables_of
@@ -104,7 +104,7 @@ def _earlier(folder: Path) -> tuple[dict[Path, dict[str, str]], list[str]]:
             said = {key: next((row[n] for n in names if row.get(n) not in (None, "")), "") for key, names in columns.items()}
             values = {key: plain_text(value) for key, value in said.items()}
             try:
-                values["text"] = caption_of(said["text"], "any")[0] or ""
+                values["text"] = "" if WIDE in row else caption_of(said["text"], "any")[0] or ""
             except ValueError as error:
                 bad.append(say("{where}: {problem}", where=where, problem=error))
                 values["text"] = ""

@@ -23,6 +23,7 @@ class PeftExporter(Exporter):
 
     name = "peft"
     task = "text"
+    kinds = ("lora", "lokr", "loha")
     help = "A folder for PEFT, transformers and vLLM: adapter, tokenizer and the chat template that was trained."
     at_saves = True
 
@@ -40,10 +41,12 @@ class PeftExporter(Exporter):
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         run = quoted(path.parent.parent)
-        if adapter.dora:
-            vllm = say("# vLLM does not read DoRA; `loraforge export {run} --to merged` makes a model that it reads", run=run)
+        if adapter.dora or adapter.kind != "lora":
+            kind = "DoRA" if adapter.dora else adapter.kind
+            vllm = say("# vLLM does not read {kind}; `loraforge export {run} --to merged` makes a model that it reads", kind=kind, run=run)
             return vllm, _colleagues(run)
-        rank = next((r for r in _VLLM_RANKS if r >= adapter.rank), _VLLM_RANKS[-1])
+        largest = max([adapter.rank, *adapter.ranks.values()])
+        rank = next((r for r in _VLLM_RANKS if r >= largest), _VLLM_RANKS[-1])
         base = named_base(adapter)
         template = path / "chat_template.jinja"
         # vLLM takes tokenizer and stops of the base; --override-generation-config reaches only how it samples, not where it stops.
@@ -72,6 +75,7 @@ class MergedExporter(Exporter):
 
     name = "merged"
     task = "text"
+    kinds = ("lora", "lokr", "loha")
     help = "A full model folder with the adapter merged into the weights, for everything that knows no adapters."
 
     def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:

@@ -44,6 +44,7 @@ class GgufMergedExporter(Exporter):
 
     name = "gguf-merged"
     task = "text"
+    kinds = ("lora", "lokr", "loha")
     help = "One GGUF file with base, adapter, tokenizer and chat template, for llama.cpp, LM Studio and Ollama."
     keys = GgufMergedKeys
 

@@ -213,6 +213,8 @@ def test_more_needs_more(qwen, planned, gpu):
     assert needed("lora_target='q,v'") < normal and needed(r"lora_target=.*layers\.2[0-9]\..*proj") < normal
     assert needed("precision=fp32") > needed("precision=bf16") > (needed("precision=4bit") if gpu else 0)
     assert needed("optimizer=adafactor") < normal and needed("lora_dropout=0") < normal
+    assert needed("optimizer=adamw_8bit") < needed("optimizer=lion") < needed("optimizer=came") < normal < needed("optimizer=prodigy")
+    assert needed("optimizer=muon") == needed("optimizer=lion") and needed("optimizer=schedule_free") > normal  # its trained point waits
 
 
 def test_longer_rows_need_more(host, base, tmp_path):

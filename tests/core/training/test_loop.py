@@ -62,8 +62,11 @@ def test_two_equal_runs_are_equal_to_the_bit_and_another_seed_is_not(runs):
     assert (a / "adapter" / "adapter_config.json").read_bytes() == (b / "adapter" / "adapter_config.json").read_bytes()
 
 
-def test_stopped_and_resumed_equals_never_stopped(project, train, tmp_path, monkeypatch):
-    settings = {"lora_dropout": 0.1, "epochs": 3, "batch_size": 2, "gradient_accumulation": 2, "save_steps": 2}
+@pytest.mark.parametrize(
+    "optimizer", [{}, {"optimizer": "schedule_free", "learning_rate": 0.02}, {"optimizer": "prodigy", "learning_rate": 1}]
+)
+def test_stopped_and_resumed_equals_never_stopped(project, train, tmp_path, monkeypatch, optimizer):
+    settings = {"lora_dropout": 0.1, "epochs": 3, "batch_size": 2, "gradient_accumulation": 2, "save_steps": 2, **optimizer}
     train(project("whole.yaml", output_dir=str(tmp_path / "whole"), **settings))
     config = project("cut.yaml", output_dir=str(tmp_path / "cut"), **settings)
     real = loop.Loop.step

@@ -56,7 +56,9 @@ def test_captions_in_files_beside_the_pictures(tmp_path, gallery, host):
     (folder / "4.txt").write_bytes(b"\xff\xfe\x00\xff")
     with pytest.raises(DataError) as error:
         load(host, gallery())
-    assert any("3.png has no caption" in p for p in error.value.problems) and any("4.png: 4.txt:1: is not text" in p for p in error.value.problems)
+    assert any("3.png has no caption" in p for p in error.value.problems) and any(
+        "4.png: 4.txt:1: is not text" in p for p in error.value.problems
+    )
     data = load(host, gallery(trigger_word="zzz", on_bad_row="skip"))
     assert [t[0].text for t in data.texts].count("zzz") == 1 and len(data.records) == 5
 

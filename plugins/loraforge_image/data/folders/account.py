@@ -112,7 +112,7 @@ def strangers(there: Inventory, captions: Sidecars, used: set[Path], metadata: s
             )
         )
     rest = [file for file in there.others if file not in used]
-    odd = [file for file in captions.elsewhere if file in set(rest) and not is_cache(file)]
+    odd = [file for file in captions.elsewhere if file not in used and not is_cache(file)]
     if odd:
         said.append(
             say(
@@ -120,7 +120,8 @@ def strangers(there: Inventory, captions: Sidecars, used: set[Path], metadata: s
                 names=named(odd),
             )
         )
-    tables = [file for file in [*there.metadata, *rest] if file not in used and is_table(file) and file not in odd]
+    like = set(odd)
+    tables = [file for file in [*there.metadata, *rest] if file not in used and is_table(file) and file not in like]
     if tables:
         said.append(say("tables that are not read: {names}. metadata_path names the one that lists the pictures.", names=named(tables)))
     caches = [file for file in rest if is_cache(file)]

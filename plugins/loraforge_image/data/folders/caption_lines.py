@@ -41,32 +41,32 @@ def joined(lines: list[str]) -> str:
     return text
 
 
-def caption_of(value: Any, mode: str) -> tuple[str | None, int, bool]:
+def caption_of(value: Any, mode: str) -> tuple[str | None, int]:
     """The caption that a cell or a value of JSON holds.
 
     Args:
         value: a text; a list of texts, which are several captions, or with ``join`` several tags; or nothing.
 
     Returns:
-        The caption, None where there is no value; how many lines of a text were left out; and whether it is one of several.
+        The caption, None where there is no value; and how many lines of a text were left out.
 
     Raises:
         ValueError: with what it is instead, for people.
     """
     if value is None:
-        return None, 0, False
+        return None, 0
     if isinstance(value, str):
         lines = lines_of(value)
         if len(lines) < 2:  # inner blanks stay as they are written
-            return value.strip(), 0, False
-        return meant(lines, mode), len(lines) - 1 if mode == "first" else 0, False
+            return value.strip(), 0
+        return meant(lines, mode), len(lines) - 1 if mode == "first" else 0
     if isinstance(value, list):
         for one in value:
             if not isinstance(one, str):
                 raise ValueError(say("one of its captions is {kind}, not text ({value})", kind=_kind(one), value=_short(one)))
         texts = [meant(lines_of(one), "any" if mode == "any" else "join") for one in value]
         texts = [text for text in texts if text]
-        return meant(texts, "join" if mode == "join" else "any"), 0, len(texts) > 1 and mode != "join"
+        return meant(texts, "join" if mode == "join" else "any"), 0
     raise ValueError(say("its caption is {kind}, not text ({value})", kind=_kind(value), value=_short(value)))
 
 

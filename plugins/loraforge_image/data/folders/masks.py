@@ -88,6 +88,8 @@ def find_masks(root: Path, pictures: Sequence[Path], captioned: Collection[Path]
         else:
             found.ordinary.append(path)
     found.of = {path: mask for path, mask in found.of.items() if path not in found.files}
+    found.ordinary.sort()
+    found.orphans.sort()
     return found
 
 

@@ -24,6 +24,7 @@ COLUMNS = {
     "mask": ("mask", "mask_file", "mask_path", "蒙版", "遮罩"),
 }
 NO = ("no", "n", "false", "0", "否", "不")
+WIDE = "\0"  # under which a row holds cells that no column is for
 # More than anyone writes, and less than fills a machine's memory: bytes of all metadata.
 _TABLE = 100_000_000
 # What spreadsheets put between columns, by the country; the full-width ones come from hand-made files.
@@ -38,7 +39,8 @@ def metadata_rows(
     called: str = "",
     encoding: str = "auto",
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(where, columns in lower case) of every row of a metadata file.
+    """(where, columns in lower case) of every row of a metadata file. One that is told as bad, as it has more cells than there are
+    columns, has these under ``WIDE``.
 
     Args:
         called: what the file is called in ``where``; by default its name.
@@ -84,8 +86,8 @@ def _table(file: Path, text: str, called: str, bad: list[str], note: Callable[[s
                         separator=separator,
                     )
                 )
-            elif any(cell and cell.strip() for cell in row.values()):
-                yield where, {str(k).strip().lower(): unquoted(v) for k, v in row.items()}
+            if any(cell and cell.strip() for cell in row.values()):
+                yield where, {**{str(k).strip().lower(): unquoted(v) for k, v in row.items()}, **({WIDE: more} if more else {})}
     except csv.Error as error:
         raise DataError(say("{path} cannot be read: {error}.", path=file, error=error)) from None
 
@@ -133,7 +135,7 @@ def unused_columns(rows: Sequence[Mapping[str, Any]], known: Sequence[str]) -> l
         known: names of columns that mean something besides those of ``COLUMNS``.
     """
     names = dict.fromkeys(name for row in rows for name, value in row.items() if value not in (None, "") and name)
-    meant = {name for names in COLUMNS.values() for name in names} | set(known) | {"why"}
+    meant = {name for names in COLUMNS.values() for name in names} | set(known) | {"why", WIDE}
     return [name for name in names if name not in meant]
 
 

@@ -64,17 +64,23 @@ class _Read:
 
 
 class FolderReader:
-    """Reads folders. ``bad`` collects a line for everything that cannot be used; ``note`` is told the account and each decision."""
+    """Reads folders. ``bad`` collects a line for everything that cannot be used; ``note`` is told the account and each decision.
+
+    Attributes:
+        concepts: the concept of each picture that has one, by ``where``.
+        lacking: what the folder as a whole lacks.
+    """
 
     def __init__(self, wishes: Wishes, bad: list[str], note: Callable[[str], None]) -> None:
         self.wishes, self.keys, self.bad, self.note = wishes, wishes.keys, bad, note
         self.concepts: dict[str, Concept] = {}
+        self.lacking: list[str] = []
 
     def _named(self, where: str) -> str:
         return (self.wishes.prior / where).as_posix() if self.wishes.prior else where
 
     def read(self, folder: str, metadata: str | None) -> list[Picture]:
-        """Its pictures, in the order of the metadata or of their names. Each one's concept stands in ``concepts`` by ``where``.
+        """Its pictures, in the order of the metadata or of their names.
 
         Raises:
             DataError: if there is no folder, nothing in it, or a metadata file that cannot be read as a whole.
@@ -118,6 +124,7 @@ class FolderReader:
         concepts = read_concepts(root, [file for file in there.others if file.name.lower() in CONCEPT])
         captioned = {*captions.of, *(path for path, row in tables.rows.items() if row.caption)}
         masks = self._masks(there, captioned)
+        masks.files |= {row.mask for row in tables.rows.values() if row.mask is not None}
         wanted = {
             path: file
             for path, file in captions.of.items()
@@ -150,7 +157,7 @@ class FolderReader:
             elif path not in read.masks.files:
                 found.append(self._of_row(path, row, read, account, nested=not whole))
         for path in read.there.pictures:
-            if path in read.tables.rows or path in read.masks.files:
+            if path in read.tables.rows or path in read.tables.listed or path in read.masks.files:
                 continue
             name = read.there.name(path)
             table = _covering(path, read.files, read.there.root)
@@ -175,7 +182,7 @@ class FolderReader:
         caption = row.caption or beside
         if row.cut:
             account.lines_left.append(row.where)
-        account.several += row.several
+        account.several += "\n" in (row.caption or "")
         place = replace(place, repeats=row.repeats or place.repeats, folder=place.folder if nested else "")
         made = self._picture(row.where, path, caption, place, read, account, said=row.caption is not None)
         mask = self._mask_of(row.where, path, row.mask, read) if made is not None else ("", "")
@@ -209,7 +216,7 @@ class FolderReader:
         if path not in read.texts:
             return ""
         name = read.there.name(read.captions.of[path])
-        caption, cut, _ = caption_of(" \n".join(read.texts[path].splitlines()), self.keys.caption_lines)
+        caption, cut = caption_of(" \n".join(read.texts[path].splitlines()), self.keys.caption_lines)
         caption = "\n".join(" ".join(line.split()) for line in (caption or "").split("\n"))
         if not caption:
             account.empty.append(name)
@@ -310,7 +317,9 @@ class FolderReader:
             said += about_masks(masks, there, self.wishes.mask, len(found), masks.shapes)
             bare = [one.where for one in found if not one.mask and not one.prior]
             if self.wishes.mask == "folder" and len(bare) == len(found):
-                self.bad.append(say("mask: folder: no picture has a mask. Masks are called a-masklabel.png, a_mask.png or masks/a.png."))
+                self.lacking.append(
+                    say("mask: folder: no picture has a mask. Masks are called a-masklabel.png, a_mask.png or masks/a.png.")
+                )
             elif self.wishes.mask == "folder" and bare:
                 said.append(say("without a mask, and learned everywhere: {names}", names=counted(bare)))
         tables = self._table_name(read.files[0], read) if read.files else ""

@@ -15,7 +15,7 @@ from ..review_columns import review_columns
 from .caption_lines import caption_of
 from .inventory import Inventory
 from .keys import MOST_REPEATS, PictureKeys
-from .metadata import COLUMNS, NO, doubled_columns, metadata_rows, plain_text, unused_columns
+from .metadata import COLUMNS, NO, WIDE, doubled_columns, metadata_rows, plain_text, unused_columns
 from .names import METADATA, is_file
 
 say = speaker(__name__)
@@ -33,7 +33,6 @@ class Row:
         table: the file in which it stands.
         caption: None where it says nothing.
         cut: how many further lines of the caption are left out.
-        several: whether the caption is one of several.
         repeats: None where it says nothing.
         mask: the file that it names as the mask.
         keep: whether its picture is used.
@@ -44,7 +43,6 @@ class Row:
     table: Path
     caption: str | None = None
     cut: int = 0
-    several: bool = False
     repeats: int | None = None
     mask: Path | None = None
     keep: bool = True
@@ -53,7 +51,7 @@ class Row:
 
 
 class Tables:
-    """Reads metadata files.
+    """Reads metadata files. ``listed`` are all pictures that they name, ``rows`` what they say of those that can be used.
 
     Args:
         bad: receives a line for everything that cannot be used.
@@ -64,6 +62,7 @@ class Tables:
     def __init__(self, keys: PictureKeys, bad: list[str], note: Callable[[str], None], named: Callable[[str], str], split_by: str) -> None:
         self.keys, self.bad, self.note, self.named, self.split_by = keys, bad, note, named, split_by
         self.rows: dict[Path, Row] = {}
+        self.listed: set[Path] = set()
 
     def read(self, file: Path, called: str, root: Path) -> int:
         """Adds the rows of a file to ``rows``; how many rows it has.
@@ -107,6 +106,9 @@ class Tables:
         path = self.inside(where, values["file"], roots)
         if path is None:
             return
+        self.listed.add(path)
+        if WIDE in row:
+            return
         if path in self.rows and self.rows[path].keep:
             other = self.rows[path].where
             self.bad.append(say("{where}: {name} stands in {other} already.", where=where, name=values["file"], other=other))
@@ -123,7 +125,7 @@ class Tables:
         if written and (not re.fullmatch("[0-9]{1,4}", written) or not 1 <= int(written) <= MOST_REPEATS):
             problems.append(say("repeats must be a whole number from 1 to 1000; got '{value}'.", value=written[:40]))
         try:
-            caption, cut, several = caption_of(values["text"], self.keys.caption_lines)
+            caption, cut = caption_of(values["text"], self.keys.caption_lines)
         except ValueError as error:
             problems.append(say("{problem}.", problem=error))
         review = read_review({field: row.get(column) for field, column in columns.items()}, columns, problems)
@@ -133,7 +135,7 @@ class Tables:
             return None
         said = row.get(self.split_by)
         group = (plain_text(said).strip() if said is not None else "") or None
-        return Row(where, file, caption, cut, several, int(written) if written else None, mask, True, review, group)
+        return Row(where, file, caption, cut, int(written) if written else None, mask, True, review, group)
 
     def inside(self, where: str, name: str, roots: list[Path]) -> Path | None:
         """The picture that a row names, which must lie in the folder of the metadata or of the data."""

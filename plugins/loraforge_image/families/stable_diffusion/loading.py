@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from loraforge import ConfigError, ModelError, speaker
 
-from ..base_files import PICKLES, locate, part_config
+from ..base_files import PICKLES, header, locate, part_config
 from ..loading import check_pickle, load_part, quiet_diffusers, wants_weights
+from ..objectives import with_terminal_snr
 from .identify import WEIGHTS, Base, check_family, config_folder, identify, lacking, of_tensors
 from .published import PUBLISHED
 
@@ -29,11 +30,13 @@ def load_base(
     prediction: str = "auto",
     allow_pickle: bool = False,
     base_config: str | None = None,
+    zero_snr: bool | Literal["auto"] = "auto",
 ) -> Any:
     """A base as diffusers' pipeline, on the CPU; the autoencoder is float32 always: half precision overflows in SDXL's.
 
     Args:
         prediction: epsilon or v_prediction; auto takes what the files say.
+        zero_snr: whether the schedule of noise ends in noise alone; auto takes what the files say.
 
     Raises:
         ModelError: if it cannot be loaded, or is of another family.
@@ -56,6 +59,10 @@ def load_base(
         line = str(error).strip().split("\n")[0][:300]
         raise ModelError(say("base_model {base} cannot be loaded: {error}", base=base_model, error=line)) from None
     _set_prediction_type(pipe.scheduler, family, base, prediction, base_model, bool(base_config))
+    # With noise predicted, nothing of a picture can be told from noise alone: what a file says counts where velocity is predicted.
+    ends = base.zero_snr if zero_snr == "auto" and pipe.scheduler.config.prediction_type == "v_prediction" else zero_snr
+    if isinstance(ends, bool):
+        pipe.scheduler = with_terminal_snr(pipe.scheduler, ends)
     return pipe
 
 
@@ -123,7 +130,8 @@ def _from_file(
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     weights = _weights(file, allow_pickle)
-    base = of_tensors(file, {name: tuple(tensor.shape) for name, tensor in weights.items()})
+    said = {} if file.suffix.lower() in PICKLES else header(file).get("__metadata__")
+    base = of_tensors(file, {name: tuple(tensor.shape) for name, tensor in weights.items()}, said if isinstance(said, dict) else {})
     check_family(base_model, base, family)
     config = config_folder(file, family, base_config)
     names = PUBLISHED[family].encoders

@@ -301,6 +301,14 @@ def _lines(
                 names=first_few(left.unknown, 3),
             )
         )
+    if opened.leftover:
+        lines.append(
+            say(
+                "init_from_adapter: {n} tensors of the file belong to no LoRA module and are left out: {names}",
+                n=len(opened.leftover),
+                names=first_few(list(opened.leftover), 3),
+            )
+        )
     fresh = sorted(set(targets).difference(placed))
     if fresh:
         lines.append(

@@ -26,7 +26,9 @@ def test_the_signature_is_that_of_the_class(name):
 def test_muons_signature():
     import torch
 
-    assert list(signature("muon")) == [one for one in inspect.signature(torch.optim.Muon.__init__).parameters if one not in ("self", "params")]
+    assert list(signature("muon")) == [
+        one for one in inspect.signature(torch.optim.Muon.__init__).parameters if one not in ("self", "params")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,8 @@ def test_a_value_is_what_python_takes_it_for(entry, value):
 @pytest.mark.parametrize(
     "written",
     [["decouple=True", "betas=0.9,0.99"], "decouple=True betas=0.9,0.99", "decouple=True, betas=(0.9,0.99)", {"decouple": True, "betas": [0.9, 0.99]},
-     "decouple=True，betas=0.9,0.99"],
+     "decouple=True，betas=0.9,0.99", [{"decouple": True}, {"betas": [0.9, 0.99]}], ["decouple=True", "betas=0.9", 0.99],
+     ["decouple=True", "betas=(0.9", "0.99)"]],
 )  # fmt: skip
 def test_lists_lines_and_mappings_say_the_same(written):
     assert read(listed(written)) == ({"decouple": True, "betas": (0.9, 0.99)}, [])
@@ -52,7 +55,14 @@ def test_lists_lines_and_mappings_say_the_same(written):
 def test_what_sd_scripts_wikis_recommend_is_taken():
     """The lines that are passed around with Prodigy, Adafactor, Lion and AdamW."""
     for name, entries in {
-        "prodigy": ["decouple=True", "weight_decay=0.01", "d_coef=2", "use_bias_correction=True", "safeguard_warmup=True", "betas=0.9,0.99"],
+        "prodigy": [
+            "decouple=True",
+            "weight_decay=0.01",
+            "d_coef=2",
+            "use_bias_correction=True",
+            "safeguard_warmup=True",
+            "betas=0.9,0.99",
+        ],
         "adafactor": ["scale_parameter=False", "relative_step=False", "warmup_init=False", "clip_threshold=1.0", "eps=1e-30,1e-3"],
         "adamw_8bit": ["weight_decay=0.1", "betas=.9,.99", "eps=1e-8"],
         "lion": ["weight_decay=0.01", "betas=0.95,0.98"],

@@ -19,6 +19,8 @@ REFUSED = [
 ] + [
     ({"optimizer": "schedule_free", "ema_decay": 0.99}, "ema_decay: optimizer: schedule_free keeps an average already"),
     ({"optimizer": "prodigy", "lora_plus_ratio": 16}, "lora_plus_ratio: optimizer: prodigy finds one rate"),
+    ({"lora_variant": "lokr", "lora_plus_ratio": 16}, "lora_plus_ratio: lora_variant: lokr has no A and B"),
+    ({"lora_variant": "loha", "lora_plus_ratio": 16}, "lora_plus_ratio: lora_variant: loha has no A and B"),
     ({"optimizer": "prodigy", "lr_advice": "apply"}, "lr_advice: optimizer: prodigy finds the rate by itself"),
 ]
 
