@@ -55,9 +55,11 @@ def cli_page() -> str:
     for name in cli.list_commands(root):
         command = cli.get_command(root, name)
         assert command is not None
-        pages.append(
-            (f"loraforge {name}", command, click.Context(command, info_name=name, parent=root, terminal_width=100, max_content_width=100))
-        )
+        here = click.Context(command, info_name=name, parent=root, terminal_width=100, max_content_width=100)
+        pages.append((f"loraforge {name}", command, here))
+        for inner, own in sorted(getattr(command, "commands", {}).items()):
+            below = click.Context(own, info_name=inner, parent=here, terminal_width=100, max_content_width=100)
+            pages.append((f"loraforge {name} {inner}", own, below))
     for title, command, context in pages:
         lines += ["", f"## {title}", "", "```text", command.get_help(context).rstrip(), "```"]
     return "\n".join(lines) + "\n"

@@ -14,9 +14,13 @@ from .plugin_api.hookspecs import hookimpl
 if TYPE_CHECKING:
     from .adapters.targets import match_layers, scanned_layers
     from .cli.options import FiniteRange
+    from .config.adapter_size import adapter_size, weight_copies
+    from .config.block_ranks import apply_block_ranks
     from .config.schema import Keys, KeySet, NoKeys, RunConfig
     from .data.condensing import condense
+    from .data.encodings import decode_text
     from .data.review import REVIEW_COLUMNS, decides, fold_name, match_columns, read_review
+    from .data.short_texts import decode_texts
     from .data.similarity import character_pairs, fold, near_pairs, near_records
     from .data.wording import FLOOR, bare_question, lesson, simplified
     from .errors import (
@@ -52,7 +56,21 @@ if TYPE_CHECKING:
     )
     from .plugin_api.models import ChatFormat, Decoder, Examination, InferenceModel, MemoryEstimate, TrainableModel
     from .plugin_api.task import ChoiceQuestion, Evaluation, Sampling, Task, TrainedRun
-    from .plugin_api.types import Adapter, Answer, Batch, Example, File, Fingerprint, Lesson, Record, Review, Span, TrainableLora, prompt_of
+    from .plugin_api.types import (
+        Adapter,
+        Answer,
+        Batch,
+        Example,
+        File,
+        Fingerprint,
+        Lesson,
+        Looks,
+        Record,
+        Review,
+        Span,
+        TrainableLora,
+        prompt_of,
+    )
     from .runs.disk import usual_rights
     from .runs.folder import atomic_dir, write_text
     from .runs.opened import LoadedRun, load_run
@@ -64,9 +82,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "adapters.targets": ("match_layers", "scanned_layers"),
     "cli.options": ("FiniteRange",),
+    "config.adapter_size": ("adapter_size", "weight_copies"),
+    "config.block_ranks": ("apply_block_ranks",),
     "config.schema": ("Keys", "KeySet", "NoKeys", "RunConfig"),
     "data.condensing": ("condense",),
+    "data.encodings": ("decode_text",),
     "data.review": ("REVIEW_COLUMNS", "decides", "fold_name", "match_columns", "read_review"),
+    "data.short_texts": ("decode_texts",),
     "data.similarity": ("character_pairs", "fold", "near_pairs", "near_records"),
     "data.wording": ("FLOOR", "bare_question", "lesson", "simplified"),
     "errors": (
@@ -102,6 +124,7 @@ _HOMES = {
         "File",
         "Fingerprint",
         "Lesson",
+        "Looks",
         "Record",
         "Review",
         "Span",
@@ -151,6 +174,7 @@ __all__ = [
     "Lesson",
     "LoadedRun",
     "Loader",
+    "Looks",
     "LoraForgeError",
     "MachineError",
     "MemoryEstimate",
@@ -180,6 +204,8 @@ __all__ = [
     "TrainedRun",
     "TrainingError",
     "__version__",
+    "adapter_size",
+    "apply_block_ranks",
     "atomic_dir",
     "bare_question",
     "cache_folder",
@@ -188,6 +214,8 @@ __all__ = [
     "condense",
     "console",
     "decides",
+    "decode_text",
+    "decode_texts",
     "explain_base",
     "fetch_base",
     "first_few",
@@ -218,6 +246,7 @@ __all__ = [
     "speaker",
     "unpacked_size",
     "usual_rights",
+    "weight_copies",
     "write_text",
 ]  # fmt: skip
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
+import re
 from typing import TYPE_CHECKING
 
+from .config.optimizers.profiles import missing
 from .config.schema import RunConfig
 from .errors import ConfigError
 from .messages import speaker
@@ -15,10 +17,12 @@ if TYPE_CHECKING:
 
 say = speaker(__name__)
 
+_EIGHT_BIT_ON_CPUS = (0, 48)  # bitsandbytes' first version with its optimizers for CPUs
+
 
 def quiet_libraries() -> None:
     """No telemetry and no advertising of the libraries that we call; what they warn of, we say ourselves."""
-    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "ORT_DISABLE_TELEMETRY", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
         os.environ.setdefault(name, "1")  # the command line has done so already; a program that calls us has not
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -52,11 +56,29 @@ def make_accelerator(config: RunConfig) -> tuple[Accelerator, RunConfig]:
     mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16", "4bit": "bf16"}[precision]
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError(say("precision: fp16 needs a GPU; on the CPU use fp32 (or auto)."))
-    if config.optimizer == "adamw_8bit" and (device.type != "cuda" or importlib.util.find_spec("bitsandbytes") is None):
-        raise ConfigError(
-            say("optimizer: adamw_8bit needs an NVIDIA GPU and bitsandbytes (pip install 'loraforge[quantization]'); use adamw.")
-        )
     return Accelerator(mixed_precision=mixed, cpu=cpu), config.model_copy(update={"precision": precision})
+
+
+def require_optimizer(config: RunConfig, device: str) -> None:
+    """The optimizer can train on this device.
+
+    Args:
+        device: its type, like ``cpu``.
+
+    Raises:
+        ConfigError: with what to install.
+    """
+    if problem := missing(config.optimizer):
+        raise ConfigError(problem)
+    if config.optimizer == "adamw_8bit" and device == "cpu":
+        have = importlib.metadata.version("bitsandbytes")
+        if tuple(int(part) for part in re.findall(r"\d+", have)[:2]) < _EIGHT_BIT_ON_CPUS:
+            raise ConfigError(
+                say(
+                    "optimizer: adamw_8bit needs bitsandbytes 0.48 or newer on a CPU; this is {have}: pip install -U bitsandbytes",
+                    have=have,
+                )
+            )
 
 
 def device_name(accelerator: Accelerator) -> str:

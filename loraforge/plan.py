@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .config.advice import advice
-from .config.aliases import all_aliases, dismiss, rename
+from .config.contradictions import contradictions
 from .config.explanations import did_you_mean
+from .config.optimizers.rules import refusals
+from .config.other_trainers.aliases import all_aliases, dismiss, rename
+from .config.paths import no_folder
 from .config.schema import Keys, KeySet, RunConfig, fields, resolve_base, validate
 from .config.yaml_reader import Source, read
 from .errors import ConfigError, LoraForgeError, PluginError
@@ -97,10 +100,14 @@ def make_plan(
         keys = validate(source, owners, paths=paths or family is None, others=_keys_of_others(host, task, source))
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
-    problems += _no_folder(source, Path(keys[RunConfig].output_dir))
+    keys, settled = family.settle(keys) if family is not None else (keys, ())
+    problems += no_folder(source, Path(keys[RunConfig].output_dir), rights=paths and exporting)
     problems += _unknown_checks(source, keys[RunConfig], checks, host)
     places = {key: value.where for key, value in source.values.items()}
-    refused = [reason for exporter in exporters if exporter is not None and (reason := exporter.refuses(keys[RunConfig], keys))]
+    refused = [*refusals(keys[RunConfig], keys, training=paths), *contradictions(keys[RunConfig])]
+    for exporter in filter(None, exporters) if exporting else ():
+        other = _other_kind(host, task, exporter, keys[RunConfig])
+        refused += [other] if other else _refused(exporter, family, keys)
     problems += [_placed(reason, places, keys) or f"{source.path}: {reason}" for reason in refused]
     if problems:
         raise ConfigError(problems)
@@ -112,11 +119,25 @@ def make_plan(
         tuple(exporters),
         keys[RunConfig],
         keys,
-        tuple(advice(keys, source, family.typical_ranges(keys[RunConfig].base_model))),
+        tuple(advice(keys, source, family.typical_ranges(keys[RunConfig].base_model), task.usual)),
         tuple(checks.values()),
-        source.notes,
+        (*source.notes, *settled),
         places,
         {key: value.written for key, value in source.values.items() if value.written},
+    )
+
+
+def _other_kind(host: PluginHost, task: Task[Any], exporter: Exporter, config: RunConfig) -> str:
+    """Why an exporter would get an adapter of a kind that it does not write; otherwise nothing."""
+    if config.adapter_kind in exporter.kinds:
+        return ""
+    there = host.components("loraforge_exporters", task.name)
+    others = [name for name, (one, _) in there.items() if config.adapter_kind in cast(Exporter, one).kinds]
+    return say(
+        "export: {exporter} writes no {variant}. Use export: [{names}], or lora_variant: lora.",
+        exporter=exporter.name,
+        variant=config.lora_variant,
+        names=", ".join(sorted(others, key="merged".__ne__)),
     )
 
 
@@ -143,13 +164,11 @@ def _placed(problem: str, places: Mapping[str, str], keys: KeySet) -> str:
     return f"{places[key]}: {problem}" if key else ""
 
 
-def _no_folder(source: Source, path: Path) -> list[str]:
-    """Whether a file stands where the run's folder should be, or above it."""
-    there = next((place for place in (path, *path.parents) if place.exists()), path)
-    if not there.is_file():
-        return []
-    where = source.values["output_dir"].where if "output_dir" in source.values else str(source.path)
-    return [say("{where}: output_dir: {path} is a file, and the run needs a folder there. Choose another name.", where=where, path=there)]
+def _refused(exporter: Exporter, family: ModelFamily | None, keys: KeySet) -> list[str]:
+    """Why an adapter could not be exported or delivered when all is trained."""
+    config = keys[RunConfig]
+    reasons = [exporter.refuses(config, keys), exporter.refuses_family(family, config, keys) if family is not None else ""]
+    return [line for reason in reasons for line in reason.split("\n") if line]
 
 
 def _unknown_checks(source: Source, config: RunConfig, checks: Mapping[str, Any], host: PluginHost) -> list[str]:

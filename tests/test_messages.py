@@ -83,6 +83,9 @@ def sentences(folder: Path) -> set[str]:
             "nearer to your pictures",
             "follows its prompts better",
         }
+        from loraforge_image.task import IMAGE
+
+        found |= {why for _, _, why in IMAGE.usual.values()}
     elif folder.name == "loraforge_text":
         found |= {"tokens", "instruction", "output", "equals the reference", "cites the right article", "cites a wrong article"}
         found |= {"character overlap", "citation precision", "citation recall", "refuses", "never stops", "fields right", "exact answer"}

@@ -446,7 +446,7 @@ def test_prepare_writes_no_formula_and_reads_its_own_words(formula, tmp_path, co
         for table in ("metadata.csv", "findings.csv"):
             with (tmp_path / "pictures" / table).open(encoding="utf-8", newline="") as file:
                 assert not [cell for row in csv.reader(file) for cell in row if _dangerous(cell)]
-    from loraforge_image.data.picture_loader import metadata_rows
+    from loraforge_image.data.folders.metadata import metadata_rows
 
     rows = [row for _, row in metadata_rows(tmp_path / "pictures" / "metadata.csv", [])]
     assert " ".join(formula.split()) in [row["text"] for row in rows]

@@ -9,6 +9,7 @@ parameter ``….gate_proj.weight``, which peft reads as the same pair of matrice
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,9 @@ import peft
 import torch
 from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers, convert_peft_config_for_transformers
 from torch import Tensor, nn
+
+# Where the name of a module ends and that of one of its tensors begins.
+_PART = re.compile(r"\.(?=(?:lora|lokr|hada)_\w+(?:\.weight)?$)")
 
 
 def taken_for_experts(model: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
@@ -53,7 +57,7 @@ def _as_named(model: nn.Module) -> Iterator[None]:
             del config.model_type
 
 
-def inject(config: peft.LoraConfig, model: nn.Module, name: str) -> None:
+def inject(config: peft.PeftConfig, model: nn.Module, name: str) -> None:
     """Puts an adapter called ``name`` on ``model`` (in place), on the modules whose full names ``config`` gives.
 
     Raises:
@@ -72,11 +76,9 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     """
     problems = []
     for key, tensor in tensors.items():
-        module, _, part = key.rpartition(".lora_")
-        part = f"lora_{part}".removesuffix(".weight")
-        try:
-            weight: Any = model.get_submodule(f"{module}.{part}.{name}").weight
-        except AttributeError:
+        module, part = _PART.split(key, maxsplit=1)[:2]
+        weight = _weight(model, module, part.removesuffix(".weight"), name)
+        if weight is None:
             problems.append(module)
             continue
         if weight.numel() != tensor.numel() or (tensor.ndim > 1 and weight.shape != tensor.shape):
@@ -86,6 +88,21 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
             weight.copy_(tensor.reshape(weight.shape))
     if problems:
         raise ValueError(", ".join(dict.fromkeys(problems)))
+
+
+def _weight(model: nn.Module, module: str, part: str, name: str) -> Any:
+    """The tensor called ``part`` (``lora_A``, ``lokr_w1``) of the adapter ``name`` on ``module``, where several of peft's layers may be
+    nested; None if there is none."""
+    try:
+        layer: Any = model.get_submodule(module)
+    except AttributeError:
+        return None
+    while layer is not None:
+        holder = getattr(layer, part, None)
+        if holder is not None and name in holder:
+            return getattr(holder[name], "weight", holder[name])
+        layer = getattr(layer, "base_layer", None)
+    return None
 
 
 def misread(model: nn.Module, names: Sequence[str]) -> tuple[str, ...]:

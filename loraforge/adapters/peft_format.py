@@ -20,6 +20,8 @@ from ..files import read_file, read_text, require_file
 from ..messages import speaker
 from ..plugin_api.types import Adapter
 from ..terminal import first_few
+from . import lycoris_factors
+from .lycoris_factors import OPTIONS
 
 say = speaker(__name__)
 
@@ -52,28 +54,7 @@ def write_peft(adapter: Adapter, folder: Path) -> None:
         ExportError: if what the file says is not what was trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = {
-        "base_model_name_or_path": adapter.base_folder or adapter.base_model,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "lora_alpha": adapter.alpha,
-        "lora_dropout": 0.0,
-        "modules_to_save": None,
-        "peft_type": "LORA",
-        "peft_version": metadata.version("peft"),
-        "r": adapter.rank,
-        "revision": adapter.facts.get("revision"),
-        "target_modules": [name for name in adapter.targets if name not in adapter.parameters],
-        "task_type": adapter.facts.get("peft_task_type"),
-        "use_dora": adapter.dora,
-        "use_rslora": False,
-        "rank_pattern": dict(sorted(adapter.ranks.items())),
-        "alpha_pattern": {name: rank * adapter.alpha / adapter.rank for name, rank in sorted(adapter.ranks.items())},
-    }
-    if adapter.parameters:
-        config["target_parameters"] = [f"{name}.weight" for name in adapter.parameters]
+    config = _config(adapter)
     (folder / "adapter_config.json").write_text(
         json.dumps(dict(sorted(config.items())), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
@@ -92,22 +73,44 @@ def write_peft(adapter: Adapter, folder: Path) -> None:
     verify(read_peft(folder))
 
 
+def _config(adapter: Adapter) -> dict[str, Any]:
+    """``adapter_config.json``: what all kinds say, then what each calls its own way."""
+    config = {
+        "base_model_name_or_path": adapter.base_folder or adapter.base_model,
+        "inference_mode": True,
+        "modules_to_save": None,
+        "peft_type": adapter.kind.upper(),
+        "peft_version": metadata.version("peft"),
+        "r": adapter.rank,
+        "revision": adapter.facts.get("revision"),
+        "target_modules": [name for name in adapter.targets if name not in adapter.parameters],
+        "task_type": adapter.facts.get("peft_task_type"),
+        "rank_pattern": dict(sorted(adapter.ranks.items())),
+        "alpha_pattern": {name: rank * adapter.alpha / adapter.rank for name, rank in sorted(adapter.ranks.items())},
+    }
+    if adapter.kind != "lora":
+        return {**config, "alpha": adapter.alpha, "init_weights": True, "module_dropout": 0.0, "rank_dropout": 0.0, **adapter.options}
+    config |= {
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "lora_alpha": adapter.alpha,
+        "lora_dropout": 0.0,
+        "use_dora": adapter.dora,
+        "use_rslora": False,
+    }
+    if adapter.parameters:
+        config["target_parameters"] = [f"{name}.weight" for name in adapter.parameters]
+    return config
+
+
 def verify(adapter: Adapter) -> None:
-    """Compares alpha / rank * B @ A with what the trained model did.
+    """Compares what an adapter's tensors say with what the trained model did.
 
     Raises:
         ExportError: naming the modules that differ.
     """
-    wrong = []
-    for name in adapter.modules:
-        delta = (
-            adapter.alpha
-            / adapter.rank
-            * adapter.tensors[f"{name}.lora_B.weight"].flatten(1)
-            @ adapter.tensors[f"{name}.lora_A.weight"].flatten(1)
-        )
-        if differs(adapter, name, delta):
-            wrong.append(name)
+    wrong = [name for name in adapter.modules if differs(adapter, name, adapter.delta(name))]
     refuse(wrong)
 
 
@@ -135,7 +138,7 @@ def read_peft(folder: Path) -> Adapter:
     """The adapter in a folder of PEFT's layout, ours or anybody's.
 
     Raises:
-        RunError: if it is no LoRA, is damaged, or has scales that an ``Adapter`` cannot hold.
+        RunError: if it is of another kind, is damaged, or has scales that an ``Adapter`` cannot hold.
     """
     try:
         config = json.loads(read_text(folder / "adapter_config.json"))
@@ -150,29 +153,24 @@ def read_peft(folder: Path) -> Adapter:
         raise _unreadable(folder, error) from None
     _require_form(folder, config, own)
     unusable = [key for key in ("modules_to_save", "layer_replication") if config.get(key)]
-    if config.get("peft_type") != "LORA" or unusable:
+    kind = str(config.get("peft_type")).lower()
+    if kind not in OPTIONS or unusable:
         raise RunError(
             say(
-                "{folder}: only plain LoRA adapters can be read; this one has {what}.",
+                "{folder}: only LoRA, LoKr and LoHa adapters can be read; this one has {what}.",
                 folder=folder,
                 what=", ".join(unusable) or config.get("peft_type"),
             )
         )
     named = {name.removeprefix(_PREFIX): tensor for name, tensor in loaded.items()}
-    _require_pairs(folder, config, named)
     rank = int(config["r"])
     whole = max(1, round(_scale(config, "", rank) * rank))
-    tensors, ranks = {}, {}
-    for name, tensor in named.items():
-        module, _, part = name.partition(".lora_")
-        value = tensor.float()
-        if part == "B.weight":
-            rows = int(tensor.shape[1])
-            if rows != rank:
-                ranks[module] = rows
-            factor = _scale(config, module, rows) / (whole / rank)
-            value = value * factor if factor != 1 else value  # one scale for all modules: what differs goes into B
-        tensors[name] = value
+    options = {name: config.get(name, usual) for name, usual in OPTIONS[kind].items()}
+    if kind == "lora":
+        _require_pairs(folder, config, named)
+        tensors, ranks = _pairs(config, named, (rank, whole))
+    else:
+        tensors, ranks = _factors(folder, config, named, (rank, whole))
     targets = config.get("target_modules") or []
     parameters = tuple(sorted(name.removesuffix(".weight") for name in config.get("target_parameters") or ()))
     return Adapter(
@@ -188,7 +186,49 @@ def read_peft(folder: Path) -> Adapter:
         parameters=parameters,
         facts=cast(Mapping[str, Any], own.get("facts", {})),
         files=_files(folder, own.get("files", [])),
+        kind=kind,
+        options=options,
     )
+
+
+def _pairs(config: Mapping[str, Any], named: Mapping[str, Tensor], scale: tuple[int, int]) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """A LoRA's tensors with one scale for all modules, and the ranks of those that have another.
+
+    Args:
+        scale: rank and alpha.
+    """
+    rank, alpha = scale
+    tensors, ranks = {}, {}
+    for name, tensor in named.items():
+        module, _, part = name.partition(".lora_")
+        value = tensor.float()
+        if part == "B.weight":
+            rows = int(tensor.shape[1])
+            if rows != rank:
+                ranks[module] = rows
+            factor = _scale(config, module, rows) / (alpha / rank)
+            value = value * factor if factor != 1 else value  # one scale for all modules: what differs goes into B
+        tensors[name] = value
+    return tensors, ranks
+
+
+def _factors(
+    folder: Path, config: Mapping[str, Any], named: Mapping[str, Tensor], scale: tuple[int, int]
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """The same of a LoKr or LoHa.
+
+    Raises:
+        RunError: if its factors do not make a whole.
+    """
+    rank, alpha = scale
+
+    def rank_of(module: str) -> int:
+        return int(_for_module(config.get("rank_pattern"), module, rank))
+
+    fault = next(lycoris_factors.faults(str(config["peft_type"]).lower(), named, rank_of), None)
+    if fault is not None:
+        raise _unreadable(folder, fault)
+    return lycoris_factors.with_one_scale(named, rank, rank_of, lambda module, own: _scale(config, module, own) / (alpha / rank))
 
 
 def _unreadable(folder: Path, error: object) -> RunError:
@@ -242,9 +282,11 @@ def _require_form(folder: Path, config: Any, own: Any) -> None:
     for (file, entries), found in zip(_FORMS.items(), (config, own), strict=True):
         if not isinstance(found, dict):
             raise _unreadable(folder, say("{file} is no JSON object", file=file))
-        if found.get("peft_type", "LORA") != "LORA":
+        kind = str(found.get("peft_type", "LORA")).lower()
+        if kind not in OPTIONS:
             return  # another kind has other entries; it is named as such
         for key, fits in entries.items():
+            key = "alpha" if key == "lora_alpha" and kind != "lora" else key
             if not fits(found.get(key)):
                 raise _unreadable(folder, say("'{key}' in {file} is {value}", key=key, file=file, value=repr(found.get(key))[:80]))
 
@@ -283,7 +325,8 @@ def _files(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     """What peft multiplies B @ A of a module by."""
-    alpha = float(_for_module(config.get("alpha_pattern"), module, config["lora_alpha"]))
+    usual = config["lora_alpha"] if "lora_alpha" in config else config["alpha"]
+    alpha = float(_for_module(config.get("alpha_pattern"), module, usual))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 

@@ -34,6 +34,7 @@ _SETTINGS = (
     "batch_size",
     "gradient_accumulation",
     "optimizer",
+    "optimizer_args",
     "weight_decay",
     "ema_decay",
     "precision",
@@ -197,7 +198,7 @@ def _counts(data: Mapping[str, Any], key: str, *names: str) -> dict[str, str]:
 def _training(manifest: Mapping[str, Any]) -> list[str]:
     config, facts, chosen = _part(manifest, "config"), _part(manifest, "facts"), _part(manifest, "chosen")
     # What auto came to stands in the facts.
-    pairs = [(key, code(facts.get(key, config[key]))) for key in _SETTINGS if config.get(key) is not None]
+    pairs = [(key, code(facts.get(key, config[key]))) for key in _SETTINGS if config.get(key) not in (None, [])]
     pairs += [("seed", code(manifest["seed"]))] if manifest.get("seed") is not None else []
     by = f" ({text(chosen['by'])})" if chosen.get("by") else ""
     lines = items([

@@ -211,13 +211,16 @@ def _lineage(verifier: Verifier) -> None:
 
 
 def ancestor(parent: Mapping[str, Any]) -> Path | None:
-    """The folder of the adapter that an entry of ``lineage`` names, by its hash; None if the earlier run does not hold it any more."""
+    """The folder or the exported file of the adapter that an entry of ``lineage`` names, by its hash; None if the earlier run does not hold
+    it any more."""
     run = RunFolder(Path(str(parent.get("run"))))
     for folder in (run.adapter, *(checkpoint / "adapter" for checkpoint in run.checkpoints())):
         file = folder / "adapter_model.safetensors"
         if file.is_file() and not file.is_symlink() and hash_file(file) == parent.get("adapter"):
             return folder
-    return None
+    exported = sorted(f for f in run.exports.glob("*/*.safetensors") if f.name != "adapter_model.safetensors")
+    fits = (f for f in exported if f.is_file() and not f.is_symlink() and hash_file(f) == parent.get("adapter"))
+    return next(fits, None)
 
 
 def _inside(root: Path, name: str, *, blobs: bool = False) -> Path | None:

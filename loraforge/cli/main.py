@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..errors import DataError, LoraForgeError, PluginError, RunError, machines_
 from ..messages import out_of_something, speaker
 from ..terminal import show
 from . import audit as trust
-from . import listings, results, signing, usage
+from . import listings, results, sampling, signing, usage
 from .options import (
     CONFIG,
     JSON,
@@ -32,7 +32,6 @@ from .options import (
     TASK,
     ConfigCommand,
     ExportingCommand,
-    SamplingCommand,
     TrainCommand,
     emit,
     host_of,
@@ -50,6 +49,18 @@ class LoraForgeGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return super().get_command(ctx, cmd_name) or host_of(ctx).commands(self.commands).get(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """What a plugin's code raises is the plugin's, and said so."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            blamed = host_of(ctx).blamed(error)
+            if blamed is None:
+                raise
+            raise blamed from error
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         try:
@@ -169,7 +180,8 @@ def check(
     from ..config.advice import steps_advice, warmup_advice
     from ..data import findings
     from ..data.dataset import load_data
-    from ..pipeline import estimate, hardware
+    from ..evaluation import foresight
+    from ..pipeline import estimate, hardware, saves
     from ..plan import located, make_plan
     from ..training.batching import schedule
     from . import report
@@ -181,7 +193,7 @@ def check(
         fit = estimate.estimate(plan, data, memory)
     planned = schedule(plan.config, len(data.learned()))
     ceiling = steps_advice(plan.config, plan.places, plan.names, planned.steps, planned.per_epoch)
-    steps = planned.steps
+    steps, few = planned.steps, [*foresight.too_few(plan, data), *saves.remarks(plan)]
     summary = {
         "config": str(config),
         "base_model": plan.config.base_model,
@@ -194,7 +206,7 @@ def check(
         "review": data.review,
         "findings": findings.counts(data.found),
         "notes": [*plan.notes, *data.notes],
-        "advice": [*plan.advice, *ceiling, *warmup_advice(plan.config.warmup, plan.places.get("warmup", str(config)), steps)],
+        "advice": [*plan.advice, *ceiling, *warmup_advice(plan.config.warmup, plan.places.get("warmup", str(config)), steps), *few],
         "fit": fit.as_json() if fit is not None else None,
     }
     for path in reports:
@@ -213,61 +225,6 @@ def check(
         report.check(terminal.console(), summary, data, show, reports, estimate.lines(fit))
     if stops:
         raise DataError(findings.explain(stops))
-
-
-@cli.command(cls=SamplingCommand)
-@RUN
-@click.argument("prompts", nargs=-1, required=True)
-@click.option("--base", is_flag=True, help="Show what the base model makes of it beside it.")
-@click.option(
-    "--adapter",
-    "adapters",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Use this run, checkpoint or adapter folder instead of RUN's own adapter. May be repeated; all share one loaded base.",
-)
-@click.option("--scale", "scales", multiple=True, type=float, help="How strongly an adapter acts; 1 by default. Once, or once per adapter.")
-@click.option("--together", is_flag=True, help="Use all the adapters at once instead of one after the other.")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder for answers that are files; by default RUN/answers.")
-@JSON
-@click.pass_context
-def sample(
-    ctx: click.Context,
-    /,
-    run: Path,
-    prompts: Sequence[str],
-    base: bool,
-    adapters: Sequence[Path],
-    as_json: bool,
-    scales: Sequence[float],
-    together: bool,
-    out: Path | None,
-    **options: Any,
-) -> None:
-    """Ask a trained run; the same prompt template that was trained is applied."""
-    from ..plugin_api.types import Answer
-    from ..runs.opened import ask, load_run
-    from . import answering
-
-    opened = load_run(host_of(ctx), run)
-    wanted = settings(opened.task.sampling.settings, options)
-    loaded = opened.adapters(adapters)
-    if len(scales) > 1 and len(scales) != len(loaded):
-        raise click.UsageError(say("--scale: give one for all, or one for each of the {n} adapters.", n=len(loaded)))
-    strengths = dict(zip(loaded, scales if len(scales) > 1 else list(scales or [1.0]) * len(loaded), strict=True))
-    sides: dict[str, Mapping[str, float] | None] = {"base": None} if base else {}
-    sides |= {" + ".join(loaded): strengths} if together else {name: {name: strength} for name, strength in strengths.items()}
-    inference_model = opened.inference_model(loaded)
-    rows: list[dict[str, Any]] = []
-    console = terminal.console()
-    with answering.ticker(terminal.console(stderr=as_json), say("answers")) as tick:
-        for question, answers in ask(opened, inference_model, prompts, sides, wanted, out or opened.run.path / "answers", tick):
-            ended = {name: answer.ended for name, answer in answers.items() if isinstance(answer, Answer)}
-            rows.append({"prompt": question, "answers": answers, **({"ended": ended} if ended else {})})
-            if not as_json:
-                answering.answers(console, question, answers)
-    if as_json:
-        emit(rows)
 
 
 @cli.command(cls=ExportingCommand)
@@ -313,7 +270,7 @@ def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, key: s
         report.recorded(terminal.console(), recorded)
 
 
-for _command in (*listings.COMMANDS, *results.COMMANDS, *trust.COMMANDS, *signing.COMMANDS):
+for _command in (*listings.COMMANDS, *sampling.COMMANDS, *results.COMMANDS, *trust.COMMANDS, *signing.COMMANDS):
     cli.add_command(_command)
 
 
@@ -324,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Windows consoles are not UTF-8 by themselves
             stream.reconfigure(encoding="utf-8", errors="replace")
-    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):  # before any library that reads them is imported
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "ORT_DISABLE_TELEMETRY"):  # before any library that reads them is imported
         os.environ.setdefault(name, "1")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

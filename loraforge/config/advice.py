@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import cast
 
 from ..errors import ConfigError
 from ..messages import speaker
 from .explanations import plain
+from .optimizers.profiles import PROFILES, usual_rates
+from .optimizers.rules import remarks as optimizer_remarks
 from .schema import KeySet, RunConfig
 from .yaml_reader import Source
 
 say = speaker(__name__)
 
 
-def advice(keys: KeySet, source: Source, own: Mapping[str, tuple[float, float]] | None = None) -> list[str]:
+def advice(
+    keys: KeySet,
+    source: Source,
+    own: Mapping[str, tuple[float, float]] | None = None,
+    task: Mapping[str, tuple[float, float, str]] | None = None,
+) -> list[str]:
     """Remarks on values that are allowed but outside of the range that usually works.
 
     Args:
         own: the ranges that the base has of its own.
+        task: those of the task, each with the reason.
     """
     remarks = []
     for owner in keys:
         for name, info in type(owner).model_fields.items():
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
             value = getattr(owner, name)
-            needed = str(extra.get("needs", ""))
-            if needed and name in source.values and value != info.default and not getattr(owner, needed):
-                where = source.values[name].where
-                remarks.append(say("{where}: {key} does nothing here without {needed}.", where=where, key=name, needed=needed))
+            switches = extra.get("needs", [])
+            needed = [str(one) for one in (switches if isinstance(switches, list) else [switches])]
+            idle = all(getattr(owner, one) == type(owner).model_fields[one].default for one in needed)
+            if needed and name in source.values and value and value != info.default and idle:  # 0 asks for nothing
+                where, keys_needed = source.values[name].where, say(" or ").join(needed)
+                remarks.append(say("{where}: {key} does nothing here without {needed}.", where=where, key=name, needed=keys_needed))
             if "usual" not in extra:
                 continue
             for_base = (own or {}).get(name)
-            low, high = for_base or cast(list[float], extra["usual"])
+            for_task = (task or {}).get(name)
+            low, high = for_base or (for_task or cast(list[float], extra["usual"]))[:2]
+            if isinstance(owner, RunConfig) and name == "learning_rate":
+                if PROFILES[owner.optimizer].finds_rate:
+                    continue  # see the optimizer's remarks
+                low, high = usual_rates(owner.optimizer, (low, high))
             if value is None or low <= value <= high:
                 continue
             told = {
@@ -44,12 +60,23 @@ def advice(keys: KeySet, source: Source, own: Mapping[str, tuple[float, float]] 
                 "high": plain(high),
             }
             if for_base is not None:
-                remarks.append(say("{where}: {key} is {value}; this base model wants {low} to {high}.", **told))
+                remarks.append(say("{where}: {key} is {value}; this base model wants {low} to {high}.", **told) + _of(owner, name))
             else:
-                remarks.append(
-                    say("{where}: {key} is {value}; usual is {low} to {high} ({why}).", **told, why=say(str(extra.get("why", ""))))
-                )
+                why = say(for_task[2] if for_task else str(extra.get("why", "")))
+                usual = say("{where}: {key} is {value}; usual is {low} to {high} ({why}).", **told, why=why)
+                remarks.append(usual + _of(owner, name))
+    for remark in optimizer_remarks(keys[RunConfig], set(source.values)):
+        begins = re.match(r"\w+", remark)
+        written = source.values.get(begins[0]) if begins is not None else None
+        remarks.append(f"{written.where if written else source.path}: {remark}")
     return remarks + _constant_advice(keys[RunConfig], source)
+
+
+def _of(owner: object, name: str) -> str:
+    """Whose range it is, where an optimizer has another one than AdamW, with a leading space; or nothing."""
+    if not isinstance(owner, RunConfig) or name != "learning_rate" or PROFILES[owner.optimizer].rates == (1.0, 1.0):
+        return ""
+    return say(" That is for {optimizer}: AdamW's rates do not suit it.", optimizer=owner.optimizer)
 
 
 def _constant_advice(config: RunConfig, source: Source) -> list[str]:

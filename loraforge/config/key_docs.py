@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..messages import speaker
-from .aliases import aliases_of
 from .explanations import plain
+from .other_trainers.aliases import aliases_of
 from .schema import Keys
 
 say = speaker(__name__)
@@ -74,6 +74,9 @@ def _kind(part: Mapping[str, Any]) -> str:
     for option in options:
         if "enum" in option:
             words.append(" | ".join(str(choice) for choice in option["enum"]))
+            continue
+        if "const" in option:
+            words.append(str(option["const"]))
             continue
         names = {
             "integer": say("whole number"),

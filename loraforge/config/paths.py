@@ -28,6 +28,26 @@ def path_role(info: FieldInfo) -> str | None:
     return str(extra["path"]) if "path" in extra else None
 
 
+def no_folder(source: Source, path: Path, *, rights: bool) -> list[str]:
+    """Why the run's folder could not be made, or nothing be written in it: a file stands there, or above it.
+
+    Args:
+        rights: whether something is to be written there.
+    """
+    there = next((place for place in (path, *path.absolute().parents) if place.exists()), path)
+    where = source.values["output_dir"].where if "output_dir" in source.values else str(source.path)
+    if there.is_file():
+        return [
+            say("{where}: output_dir: {path} is a file, and the run needs a folder there. Choose another name.", where=where, path=there)
+        ]
+    if rights and there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+        text = say(
+            "{where}: output_dir: nothing can be written in {path}. Change its rights, or choose another folder.", where=where, path=there
+        )
+        return [text]
+    return []
+
+
 def resolve_path(source: Source, value: Value, info: FieldInfo, key: str, problems: dict[str, str]) -> Any:
     """A path that exists, seen from the working directory, or from the config file's folder; other values as they are."""
     role = path_role(info)

@@ -1,45 +1,24 @@
-"""Values with lines -> one validated model per owner; every error at file:line, all at once.
-
-Every key has exactly one owner per run: the core (``RunConfig``), the task, or a component that the run uses. An owner declares its
-keys as one pydantic model with help and bounds at the field. Validation, ``loraforge keys``, ``docs/config.md`` and the JSON Schema all
-come from that declaration.
-"""
+"""The keys of every run; how the keys of all owners are declared and validated is in ``keys``."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, field_validator, model_validator
 
-from ..errors import ConfigError
 from ..messages import speaker
-from .aliases import all_aliases
-from .explanations import explain, label, plain, unknown_key
+from .block_ranks import parse_block_rank
+from .keys import Keys, KeySet, NoKeys, fields, validate
+from .optimizers import arguments, profiles
+from .other_trainers.names import OPTIMIZER_NAMES, SCHEDULES
+from .other_trainers.refused import ALPHA, NO_SCHEDULES, OPTIMIZERS, PRECISIONS, RATES, SAVES, SEEDS, VARIANTS
 from .paths import resolve_path
-from .refused import ALPHA, OPTIMIZERS, PRECISIONS, SEEDS
 from .yaml_reader import Source, unwritable
 
+__all__ = ["KeySet", "Keys", "NoKeys", "RunConfig", "fields", "resolve_base", "validate"]
+
 say = speaker(__name__)
-
-
-class Keys(BaseModel):
-    """The YAML keys of one owner. Derive, and give every field a ``Field(default, description=...)``.
-
-    ``Field(json_schema_extra={"usual": [low, high], "why": "..."})`` draws advice outside of the usual range;
-    ``json_schema_extra={"path": "input"}`` looks a relative path up from the working directory first, from the config file's folder second;
-    ``json_schema_extra={"aliases": [...], "values": {...}}`` takes what other programs call the key and its values: see ``aliases``;
-    ``json_schema_extra={"refused": {...}}`` says what there is instead of values that only other programs know: see ``refused``;
-    ``json_schema_extra={"needs": "other_key"}`` says so where the key is set and that key of the same owner is off.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, protected_namespaces=(), allow_inf_nan=False)
-
-
-class NoKeys(Keys):
-    """For owners without keys of their own."""
 
 
 class RunConfig(Keys):
@@ -91,21 +70,41 @@ class RunConfig(Keys):
             "aliases": {"lora_target_modules": {}, "target_modules": {}, "lora_target_linear": {"true": "all-linear", "false": None}}
         },
     )
-    lora_variant: Literal["lora", "rslora", "dora", "pissa"] = Field(
+    block_ranks: list[str] = Field(
+        [],
+        description="Other ranks for parts of the base, each as part=rank: [down_blocks.2=16, mid_block=32, layers.0-15=8, attn2=0]. 0 "
+        "leaves the part out; where several fit, the last holds.",
+    )
+    lora_variant: Literal["lora", "rslora", "dora", "pissa", "lokr", "loha"] = Field(
         "lora",
-        description="The kind of adapter.",
+        description="The kind of adapter: lora and its relatives, or LyCORIS' lokr and loha.",
         json_schema_extra={
             "aliases": {
+                **{name: {"lokr": "lokr", "loha": "loha", "locon": None, "lora": None} for name in ("lycoris_algo", "algo", "peft_type")},
                 **{name: {"true": "rslora", "false": None} for name in ("use_rslora", "peft_use_rslora")},
                 **{name: {"true": "dora", "false": None} for name in ("use_dora", "peft_use_dora")},
                 "pissa_init": {"true": "pissa", "false": None},
-            }
+            },
+            "refused": VARIANTS,
         },
+    )
+    lokr_factor: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="LoKr splits both sides of a weight, by this number where it divides them; by default near the square root. The "
+        "higher, the smaller the file.",
+        json_schema_extra={"aliases": ["factor"], "values": {"-1": None}},
+    )
+    lokr_decompose_both: bool = Field(
+        False,
+        description="LoKr: the first factor in two matrices too, where that is smaller.",
+        json_schema_extra={"aliases": ["decompose_both"]},
     )
     init_from_adapter: str | None = Field(
         None,
-        description="A run or adapter folder to continue from, with new data.",
-        json_schema_extra={"aliases": ["adapter_name_or_path", "lora_model_dir"], "path": "input"},
+        description="A run or an adapter to continue from, with new data: an adapter folder; for pictures also a LoRA file of any program.",
+        json_schema_extra={"aliases": ["adapter_name_or_path", "lora_model_dir", "network_weights"], "path": "input"},
     )
 
     batch_size: int = Field(
@@ -141,37 +140,75 @@ class RunConfig(Keys):
         2e-4,
         gt=0,
         le=1,
-        description="The step size at its peak: at the end of the warm-up. Without one, a rate that falls begins just below it.",
+        description="The step size at its peak: at the end of the warm-up. Without one, a rate that falls begins just below it. By default "
+        "what suits the optimizer: 1 for prodigy, 5e-5 for lion, 1e-4 for came.",
         json_schema_extra={
             "aliases": ["lr", "unet_lr"],
             "usual": [1e-4, 3e-4],
             "why": "start at 2e-4; loss falling too slowly: 3e-4, oscillating: 1e-4; very small bases need much more",
+            "refused": RATES,
         },
     )
-    lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
+    lora_plus_ratio: float = Field(
+        1.0,
+        ge=1,
+        le=1000,
+        description="LoRA+: B learns at so many times the rate of A, which is learning_rate. 16 is usual, with half of the usual rate; "
+        "1 is off.",
+        json_schema_extra={"aliases": ["loraplus_lr_ratio", "loraplus_ratio"]},
+    )
+    lr_scheduler: Literal[
+        "cosine", "linear", "constant", "constant_with_warmup", "cosine_with_restarts", "polynomial", "warmup_stable_decay", "rex"
+    ] = Field(
         "cosine",
-        description="How the learning rate moves after the warm-up.",
-        json_schema_extra={"aliases": ["lr_scheduler_type"], "values": {"cosine_with_restarts": "cosine"}},
+        description="How the learning rate moves after the warm-up. schedule_free takes none: constant.",
+        json_schema_extra={"aliases": ["lr_scheduler_type"], "values": SCHEDULES, "refused": NO_SCHEDULES},
+    )
+    lr_scheduler_cycles: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="cosine_with_restarts: how often the rate falls, each time from its peak.",
+        json_schema_extra={"aliases": ["lr_scheduler_num_cycles", "lr_restart_cycles"]},
+    )
+    lr_scheduler_power: float = Field(
+        1.0, gt=0, le=100, description="polynomial: the power of what is left of the steps; 1 is linear, 2 falls faster at first."
+    )
+    lr_scheduler_decay: float = Field(
+        0.2,
+        gt=0,
+        description="warmup_stable_decay: the steps at the end in which the rate falls: a share of all if below 1, otherwise a number of "
+        "steps.",
+        json_schema_extra={"aliases": ["lr_decay_steps"]},
     )
     warmup: float = Field(
         0.03,
         ge=0,
-        description="Steps until the full rate: a share of all steps if below 1, otherwise a number of steps.",
+        description="Steps until the full rate: a share of all steps if below 1, otherwise a number of steps. prodigy has none by default.",
         json_schema_extra={"aliases": {"lr_warmup_steps": {}, "warmup_steps": {}, "warmup_ratio": {"below": 1}}},
     )
-    optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = Field(
+    optimizer: Literal["adamw", "adamw_8bit", "adafactor", "prodigy", "schedule_free", "lion", "came", "muon"] = Field(
         "adamw",
-        description="adamw_8bit needs a GPU and the quantization extra; adafactor needs the least memory of the others.",
+        description="What turns gradients into steps. adamw_8bit needs the quantization extra; prodigy, schedule_free, lion and came need "
+        "the optimizers extra; muon is torch's, with AdamW for what is no matrix.",
         json_schema_extra={
-            "aliases": {"optimizer_type": {}, "optim": {}, "use_8bit_adam": {"true": "adamw_8bit", "false": None}},
-            "values": {
-                **{name: "adamw" for name in ("AdamW", "adamw_torch", "adamw_torch_fused")},
-                **{name: "adamw_8bit" for name in ("AdamW8bit", "adamw_bnb_8bit")},
+            "aliases": {
+                "optimizer_type": {},
+                "optim": {},
+                "use_8bit_adam": {"true": "adamw_8bit", "false": None},
+                "use_lion_optimizer": {"true": "lion", "false": None},
+                "use_muon": {"true": "muon", "false": None},
             },
+            "values": OPTIMIZER_NAMES,
             "refused": OPTIMIZERS,
         },
     )
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of the adapter's weights.")
+    optimizer_args: list[str] = Field(
+        [],
+        description="The optimizer's own settings: [betas=0.9,0.95, d_coef=2]; `loraforge check` knows their names.",
+        json_schema_extra={"aliases": ["optim_args", "optimizer_args_custom"]},
+    )
+    weight_decay: float = Field(0.0, ge=0, description="The optimizer's decay of the adapter's weights.")
     max_grad_norm: float = Field(1.0, ge=0, description="Longer gradients are shortened to this; 0 turns it off.")
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="Keep a running average of the adapter instead of its last weights: 0.99 or more; 0 turns it off."
@@ -235,6 +272,18 @@ class RunConfig(Keys):
         description="A checkpoint and a held-out loss every so many steps; 0: only at the end.",
         json_schema_extra={"aliases": ["save_every_n_steps"]},
     )
+    save_epochs: int = Field(
+        0,
+        ge=0,
+        description="The same after every so many passes; save_steps is 0 then, unless it is written too: both count. 0: off.",
+        json_schema_extra={
+            "aliases": {
+                "save_every_n_epochs": {},
+                **{name: {"epoch": 1, "steps": None} for name in ("save_strategy", "eval_strategy", "evaluation_strategy")},
+            },
+            "refused": SAVES,
+        },
+    )
     patience: int = Field(
         0,
         ge=0,
@@ -263,7 +312,35 @@ class RunConfig(Keys):
     prompt_template: str = Field("auto", description="auto, the name of a template, or an inline one such as '[INST]{instruction}[/INST]'.")
     data_loader: str | None = Field(None, description="Which plugin reads the data; by default the task's.")
     model_family: str | None = Field(None, description="Which plugin loads the base; by default the one that recognises it.")
+    export_at_saves: bool = Field(
+        False, description="Export at every save too, into saves/ of the run's folder: name-000150.safetensors. All of them are kept."
+    )
     export: list[str] | None = Field(None, description="What is written at the end; by default what the task says. [] for nothing.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_suits_the_optimizer(cls, values: Any) -> Any:
+        """Fills in what the values that are given ask of those that are not."""
+        if not isinstance(values, dict):
+            return values
+        saves = {"save_steps": 0} if values.get("save_epochs") else {}
+        return {**profiles.defaults(values.get("optimizer")), **saves, **values}
+
+    @field_validator("optimizer_args", mode="before")
+    @classmethod
+    def _as_a_list(cls, value: Any) -> Any:
+        """``a=1 b=2`` and ``{a: 1}``, as other trainers have it."""
+        return arguments.listed(value)
+
+    @field_validator("block_ranks", mode="before")
+    @classmethod
+    def _parts_with_ranks(cls, value: Any) -> Any:
+        """A mapping too, and one entry alone; each is looked at."""
+        entries = [f"{part}={rank}" for part, rank in value.items()] if isinstance(value, dict) else value
+        entries = [entry for entry in entries.split(",") if entry.strip()] if isinstance(entries, str) else entries
+        for entry in entries if isinstance(entries, list) else ():
+            parse_block_rank(str(entry))
+        return entries
 
     @field_validator("lora_target")
     @classmethod
@@ -280,106 +357,14 @@ class RunConfig(Keys):
         return float(low), float(high)
 
     @property
+    def adapter_kind(self) -> str:
+        """lora, lokr or loha: what ``lora_variant`` is by its tensors. rsLoRA, DoRA and PiSSA are LoRAs."""
+        return self.lora_variant if self.lora_variant in ("lokr", "loha") else "lora"
+
+    @property
     def alpha(self) -> int:
         """``lora_alpha``, or its default."""
         return self.lora_alpha if self.lora_alpha is not None else 2 * self.lora_rank
-
-
-K = TypeVar("K", bound=Keys)
-
-
-class KeySet:
-    """The validated keys of a run, by owner: ``keys[TextKeys].max_seq_length``."""
-
-    def __init__(self, values: Mapping[type[Keys], Keys]) -> None:
-        self._values = dict(values)
-
-    def __getitem__(self, owner: type[K]) -> K:
-        return cast(K, self._values[owner])
-
-    def __iter__(self) -> Iterator[Keys]:
-        return iter(self._values.values())
-
-    def replaced(self, values: Keys) -> KeySet:
-        """The same keys with the values of one owner exchanged."""
-        return KeySet({**self._values, type(values): values})
-
-    def flat(self) -> dict[str, Any]:
-        """Every effective value by key, the core's first."""
-        return {key: value for owner in self for key, value in owner.model_dump(mode="json").items()}
-
-
-def fields(owners: Sequence[type[Keys]]) -> dict[str, tuple[type[Keys], FieldInfo]]:
-    """Every key of the owners, with its owner. The caller has made sure that no key has two."""
-    return {name: (owner, info) for owner in owners for name, info in owner.model_fields.items()}
-
-
-def validate(source: Source, owners: Sequence[type[Keys]], *, paths: bool = True, others: Mapping[str, str] | None = None) -> KeySet:
-    """The values of every owner.
-
-    Args:
-        others: keys of other tasks, each with its task.
-        paths: look paths up; an opened run does without, because its data may have moved since.
-
-    Raises:
-        ConfigError: with every unknown key, wrong value, missing key and missing path at once.
-    """
-    known = fields(owners)
-    problems: dict[str, str] = {}
-    for key, value in source.values.items():
-        if key in source.problems:
-            problems[key] = source.problems[key]
-        elif key not in known and others and key in others:
-            problems[key] = say(
-                "{where}: '{key}' is a key of {task} (`loraforge train {task}`); it means nothing here: take the line out.",
-                where=value.where,
-                key=key,
-                task=others[key],
-            )
-        elif key not in known:
-            hint = unknown_key(key, value.value, known, all_aliases(owners))
-            problems[key] = say("{where}: unknown key '{key}'.{hint}", where=value.where, key=key, hint=hint)
-        elif isinstance(value.value, bool) and not _takes_bool(known[key][1]):
-            shown = str(value.value).lower()
-            problems[key] = say(
-                "{where}: {key}: must not be true or false; got {value}.", where=value.where, key=label(source, key), value=shown
-            )
-        elif unwritable(value.value):
-            shown = plain(value.value)
-            problems[key] = say(
-                "{where}: {key}: has a character that no text can hold; got {value}.", where=value.where, key=key, value=shown
-            )
-    models: dict[type[Keys], Keys] = {}
-    for owner in owners:
-        mine = {
-            key: resolve_path(source, value, owner.model_fields[key], key, problems) if paths else value.value
-            for key, value in source.values.items()
-            if key in owner.model_fields
-            and key not in problems
-            and not (_blank(owner.model_fields[key], value.value) and not owner.model_fields[key].is_required())
-        }
-        try:
-            models[owner] = owner(**mine)
-        except ValidationError as error:
-            for detail in error.errors():
-                key = str(detail["loc"][0]) if detail["loc"] else ""
-                about = say(known[key][1].description or "") if key in known else ""
-                problems.setdefault(
-                    key, explain(source, key, about, cast(Mapping[str, Any], detail), known[key][1] if key in known else None)
-                )
-    if problems:
-        order = list(source.values)
-        raise ConfigError([problems[k] for k in sorted(problems, key=lambda k: order.index(k) if k in order else len(order))])
-    return KeySet(models)
-
-
-def _blank(info: FieldInfo, value: Any) -> bool:
-    """Whether nothing is said: no value, or an empty text where none is taken."""
-    return value is None or (value == "" and not re.search(r"\bstr\b", re.sub(r"'[^']*'", "", str(info.annotation))))
-
-
-def _takes_bool(info: FieldInfo) -> bool:
-    return "bool" in str(info.annotation)
 
 
 def resolve_base(source: Source) -> str:

@@ -12,6 +12,7 @@ from ..errors import ConfigError, DataError, LoraForgeError
 from ..messages import speaker
 from ..plan import Plan
 from ..plugin_api.components import Template
+from ..plugin_api.contracts import of_kind, owner_of
 from ..plugin_api.models import Examination
 from ..plugin_api.types import Record, Span
 from . import findings, holdout, splitting
@@ -122,6 +123,7 @@ def _load(plan: Plan, notes: Sequence[str], remember: Callable[[str], None], sto
             raise DataError(early) from None
     if not records:
         raise DataError(say("there are no examples in {path}.", path=plan.config.metadata_path or plan.config.train_data_dir))
+    of_kind(owner_of(plan.loader), plan.loader, records, plan.task.record)
     every = records
     records = _accepted(records, remember)
     try:
@@ -168,7 +170,8 @@ def _split(plan: Plan, records: Sequence[Record], note: Callable[[str], None]) -
     Raises:
         DataError: if ``split_by`` names a column that there is not.
     """
-    require_adapter(plan.config.init_from_adapter)
+    if not plan.family.adapter_files:
+        require_adapter(plan.config.init_from_adapter)
     parent = parent_of(plan.config.init_from_adapter)
     if parent is None and plan.config.init_from_adapter:
         note(say("init_from_adapter: no run is around that adapter, so nobody knows what it has learned; held-out rows may be among it."))

@@ -123,8 +123,12 @@ def _findings(check: Check[Any], plan: Plan, records: Sequence[Record]) -> Itera
         raise
     except BaseException as error:  # a plugin that leaves the program leaves the data unchecked
         raise PluginError(
-            say("the check '{name}' failed: {error}. checks: {{{name}: off}} leaves it out.", name=check.name, error=repr(error))
+            say("the check '{name}' failed: {error}. checks: {{{name}: off}} leaves it out.", name=check.name, error=_reason(error))
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).rstrip(".") if isinstance(error, PluginError) else repr(error)
 
 
 def stopping(found: Sequence[PlacedFinding], stop_on: str) -> list[PlacedFinding]:

@@ -18,13 +18,15 @@ from .splitting import HELD_OUT, LEARNED
 
 say = speaker(__name__)
 
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
 
 @dataclass(frozen=True)
 class Parent:
     """An earlier run whose adapter is taken up.
 
     Attributes:
-        adapter: the folder of that adapter: the run's own, or one of its checkpoints'.
+        adapter: the folder of that adapter: the run's own, or one of its checkpoints'; or an exported file.
     """
 
     run: RunFolder
@@ -58,7 +60,7 @@ class Parent:
 
     def digest(self) -> str | None:
         """SHA-256 of the adapter's weights; None if they are gone."""
-        weights = self.adapter / "adapter_model.safetensors"
+        weights = self.adapter if self.adapter.is_file() else self.adapter / _WEIGHTS
         return hash_file(weights) if weights.is_file() else None
 
     def lineage(self) -> list[dict[str, Any]]:
@@ -75,12 +77,14 @@ class Parent:
 
 
 def adapter_folder(path: Path) -> Path:
-    """The adapter's own folder, where a run or a checkpoint was named."""
-    return path / "adapter" if (path / "adapter" / "adapter_config.json").is_file() else path
+    """The adapter's own folder, where a run, a checkpoint, or the weights in that folder were named."""
+    if path.name == _WEIGHTS and (path.parent / _CONFIG).is_file():
+        return path.parent
+    return path / "adapter" if (path / "adapter" / _CONFIG).is_file() else path
 
 
 def require_adapter(init_from_adapter: str | None) -> None:
-    """Whether there is an adapter at all, without reading its weights.
+    """Whether there is an adapter folder at all, without reading its weights.
 
     Raises:
         RunError: saying what is missing.
@@ -88,7 +92,15 @@ def require_adapter(init_from_adapter: str | None) -> None:
     if not init_from_adapter:
         return
     folder = adapter_folder(Path(init_from_adapter).absolute())
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
+    if folder.is_file():
+        raise RunError(
+            say(
+                "init_from_adapter: {path} is a single file, and such a base goes on from an adapter in PEFT's form only: a run, or a "
+                "folder with adapter_config.json and adapter_model.safetensors. Name that folder.",
+                path=folder,
+            )
+        )
+    for name in (_CONFIG, _WEIGHTS):
         try:
             require_file(folder / name)
         except OSError as error:

@@ -210,11 +210,11 @@ def _earlier(
     fingerprints: Sequence[Fingerprint], by: str = QUESTION, values: Sequence[str | None] = ()
 ) -> Iterator[tuple[int, list[int], list[int]]]:
     """For every row in turn, the earlier rows that ask the same, the nearest first; and those that it stands together with besides."""
-    asked = near_records([(one.features, *one.others) for one in fingerprints], [one.floor for one in fingerprints])
+    asked = _alike(fingerprints)
     answered = near_records([_long(one) for one in fingerprints], [_ANSWER_FLOOR] * len(fingerprints)) if by in (AUTO, ANSWER) else None
     same: dict[str, int] = {}
     shared: dict[str, list[int]] = defaultdict(list)
-    for row, near, _ in asked:
+    for row, near in enumerate(asked):
         first = same.setdefault(fingerprints[row].key, row)  # equal keys are equal, whatever the features say
         others: list[int] = []
         if answered is not None:
@@ -226,7 +226,17 @@ def _earlier(
         elif by != QUESTION and (value := values[row]):
             others = list(shared[value])
             shared[value].append(row)
-        yield row, near.tolist() if first == row or first in near else [first, *near.tolist()], others
+        yield row, near if first == row or first in near else [first, *near], others
+
+
+def _alike(fingerprints: Sequence[Fingerprint]) -> Iterator[list[int]]:
+    """For every row in turn the earlier rows that are near-identical to it, the nearest first."""
+    looks = next((one.looks for one in fingerprints if one.looks is not None), None)
+    if looks is not None:
+        yield from (list(near) for near in looks.earlier([one.looks for one in fingerprints]))
+        return
+    for _, near, _ in near_records([(one.features, *one.others) for one in fingerprints], [one.floor for one in fingerprints]):
+        yield near.tolist()
 
 
 def _long(fingerprint: Fingerprint) -> list[Any]:

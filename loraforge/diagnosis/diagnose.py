@@ -130,6 +130,9 @@ def shown(rate: float) -> str:
 
 
 def _too_high(history: History, kind: str, evidence: str, steps: tuple[int, int]) -> Diagnosis:
+    if history.finds_rate:
+        sentence = say("The steps that the optimizer found are too long here: try optimizer_args: [d_coef=0.5], or optimizer: adamw.")
+        return Diagnosis(kind, sentence, evidence, steps)
     rate = lower(history.learning_rate, history.usual)
     values = {"rate": shown(history.learning_rate), "better": shown(rate)}
     if kind == "diverged":
@@ -237,9 +240,12 @@ def _slow(history: History, curve: Curve) -> Diagnosis | None:
     if late >= 0.075 and curve.late_share >= 0.1 and (len(curve.heldout) > 2 or curve.epochs <= 2):
         return Diagnosis("still_falling", say("The loss was still falling at the end: more epochs would help."), evidence, tail)
     if curve.drop < 0.05 and abs(late) < 0.04 and not curve.noisy:
-        sentence = say(
-            "The loss hardly moved: the base knows the answers already, or the examples do not fit together. Look at its answers."
-        )
+        if history.pictures:
+            sentence = say("The loss hardly moved: the base draws such pictures already, or nothing was learned. Look at the samples.")
+        else:
+            sentence = say(
+                "The loss hardly moved: the base knows the answers already, or the examples do not fit together. Look at its answers."
+            )
         return Diagnosis("flat", sentence, evidence)
     return None
 

@@ -27,6 +27,8 @@ class History:
         rates: (step, learning rate) of every step; empty means that it was constant.
         before: the rate of the run whose advice led to this one.
         kept: the step that the adapter was taken from.
+        pictures: whether nothing is answered in words.
+        finds_rate: whether the optimizer finds the rate by itself, so that ``learning_rate`` is a factor of it, and 1.
     """
 
     losses: Sequence[tuple[int, float]]
@@ -40,6 +42,8 @@ class History:
     rates: Sequence[tuple[int, float]] = field(default=(), repr=False)
     before: float | None = None
     kept: int | None = None
+    pictures: bool = False
+    finds_rate: bool = False
 
 
 def history_from_log(log: Path, **known: Any) -> History:

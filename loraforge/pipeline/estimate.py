@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..config.optimizers.profiles import PROFILES
 from ..config.schema import KeySet, RunConfig
 from ..data.dataset import Data
 from ..messages import speaker
 from ..plan import Plan
 from ..plugin_api.models import MemoryEstimate
 from ..runs.observers import duration
-from ..training.batching import schedule
+from ..training.batching import Schedule, schedule
 from .hardware import GB, available_memory, cpu_rate, free_disk
 
 say = speaker(__name__)
@@ -25,7 +26,6 @@ say = speaker(__name__)
 _PROCESS = 540e6  # Python with torch, transformers and peft, and what their first operations allocate for good
 _CONTEXT = 0.75e9  # what CUDA and its libraries take of a GPU
 _SLACK = {"cpu": 0.06, "cuda": 0.08}  # what the allocator cannot use, as a share of what comes and goes (CPU) or of all (GPU)
-_OPTIMIZER = {"adamw": 8, "adamw_8bit": 2, "adafactor": 0.1}  # bytes that the optimizer keeps of one trained number
 _CPU_SHARE = 0.5  # of the speed of a plain multiplication; the rest goes to what is no multiplication
 _GPU_RATES = (1e13, 1e14)  # operations a second that training reaches on small and on large cards
 _BATCH_SECONDS = {"cpu": (0.01, 0.05), "cuda": (0.03, 0.3)}  # what a batch costs however small it is: the least and the most
@@ -88,16 +88,16 @@ def estimate(plan: Plan, data: Data, gpu: int | None = None) -> Estimate | None:
         None where the model family cannot tell.
     """
     device = "cpu" if gpu is None else "cuda"
-    steps = schedule(plan.config, len(data.learned())).steps
+    planned = schedule(plan.config, len(data.learned()))
     needs = _estimate_memory(plan, data, plan.config, plan.keys, device)
     if needs is None:
         return None
     memory = _memory(plan.config, needs, device, [exporter.name for exporter in plan.exporters])
-    disk = _disk(plan, needs, steps)
-    flops = _operations(plan, data, needs, steps)
+    disk = _disk(plan, needs, planned)
+    flops = _operations(plan, data, needs, planned)
     rate = cpu_rate() * _CPU_SHARE if gpu is None else 0.0
     rates = (rate / 2, rate) if gpu is None else _GPU_RATES
-    batches = steps * min(plan.config.gradient_accumulation, max(1, len(data.learned())))
+    batches = planned.steps * min(plan.config.gradient_accumulation, max(1, len(data.learned())))
     made = Estimate(
         device,
         memory,
@@ -115,19 +115,36 @@ def estimate(plan: Plan, data: Data, gpu: int | None = None) -> Estimate | None:
     return replace(made, changes=changes, changed=needed)
 
 
-def warning(plan: Plan, data: Data) -> str | None:
-    """A sentence if a run on the CPU needs more memory than is free."""
+def warnings(plan: Plan, data: Data, *, cpu: bool) -> list[str]:
+    """Sentences if a run needs more disk than is free, or, on the CPU, more memory.
+
+    Args:
+        cpu: whether it computes there.
+    """
     found = estimate(plan, data)
-    if found is None or found.fits:
-        return None
+    if found is None:
+        return []
+    lines, most = [], sum(found.disk.values())
+    if found.disk_free is not None and found.disk_free < most:
+        lines.append(
+            say(
+                "this run may write up to {needed}, but {there} are free on the disk of {path}. Make room, or keep fewer checkpoints "
+                "(save_total_limit).",
+                needed=size(most),
+                there=size(found.disk_free),
+                path=plan.config.output_dir,
+            )
+        )
+    if found.fits or not cpu:
+        return lines
     text = say(
         "this run will need about {needed} of memory, but {there} are free; it may become very slow or be stopped by the system.",
         needed=size(found.needed),
         there=size(found.available or 0),
     )
     if not found.changes:
-        return text + say(" No milder settings were found that fit.")
-    return text + say(" This would fit ({needed}): {arguments}", needed=size(found.changed), arguments=arguments(found.changes))
+        return [*lines, text + say(" No milder settings were found that fit.")]
+    return [*lines, text + say(" This would fit ({needed}): {arguments}", needed=size(found.changed), arguments=arguments(found.changes))]
 
 
 # --- what is needed -----------------------------------------------------------------------------------------------------------
@@ -143,9 +160,9 @@ def _estimate_memory(plan: Plan, data: Data, config: RunConfig, keys: KeySet, de
 
 def _memory(config: RunConfig, needs: MemoryEstimate, device: str, exports: list[str]) -> dict[str, int]:
     """What is held at the worst moment of a run."""
-    optimizer = needs.trainable * _OPTIMIZER[config.optimizer]
-    # Where the average is measured or saved, the trained values wait beside it.
-    adapter = needs.trainable * (16 if config.ema_decay else 8) + optimizer
+    profile = PROFILES[config.optimizer]
+    # Where an average is measured or saved, the trained values wait beside it.
+    adapter = needs.trainable * ((16 if config.ema_decay else 12 if profile.averages else 8) + profile.state_bytes(config.lora_rank))
     fixed = _PROCESS if device == "cpu" else _CONTEXT
     training = {"base model": needs.weights, "adapter and optimizer": adapter, "activations": needs.activations + needs.transient}
     merges = {"export": needs.phases.get("export", 0)} if device == "cpu" and any(name in needs.files for name in exports) else {}
@@ -157,29 +174,31 @@ def _memory(config: RunConfig, needs: MemoryEstimate, device: str, exports: list
     return {name: round(value) for name, value in {"programs": fixed, **training, "unusable": moving * _SLACK[device]}.items()}
 
 
-def _disk(plan: Plan, needs: MemoryEstimate, steps: int) -> dict[str, int]:
+def _disk(plan: Plan, needs: MemoryEstimate, planned: Schedule) -> dict[str, int]:
     """The files of a run: a checkpoint holds the adapter, its parameters, and the optimizer's figures."""
     config, adapter = plan.config, 4 * needs.trainable
-    saves = math.ceil(steps / config.save_steps) if config.save_steps else 1
+    saves = planned.saved
     kept = min(saves, config.save_total_limit + 1)
-    each = 2 * adapter + round(needs.trainable * _OPTIMIZER[config.optimizer]) + (adapter if config.ema_decay else 0)
+    state = PROFILES[config.optimizer].state_bytes(config.lora_rank)
+    each = 2 * adapter + round(needs.trainable * state) + (adapter if config.ema_decay else 0)
     found = {
         "checkpoints": kept * each,
         "adapter": adapter * (2 if config.lora_variant == "pissa" else 1),
         "exports": sum(needs.files.get(exporter.name, adapter) for exporter in plan.exporters),
+        "saves": saves * adapter * sum(one.at_saves for one in plan.exporters) if config.export_at_saves else 0,
         "samples": needs.files.get("samples", 0) * (saves + 1),
         "cache": needs.files.get("cache", 0),
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _operations(plan: Plan, data: Data, needs: MemoryEstimate, steps: int) -> float:
+def _operations(plan: Plan, data: Data, needs: MemoryEstimate, planned: Schedule) -> float:
     """Of the training, with the held-out losses and the two passes that measure the speed beforehand."""
     config = plan.config
     per_step = min(config.batch_size * config.gradient_accumulation, max(1, len(data.learned())))
-    looks = 1 + (math.ceil(steps / config.save_steps) if config.save_steps else 1)
+    looks = 1 + planned.saved
     forward = needs.flops / (3 if config.gradient_checkpointing else 2)
-    return (steps + 2) * per_step * needs.flops + looks * len(data.pick(True)) * forward
+    return (planned.steps + 2) * per_step * needs.flops + looks * len(data.pick(True)) * forward
 
 
 # --- what would fit -----------------------------------------------------------------------------------------------------------

@@ -2,14 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.schema import RunConfig
+from ..errors import StoppedOnRequest, TrainingError
 from ..messages import speaker
 
+if TYPE_CHECKING:
+    from ..data.dataset import Data
+    from ..plan import Plan
+    from ..runs.folder import RunFolder
+
 say = speaker(__name__)
+
+
+@contextlib.contextmanager
+def explained(plan: Plan, data: Data, config: RunConfig, folder: RunFolder) -> Iterator[None]:
+    """What the loop raises inside becomes a message.
+
+    Args:
+        config: the plan's, with ``precision`` decided.
+
+    Raises:
+        TrainingError: where training cannot go on.
+        StoppedOnRequest: where somebody asked it to stop, and it did.
+    """
+    from ..training.loop import NotFinite, OutOfMemory, Stopped
+
+    try:
+        yield
+    except NotFinite as error:
+        learned = [data.records[i].where for i in data.learned()]
+        raise TrainingError(not_finite(error, learned, folder.checkpoints())) from None
+    except OutOfMemory as error:
+        raise TrainingError(out_of_memory(error, config, _longest(plan), folder.checkpoints())) from None
+    except Stopped as error:
+        raise StoppedOnRequest(
+            say("Stopped after step {step}, as asked; everything is saved. --resume goes on from there.", step=error.step)
+        ) from None
+
+
+@contextlib.contextmanager
+def loading(plan: Plan, config: RunConfig) -> Iterator[None]:
+    """The base is loaded and the examples are encoded inside.
+
+    Raises:
+        TrainingError: if the memory does not suffice for that.
+    """
+    from ..training.loop import ran_out_of_memory
+
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+    else:
+        return
+    # Out of the handler: the error holds the frames, and with them the tensors, of what did not fit.
+    raise TrainingError(
+        [
+            say("the memory does not suffice to load {base} and to encode the examples ({reason}).", base=config.base_model, reason=reason),
+            say("What usually helps: {settings}, a smaller lora_rank, a smaller base model.", settings=_helps(config, _longest(plan))),
+            say("`loraforge check` says how much memory a config needs, and which settings fit (--gpu 24GB for a graphics card)."),
+        ]
+    )
 
 
 def not_finite(error: Any, where: Sequence[str], checkpoints: Sequence[Path]) -> list[str]:
@@ -41,15 +101,26 @@ def out_of_memory(error: Any, config: RunConfig, longest: str, checkpoints: Sequ
     Args:
         longest: the key that bounds the size of one example: ``max_seq_length``, ``resolution``.
     """
-    helps = [] if config.gradient_checkpointing else ["gradient_checkpointing: true"]
-    helps += [] if config.precision in ("4bit", "auto") else ["precision: 4bit"]
-    helps += [longest] if longest else []
     return [
         say("step {step}: the memory does not suffice ({reason}).", step=error.step, reason=error.reason),
-        say("What usually helps: {settings}, a smaller lora_rank, a smaller base model.", settings=", ".join(helps)),
+        say("What usually helps: {settings}, a smaller lora_rank, a smaller base model.", settings=_helps(config, longest)),
         say("`loraforge check` says how much memory a config needs, and which settings fit (--gpu 24GB for a graphics card)."),
         say("The last checkpoint: {path}", path=checkpoints[-1] if checkpoints else say("none")),
     ]
+
+
+def _longest(plan: Plan) -> str:
+    """The key that bounds the size of one example."""
+    return next((key for key in ("max_seq_length", "resolution") if key in plan.keys.flat()), "")
+
+
+def _helps(config: RunConfig, longest: str) -> str:
+    """Settings that need less memory."""
+    helps = [] if config.gradient_checkpointing else ["gradient_checkpointing: true"]
+    helps += [longest] if longest else []
+    # 4bit is for language models: what bounds an example there is its length in tokens.
+    helps += ["precision: 4bit"] if longest == "max_seq_length" and config.precision not in ("4bit", "auto") else []
+    return ", ".join(helps or ["batch_size: 1"])
 
 
 def memory_ran_out(rows: int, passes: int) -> str:

@@ -132,6 +132,7 @@ def write_export(exporter: Exporter, adapter_folder: Path, config: Mapping[str, 
     from ..adapters import lora
 
     adapter = lora.read_peft(adapter_folder)
+    exporter.require_kind(adapter)
     adapter = dataclasses.replace(adapter, facts={**adapter.facts, "config": dict(config)})
     with disk_errors(target), atomic_dir(target) as partial:
         written = exporter.export(adapter, partial).relative_to(partial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..config.optimizers.profiles import PROFILES, usual_rates
 from ..config.schema import RunConfig
 from ..data.dataset import Data
 from ..diagnosis import curves, diagnose
@@ -22,17 +23,20 @@ def read_losses(plan: Plan, data: Data, folder: RunFolder, state: RunState, per_
     """
     learned = data.pick(False)
     words = plan.task.evaluation.compare is None  # pictures have captions, which may well be alike
-    usual = plan.family.typical_ranges(plan.config.base_model).get("learning_rate")
+    usual = plan.task.usual.get("learning_rate", ())[:2] or RunConfig.typical_range("learning_rate")
+    adamw = plan.family.typical_ranges(plan.config.base_model).get("learning_rate") or usual
     if not folder.log_file.is_file():
         return None  # the observer that writes the log was left out: there is nothing to judge by
     history = diagnose.history_from_log(
         folder.log_file,
         per_epoch=per_epoch,
         learning_rate=plan.config.learning_rate,
-        usual=tuple(usual or RunConfig.typical_range("learning_rate")),
+        usual=usual_rates(plan.config.optimizer, (adamw[0], adamw[1])),
+        finds_rate=PROFILES[plan.config.optimizer].finds_rate,
         rows=len(learned),
         questions=len({data.split.questions[i] for i in learned}) if words else 0,
         answers=len({plan.task.answer(data.records[i]) for i in learned}) if words else 0,
+        pictures=not words,
         kept=state.chosen["step"],
         before=state.advice["from"] if state.advice else None,
     )

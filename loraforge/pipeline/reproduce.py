@@ -263,8 +263,8 @@ def compare(one: Path, other: Path) -> list[dict[str, Any]]:
 
 def _change(adapter: Adapter, name: str) -> Tensor:
     """The change of a module's weight, (out, in), in float64: rounding of the comparison must not look like a difference."""
-    a, b = (adapter.tensors[f"{name}.lora_{part}.weight"].flatten(1).double() for part in "AB")
-    return adapter.alpha / adapter.rank * b @ a
+    tensors = {full: tensor.double() for full, tensor in adapter.tensors.items() if full.startswith(f"{name}.")}
+    return dataclasses.replace(adapter, tensors=tensors).delta(name)
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any], kinds: Sequence[str] = ("versions", "code", "machine")) -> list[str]:

@@ -27,7 +27,7 @@ say = speaker(__name__)
 
 # These may change between the two halves of a run: they do not change what is trained.
 _FREE = (
-    *("output_dir", "save_steps", "save_total_limit", "export"),
+    *("output_dir", "save_steps", "save_epochs", "save_total_limit", "export", "export_at_saves"),
     *("checks", "stop_on", "waivers", "adapter_from", "eval_answers", "eval_minutes", "lr_advice"),
 )
 

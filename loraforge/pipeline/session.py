@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..config.schema import RunConfig
 from ..data import findings
@@ -25,7 +25,7 @@ from ..runs.folder import FAILED, FINISHED, RUNNING, STOPPED, RunFolder, atomic_
 from ..runs.seal import seal_run
 from ..terminal import quoted
 from ..training.interrupts import Interrupts
-from . import failures, finish
+from . import failures, finish, saves
 from .finish import Outcome
 from .losses import read_losses
 from .manifest import RunState, describe
@@ -79,7 +79,7 @@ class Session:
         parent = parent_of(plan.config.init_from_adapter)
         state.lineage = parent.lineage() if parent else []
         self.samples: Path | None = None
-        self.begun = False
+        self.begun = self.stepped = False  # whether the folder is there; whether a step is made, by this process or an earlier one
         self.code: Mapping[str, str] = {}
         self.trainable: TrainableModel  # while it trains
         self.loop: Loop
@@ -91,9 +91,11 @@ class Session:
 
     def run(self, resume: bool) -> Outcome:
         found = newest_checkpoint(self.folder, identity(self.plan, self.data), self.data.rows(), self._note_resume) if resume else None
-        self._load()
+        with failures.loading(self.plan, self.config):
+            self._load()
         loop, done = self.loop, 0
         if found is not None:
+            self.stepped = True
             checkpoint, state, position = found
             self._note_resume(str(checkpoint))
             check_start(self.folder, self.trainable, state["initial"])
@@ -105,7 +107,7 @@ class Session:
             if self.data.found:
                 findings.write_report(self.data.found, self.folder.path / "findings.csv", self.folder.path.name)
         self.accelerator.wait_for_everyone()
-        try:
+        with failures.explained(self.plan, self.data, self.config, self.folder):
             # Two passes that are thrown away: a run of a few steps says as soon by itself how long it takes.
             seconds = loop.estimate_seconds() if loop.schedule.steps - done >= _PROBED else None
             self.state.facts["estimated_seconds"] = None if seconds is None else round(seconds * (1 - done / loop.schedule.steps), 1)
@@ -113,18 +115,7 @@ class Session:
             with self.interrupts:
                 loop.run(done)
             if self.interrupts.requested:  # in the last step, or before it: nothing more is begun
-                raise _raised("Stopped")(loop.done)
-        except _raised("NotFinite") as error:
-            learned = [self.data.records[i].where for i in self.data.learned()]
-            raise TrainingError(failures.not_finite(error, learned, self.folder.checkpoints())) from None
-        except _raised("OutOfMemory") as error:
-            longest = next((key for key in ("max_seq_length", "resolution") if key in self.plan.keys.flat()), "")
-            raise TrainingError(failures.out_of_memory(error, self.config, longest, self.folder.checkpoints())) from None
-        except _raised("Stopped") as error:
-            step = cast(Any, error).step
-            raise StoppedOnRequest(
-                say("Stopped after step {step}, as asked; everything is saved. --resume goes on from there.", step=step)
-            ) from None
+                raise _stopped(loop.done)
         del loop
         rate = self._keep_adapter(self.loop)
         self._free()
@@ -227,6 +218,7 @@ class Session:
             if event.step and event.loss < self.state.metrics.get("best_held_out_loss", math.inf):
                 self.state.metrics |= {"best_held_out_loss": event.loss, "best_step": event.step}
         elif event.name == "StepFinished":
+            self.stepped = True
             self.state.metrics["train_loss"] = event.loss
         elif event.name == "MemoryRanOut":
             self.tell(StageStarted("memory", failures.memory_ran_out(event.rows, event.passes)))
@@ -249,6 +241,7 @@ class Session:
         self._renew(step)
         with self.folder.unless_vanished():
             self._checkpoint(step)
+            saves.export_save(self.plan, self.folder, step, self.tell)
         if self._renew(step):
             self._checkpoint(step)
 
@@ -389,8 +382,8 @@ class Session:
         self.folder.write_manifest(self._manifest(status, error))
 
 
-def _raised(name: str) -> type[Exception]:
-    """An exception of the loop, which is imported when a run trains and not before."""
-    from ..training import loop
+def _stopped(step: int) -> Exception:
+    """The loop's word for it; the loop is imported when a run trains and not before."""
+    from ..training.loop import Stopped
 
-    return cast("type[Exception]", getattr(loop, name))
+    return Stopped(step)

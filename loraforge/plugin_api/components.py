@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from ..config.schema import Keys, KeySet, NoKeys, RunConfig
-from ..errors import ModelError
+from ..errors import ExportError, ModelError
 from ..messages import speaker
 from .models import ChatFormat, Examination, InferenceModel, MemoryEstimate, TrainableModel
 from .types import Adapter, Record, Span
@@ -92,10 +92,12 @@ class ModelFamily(Component):
     Attributes:
         peft_task_type: what PEFT calls such models (``CAUSAL_LM``), for readers of the adapter's config.
         exporters: what a run of such a base writes unless the YAML says otherwise; empty: what the task says.
+        adapter_files: whether ``init_from_adapter`` may name other programs' files; then ``examine`` says whether one can be taken up.
     """
 
     peft_task_type: ClassVar[str | None] = None
     exporters: ClassVar[tuple[str, ...]] = ()
+    adapter_files: ClassVar[bool] = False
 
     @abstractmethod
     def matches(self, base_model: str) -> bool:
@@ -109,8 +111,14 @@ class ModelFamily(Component):
         """The usual ranges of keys for a base that differs from most, for the advice of ``check`` and ``train``."""
         return {}
 
+    def settle(self, keys: KeySet) -> tuple[KeySet, Sequence[str]]:
+        """The keys with what the config left open and files decide (the rank, by ``init_from_adapter``), and a sentence on each. Imports
+        no torch, and raises nothing: what is wrong with the files is said by ``examine``."""
+        return keys, ()
+
     def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
-        """All that can be wrong with rendered rows, found without loading a model and without importing torch."""
+        """All that can be wrong with rendered rows, found without loading a model, and without importing torch unless there is an
+        ``init_from_adapter`` to look at."""
         return Examination()
 
     def base_files(self, config: RunConfig) -> Sequence[Path]:
@@ -154,11 +162,34 @@ class Exporter(Component):
     """Writes an adapter. Sees an ``Adapter``, never a model; the values of its keys are in ``adapter.facts["config"]``.
 
     Keys whose field has ``json_schema_extra={"option": True}`` are options of ``train`` and ``export`` too.
+
+    Attributes:
+        kinds: what it can write (``Adapter.kind``). A config whose adapter would be of another kind is refused before it is trained, with
+            the exporters that do write it; ``export`` never sees one.
+        at_saves: whether it writes the adapter alone, and quickly, so that ``export_at_saves`` may have it at every save.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("lora",)
+    at_saves: ClassVar[bool] = False
+
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
-        """Why an adapter of such a run could not be exported, known before it is trained; otherwise nothing."""
+        """Why an adapter of such a run could not be exported or delivered, known before it is trained; several reasons on lines of their
+        own; otherwise nothing. Is asked by ``check`` too, so it must be quick, write nothing and import no torch."""
         return ""
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        """Why an adapter for this family's bases could not be exported, known before it is trained; otherwise nothing."""
+        return ""
+
+    def require_kind(self, adapter: Adapter) -> None:
+        """
+        Raises:
+            ExportError: if the adapter is of a kind that this exporter does not write.
+        """
+        if adapter.kind not in self.kinds:
+            raise ExportError(
+                say("export: {exporter} writes no {variant}; `--to merged` writes a whole model.", exporter=self.name, variant=adapter.kind)
+            )
 
     @abstractmethod
     def export(self, adapter: Adapter, destination: Path) -> Path:

@@ -70,7 +70,9 @@ class StepFinished(Event):
         weight: what the loss was averaged over: learned tokens, or pictures.
         units: what was processed in all: tokens with the prompt, or pictures.
         seconds: how long the step took.
+        learning_rate: that the step was made with; where the optimizer finds it (prodigy), what it had found.
         grad_norm: L2 norm of the gradient before clipping.
+        rates: the rates of parameters that have another one (LoRA+'s B, a text encoder), by what they are.
     """
 
     step: int
@@ -82,6 +84,7 @@ class StepFinished(Event):
     units: float
     seconds: float
     grad_norm: float
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

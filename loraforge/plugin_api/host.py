@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -197,6 +198,10 @@ class PluginHost:
                 given = list(impl.function() or ())
                 for answer in given:
                     _require_kind(hook, answer)
+                if hook in KINDS:
+                    from .contracts import guarded
+
+                    given = [guarded(answer, self.owner(impl.plugin_name)) for answer in given]
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # a stranger's code; the others go on
@@ -204,6 +209,25 @@ class PluginHost:
             else:
                 answers += [(impl.plugin_name, answer) for answer in given]
         return answers
+
+    def owner(self, plugin: str) -> str:
+        """A plugin by its name and where it comes from, for people."""
+        return say("the plugin '{name}' ({origin})", name=plugin, origin=self._infos[plugin].origin)
+
+    def blamed(self, error: BaseException) -> PluginError | None:
+        """What is said of an error that a plugin's own code has raised; None if it was another's, or no fault."""
+        from .contracts import TRACEBACK, blameless, failed, is_built_in
+
+        if blameless(error) or os.environ.get(TRACEBACK):
+            return None
+        roots = {_root(plugin): name for name, plugin in self._manager.list_name_plugin() if plugin is not None and name in self._infos}
+        for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+            module = str(frame.f_globals.get("__name__", ""))
+            if is_built_in(module):
+                return None
+            if module.partition(".")[0] in roots:
+                return failed(self.owner(roots[module.partition(".")[0]]), frame.f_code.co_name, error)
+        return None
 
     def _fail(self, plugin: str, hook: str, error: BaseException) -> None:
         info = self._infos[plugin]
@@ -307,6 +331,12 @@ class PluginHost:
                 )
                 if line not in self.failures:
                     self.failures.append(line)
+
+
+def _root(plugin: object) -> str:
+    """The package or module that a plugin is in."""
+    module = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
+    return module.partition(".")[0]
 
 
 def _require_kind(hook: str, answer: Any) -> None:

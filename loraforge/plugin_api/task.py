@@ -112,6 +112,8 @@ class Task(Generic[R]):
         question, answer: how a record is shown to people.
         cautions: what somebody who relies on such an adapter should know, for the model card; sentences.
         fingerprint: what a record asks and teaches, so that near-identical ones stand on one side of the split.
+        usual: the usual ranges of the core's keys in such runs, where they are others than for text, each with the reason that advice
+            gives; what a family says of its own bases comes first.
     """
 
     name: str
@@ -130,3 +132,4 @@ class Task(Generic[R]):
     answer: Callable[[R], str] = str
     cautions: tuple[str, ...] = ()
     fingerprint: Callable[[R], Fingerprint] | None = None
+    usual: Mapping[str, tuple[float, float, str]] = field(default_factory=dict)

@@ -9,6 +9,8 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from .adapter import Adapter as Adapter
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -130,6 +132,15 @@ class Lesson:
     numbers: frozenset[str] = frozenset()
 
 
+class Looks(Protocol):
+    """What near-identical records are told by where features do not do: pictures, say."""
+
+    def earlier(self, all: Sequence[Any]) -> Iterator[Sequence[int]]:
+        """For every one of ``all`` in turn (the ``looks`` of all records, or None), the earlier ones it is near-identical to, the nearest
+        first. Asked of one of them."""
+        ...
+
+
 @dataclass(frozen=True)
 class Fingerprint:
     """What a record asks and teaches, for telling near-identical records.
@@ -141,6 +152,7 @@ class Fingerprint:
             where any of the one are near any of the other.
         floor: from so many features on it is near-identical to a record that contains nearly all of them; 0: never.
         lessons: the answers that it teaches; none where the question is all there is.
+        looks: tells near-identical records instead of the features.
     """
 
     key: str
@@ -148,6 +160,7 @@ class Fingerprint:
     others: tuple[frozenset[Hashable], ...] = ()
     floor: int = 0
     lessons: tuple[Lesson, ...] = ()
+    looks: Looks | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -166,51 +179,6 @@ class File:
 # What a trainable model makes of one record, and of several: names to tensors or plain values. Only the model looks inside.
 Example: TypeAlias = Mapping[str, Any]
 Batch: TypeAlias = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """A trained LoRA, detached from its model.
-
-    For every adapted module ``m`` the change of the weight is ``alpha / rank * B @ A`` with ``A = tensors[m + ".lora_A.weight"]``
-    of shape (rank, in) and ``B = tensors[m + ".lora_B.weight"]`` of shape (out, rank): scales of other kinds (rsLoRA, PiSSA)
-    are already folded in, so that a reader that knows only alpha / rank is right. DoRA alone keeps ``m + ".lora_magnitude_vector"``.
-
-    A convolution's ``A`` is (rank, in, height, width) and its ``B`` (out, rank, 1, 1).
-
-    Attributes:
-        tensors: float32 tensors on the CPU, by name.
-        rank: the number of rows of every ``A`` but those in ``ranks``. The scale alpha / rank is the same for all.
-        alpha: the numerator of the scale; always a whole number, because some readers parse it as one.
-        ranks: the modules whose ``A`` has another number of rows, with that number.
-        targets: the shortest names that select exactly the adapted modules (``q_proj``), sorted.
-        parameters: the modules that peft has to be told by their weight, as it takes their names for fused experts' (see
-            ``adapters.exact_names``); ``targets`` are full names then.
-        probes: for every adapted module, what the trained model's own weight change does to a fixed input (see ``lora.probe``);
-            a file is compared with it before it is handed over.
-        base_model: what the YAML said.
-        base_folder: where the base lay when the adapter was opened; None if it is not known.
-        facts: what else a reader should know: task, family, template, how it was trained (``config``). Plain JSON values.
-        files: small files that travel with it, by name: ``preview.png``.
-    """
-
-    tensors: Mapping[str, Tensor]
-    rank: int
-    alpha: int
-    targets: tuple[str, ...]
-    probes: Mapping[str, Tensor]
-    base_model: str
-    base_folder: str | None = None
-    dora: bool = False
-    ranks: Mapping[str, int] = field(default_factory=dict)
-    parameters: tuple[str, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=dict)
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The names of the adapted modules, sorted."""
-        return tuple(sorted(name.removesuffix(".lora_A.weight") for name in self.tensors if name.endswith(".lora_A.weight")))
 
 
 class TrainableLora(Protocol):

@@ -235,6 +235,10 @@ class RunFolder:
     def exports(self) -> Path:
         return self.path / "export"
 
+    @property
+    def saves(self) -> Path:
+        return self.path / "saves"
+
     def occupied(self) -> bool:
         """Whether a run was begun here."""
         return self.manifest_file.exists() or self.config_file.exists()
@@ -279,7 +283,8 @@ class RunFolder:
     def tidy(self) -> None:
         """Takes away what a killed process left half-written, and puts back what it was about to replace. Only for whoever has claimed
         the folder: another process may be writing the same things."""
-        for place in (self.path, self.path / "checkpoints", self.samples, self.exports, self.path / RECORDS):
+        saves = self.saves.glob("*")
+        for place in (self.path, self.path / "checkpoints", self.samples, self.exports, self.path / RECORDS, *saves):
             for left in sorted(place.glob(".*")):
                 found = re.fullmatch(_HALF % (_OURS if place == self.path else ".+?"), left.name)
                 if found and found["old"] and left.is_dir():

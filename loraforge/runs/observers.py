@@ -58,6 +58,8 @@ class JsonLog:
         if isinstance(event, RunStarted):
             self._file = event.folder / "log.jsonl"
         self._early.append(line)
+        if self._file is None and isinstance(event, RunFailed):
+            self._keep_beside(event.folder)
         if self._file is None:
             return  # the folder is made after the data has been read
         file, over = self._file, isinstance(event, RunFinished | RunFailed)
@@ -67,6 +69,13 @@ class JsonLog:
             self._append(file)
         finally:
             self._early = [] if over else self._early
+
+    def _keep_beside(self, folder: Path) -> None:
+        """For a run that failed before it had a folder to log in."""
+        from .unstarted import append_log, log_beside
+
+        lines, self._early = self._early, []
+        append_log(log_beside(folder), "".join(f"{line}\n" for line in lines))
 
     def _append(self, path: Path) -> None:
         with path.open("a+b") as file:
@@ -109,6 +118,7 @@ class TensorBoard:
                 ("learning_rate", event.learning_rate),
                 ("grad_norm", event.grad_norm),
                 ("units_per_second", rate),
+                *((f"learning_rate/{name}", one) for name, one in event.rates.items()),
             ):
                 self._writer.add_scalar(tag, value, event.step)
         elif isinstance(event, SamplesDrawn):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import re
@@ -86,7 +87,7 @@ class LoadedRun:
             name = (place.name if place.name != "adapter" else place.parent.name).replace(".", "_") or "adapter"  # torch allows no dot
             while name in found or not _free(name):  # two checkpoints of different runs may have one name
                 name = f"{name}+"
-            found[name] = lora.read_peft(folder)
+            found[name] = _placed(lora.read_peft(folder), folder)
         return found
 
     def inference_model(self, adapters: Mapping[str, Adapter]) -> InferenceModel:
@@ -94,6 +95,22 @@ class LoadedRun:
         quiet_libraries()
         accelerator, config = make_accelerator(self.config)
         return self.family.open(config, adapters, accelerator.device)
+
+
+def _placed(adapter: Adapter, folder: Path) -> Adapter:
+    """The adapter, with what the run that it lies in says of it: its ``config``, and the files that were ``exported`` of it, by exporter. A
+    checkpoint's adapter is not the one that was exported."""
+    run = next((RunFolder(place) for place in folder.absolute().parents[:3] if (place / "manifest.json").is_file()), None)
+    try:
+        manifest = run.manifest() if run is not None else {}
+    except RunError:
+        manifest = {}
+    config, exports = manifest.get("config"), manifest.get("exports")
+    if run is None or not isinstance(config, Mapping):
+        return adapter
+    own = folder.absolute().parent == run.path and isinstance(exports, Mapping)
+    exported = {str(name): str(run.path / str(path)) for name, path in exports.items()} if own and isinstance(exports, Mapping) else {}
+    return dataclasses.replace(adapter, facts={**adapter.facts, "config": dict(config), "exported": exported})
 
 
 def _free(name: str) -> bool:
@@ -180,8 +197,13 @@ def _kept(opened: LoadedRun, question: str, given: Mapping[str, str | File], fol
     if opened.task.sampling.side_by_side is not None and len(files) > 1:
         files["beside"] = opened.task.sampling.side_by_side(files)
     answers = {name: answer for name, answer in given.items() if isinstance(answer, str)}
-    start = re.sub(r"[^\w-]+", "-", question).strip("-")[:60] or "answer"
+    start = _in_bytes(re.sub(r"[^\w-]+", "-", question).strip("-")[:60], 120).strip("-") or "answer"
     for name, file in files.items():
-        side = re.sub(r"[^\w-]+", "-", name)
+        side = _in_bytes(re.sub(r"[^\w.-]+", "-", name), 80).strip("-.")
         answers[name] = str(atomic_write(folder, f"{start}.{side}{file.suffix}", file.data))
     return answers
+
+
+def _in_bytes(text: str, most: int) -> str:
+    """As much of a text as the name of a file has room for."""
+    return text.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")

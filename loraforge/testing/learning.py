@@ -22,7 +22,7 @@ def make_loop(loaded: Loaded, steps: int) -> Loop:
     with on_the_cpu():
         accelerator, config = make_accelerator(loaded.config)
     plain = {"batch_size": len(loaded.examples), "gradient_accumulation": 1, "epochs": steps, "max_steps": None, "warmup": 0}
-    config = config.model_copy(update={**plain, "lr_scheduler": "constant", "optimizer": "adamw", "ema_decay": 0.0})
+    config = config.model_copy(update={**plain, "lr_scheduler": "constant", "optimizer": "adamw", "optimizer_args": [], "ema_decay": 0.0})
     return Loop(loaded.trainable, Examples(loaded.examples, loaded.examples), config, accelerator, Callbacks(tell=lambda event: None))
 
 

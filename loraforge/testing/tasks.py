@@ -65,7 +65,7 @@ def _check_keys(owner: type[Keys], what: str) -> None:
         assert what != "keys" or key not in RunConfig.model_fields, f"'{what}' of a task: '{key}' belongs to the core"
         assert what == "keys" or not info.is_required(), f"'{what}' of a task: '{key}' needs a default, because nobody has to give it"
     if what != "keys":
-        from ..cli.main import sample
+        from ..cli.sampling import sample
 
         taken = {str(option.name) for option in sample.params} & owner.model_fields.keys()
         assert not taken, f"'{what}' of a task: {', '.join(sorted(taken))} is an option of `loraforge sample` already"

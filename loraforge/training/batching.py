@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -16,23 +16,37 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Schedule:
-    """How many steps a run takes."""
+    """How many steps a run takes, and after which of them it saves."""
 
     examples: int
     per_step: int
     steps: int
+
+    save_steps: int = field(default=0, compare=False)
+    save_epochs: int = field(default=0, compare=False)
 
     @property
     def per_epoch(self) -> int:
         """Optimizer steps in one pass over the examples; the last one may be smaller."""
         return math.ceil(self.examples / self.per_step)
 
+    def saves(self, step: int) -> bool:
+        """Whether a checkpoint is written after ``step``: a multiple of save_steps, the last step of every so many passes, or of all."""
+        passes = self.save_epochs * self.per_epoch
+        return step == self.steps or any(every and step % every == 0 for every in (self.save_steps, passes))
+
+    @property
+    def saved(self) -> int:
+        """How many checkpoints are written in all."""
+        return sum(1 for step in range(1, self.steps + 1) if self.saves(step))
+
 
 def schedule(config: RunConfig, examples: int, processes: int = 1) -> Schedule:
     """The steps of a run over ``examples`` examples: those of its epochs; ``max_steps`` ends it earlier, and never makes it longer."""
     per_step = config.batch_size * config.gradient_accumulation * processes
     steps = max(1, round(config.epochs * math.ceil(examples / per_step)))
-    return Schedule(examples, per_step, min(steps, config.max_steps) if config.max_steps else steps)
+    steps = min(steps, config.max_steps) if config.max_steps else steps
+    return Schedule(examples, per_step, steps, config.save_steps, config.save_epochs)
 
 
 def epoch_steps(groups: Sequence[Hashable], per_step: int, seed: int, epoch: int) -> list[list[int]]:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..plugin_api.events import Evaluated, Event, MemoryRanOut, StepFinished, StoppedEarly
 from .batching import epoch_steps, schedule, shard, split_batches
-from .optimizers import make_optimizer, make_scheduler
+from .optimizers import averages, make_optimizer, named_rates, parameter_groups, step_rate
+from .schedules import make_scheduler
 
 if TYPE_CHECKING:
     import torch
@@ -111,10 +112,7 @@ class Loop:
         self.average: dict[str, torch.Tensor] = (
             {name: p.detach().clone() for name, p in self.parameters.items()} if config.ema_decay else {}
         )
-        rates: dict[float, list[torch.nn.Parameter]] = {}
-        for name, parameter in self.parameters.items():
-            rates.setdefault(trainable.lora.rate(name), []).append(parameter)
-        bare = make_optimizer(config, [{"params": group, "lr": rate} for rate, group in rates.items()])
+        bare = make_optimizer(config, parameter_groups(config, self.parameters, trainable.lora))
         self.scheduler = make_scheduler(config, bare, self.schedule.steps)
         self.model, self.optimizer = accelerator.prepare(trainable.model, bare)
         self.rows = config.batch_size  # examples of one forward pass; fewer once memory has run out
@@ -219,13 +217,13 @@ class Loop:
         # fp16 scales gradients up and skips a step that overflows by itself; elsewhere infinity is an error.
         if not math.isfinite(norm) and self.accelerator.scaler is None:
             raise NotFinite("gradient", step, indices)
-        rate = float(self.scheduler.get_last_lr()[0])
+        rate, rates = step_rate(self.optimizer), named_rates(self.optimizer)
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._update_average(step)
         epoch = step / self.schedule.per_epoch
-        return StepFinished(step, self.schedule.steps, epoch, loss, rate, weight, units, time.perf_counter() - started, norm)
+        return StepFinished(step, self.schedule.steps, epoch, loss, rate, weight, units, time.perf_counter() - started, norm, rates)
 
     def _update_average(self, step: int) -> None:
         """Moves the averaged parameters towards the new ones. The decay grows: a slow average would stay at the start for long."""
@@ -239,15 +237,22 @@ class Loop:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """The averaged parameters in place of the trained ones, for measuring, showing and saving; nothing without ``ema_decay``."""
-        if not self.average:
+        """The averaged parameters in place of the trained ones, for measuring, showing and saving; nothing where none are averaged.
+
+        A schedule-free optimizer keeps its own: it trains at points between the average and the newest one, and moves the parameters there
+        and back. What it moves back differs in the last bits, so the trained ones are put back as they were.
+        """
+        if not self.average and not averages(self.config):
             yield
             return
         trained = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self._put(self.average)
+        self.optimizer.eval()
+        if self.average:
+            self._put(self.average)
         try:
             yield
         finally:
+            self.optimizer.train()
             self._put(trained)
 
     def _put(self, values: Mapping[str, Any]) -> None:
@@ -283,9 +288,9 @@ class Loop:
             yield step, steps[(step - 1) % per_epoch]
 
     def run(self, done: int = 0) -> None:
-        """All steps after ``done``. Evaluates and saves every ``save_steps``, and at the end. Raises ``Stopped`` if that was asked for."""
+        """All steps after ``done``. Evaluates and saves where ``Schedule.saves`` says so. Raises ``Stopped`` if that was asked for."""
         self.trainable.model.train()
-        every = self.config.save_steps
+        self.optimizer.train()
         self.done = done
         if not done:
             self.evaluate(0)
@@ -298,13 +303,13 @@ class Loop:
             self.losses.append(event.loss)
             self.done = step
             self.call.tell(event)
-            if step == self.schedule.steps or (every and step % every == 0):
+            if self.schedule.saves(step):
                 with self.averaged():
                     self.evaluate(step)
                     self.call.sample(step)
                 self.call.save(step)
             if self._everywhere(float(self.call.stop())) and step < self.schedule.steps:
-                if not (every and step % every == 0):
+                if not self.schedule.saves(step):
                     self.call.save(step)
                 raise Stopped(step)
 

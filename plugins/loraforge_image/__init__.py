@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 @hookimpl
 def loraforge_commands() -> Iterable[click.Command]:
     from .inspect.command import inspect
+    from .lora_tools.command import lora
     from .prepare.command import prepare
 
-    return [inspect, prepare]
+    return [inspect, lora, prepare]
 
 
 @hookimpl

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from loraforge import Keys, Record, speaker
 
+from .sample_prompts import parse_all
+from .training_keys import CaptionKeys, LossKeys
+
 say = speaker(__name__)
 
+# Of a text encoder; 0 trains none.
+_Rate = Annotated[float, Field(ge=0, le=1)]
 # What a run writes unless its YAML says otherwise.
 EXPORTERS = ("webui",)
 
@@ -30,6 +35,7 @@ class Picture(Record):
         mask: the absolute path of a picture that is white where it is learned and black where it is not; empty: everywhere.
         mask_sha256: of that file's bytes.
         resolution: at which it is trained, where that is not the config's; the same picture may come once for each of several.
+        trigger: the word in front of its caption, where that is not the config's; empty: none.
     """
 
     path: str
@@ -41,6 +47,7 @@ class Picture(Record):
     mask: str = field(default="", compare=False, kw_only=True)
     mask_sha256: str = field(default="", kw_only=True)
     resolution: int | None = field(default=None, kw_only=True)
+    trigger: str | None = field(default=None, kw_only=True)
 
     @property
     def can_be_held_out(self) -> bool:
@@ -49,13 +56,27 @@ class Picture(Record):
     def content(self) -> dict[str, object]:
         said: dict[str, object] = {"sha256": self.sha256, "caption": self.caption, "prior": self.prior}
         more = {"mask": self.mask_sha256, "resolution": self.resolution}
-        return {**said, **{name: value for name, value in more.items() if value}}
+        own = {"trigger": self.trigger} if self.trigger is not None else {}
+        return {**said, **{name: value for name, value in more.items() if value}, **own}
+
+    @property
+    def first_caption(self) -> str:
+        """The caption that is measured, asked and compared: the first of several."""
+        return self.caption.partition("\n")[0]
 
 
-class ImageKeys(Keys):
-    """The keys of every image run."""
+class _OwnKeys(Keys):
+    """Pictures, captions, what is trained, what is drawn."""
 
-    resolution: int = Field(512, ge=64, le=4096, description="Pictures are trained at about resolution x resolution pixels of area.")
+    resolution: int = Field(
+        512,
+        ge=64,
+        le=4096,
+        description="Pictures are trained at about resolution x resolution pixels of area; of a list, [512, 768], at each of them.",
+    )
+    more_resolutions: list[Annotated[int, Field(ge=64, le=4096)]] = Field(
+        default_factory=list, description="Further resolutions at which every picture is trained too; a list as resolution says the same."
+    )
     bucket_step: int = Field(
         64,
         ge=8,
@@ -79,8 +100,8 @@ class ImageKeys(Keys):
     )
     mask: Literal["auto", "folder", "alpha", "off"] = Field(
         "auto",
-        description="What says where a picture is learned: folder, files of masks (a-masklabel.png, a_mask.png, masks/a.png); alpha, its own "
-        "transparency; auto, files where there are some.",
+        description="What says where a picture is learned: folder, files of masks (a-masklabel.png, a_mask.png, masks/a.png); alpha, its "
+        "own transparency; auto, files where there are some.",
         json_schema_extra={"aliases": {"masked_loss": {"true": "auto", "false": "off"}, "alpha_mask": {"true": "alpha", "false": None}}},
     )
     unmasked_weight: float = Field(0.1, ge=0, le=1, description="How much what lies outside of the mask counts.")
@@ -93,8 +114,8 @@ class ImageKeys(Keys):
     keep_tokens: int = Field(
         0,
         ge=0,
-        description="So many parts at the front of a caption stay where they are when it is shuffled.",
-        json_schema_extra={"needs": "caption_shuffle"},
+        description="So many parts at the front of a caption stay where they are when it is shuffled or parts are dropped.",
+        json_schema_extra={"needs": ["caption_shuffle", "tag_dropout"]},
     )
     caption_dropout: float = Field(
         0.0,
@@ -103,12 +124,22 @@ class ImageKeys(Keys):
         description="The share of steps that see a picture without its caption.",
         json_schema_extra={"aliases": ["caption_dropout_rate"]},
     )
-    max_caption_tokens: Literal[75, 150, 225] = Field(
-        75,
-        description="The longest caption in tokens: one, two or three of CLIP's windows.",
+    max_caption_tokens: Literal["auto", 75, 150, 225] = Field(
+        "auto",
+        description="The longest caption in tokens: one, two or three of CLIP's windows; auto takes as many as the longest caption needs.",
         json_schema_extra={"aliases": ["max_token_length"]},
     )
     clip_skip: int = Field(1, ge=1, le=4, description="Take the text encoder's output this many layers from its end; not for SDXL.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_sides(cls, values: Any) -> Any:
+        """The further entries of a list as ``resolution`` are ``more_resolutions``."""
+        sides = values.get("resolution") if isinstance(values, dict) else None
+        if not isinstance(sides, list | tuple) or not sides:
+            return values
+        more = values.get("more_resolutions")
+        return {**values, "resolution": sides[0], "more_resolutions": [*sides[1:], *(more if isinstance(more, list) else [])]}
 
     @field_validator("resolution", mode="before")
     @classmethod
@@ -123,21 +154,38 @@ class ImageKeys(Keys):
             raise ValueError(say("is the side of a square; every picture keeps its own shape. The same area is {side}", side=side))
         return width
 
+    @field_validator("text_encoder_lr", mode="before")
+    @classmethod
+    def _rates(cls, value: Any) -> Any:
+        """``1e-5 5e-6``, as sd-scripts takes it."""
+        words = re.split(r"[\s,，]+", value.strip(" []")) if isinstance(value, str) else []
+        value = words if len(words) > 1 else value
+        return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+    @model_validator(mode="after")
+    def _rate_of_nothing(self) -> _OwnKeys:
+        """A rate of 0 trains no text encoder, as in sd-scripts and its windows."""
+        rates = self.text_encoder_lr if isinstance(self.text_encoder_lr, list) else [self.text_encoder_lr]
+        if self.train_text_encoder and all(rate == 0 for rate in rates):
+            object.__setattr__(self, "train_text_encoder", False)
+        return self
+
+    @field_validator("sample_prompts")
+    @classmethod
+    def _flags_are_known(cls, value: list[str] | None) -> list[str] | None:
+        parse_all(value or ())
+        return value
+
     train_unet: bool = Field(True, description="Put a LoRA on the U-Net, or the transformer.")
     train_text_encoder: bool = Field(
         False,
         description="Put a LoRA on the text encoders too.",
         json_schema_extra={"aliases": {name: {"true": False, "false": True} for name in ("network_train_unet_only", "train_unet_only")}},
     )
-    text_encoder_lr: float | None = Field(
+    text_encoder_lr: _Rate | list[_Rate] | None = Field(
         None,
-        gt=0,
-        le=1,
-        description="The text encoders' own learning rate; by default learning_rate.",
-        json_schema_extra={
-            "needs": "train_text_encoder",
-            "refused": {"0": {"why": "A rate of 0 trains nothing: write train_text_encoder: false instead of this line."}},
-        },
+        description="The text encoders' own learning rate, or a list with one for each; 0 does not train them. By default learning_rate.",
+        json_schema_extra={"needs": "train_text_encoder", "rate": True},
     )
     conv_rank: int = Field(
         0,
@@ -163,8 +211,11 @@ class ImageKeys(Keys):
     )
 
     sample_prompts: list[str] | None = Field(
-        None, description="What is drawn at every save; by default captions of the data. [] for nothing."
+        None,
+        description="What is drawn at every save; by default captions of the data. [] for nothing. Behind a prompt may stand what it has "
+        "of its own: --n negative --w width --h height --d seed --l cfg --s steps.",
     )
+    sample_negative: str = Field("", description="What these pictures should not show, where a prompt has no --n of its own.")
     sample_steps: int = Field(20, ge=1, le=200, description="Denoising steps of these pictures.")
     sample_cfg: float = Field(7.0, ge=1, le=30, description="How closely they follow the prompt (classifier-free guidance).")
     sample_seed: int = Field(42, ge=0, lt=2**32, description="Their seed; the same at every save.")
@@ -181,6 +232,21 @@ class ImageKeys(Keys):
         "without it.",
         json_schema_extra={"path": "base"},
     )
+
+
+class ImageKeys(LossKeys, CaptionKeys, _OwnKeys):
+    """The keys of every image run."""
+
+    @property
+    def varies_captions(self) -> bool:
+        """Whether a caption differs from step to step."""
+        return self.caption_shuffle or self.tag_dropout > 0
+
+    def text_rate(self, encoder: str) -> float | None:
+        """The learning rate of one text encoder, by the pipeline's name; None: ``learning_rate``. What lies beyond a list has its last."""
+        rates = self.text_encoder_lr if isinstance(self.text_encoder_lr, list) else [self.text_encoder_lr]
+        number = int(encoder.rpartition("_")[2]) - 1 if encoder[-1:].isdigit() else 0
+        return rates[min(number, len(rates) - 1)]
 
 
 class ImageSampling(Keys):

@@ -399,8 +399,8 @@ _header = st.dictionaries(st.builds(lambda a, b: a + b, _names, _ends) | st.text
 @FUZZ
 @given(header=_header, told=st.dictionaries(st.text(max_size=9), _values, max_size=3), body=st.binary(max_size=64))
 def test_inspect_of_any_header(header, told, body, tmp_path_factory):
-    from loraforge_image.inspect.lora_file import read_lora
     from loraforge_image.inspect.summary import summarise
+    from loraforge_image.lora_files.lora_file import read_lora
 
     from loraforge import RunError
 
@@ -427,8 +427,8 @@ _ENDS = (".lora_down.weight", ".lora_up.weight", ".alpha", ".dora_scale", ".lora
 def test_inspect_of_any_shapes_and_metadata(parts, told, tmp_path_factory):
     import math
 
-    from loraforge_image.inspect.lora_file import read_lora
     from loraforge_image.inspect.summary import summarise
+    from loraforge_image.lora_files.lora_file import read_lora
 
     from loraforge import RunError
 
@@ -480,7 +480,7 @@ def test_a_picture_with_any_bytes_is_read_or_refused(whole, edits, cut, tmp_path
 @FUZZ
 @given(text=st.text(max_size=60), suffix=st.sampled_from([".csv", ".jsonl", ".json", ".tsv"]), head=st.booleans())
 def test_any_metadata_is_read_or_refused(text, suffix, head, tmp_path_factory):
-    from loraforge_image.data.picture_loader import metadata_rows
+    from loraforge_image.data.folders.metadata import metadata_rows
 
     from loraforge import DataError
 

@@ -12,8 +12,9 @@ def checks() -> list[Check]:
     """All checks of the image plugin, the gravest first."""
     from .caption_outliers import CaptionOutliers
     from .duplicates import Duplicates
+    from .long_captions import LongCaptions
     from .missing_trigger import MissingTrigger
     from .personal_data import PersonalData
     from .vision import Blur, Small
 
-    return [PersonalData(), Duplicates(), MissingTrigger(), CaptionOutliers(), Small(), Blur()]
+    return [PersonalData(), Duplicates(), MissingTrigger(), LongCaptions(), CaptionOutliers(), Small(), Blur()]

@@ -13,6 +13,7 @@ from loraforge import Check, Finding, KeySet, RunConfig, speaker
 from ..data.captions import parts
 from ..data.perceptual_hash import picture_infos
 from ..records import ImageKeys, Picture
+from .each_once import each_once
 from .personal_data import excerpt
 
 say = speaker(__name__)
@@ -42,6 +43,7 @@ class CaptionOutliers(Check[Picture]):
     help = "Captions that are a file's name or a placeholder, far shorter or longer than the others, or the same for unlike pictures."
     severity = "warning"
 
+    @each_once
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
         own = [index for index, row in enumerate(rows) if not row.prior]
         trigger = (keys[ImageKeys].trigger_word or "").lower().strip()

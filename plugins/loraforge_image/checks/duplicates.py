@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..data.perceptual_hash import NEAR, PictureInfo, picture_infos, same_pixels
+from ..data.near_copies import Look, near_copies
+from ..data.perceptual_hash import PictureInfo, picture_infos, same_pixels
 from ..records import ImageKeys, Picture
+from .each_once import each_once
 
 say = speaker(__name__)
 
 # A copy that was only saved again or resized differs by 0 to 2 bits; what differs by more was cropped, edited or taken a moment later.
 _SAVED_AGAIN = 2
-_CHUNK = 1000  # pictures compared with all others at a time: bounds the memory
+_EDITED = 6  # by more than this, most often: cropped
 
 
 class Duplicates(Check[Picture]):
@@ -29,6 +30,7 @@ class Duplicates(Check[Picture]):
     help = "Pictures that repeat an earlier one, in whatever format or size, or nearly do; and whether their captions differ."
     severity = "warning"
 
+    @each_once
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
         seen = picture_infos([row.path for row in rows])
         first: dict[str, int] = {}
@@ -45,11 +47,14 @@ class Duplicates(Check[Picture]):
             if distance <= _SAVED_AGAIN and (one.width, one.height) == (two.width, two.height) and same_pixels(row.path, other.path):
                 yield _same(rows, index, earlier)
                 continue
-            message = say(
-                "It is almost the picture of {where}: {distance} of the 64 bits of their perceptual hashes differ. Keep the better one.",
-                where=other.where,
-                distance=distance,
-            )
+            message = say("It is almost the picture of {where}, cropped. Keep the better one.", where=other.where)
+            if distance <= _EDITED:
+                message = say(
+                    "It is almost the picture of {where}: {distance} of the 64 bits of their perceptual hashes differ. Keep the better "
+                    "one.",
+                    where=other.where,
+                    distance=distance,
+                )
             yield Finding(
                 (index, earlier), message + _captions(row, other), Path(row.path).name, None if distance <= _SAVED_AGAIN else "hint"
             )
@@ -60,7 +65,7 @@ class Duplicates(Check[Picture]):
 
 def _mirrored(rows: Sequence[Picture], seen: Sequence[PictureInfo], told: set[int]) -> Iterator[Finding]:
     """Pictures whose mirror image is an earlier one, which is learned mirrored anyway."""
-    there = [one if one.problem else one.mirror() for one in seen]
+    there = [None if one.problem else one.mirror() for one in seen]
     for index, earlier in _nearest(seen, told, there).items():
         message = say("It is almost the mirror image of {where}, and flip: true mirrors that one too. Keep one.", where=rows[earlier].where)
         yield Finding((index, earlier), message + _captions(rows[index], rows[earlier]), Path(rows[index].path).name, "hint")
@@ -78,35 +83,15 @@ def _captions(row: Picture, other: Picture) -> str:
     return say(" Their captions differ: keep the one that is right.")
 
 
-def _nearest(seen: Sequence[PictureInfo], without: set[int], earlier_ones: Sequence[PictureInfo] | None = None) -> dict[int, int]:
-    """For each picture that resembles an earlier one, the earlier one that it resembles most.
+def _nearest(seen: Sequence[PictureInfo], without: set[int], there: Sequence[Look | None] | None = None) -> dict[int, int]:
+    """For each picture that is nearly a copy of an earlier one, the earlier one that it resembles most.
 
     Args:
-        earlier_ones: what the earlier ones look like, where they are compared as something else than themselves.
+        there: what the earlier ones look like, where they are compared as something else than themselves.
     """
-    found: dict[int, int] = {}
-    there = earlier_ones or seen
-    for index, earlier in _pairs([one.phash for one in seen], [one.phash for one in there]):
-        one, other = seen[index], there[earlier]
-        if index in without or earlier in without or one.problem or other.problem or not one.resembles(other):
-            continue
-        best = found.setdefault(index, earlier)
-        if one.distance(other) < one.distance(there[best]):
+    found = {}
+    for index, nearest in enumerate(near_copies([None if one.problem else one for one in seen], there)):
+        earlier = next((other for other in nearest if other not in without), None)
+        if earlier is not None and index not in without:
             found[index] = earlier
     return found
-
-
-def _pairs(shapes: Sequence[int], there: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """(picture, earlier picture) of all whose hashes differ in NEAR bits at most."""
-    import numpy as np
-
-    def signs(of: Sequence[int]) -> Any:
-        return np.array([[1 if shape >> place & 1 else -1 for place in range(64)] for shape in of], dtype=np.float32)
-
-    mine, theirs = signs(shapes), signs(there)
-    for start in range(0, len(shapes), _CHUNK):
-        # The product of two rows of signs is 64 less twice the number of places in which they differ.
-        apart = (64 - mine[start : start + _CHUNK] @ theirs.T) / 2
-        for row, other in zip(*np.nonzero(apart <= NEAR), strict=True):
-            if other < row + start:
-                yield int(row) + start, int(other)

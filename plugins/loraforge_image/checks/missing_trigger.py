@@ -11,6 +11,7 @@ from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
 from ..data.captions import CaptionTemplate, contains, parts
 from ..records import ImageKeys, Picture
+from .each_once import each_once
 from .personal_data import excerpt
 
 say = speaker(__name__)
@@ -38,8 +39,9 @@ class MissingTrigger(Check[Picture]):
     help = "Captions with a misspelt trigger word, or without the word that the other captions begin with while trigger_word is not set."
     severity = "warning"
 
+    @each_once
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
-        own = [index for index, row in enumerate(rows) if not row.prior]
+        own = [index for index, row in enumerate(rows) if not row.prior and row.trigger is None]
         given = keys[ImageKeys].trigger_word
         trigger = given or _usual([rows[index].caption for index in own])
         pattern = config.prompt_template if CaptionTemplate().matches(config.prompt_template) else ""

@@ -10,6 +10,7 @@ from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
 from ..data.perceptual_hash import picture_infos
 from ..records import Picture
+from .each_once import each_once
 
 say = speaker(__name__)
 
@@ -30,6 +31,7 @@ class PersonalData(Check[Picture]):
     help = "E-mail addresses, mobile and identity numbers in captions; the place and the owner's name inside picture files."
     severity = "warning"
 
+    @each_once
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
         for index, (row, seen) in enumerate(zip(rows, picture_infos([row.path for row in rows]), strict=True)):
             if _PRIVATE.search(row.caption):

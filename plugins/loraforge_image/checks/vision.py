@@ -8,10 +8,11 @@ from pathlib import Path
 
 from loraforge import Check, Finding, KeySet, RunConfig, speaker
 
-from ..data.buckets import buckets, choose
+from ..data.buckets import choose
 from ..data.perceptual_hash import picture_infos
 from ..data.vision import BLURRED
 from ..records import ImageKeys, Picture
+from .each_once import each_once
 
 say = speaker(__name__)
 
@@ -29,6 +30,7 @@ class Blur(Check[Picture]):
     help = "Pictures that may be blurred: the model would learn the blur. Soft styles are measured by themselves."
     severity = "hint"
 
+    @each_once
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
         values = {
             i: one.sharpness for i, one in enumerate(picture_infos([row.path for row in rows])) if not one.problem and not rows[i].prior
@@ -59,11 +61,10 @@ class Small(Check[Picture]):
 
     def run(self, config: RunConfig, keys: KeySet, rows: Sequence[Picture]) -> Iterable[Finding]:
         mine = keys[ImageKeys]
-        shapes = buckets(mine.resolution, mine.bucket_step, mine.bucket_max_ratio)
         for index, one in enumerate(picture_infos([row.path for row in rows])):
             if one.problem:
                 continue
-            bucket = choose((one.width, one.height), mine, shapes)
+            bucket = choose((one.width, one.height), mine, resolution=rows[index].resolution)
             factor = max(bucket.width / one.width, bucket.height / one.height)
             if factor > _SEEN:
                 message = say(

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from loraforge import Examination, RunConfig, speaker
+from loraforge import DataError, Examination, RunConfig, first_few, speaker
 
 from ..records import ImageKeys
+from .masks import has_alpha, read_mask
 from .perceptual_hash import picture_infos
 
 say = speaker(__name__)
 
 _SMALLEST = 32  # pixels; a shorter side than this shows nothing
+_CUT = 0.2  # from this share of a picture on, people want to know that it is not shown
 
 
 @dataclass(frozen=True, order=True)
@@ -77,13 +81,31 @@ def own_bucket(size: tuple[int, int], keys: ImageKeys) -> Bucket:
     return Bucket(min(width, longest), min(height, longest))
 
 
-def choose(size: tuple[int, int], keys: ImageKeys, shapes: Sequence[Bucket]) -> Bucket:
-    """The bucket of a picture: the one of ``shapes`` that is nearest to it, or with ``bucket_no_upscale`` one of its own size."""
-    return own_bucket(size, keys) if keys.bucket_no_upscale else assign(size, shapes)
+def choose(size: tuple[int, int], keys: ImageKeys, shapes: Sequence[Bucket] | None = None, resolution: int | None = None) -> Bucket:
+    """The bucket of a picture: the one of ``shapes`` that is nearest to it, or with ``bucket_no_upscale`` one of its own size.
+
+    Args:
+        shapes: by default those of its resolution.
+        resolution: the picture's own, where it has one.
+    """
+    side = resolution or keys.resolution
+    if keys.bucket_no_upscale:
+        return own_bucket(size, keys.model_copy(update={"resolution": side}) if side != keys.resolution else keys)
+    return assign(size, _shapes(side, keys.bucket_step, keys.bucket_max_ratio) if shapes is None else shapes)
 
 
-def fit(image: Image.Image, bucket: Bucket, where: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
-    """The picture at the bucket's size, never distorted: resized (Lanczos) to cover it, then cropped.
+@functools.lru_cache(maxsize=64)
+def _shapes(resolution: int, step: int, max_ratio: float) -> Sequence[Bucket]:
+    return buckets(resolution, step, max_ratio)
+
+
+def fit(
+    image: Image.Image,
+    bucket: Bucket,
+    where: tuple[float, float] = (0.5, 0.5),
+    resample: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Image.Image:
+    """The picture at the bucket's size, never distorted: resized to cover it, then cropped.
 
     Args:
         where: the share of what is cut off that goes at the left and at the top; 0.5 keeps the centre.
@@ -91,7 +113,7 @@ def fit(image: Image.Image, bucket: Bucket, where: tuple[float, float] = (0.5, 0
     factor = max(bucket.width / image.width, bucket.height / image.height)
     width, height = max(bucket.width, round(image.width * factor)), max(bucket.height, round(image.height * factor))
     if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
+        image = image.resize((width, height), resample)
     left, top = round((width - bucket.width) * where[0]), round((height - bucket.height) * where[1])
     return image.crop((left, top, left + bucket.width, top + bucket.height))
 
@@ -102,19 +124,24 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
     Args:
         rows: (Picture, its rendered caption).
     """
-    shapes = buckets(keys.resolution, keys.bucket_step, keys.bucket_max_ratio)
-
-    seen = [(one.problem, (one.width, one.height)) for one in picture_infos([record.path for record, _ in rows])]
+    infos = picture_infos([record.path for record, _ in rows])
+    seen = [(one.problem, (one.width, one.height)) for one in infos]
     problems: dict[int, str] = {}
+    cut: dict[str, float] = {}
     counts: Counter[Bucket] = Counter()
-    enlarged = shown = prior = 0
+    own: Counter[int] = Counter()
+    enlarged = shown = prior = masked = largest = 0
     for index, ((record, _), (problem, size)) in enumerate(zip(rows, seen, strict=True)):
         if not problem and min(size) < _SMALLEST:
             problem = say("the picture is only {width}x{height} pixels", width=size[0], height=size[1])
         if problem:
             problems[index] = problem
             continue
-        bucket = choose(size, keys, shapes)
+        side = record.resolution or keys.resolution
+        if side < keys.bucket_step:
+            problems[index] = say("its resolution, {side}, is smaller than bucket_step ({step})", side=side, step=keys.bucket_step)
+            continue
+        bucket = choose(size, keys, resolution=side)
         if not (bucket.width and bucket.height):
             problems[index] = say(
                 "the picture is {width}x{height}, and with bucket_no_upscale it would have to be as large as bucket_step, {step}, on each "
@@ -124,8 +151,17 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
                 step=keys.bucket_step,
             )
             continue
+        try:
+            masked += _masked(record, keys, size)
+        except DataError as error:
+            problems[index] = "; ".join(error.problems)
+            continue
+        if side != keys.resolution:
+            own[side] += 1
+            largest = max(largest, bucket.width * bucket.height)
         factor = max(bucket.width / size[0], bucket.height / size[1])
         enlarged += factor > 2
+        cut[record.where] = max(cut.get(record.where, 0.0), 1 - bucket.width * bucket.height / (factor**2 * size[0] * size[1]))
         shown += record.repeats
         prior += record.repeats if record.prior else 0
         counts[bucket] += 1
@@ -133,12 +169,81 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
     lines = [_plan(config, sum(counts.values()), shown, prior), say("buckets: {listed}", listed=listed)]
     if enlarged:
         lines.append(say("{n} pictures are enlarged to more than twice their size; they will look soft", n=enlarged))
-    facts = {
+    lines += [*_cut_line(cut, keys), *_profile_line([record.where for (record, _), one in zip(rows, infos, strict=True) if one.unprofiled])]
+    if own:
+        listed = ", ".join(f"{side} ({count})" for side, count in sorted(own.items()))
+        lines.append(say("pictures with a resolution of their own: {listed}; the others have {side}", listed=listed, side=keys.resolution))
+    if masked or keys.mask == "alpha":
+        lines.append(_mask_line(keys, masked, sum(counts.values())))
+    facts: dict[str, Any] = {
         "pictures": sum(counts.values()),
         "shown_per_pass": shown,
         "buckets": [[b.width, b.height, n] for b, n in sorted(counts.items())],
     }
+    if own:
+        facts["own_area"] = largest
     return Examination(problems, facts, lines=lines if counts else ())
+
+
+def _cut_line(cut: Mapping[str, float], keys: ImageKeys) -> list[str]:
+    """The pictures of which a fifth or more lies outside of their bucket, the worst first.
+
+    Args:
+        cut: by what the row is called, the share of its picture's area that no bucket shows.
+    """
+    much = sorted((name for name, share in cut.items() if share >= _CUT), key=lambda name: (-cut[name], name))
+    if not much:
+        return []
+    return [
+        say(
+            "{n} pictures lose a fifth or more of themselves, because no bucket has their shape: {names}. A larger bucket_max_ratio (it is "
+            "{ratio:g}, at most 4) or a smaller bucket_step ({step}) keeps more; longer ones you had better cut apart yourself",
+            n=len(much),
+            names=first_few([f"{name} ({cut[name]:.0%})" for name in much]),
+            ratio=keys.bucket_max_ratio,
+            step=keys.bucket_step,
+        )
+    ]
+
+
+def _profile_line(names: Sequence[str]) -> list[str]:
+    """The pictures whose colour profile cannot be used."""
+    once = list(dict.fromkeys(names))
+    if not once:
+        return []
+    return [
+        say(
+            "{n} pictures have a colour profile that cannot be used, and are taken for sRGB: {names}; if their colours look wrong, save "
+            "them as sRGB",
+            n=len(once),
+            names=first_few(once),
+        )
+    ]
+
+
+def _masked(record: Any, keys: ImageKeys, size: tuple[int, int]) -> bool:
+    """Whether a picture of ``size`` has a mask.
+
+    Raises:
+        DataError: if it has one that does not belong to it.
+    """
+    if keys.mask == "alpha":
+        return has_alpha(Path(record.path))
+    if not record.mask or keys.mask == "off":
+        return False
+    read_mask(Path(record.mask), size)
+    return True
+
+
+def _mask_line(keys: ImageKeys, masked: int, pictures: int) -> str:
+    if not masked:
+        return say("mask: alpha, but none of the {n} pictures has transparency: all of each is learned", n=pictures)
+    return say(
+        "{n} of {all} pictures have a mask; what lies outside of it counts {weight:g} (unmasked_weight)",
+        n=masked,
+        all=pictures,
+        weight=keys.unmasked_weight,
+    )
 
 
 def _plan(config: RunConfig, pictures: int, shown: int, prior: int) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,15 +18,56 @@ say = speaker(__name__)
 
 
 def parts(caption: str) -> list[str]:
-    """The parts between commas, Chinese ones too."""
-    return [part.strip() for part in re.split("[,，、]", caption) if part.strip()]
+    """The parts between commas, Chinese ones too, of all captions."""
+    return [part.strip() for part in re.split("[,，、\n]", caption) if part.strip()]
 
 
-def shuffled(caption: str, keep: int, rng: random.Random) -> str:
-    """The caption with its parts in another order; the first ``keep`` stay."""
-    first, rest = parts(caption)[:keep], parts(caption)[keep:]
-    rng.shuffle(rest)
-    return ", ".join([*first, *rest])
+def alternatives(text: str) -> list[str]:
+    """The captions of a picture, one a line, of which the first is the one that is measured and drawn; at least one, which may be empty."""
+    return [line.strip() for line in text.split("\n") if line.strip()] if "\n" in text.strip("\n") else [text.strip("\n")]
+
+
+def _sides(caption: str, keep: int, separator: str | None) -> tuple[list[str], list[str], list[str]]:
+    """The parts that stay in front, those that move, and those that stay at the end: by the mark where there is one, as sd-scripts has it,
+    otherwise by their number."""
+    if separator and separator in caption:
+        first, middle, last = [*caption.split(separator, 2), ""][:3]
+        return parts(first), parts(middle), parts(last)
+    every = parts(caption)
+    return every[:keep], every[keep:], []
+
+
+def written(caption: str, keys: ImageKeys) -> str:
+    """The caption as it stands, without the mark of ``keep_tokens_separator``."""
+    mark = keys.keep_tokens_separator
+    if not mark or mark not in caption:
+        return caption
+    return ", ".join(one for side in _sides(caption, 0, mark) for one in side)
+
+
+def arranged(caption: str, keys: ImageKeys, rng: random.Random) -> str:
+    """The caption of one step: its parts in another order, some of them dropped, as the keys say."""
+    if not keys.varies_captions:
+        return written(caption, keys)
+    first, middle, last = _sides(caption, keys.keep_tokens, keys.keep_tokens_separator)
+    if keys.caption_shuffle:
+        rng.shuffle(middle)
+    if keys.tag_dropout:
+        middle = [part for part in middle if rng.random() >= keys.tag_dropout]
+    return ", ".join([*first, *middle, *last])
+
+
+def arrangements(caption: str, keys: ImageKeys, most: int) -> list[str] | None:
+    """All that ``arranged`` can make of a caption; None if that is more than ``most``."""
+    if not keys.varies_captions:
+        return [written(caption, keys)]
+    first, middle, last = _sides(caption, keys.keep_tokens, keys.keep_tokens_separator)
+    sizes = range(len(middle) + 1) if keys.tag_dropout else (len(middle),)
+    choose = math.perm if keys.caption_shuffle else math.comb
+    if len(middle) > most or sum(choose(len(middle), size) for size in sizes) > most:
+        return None
+    pick = itertools.permutations if keys.caption_shuffle else itertools.combinations
+    return list(dict.fromkeys(", ".join([*first, *chosen, *last]) for size in sizes for chosen in pick(middle, size)))
 
 
 def contains(word: str, caption: str) -> bool:
@@ -37,7 +80,7 @@ def tag_counts(captions: Iterable[str]) -> dict[str, int]:
     """How often each part occurs, in lower case, as kohya's trainer counts them."""
     counts: dict[str, int] = {}
     for caption in captions:
-        for tag in caption.split(","):
+        for tag in re.split("[,\n]", caption):
             if tag.strip():
                 counts[tag.strip().lower()] = counts.get(tag.strip().lower(), 0) + 1
     return counts
@@ -69,11 +112,17 @@ class CaptionTemplate(Template[Picture]):
         return CaptionTemplate(description.get("trigger_word"), str(description.get("pattern", "{caption}")))
 
     def render(self, record: Picture) -> Sequence[Span]:
-        """Captions are read, not learned, so no span is marked. A bare prompt stays as it is written: whoever asks decides whether the
-        trigger word is in it."""
+        """Captions are read, not learned, so no span is marked. Of several captions each has a line. A bare prompt stays as it is
+        written: whoever asks decides whether the trigger word is in it."""
         if not record.path:
             return [Span(record.caption)]
-        caption = self.pattern.replace("{caption}", record.caption)
-        if self.trigger and not record.prior and not contains(self.trigger, caption):
-            caption = f"{self.trigger}, {caption}" if caption.strip() else self.trigger
-        return [Span(caption)]
+        trigger = self.trigger if record.trigger is None else record.trigger
+        lines = [self._line(caption, "" if record.prior else trigger or "") for caption in alternatives(record.caption)]
+        return [Span("\n".join(lines))]
+
+    def _line(self, caption: str, trigger: str) -> str:
+        """One of the captions of a picture."""
+        caption = " ".join(self.pattern.splitlines()).replace("{caption}", caption)
+        if trigger and not contains(trigger, caption):
+            return f"{trigger}, {caption}" if caption.strip() else trigger
+        return caption

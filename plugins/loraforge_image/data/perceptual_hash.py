@@ -1,11 +1,11 @@
-"""The perceptual hash of a picture, and what else one decoding of its file tells: a process decodes each file once. Without torch."""
+"""What one decoding of a picture's file tells: how it looks, how sharp it is. A process decodes each file once. Without torch."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,9 @@ from PIL import Image
 
 from loraforge import DataError
 
+from .near_copies import Look, look, near_copies
 from .pictures import content_hash, read_picture, read_whole
 from .vision import sharpness
-
-# Bits of 64 by which the perceptual hashes of two copies may differ: recompressed and resized copies differ by 0 to 4.
-NEAR = 6
-# Mean difference of the colours (0 to 255) on an 8 x 8 grid: the hash sees no colour, and a character in two dresses is no copy.
-COLOURS = 16.0
 
 # Pixels of the longer side that hash and sharpness are made of; sharpness itself is measured at 512.
 _ENOUGH = 640
@@ -30,51 +26,43 @@ _CAMERA = {0xA430: "CameraOwnerName", 0xA431: "BodySerialNumber", 0xA435: "LensS
 
 
 @dataclass(frozen=True)
-class PictureInfo:
+class PictureInfo(Look):
     """What was seen of one picture file.
 
     Attributes:
         problem: why it cannot be used; the rest is empty then.
-        width, height: in pixels, the right way up.
-        phash: the perceptual hash, 64 bits.
-        mirrored: that of the mirror image.
-        colours: 8 x 8 x 3 mean colours, 0 to 255.
         sharpness: see ``vision.sharpness``.
         placed: whether its EXIF says where it was taken.
         owner: the EXIF fields that name who made it, or with which camera.
+        unprofiled: whether its colour profile cannot be used.
     """
 
     problem: str = ""
-    width: int = 0
-    height: int = 0
-    phash: int = 0
-    mirrored: int = 0
-    colours: Any = field(default=None, repr=False)
     sharpness: float = 0.0
     placed: bool = False
     owner: tuple[str, ...] = ()
-
-    def distance(self, other: PictureInfo) -> int:
-        """In how many of 64 bits the perceptual hashes differ."""
-        return (self.phash ^ other.phash).bit_count()
-
-    def resembles(self, other: PictureInfo) -> bool:
-        """Whether one is nearly a copy of the other, as ``loraforge prepare`` means it: by shape and by colour."""
-        return self.distance(other) <= NEAR and float(abs(self.colours - other.colours).mean()) < COLOURS
-
-    def mirror(self) -> PictureInfo:
-        """What would be seen of the mirror image."""
-        return replace(self, phash=self.mirrored, mirrored=self.phash, colours=self.colours[:, ::-1])
+    unprofiled: bool = False
 
 
-def perceptual_hash(image: Image.Image) -> tuple[int, Any]:
-    """The perceptual hash (64 bits, of which 32 are set) and the mean colours on an 8 x 8 grid (8, 8, 3), 0 to 255."""
-    import imagehash
-    import numpy as np
+@dataclass(frozen=True)
+class PictureLooks:
+    """How the hold-out tells near-copies among pictures (``loraforge.Looks``).
 
-    bits = np.asarray(imagehash.phash(image).hash, dtype=np.uint8).reshape(-1)
-    small = image.resize((8, 8), Image.Resampling.BOX)
-    return int.from_bytes(np.packbits(bits).tobytes(), "big"), np.asarray(small, dtype=np.float64)
+    Attributes:
+        look: what the picture looks like.
+        mirrored: whether it is learned mirrored too.
+    """
+
+    look: Look
+    mirrored: bool = False
+
+    def earlier(self, all: Sequence[Any]) -> Iterator[list[int]]:
+        """For every one of ``all`` in turn, the earlier ones of which it is nearly a copy, or the mirror image where either is mirrored."""
+        seen = [one.look if one is not None else None for one in all]
+        turned = [one.look.mirror() if one is not None else None for one in all]
+        flipped = near_copies(seen, turned) if any(one is not None and one.mirrored for one in all) else ([] for _ in all)
+        for row, (near, mirrored) in enumerate(zip(near_copies(seen), flipped, strict=True)):
+            yield [*near, *(other for other in mirrored if other not in near and (all[row].mirrored or all[other].mirrored))]
 
 
 def picture_info(path: str) -> PictureInfo:
@@ -115,12 +103,12 @@ def _picture_info(path: str, changed: int, size: int) -> PictureInfo:
         image, (width, height), exif = read_whole(Path(path), _ENOUGH)
         # What is left of a large PNG is still twice the size that sharpness is measured at; hashing all of it would take longer.
         image = image.reduce(max(1, max(image.size) // _SIDES))
-        phash, colours = perceptual_hash(image)
-        mirrored, _ = perceptual_hash(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+        seen = vars(look(image, (width, height)))
         placed, owner = _private(exif)
-        return PictureInfo("", width, height, phash, mirrored, colours, sharpness(image), placed, owner)
+        unprofiled = bool(image.info.get("unused_profile"))
+        return PictureInfo(**seen, sharpness=sharpness(image), placed=placed, owner=owner, unprofiled=unprofiled)
     except DataError as error:
-        return PictureInfo(str(error))
+        return PictureInfo(problem=str(error))
 
 
 @functools.lru_cache(maxsize=10_000)

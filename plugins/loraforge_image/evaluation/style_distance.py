@@ -11,7 +11,9 @@ from PIL import Image
 
 from loraforge import DataError, File, RunError, speaker
 
+from ..data.captions import alternatives, written
 from ..data.pictures import read_picture
+from ..records import ImageKeys
 from . import content
 
 if TYPE_CHECKING:
@@ -111,7 +113,9 @@ def compare(
         raise RunError(say("{run}: fewer than two of its pictures are left; nothing can be compared.", run=run.path))
     scorer = _scorer(run)
     count = max(2, limit or SAMPLES)
-    captions = list(dict.fromkeys("".join(span.text for span in run.template.render(record)) for record in mine))
+    keys = ImageKeys(keep_tokens_separator=(run.manifest.get("config") or {}).get("keep_tokens_separator"))
+    texts = ("".join(span.text for span in run.template.render(record)) for record in mine)
+    captions = list(dict.fromkeys(written(alternatives(text)[0], keys) for text in texts))
     prompts = [captions[number % len(captions)] for number in range(count)]
     drawn: dict[str, list[Any]] = {}
     structures: dict[str, Any] = {}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import Adapter, Exporter, ExportError, KeySet, RunConfig, printable, speaker
+from loraforge import Adapter, Exporter, ExportError, KeySet, ModelFamily, RunConfig, printable, read_text, speaker
 
 from ..families.loading import load_pipeline
+from ..families.objectives import with_terminal_snr
 from ..families.stable_diffusion.loading import load_base
 from ..families.stable_diffusion.published import PUBLISHED
 
@@ -22,11 +26,20 @@ class DiffusersExporter(Exporter):
     name = "diffusers"
     task = "image"
     help = "A LoRA file for diffusers (load_lora_weights)."
+    at_saves = True
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
         if config.lora_variant == "dora":
             return say("export: diffusers ignores what DoRA adds, so the file would do something else. Use export: [merged].")
         return ""
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        kind = str(getattr(family, "pipeline", ""))
+        if family.name in PUBLISHED:
+            return ""
+        if not kind:
+            return _no_pipeline(self.name, family)
+        return say("export: diffusers reads no LoRA files for a {kind}. Use export: [merged].", kind=kind) if not _loads(kind) else ""
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         import diffusers
@@ -59,7 +72,12 @@ class MergedExporter(Exporter):
 
     name = "merged"
     task = "image"
+    kinds = ("lora", "lokr", "loha")
     help = "A whole model in a diffusers folder, with the adapter merged into the weights."
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        known = family.name in PUBLISHED or getattr(family, "pipeline", "")
+        return "" if known else _no_pipeline(self.name, family)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         import torch
@@ -80,6 +98,31 @@ class MergedExporter(Exporter):
         return (f"DiffusionPipeline.from_pretrained({_literal(path)})   # diffusers",)
 
 
+def _no_pipeline(exporter: str, family: ModelFamily) -> str:
+    return say(
+        "export: {exporter} needs a pipeline of diffusers, and the family '{family}' names none. Use an exporter of its plugin, or "
+        "export: [].",
+        exporter=exporter,
+        family=family.name,
+    )
+
+
+@functools.cache
+def _loads(kind: str) -> bool:
+    """Whether diffusers' pipeline of this name reads LoRA files, by its source: importing it would import torch. What is not found there is
+    for whoever loads it to say."""
+    spec = importlib.util.find_spec("diffusers")
+    places = [Path(place) / "pipelines" for place in (spec.submodule_search_locations or ())] if spec else []
+    for file in (file for place in places for file in sorted(place.rglob("pipeline_*.py"))):
+        text = read_text(file)
+        found = re.search(rf"^class {re.escape(kind)}\(([^)]*)\)", text, re.MULTILINE)
+        if found:
+            bases = [base.strip() for base in found[1].split(",") if base.strip()]
+            known = ("DiffusionPipeline", "FromSingleFileMixin", "TextualInversionLoaderMixin", "IPAdapterMixin", "StableDiffusionMixin")
+            return any("LoraLoaderMixin" in base or (base not in known and base.endswith("Pipeline") and _loads(base)) for base in bases)
+    return True
+
+
 def _literal(value: Path | str) -> str:
     """A text in Python code."""
     return printable(json.dumps(str(value), ensure_ascii=False))
@@ -98,6 +141,8 @@ def _load(adapter: Adapter, dtype: Any) -> Any:
         pipe = load_pipeline(adapter.base_model, revision, _pipeline_name(adapter), dtype)
         if settings.get("prediction_type", "auto") != "auto":
             pipe.scheduler.register_to_config(prediction_type=settings["prediction_type"])
+        if isinstance(settings.get("zero_terminal_snr"), bool):
+            pipe.scheduler = with_terminal_snr(pipe.scheduler, settings["zero_terminal_snr"])
         return pipe
     return load_base(
         adapter.base_model,
@@ -107,4 +152,5 @@ def _load(adapter: Adapter, dtype: Any) -> Any:
         prediction=settings.get("prediction_type", "auto"),
         allow_pickle=bool(settings.get("allow_pickle")),
         base_config=settings.get("base_config"),
+        zero_snr=settings.get("zero_terminal_snr", "auto"),
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,27 +18,29 @@ from loraforge import (
     ExportError,
     Keys,
     KeySet,
+    ModelFamily,
     RunConfig,
     first_few,
-    hash_file,
     printable,
     quoted,
     speaker,
-    usual_rights,
 )
 
+from ..data.grids import png
+from ..families.infotext import called_by, exported_stem, renamed
 from ..families.stable_diffusion.kohya_names import KohyaFormat
 from ..families.stable_diffusion.published import PUBLISHED
 from ..families.stable_diffusion.targets import splits_text_attention
 from ..families.webui_format import WebuiFormat, WebuiTable
 from ..records import ImageKeys
+from . import lycoris
+from .installing import install, name_problem, place_problem
 from .webui_metadata import metadata, serialise
 
 say = speaker(__name__)
 
 # Rounding to sixteen bits changes a weight change by about a thousandth (bf16: a hundredth); a wrong scale or layout by far more.
 _TOLERANCE = {"fp16": 3e-3, "bf16": 2e-2, "fp32": 1e-5}
-_FORBIDDEN = set(':,<>/\\"')
 
 
 class WebuiKeys(Keys):
@@ -65,24 +65,31 @@ class WebuiExporter(Exporter):
 
     name = "webui"
     task = "image"
+    kinds = ("lora", "lokr", "loha")
     help = "A .safetensors for A1111, Forge, SD.Next, ComfyUI and kohya, with preview and card."
+    at_saves = True
     keys = WebuiKeys
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
         if config.lora_variant == "dora":
             return _no_dora()
-        if keys[ImageKeys].train_text_encoder and splits_text_attention(config.lora_target):
+        if keys[ImageKeys].train_text_encoder and splits_text_attention(config.lora_target, config.block_ranks):
             return say(
                 "export: A1111 reads a text encoder's attention only if q, k, v and out all have a LoRA, so no WebUI file is written for "
                 "lora_target: {value}. Use attention or all-linear, leave train_text_encoder off, or export: [diffusers].",
                 value=config.lora_target,
             )
-        name = keys[WebuiKeys].output_name
-        if name is not None and (not name.strip() or set(name) & _FORBIDDEN or name.startswith(".")):
-            return say(
-                "output_name: '{name}' must not be empty, begin with a dot, or contain any of {signs}", name=name, signs=': , < > / \\ "'
-            )
-        return ""
+        mine = keys[WebuiKeys]
+        problems = [
+            name_problem(mine.output_name, config.output_dir),
+            place_problem(config, mine.webui, mine.output_name, mine.overwrite),
+        ]
+        return "\n".join(filter(None, problems))
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        if family.name in PUBLISHED or getattr(family, "webui", None) is not None:
+            return ""
+        return say("export: the family '{family}' has no WebUI format. Use export: [diffusers] or [merged].", family=family.name)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         import torch
@@ -95,11 +102,9 @@ class WebuiExporter(Exporter):
         kind = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
         tensors: dict[str, Any] = {}
         for name, parts in layers.items():
-            down, up, alpha = _factors(adapter, parts, webui.rows, kind == torch.float16)
-            tensors[f"{name}.alpha"] = torch.tensor(alpha).to(kind)
-            tensors[f"{name}.lora_down.weight"] = down.to(kind).contiguous()
-            tensors[f"{name}.lora_up.weight"] = up.to(kind).contiguous()
-        stem = _stem(adapter)
+            for ending, value in _tensors(adapter, parts, webui.rows, kind == torch.float16).items():
+                tensors[f"{name}.{ending}"] = torch.as_tensor(value).to(kind).contiguous()
+        stem = exported_stem(adapter)
         file = destination / f"{stem}.safetensors"
         file.write_bytes(serialise(tensors, metadata(adapter, stem, webui)))
         _compare(adapter, layers, webui.rows, file, _TOLERANCE[precision])
@@ -108,30 +113,15 @@ class WebuiExporter(Exporter):
         )
         preview = adapter.files.get("preview.png")
         if preview:
-            with Image.open(io.BytesIO(preview)) as picture:
-                picture.save(destination / f"{stem}.png")
+            (destination / f"{stem}.png").write_bytes(_preview(preview, file))
         return file
 
     def deliver(self, adapter: Adapter, path: Path) -> Sequence[str]:
         config = adapter.facts.get("config", {})
         if not config.get("webui"):
             return ()
-        folder = _lora_folder(Path(str(config["webui"])).expanduser())
         files = [file for file in sorted(path.parent.iterdir()) if file.stem == path.stem]
-        taken = [folder / f.name for f in files if _differs(f, folder / f.name)]
-        if taken and not config.get("overwrite"):
-            raise ExportError(
-                [
-                    *(say("{path} is there already, and differs.", path=file) for file in taken),
-                    say("Nothing was installed. --overwrite replaces it; output_name gives the file another name. The export is in {path}.",
-                        path=path.parent),
-                ]
-            )  # fmt: skip
-        try:
-            for file in files:
-                _copy(file, folder / file.name)
-        except OSError as error:
-            raise ExportError(say("cannot write to {path}: {error}.", path=folder, error=error.strerror)) from None
+        folder = install(files, Path(str(config["webui"])).expanduser(), bool(config.get("overwrite")))
         return [say("Installed:  {path}", path=folder / path.name)]
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
@@ -141,6 +131,21 @@ class WebuiExporter(Exporter):
         written = f"<lora:{path.stem}:{float(config.get('preferred_weight', 0.8)):g}> {words}".rstrip()
         # As a comment: the words are the data's, and a shell would obey them where somebody pastes all the lines.
         return [*lines, say("# in the prompt: {text}", text=" ".join(printable(written).split()))]
+
+
+def _tensors(adapter: Adapter, parts: Sequence[str], rows: Mapping[str, int], balanced: bool) -> dict[str, Any]:
+    """One layer of the file by its tensors' endings."""
+    if adapter.kind != "lora":
+        return lycoris.tensors(adapter, parts[0], _balanced if balanced else None)
+    down, up, alpha = _factors(adapter, parts, rows, balanced)
+    return {"alpha": alpha, "lora_down.weight": down, "lora_up.weight": up}
+
+
+def _preview(drawn: bytes, file: Path) -> bytes:
+    """The picture of a training, with the name and the hash of the file that was made of it in its settings."""
+    with Image.open(io.BytesIO(drawn)) as picture:
+        told = str(getattr(picture, "text", {}).get("parameters") or "")
+        return png(picture, renamed(told, called_by(file)) if told else None)
 
 
 def _factors(adapter: Adapter, parts: Sequence[str], rows: Mapping[str, int], balanced: bool) -> tuple[Any, Any, float]:
@@ -189,12 +194,6 @@ def _no_dora() -> str:
     )
 
 
-def _stem(adapter: Adapter) -> str:
-    config = adapter.facts.get("config", {})
-    name = str(config.get("output_name") or adapter.facts.get("name") or "lora")
-    return "".join("_" if sign in _FORBIDDEN else sign for sign in name).strip(". ") or "lora"
-
-
 def _format(adapter: Adapter) -> WebuiFormat:
     """Raises:
     ExportError: if the WebUIs have none for the adapter's family.
@@ -229,7 +228,7 @@ def _layers(adapter: Adapter, webui: WebuiFormat) -> dict[str, tuple[str, ...]]:
                 names=first_few(shown, 8) + (f" ({len(shown)})" if len(shown) > 8 else ""),
             )
         )
-    return webui.layers(adapter.modules)
+    return webui.layers(adapter.modules) if adapter.kind == "lora" else lycoris.layers(adapter.modules, webui)
 
 
 def _compare(adapter: Adapter, layers: Mapping[str, Sequence[str]], rows: Mapping[str, int], file: Path, tolerance: float) -> None:
@@ -246,15 +245,18 @@ def _compare(adapter: Adapter, layers: Mapping[str, Sequence[str]], rows: Mappin
     read = safetensors.torch.load_file(file)
     wrong = []
     for name, parts in layers.items():
-        down, up = read[f"{name}.lora_down.weight"].float(), read[f"{name}.lora_up.weight"].float()
-        delta = float(read[f"{name}.alpha"]) / down.shape[0] * up.flatten(1) @ down.flatten(1)
+        if adapter.kind == "lora":
+            down, up = read[f"{name}.lora_down.weight"].float(), read[f"{name}.lora_up.weight"].float()
+            delta = float(read[f"{name}.alpha"]) / down.shape[0] * up.flatten(1) @ down.flatten(1)
+        else:
+            mine = {key[len(name) + 1 :]: value for key, value in read.items() if key.startswith(f"{name}.")}
+            delta = lycoris.delta(adapter, parts[0], mine)
         for module in parts:
             if module in rows:
                 here, delta = delta[: rows[module]], delta[rows[module] :]
                 error = float(here.abs().max())
             else:
-                a, b = adapter.tensors[f"{module}.lora_A.weight"], adapter.tensors[f"{module}.lora_B.weight"]
-                wanted = adapter.alpha / adapter.rank * b.flatten(1) @ a.flatten(1)
+                wanted = adapter.delta(module)
                 here, delta = delta[: len(wanted)], delta[len(wanted) :]
                 error = float((here - wanted).norm() / wanted.norm().clamp_min(1e-12)) if here.shape == wanted.shape else math.inf
             if not error <= tolerance:
@@ -280,36 +282,3 @@ def _card(adapter: Adapter, webui: WebuiFormat) -> dict[str, Any]:
         "negative text": "",
         "notes": str(config.get("notes", "")),
     }
-
-
-def _lora_folder(place: Path) -> Path:
-    """Where a WebUI's LoRA files lie.
-
-    Raises:
-        ExportError: if it has no such folder.
-    """
-    tried = [place / "models" / "Lora", place / "models" / "loras", place / "ComfyUI" / "models" / "loras"]
-    if place.is_dir() and place.name.lower() in ("lora", "loras"):
-        return place
-    found = next((folder for folder in tried if folder.is_dir()), None)
-    if found is None:
-        raise ExportError(
-            say("webui: {path} has no folder for LoRA files. Looked for: {tried}.", path=place, tried=", ".join(map(str, tried)))
-        )
-    return found
-
-
-def _differs(mine: Path, there: Path) -> bool:
-    """Whether something else stands where a file is to go."""
-    return there.exists() and (not there.is_file() or hash_file(there) != hash_file(mine))
-
-
-def _copy(source: Path, target: Path) -> None:
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", delete=False) as aside:
-        partial = Path(aside.name)
-    try:
-        shutil.copyfile(source, partial)
-        usual_rights(partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -186,3 +187,10 @@ def pipeline_files(place: Path) -> list[Path]:
     """All that a pipeline is loaded from, sorted."""
     inside = (p for p in place.glob("*/*") if p.is_file() and p.suffix in (".json", ".txt", ".safetensors", ".model"))
     return sorted([*inside, *place.glob("model_index.json")])
+
+
+def old_hash(file: Path) -> str:
+    """The eight digits by which WebUIs and kohya's tools knew a checkpoint before its SHA-256: of 64 KiB from 1 MiB on."""
+    with open_file(file) as stream:
+        stream.seek(0x100000)
+        return hashlib.sha256(stream.read(0x10000)).hexdigest()[:8]

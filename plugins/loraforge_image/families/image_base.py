@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loraforge import PluginError, RunConfig
 
-from .objectives import Diffusion, FlowMatching, Objective
+from .objectives import NO_DIFFUSION, Diffusion, FlowMatching, Objective, with_terminal_snr
 from .targets import linear_layers, narrowed
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class ImageBase(ABC):
         guided: whether drawing follows the prompt by classifier-free guidance; a distilled base does not.
         device, dtype: where it is, and in which type its weights are.
         cfg: the strength of the guidance while a picture is drawn, for denoisers that are told; None in training and in evaluation.
+        blank: what ``embed`` makes of no caption, for families that fill up the shorter captions of a batch with it.
+        uncut: whether ``embed`` is given what is to be drawn, which is not cut at the longest caption of the training.
         version: of what ``encode`` and ``embed`` call; raise it when that changes, so that cached results are made again.
     """
 
@@ -83,12 +85,16 @@ class ImageBase(ABC):
         self.device: Any = pipe.vae.device
         self.cfg: float | None = None
         self.trains_text = bool(settings.get("train_text_encoder"))
-        predicted = settings.get("prediction_type") or "auto"
+        predicted, ends = settings.get("prediction_type") or "auto", settings.get("zero_terminal_snr")
         if predicted != "auto":
             pipe.scheduler.register_to_config(prediction_type=predicted)
+        if isinstance(ends, bool) and not type(pipe.scheduler).__name__.startswith(NO_DIFFUSION):
+            pipe.scheduler = with_terminal_snr(pipe.scheduler, ends)
+        self.blank: Conditioning | None = None
+        self.uncut = False
         self.objective = self.make_objective()
-        if isinstance(self.objective, Diffusion):
-            self.objective.min_snr_gamma = float(settings.get("min_snr_gamma") or 0)
+        if isinstance(self.objective, Objective):
+            self.objective.settle(settings)
         self._network: torch.nn.Module | None = None
         self._tokenizers_read = ""
         for part in (self.denoiser, pipe.vae, *self.text_encoders.values()):
@@ -185,6 +191,10 @@ class ImageBase(ABC):
                 raise PluginError(f"{kind}: '{name}' of several captions has the shapes {found}; write join, to pad or list them.")
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
+    def read_captions(self, captions: Sequence[str]) -> None:
+        """All captions of a run, told once and before the first step: a family may make every batch as long as the longest needs."""
+        return
+
     def condition(self, captions: Sequence[str]) -> Conditioning:
         """A batch of captions that are to be drawn."""
         return self.join([self.embed(caption) for caption in captions])
@@ -248,12 +258,19 @@ class ImageBase(ABC):
             encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def forget_encoders(self) -> None:
-        """Lets go of what only encoding needed: the autoencoder keeps its decoder, for drawing."""
+        """Lets go of what only encoding pictures needed: the autoencoder keeps its decoder, for drawing."""
         for name in ("encoder", "quant_conv"):
             if getattr(self.pipe.vae, name, None) is not None:
                 setattr(self.pipe.vae, name, None)
+
+    def forget_text_encoders(self) -> None:
+        """Lets go of text encoders that do not learn: nothing is embedded any more."""
         for name in () if self.trains_text else tuple(self.text_encoders):
             setattr(self.pipe, name, None)
+
+    def facts(self) -> Mapping[str, Any]:
+        """What is kept with an adapter beside the settings, because drawing and exporting need it: plain JSON values."""
+        return {}
 
 
 def _identity(function: Any) -> str:

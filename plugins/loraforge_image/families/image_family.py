@@ -3,25 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from loraforge import Adapter, ConfigError, Examination, KeySet, ModelFamily, Record, RunConfig, Span, first_few, hash_file, speaker
+from loraforge import (
+    Adapter,
+    ConfigError,
+    Examination,
+    KeySet,
+    ModelError,
+    ModelFamily,
+    Record,
+    RunConfig,
+    Span,
+    apply_block_ranks,
+    first_few,
+    hash_file,
+    speaker,
+)
 
 from ..records import EXPORTERS, ImageKeys
-from .base_files import WEIGHTS, is_ours, locate, missing_parts, pipeline_files, pipeline_name, title
+from ..sample_prompts import parse_all, rounded
+from .base_files import WEIGHTS, is_ours, locate, missing_parts, old_hash, pipeline_files, pipeline_name, title
 from .image_base import ImageBase
+from .infotext import called, stem_of
 from .objectives import FlowMatching, Objective
 from .webui_format import WebuiFormat
 
 if TYPE_CHECKING:
     import torch
 
+    from ..lora_files.factors import Opened
     from .inference import ImageInferenceModel
+    from .starts.start import Start
     from .trainable import TrainableImages
 
 say = speaker(__name__)
+
+# Keys that say something of a schedule of alphas, which a flow has not.
+_OF_NOISE = (
+    "prediction_type",
+    "zero_terminal_snr",
+    "noise_offset",
+    "multires_noise_iterations",
+    "multires_noise_discount",
+    "min_snr_gamma",
+    "debiased_estimation",
+)
 
 
 class ImageFamily(ModelFamily):
@@ -36,6 +65,7 @@ class ImageFamily(ModelFamily):
     """
 
     task = "image"
+    adapter_files = True
     pipeline: ClassVar[str] = ""
     base: ClassVar[type[ImageBase]]
     objective: ClassVar[type[Objective]] = FlowMatching
@@ -64,13 +94,13 @@ class ImageFamily(ModelFamily):
         return {
             "conv_rank": unet,
             **dict.fromkeys(("train_text_encoder", "text_encoder_lr", "clip_skip", "max_caption_tokens"), clip),
-            **dict.fromkeys(("prediction_type", "noise_offset", "min_snr_gamma") if self._flow else (), flow),
+            **dict.fromkeys(_OF_NOISE if self._flow else (), flow),
             **dict.fromkeys(("allow_pickle", "base_config"), files),
         }
 
     def settings(self, keys: ImageKeys) -> dict[str, Any]:
         """What is kept of the keys with an adapter, because drawing and exporting load the base with the same: plain JSON values."""
-        return {"resolution": keys.resolution, "prediction_type": keys.prediction_type}
+        return {"resolution": keys.resolution, "prediction_type": keys.prediction_type, "zero_terminal_snr": keys.zero_terminal_snr}
 
     def load_base(self, config: RunConfig, settings: Mapping[str, Any]) -> ImageBase:
         """The base on the CPU.
@@ -116,8 +146,9 @@ class ImageFamily(ModelFamily):
         for key, reason in self.meaningless().items():
             if getattr(mine, key) != ImageKeys.model_fields[key].default:
                 problems.append(say("{key} means nothing for {family}: {reason}. Leave it out.", key=key, family=self.name, reason=reason))
+        problems += self._level_problems(mine)
         if config.lora_variant == "pissa":
-            problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora or dora for pictures."))
+            problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora, dora, lokr or loha for pictures."))
         if config.precision == "4bit":
             problems.append(say("precision: 4bit is for language models; use bf16 or fp16 for pictures."))
         if not mine.train_unet and not mine.train_text_encoder:
@@ -126,15 +157,98 @@ class ImageFamily(ModelFamily):
             problems.append(say("bucket_step: must be a multiple of {unit}; got {n}.", unit=self.multiple, n=mine.bucket_step))
         if mine.resolution < mine.bucket_step:
             problems.append(say("resolution: must not be smaller than bucket_step ({n}).", n=mine.bucket_step))
-        if self.webui is None and "webui" in (config.export or ()):
-            problems.append(
-                say("export: the family '{family}' has no WebUI format. Use export: [diffusers] or [merged].", family=self.name)
-            )
         if problems:
             raise ConfigError(problems)
         examination = examine_pictures(config, mine, rows)
-        more = self.remarks(config, mine) if rows else ()
-        return dataclasses.replace(examination, lines=[*examination.lines, *more]) if more else examination
+        facts, lines = self.examine_captions(config, mine, rows) if rows else ({}, ())
+        more = [*_samples(mine, self), *(self._rates(config, mine) if rows else ()), *lines, *(self.remarks(config, mine) if rows else ())]
+        more += self._examine_start(config, mine) if config.init_from_adapter else ()
+        facts = {**examination.facts, **facts}
+        return dataclasses.replace(examination, facts=facts, lines=[*examination.lines, *more])
+
+    def _level_problems(self, keys: ImageKeys) -> list[str]:
+        """What is wrong with the levels of noise that are asked for."""
+        problems = []
+        if keys.min_timestep >= keys.max_timestep:
+            problems.append(
+                say("min_timestep: must be less than max_timestep ({most}); got {n}.", most=keys.max_timestep, n=keys.min_timestep)
+            )
+        if self._flow and keys.huber_schedule == "snr":
+            problems.append(
+                say(
+                    "huber_schedule: snr means nothing for {family}, which has no schedule of SNR. Write constant or exponential.",
+                    family=self.name,
+                )
+            )
+        return problems
+
+    def _rates(self, config: RunConfig, keys: ImageKeys) -> list[str]:
+        """A note on text encoders that are not trained because their rate is 0."""
+        given = keys.text_encoder_lr if isinstance(keys.text_encoder_lr, list) else [keys.text_encoder_lr]
+        if 0 not in given:
+            return []
+        if not keys.train_text_encoder:
+            return [say("text_encoder_lr: 0: the text encoders are not trained")]
+        return [say("text_encoder_lr: {rates}: the text encoders with a rate of 0 are not trained", rates=given)]
+
+    def examine_captions(
+        self, config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[Record, Sequence[Span]]]
+    ) -> tuple[Mapping[str, Any], Sequence[str]]:
+        """What there is to be known of captions before anything is loaded: facts for the estimate, and sentences."""
+        from ..data.captions import alternatives, arrangements
+        from .training.texts import MOST
+
+        texts = ("".join(span.text for span in spans) for _, spans in rows)
+        live = keys.varies_captions and any(arrangements(caption, keys, MOST) is None for text in texts for caption in alternatives(text))
+        if not live or keys.train_text_encoder:
+            return {}, ()
+        return {"captions_in_step": True}, [
+            say("captions are put together anew at every step, so the text encoders stay in memory and encode them there")
+        ]
+
+    def _examine_start(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
+        """What there is to say of ``init_from_adapter``, from the shapes of the base's layers; torch is imported for that.
+
+        Raises:
+            RunError, ConfigError: if it cannot be taken up.
+        """
+        from .loading import shapes_only
+        from .starts.start import open_start
+
+        opened = open_start(config)  # before the base: what is no LoRA is told at once
+        exact = config.model_copy(update={"precision": "fp32"})  # shapes have none, and "auto" is settled on the device
+        with shapes_only():
+            base = self.load_base(exact, keys.model_dump())
+        return self._start(opened, config, keys, base, _trained(base, config, keys)).lines
+
+    def _start(self, opened: Opened, config: RunConfig, keys: ImageKeys, base: ImageBase, modules: Mapping[str, int]) -> Start:
+        """What ``init_from_adapter`` names, on the layers that are trained.
+
+        Args:
+            modules: the layers with their ranks, without ``block_ranks``.
+
+        Raises:
+            RunError, ConfigError: if it cannot be taken up.
+        """
+        from .starts.start import make_start
+
+        ours = apply_block_ranks(modules, config.block_ranks)
+        start = make_start(opened, config, keys, base, ours, self.webui, self.name)
+        others = [f"{name} ({rank})" for name, rank in start.ranks.items() if rank != ours[name]] if config.block_ranks else []
+        if others:
+            raise ConfigError(
+                say(
+                    "block_ranks: the file that init_from_adapter names has other ranks: {names}. Leave block_ranks out; the ranks of "
+                    "layers are taken from the file.",
+                    names=first_few(others),
+                )
+            )
+        return start
+
+    def settle(self, keys: KeySet) -> tuple[KeySet, Sequence[str]]:
+        from .starts.ranks import settle_ranks
+
+        return settle_ranks(keys, self.webui, conv="conv_rank" not in self.meaningless())
 
     def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
         """What somebody should know of this run on this base, for ``check``."""
@@ -145,22 +259,49 @@ class ImageFamily(ModelFamily):
     def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableImages:
         from loraforge.adapters import lora
 
+        from .starts.start import open_start
         from .trainable import TrainableImages
 
         mine = keys[ImageKeys]
-        base = self.load_base(config, mine.model_dump())
+        base = self._sound(config, self.load_base(config, mine.model_dump()))
         if config.gradient_checkpointing:
             base.enable_gradient_checkpointing()
         base.to(device)
-        given = lora.read_peft(_adapter_folder(config.init_from_adapter)) if config.init_from_adapter else None
-        modules = base.targets(config, mine, base.network)
-        self._check_exports(config, base, modules)
-        rates = {"text_encoder": mine.text_encoder_lr} if mine.text_encoder_lr is not None else {}
-        injected = lora.inject(base.network, config, given, modules=modules, rates=rates)
+        modules = _trained(base, config, mine)
+        start = self._start(open_start(config), config, mine, base, modules) if config.init_from_adapter else None
+        modules = {**modules, **start.ranks} if start is not None else modules
+        adapted = apply_block_ranks(modules, config.block_ranks)
+        self._check_exports(config, base, adapted)
+        rates = {f"{name}.": rate for name in base.text_encoders if (rate := mine.text_rate(name)) is not None}
+        injected = lora.inject(base.network, config, modules=modules, rates=rates)
+        if start is not None:
+            lora.fill(injected, start.given)
         replaced = base.replace() if config.kernels == "auto" else {}
-        trainable = TrainableImages(base, injected, config, mine, device, self._facts(config, mine, base, modules))
+        facts = self._facts(config, mine, base, adapted)
+        name = stem_of(str(keys.flat().get("output_name") or Path(config.output_dir).absolute().name))
+        base.settings |= {"lora_name": name, "multiple": self.multiple, **{key: facts[key] for key in ("base_title", "base_sha256")}}
+        trainable = TrainableImages(base, injected, config, mine, device, facts)
         trainable.replaced = {**injected.replaced, **replaced}
         return trainable
+
+    def _sound(self, config: RunConfig, base: ImageBase) -> ImageBase:
+        """Raises:
+        ModelError: if weights of the base are no numbers: nothing could be learned on it, and the rate is not to blame.
+        """
+        strange = list(_not_finite(base.pipe))
+        if not strange:
+            return base
+        half = say(" In precision: {precision} numbers that are too large become infinite; fp32 tells.", precision=config.precision)
+        raise ModelError(
+            say(
+                "base_model {base}: {n} of its tensors hold values that are no numbers (NaN or infinite): {names}. The file is damaged, or "
+                "was saved like that: fetch it again, or take another base.{half}",
+                base=config.base_model,
+                n=len(strange),
+                names=first_few(strange, 5),
+                half="" if config.precision == "fp32" else half,
+            )
+        )
 
     def _check_exports(self, config: RunConfig, base: ImageBase, modules: Mapping[str, int]) -> None:
         """Raises:
@@ -190,11 +331,14 @@ class ImageFamily(ModelFamily):
         image = {**self.settings(keys), "pipeline": type(base.pipe).__name__}
         if self.webui is not None:
             image["webui"] = self.webui.describe(base.network, modules)
-        image["prediction_type"] = "auto" if self._flow else base.objective.prediction  # what auto turned out to be
+        # What auto turned out to be.
+        image["prediction_type"] = "auto" if self._flow else base.objective.prediction
+        image["zero_terminal_snr"] = "auto" if self._flow else bool(base.pipe.scheduler.config.get("rescale_betas_zero_snr"))
         return {
             "prediction_type": base.objective.prediction,
             "base_title": title(config.base_model),
             "base_sha256": hash_file(place) if place.is_file() else None,
+            "base_hash": old_hash(place) if place.is_file() else None,
             "image": image,
         }
 
@@ -205,14 +349,42 @@ class ImageFamily(ModelFamily):
         from .inference import ImageInferenceModel
 
         known: Mapping[str, Any] = next((adapter.facts["image"] for adapter in adapters.values() if "image" in adapter.facts), {})
-        base = self.load_base(config, {**ImageKeys().model_dump(), "resolution": None, **known})
+        base = self._sound(config, self.load_base(config, {**ImageKeys().model_dump(), "resolution": None, **known}))
         base.device = device
         network = make_network(base, base.text_encoders).to(device)
         lora.load_adapters(network, adapters)
         network.eval()
-        return ImageInferenceModel(base, network, title(config.base_model), self.multiple)
+        base.settings["base_sha256"] = next((adapter.facts.get("base_sha256") for adapter in adapters.values()), None)
+        return ImageInferenceModel(
+            base, network, title(config.base_model), self.multiple, {name: called(adapter) for name, adapter in adapters.items()}
+        )
 
 
-def _adapter_folder(path: str) -> Path:
-    folder = Path(path)
-    return folder / "adapter" if (folder / "adapter" / "adapter_config.json").is_file() else folder
+def _not_finite(pipe: Any) -> Iterator[str]:
+    """The weights of a pipeline's parts that hold a value that is no number, by part and name."""
+    import torch
+
+    for part, module in sorted(pipe.components.items()):
+        for name, tensor in module.state_dict().items() if isinstance(module, torch.nn.Module) else ():
+            # A sum is finite only where all of it is, and takes no memory; one that overflows is looked at again.
+            whole = not tensor.is_floating_point() or tensor.is_meta or bool(torch.isfinite(tensor.sum(dtype=torch.float32)))
+            if not (whole or bool(torch.isfinite(tensor).all())):
+                yield f"{part}.{name}"
+
+
+def _trained(base: ImageBase, config: RunConfig, keys: ImageKeys) -> dict[str, int]:
+    """The layers that get a LoRA, without those of text encoders whose rate is 0."""
+    found = base.targets(config, keys, base.network)
+    return {
+        name: rank for name, rank in found.items() if not name.startswith("text_encoder") or keys.text_rate(name.partition(".")[0]) != 0
+    }
+
+
+def _samples(keys: ImageKeys, family: ImageFamily) -> list[str]:
+    """What should be known of the sample pictures before they are drawn."""
+    side = keys.resolution // keys.bucket_step * keys.bucket_step
+    asked = parse_all(keys.sample_prompts or ())
+    lines = rounded(asked, (side, side), family.multiple)
+    if not family.base.guided and (keys.sample_negative or any(one.negative for one in asked)):
+        lines.append(say("this base draws without guidance: sample_negative and --n change nothing in the sample pictures"))
+    return lines

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from loraforge import ConfigError, File, __version__, speaker
+from loraforge import ConfigError, File, speaker
 
 from ..data.grids import png
 from ..records import ImageSampling
 from .image_base import ImageBase
+from .infotext import Called, Drawn
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +21,10 @@ say = speaker(__name__)
 class ImageInferenceModel:
     """Draws prompts with the base, or with mounted adapters, several at once and each with its own strength."""
 
-    def __init__(self, base: ImageBase, network: torch.nn.Module, title: str, multiple: int) -> None:
-        self._base, self._network, self._title, self._multiple = base, network, title, multiple
+    def __init__(
+        self, base: ImageBase, network: torch.nn.Module, title: str, multiple: int, called: Mapping[str, Called] | None = None
+    ) -> None:
+        self._base, self._network, self._title, self._multiple, self._called = base, network, title, multiple, dict(called or {})
 
     def generate(self, prompts: Sequence[str], adapter: str | Mapping[str, float] | None, **settings: Any) -> Sequence[File]:
         """One PNG per prompt, with its settings in the text that the WebUIs read.
@@ -74,11 +77,17 @@ class ImageInferenceModel:
         self, prompt: str, strengths: Mapping[str, float], wanted: ImageSampling, seed: int, size: tuple[int, int], sampler: str
     ) -> str:
         """The settings as A1111 writes them."""
-        called = "".join(f" <lora:{name}:{strength:g}>" for name, strength in strengths.items())
-        negative = f"\nNegative prompt: {wanted.negative}" if wanted.negative else ""
-        skipped = int(self._base.settings.get("clip_skip") or 1)
-        skip = f", Clip skip: {skipped}" if skipped > 1 else ""
-        return (
-            f"{prompt}{called}{negative}\nSteps: {wanted.steps}, Sampler: {sampler}, CFG scale: {wanted.cfg:g}, Seed: {seed}, "
-            f"Size: {size[0]}x{size[1]}, Model: {self._title}{skip}, Version: LoRAForge {__version__}"
-        )
+        settings = self._base.settings
+        return Drawn(
+            prompt=prompt,
+            negative=wanted.negative,
+            steps=wanted.steps,
+            sampler=sampler,
+            cfg=wanted.cfg,
+            seed=seed,
+            size=size,
+            model=self._title,
+            model_sha256=str(settings.get("base_sha256") or ""),
+            clip_skip=int(settings.get("clip_skip") or 1),
+            loras=[(self._called.get(name, Called(name)), strength) for name, strength in strengths.items()],
+        ).infotext()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,22 @@ if TYPE_CHECKING:
 say = speaker(__name__)
 
 _LIBRARIES = ("diffusers", "transformers")
+_SHAPES_ONLY: ContextVar[bool] = ContextVar("shapes_only", default=False)
+
+
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """While it lasts, the models of a base are built from their configurations alone: layers with shapes and without numbers."""
+    before = _SHAPES_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _SHAPES_ONLY.reset(before)
+
+
+def wants_weights() -> bool:
+    """Whether bases are loaded with their weights."""
+    return not _SHAPES_ONLY.get()
 
 
 def load_pipeline(base_model: str, revision: str | None, kind: str, dtype: torch.dtype) -> Any:
@@ -33,7 +51,7 @@ def load_pipeline(base_model: str, revision: str | None, kind: str, dtype: torch
     import diffusers
     import torch
 
-    place = locate(base_model, revision, WEIGHTS)
+    place = locate(base_model, revision, WEIGHTS if wants_weights() else ())
     parts = _listed(base_model, place, kind)
     quiet_diffusers()
     try:
@@ -90,6 +108,8 @@ def load_part(kind: Any, place: Path, name: str, dtype: torch.dtype, *, allow_pi
         ModelError: if tensors are missing, or it is a pickle that is not allowed.
     """
     there = place / name
+    if not wants_weights():
+        return _shell(kind, place, name)
     check_shards(there)
     plain = [p for p in there.glob("*.safetensors*") if ".fp16." not in p.name]
     half = list(there.glob("*.fp16.safetensors*"))
@@ -106,6 +126,16 @@ def load_part(kind: Any, place: Path, name: str, dtype: torch.dtype, *, allow_pi
         count = len(told["missing_keys"])
         raise ModelError(say("base_model {folder}: {n} tensors of its {part} are missing.", folder=place, n=count, part=name))
     return part
+
+
+def _shell(kind: Any, place: Path, name: str) -> Any:
+    """One model of a diffusers folder, built from its configuration: its layers have shapes, and no numbers."""
+    import torch
+
+    with torch.device("meta"):
+        if kind.__module__.startswith("diffusers."):
+            return kind.from_config(kind.load_config(place, subfolder=name, local_files_only=True))
+        return kind(kind.config_class.from_pretrained(place / name, local_files_only=True))
 
 
 def check_pickle(place: Path, files: Sequence[Path], allow: bool) -> None:

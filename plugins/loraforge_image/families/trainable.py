@@ -11,28 +11,35 @@ from typing import TYPE_CHECKING, Any
 
 from loraforge import Batch, Example, PluginError, RunConfig, Span, TrainableLora, TrainableModel, cache_folder
 
-from ..data.buckets import Bucket, buckets, choose, fit
-from ..data.captions import shuffled, tag_counts
+from ..data.buckets import Bucket, choose, fit
+from ..data.captions import alternatives, tag_counts, written
 from ..data.pictures import content_hash, read_picture
 from ..records import ImageKeys, Picture
-from .image_base import Conditioning, Framing, ImageBase
+from .image_base import Conditioning, ImageBase
 from .latent_cache import Cache, weights_hash
 from .samples import Samples
+from .training import noise
+from .training.masks import mask_of, weight_map
+from .training.texts import Texts
+from .training.views import View, framing, views
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
-_CROPS = 4  # places that a random crop is drawn from; each is encoded once
-_SHUFFLES = 8  # orders that a shuffled caption is drawn from
 # The held-out loss is measured at these quantiles of the levels, each with noise of its own that never changes.
 _LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One picture of a batch."""
+    """One picture of a batch.
+
+    Attributes:
+        read: the noise that the denoiser reads, where it is another than the one that it learns (``ip_noise_gamma``).
+        mask: how much each place counts; None: all alike.
+    """
 
     clean: Tensor
     noise: Tensor
@@ -40,6 +47,8 @@ class _Row:
     weight: float
     text: Conditioning
     extras: Conditioning
+    read: Tensor | None = None
+    mask: Tensor | None = None
 
 
 class TrainableImages(TrainableModel):
@@ -50,27 +59,24 @@ class TrainableImages(TrainableModel):
     ) -> None:
         self.lora = lora
         self._base, self._config, self._keys, self._device, self._facts = base, config, keys, device, dict(facts)
-        self._buckets = buckets(keys.resolution, keys.bucket_step, keys.bucket_max_ratio)
         self._cache = Cache(Path(keys.cache_dir).expanduser() if keys.cache_dir else cache_folder())
         self._vae_hash = weights_hash(base.pipe.vae)
-        self._text_hash = "" if base.trains_text else "/".join(weights_hash(encoder) for encoder in base.text_encoders.values())
-        self._empty = self._text("")
+        self._texts = Texts(base, keys, self._cache, device)
         self._seen: list[tuple[Picture, str, Bucket]] = []
         self._samples: Samples | None = None
 
     # --- once per record ---------------------------------------------------------------------------------------------------
 
     def encode(self, record: Any, text: Sequence[Span]) -> Example:
-        """Latents of every view of a picture and embeddings (or token ids) of every order of its caption.
+        """Latents and weights of every view of a picture, and its captions, one a line of ``text``.
 
         Raises:
-            DataError: if the picture cannot be read.
+            DataError: if the picture or its mask cannot be read.
         """
         image = read_picture(Path(record.path))
-        bucket = choose(image.size, self._keys, self._buckets)
-        caption = "".join(span.text for span in text)
-        content = content_hash(image)
-        views = self._views(record)
+        bucket = choose(image.size, self._keys, resolution=record.resolution)
+        captions = alternatives("".join(span.text for span in text))
+        content, seen = content_hash(image), views(record, self._keys)
         latents = [
             self._cache.get(
                 {
@@ -82,33 +88,23 @@ class TrainableImages(TrainableModel):
                 },
                 lambda view=view: {"latents": self._latents(image, bucket, view)},  # type: ignore[misc]
             )["latents"]
-            for view in views
+            for view in seen
         ]
-        self._seen.append((record, caption, bucket))
+        mask, outside = mask_of(record, self._keys, image.size), self._keys.unmasked_weight
+        self._texts.add(captions)
+        self._seen.append((record, written(captions[0], self._keys), bucket))
+        own = f" {record.resolution}" if record.resolution else ""
         return {
-            "key": hashlib.sha256(f"{content} {caption}".encode()).hexdigest(),
+            "key": hashlib.sha256(f"{content} {chr(10).join(captions)}{own}".encode()).hexdigest(),
             "latents": latents,
-            "texts": [self._text(order) for order in self._orders(caption)],
+            "masks": [weight_map(mask, bucket, view, latents[0].shape[1:], outside) for view in seen] if mask is not None else None,
+            "captions": captions,
             "bucket": (bucket.width, bucket.height),
-            "extras": [self._base.extras(_framing(image.size, bucket, view)) for view in views],
+            "extras": [self._base.extras(framing(image.size, bucket, view)) for view in seen],
             "prior": bool(record.prior),
         }
 
-    def _views(self, record: Picture) -> list[tuple[float, float, bool]]:
-        """(left, top, mirrored) of every crop that is drawn from; the first is the one that is measured."""
-        places = [(0.5, 0.5)]
-        if self._keys.crop == "random":
-            rng = random.Random(record.sha256)
-            places += [(rng.random(), rng.random()) for _ in range(_CROPS - 1)]
-        return [(x, y, mirrored) for mirrored in ((False, True) if self._keys.flip else (False,)) for x, y in places]
-
-    def _orders(self, caption: str) -> list[str]:
-        if not self._keys.caption_shuffle:
-            return [caption]
-        rng = random.Random(caption)
-        return list(dict.fromkeys([caption, *(shuffled(caption, self._keys.keep_tokens, rng) for _ in range(_SHUFFLES - 1))]))
-
-    def _latents(self, image: Any, bucket: Bucket, view: tuple[float, float, bool]) -> Tensor:
+    def _latents(self, image: Any, bucket: Bucket, view: View) -> Tensor:
         """float32 (2, channels, ...): mean and standard deviation, scaled as the denoiser expects them."""
         import numpy as np
         import torch
@@ -119,26 +115,6 @@ class TrainableImages(TrainableModel):
         pixels = pixels.flip(3) if view[2] else pixels
         with torch.no_grad():
             return self._base.encode(pixels)
-
-    def _text(self, caption: str) -> Conditioning:
-        """What the denoiser reads of a caption, or what is kept of it for text encoders that learn; on the CPU."""
-        import torch
-
-        if self._base.trains_text:
-            return self._base.embed(caption)
-
-        def make() -> dict[str, Tensor]:
-            for encoder in self._base.text_encoders.values():
-                encoder.to(self._device)
-            with torch.no_grad():
-                found: Any = self._base.embed(caption)
-            if not isinstance(found, Mapping) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-                raise PluginError(
-                    f"{type(self._base).__name__}.embed must return a mapping of names to tensors; got {type(found).__name__}."
-                )
-            return {name: value.cpu() for name, value in found.items()}
-
-        return self._cache.get({**self._base.embed_key(caption), "encoder": self._text_hash}, make)
 
     def on_encoded(self) -> None:
         """Prepares the sample pictures; then the encoders leave memory, and of the autoencoder what only encoding needs."""
@@ -152,7 +128,9 @@ class TrainableImages(TrainableModel):
         self._base.pipe.vae.to("cpu")
         side = self._keys.resolution // self._keys.bucket_step * self._keys.bucket_step
         if prompts:
-            self._samples = Samples(self._base, self._keys, prompts, (side, side), self._text, self._device)
+            continued = bool(self._config.init_from_adapter)
+            self._samples = Samples(self._base, self._keys, prompts, (side, side), self._texts.prompt, self._device, continued=continued)
+        self._texts.close()
         self._base.forget_encoders()
         gc.collect()
         if self._device.type == "cuda":
@@ -171,7 +149,7 @@ class TrainableImages(TrainableModel):
         import torch
 
         rows = [row for example in examples for row in self._rows(example, seed)]
-        return {
+        batch = {
             "count": len(examples),
             "clean": torch.stack([row.clean for row in rows]),
             "noise": torch.stack([row.noise for row in rows]),
@@ -180,30 +158,53 @@ class TrainableImages(TrainableModel):
             "conditioning": self._base.join([row.text for row in rows]),
             "extras": {name: torch.stack([row.extras[name] for row in rows]) for name in rows[0].extras},
         }
+        if any(row.read is not None for row in rows):
+            batch["read"] = torch.stack([row.noise if row.read is None else row.read for row in rows])
+        masks = [row.mask for row in rows if row.mask is not None]
+        if masks:
+            batch["masks"] = torch.stack([torch.ones_like(masks[0]) if row.mask is None else row.mask for row in rows])
+        return batch
 
     def _rows(self, example: Example, seed: int | None) -> list[_Row]:
         if seed is None:
-            return [self._row(example, 0, example["texts"][0], share, f"{example['key']}/{share}") for share in _LEVELS]
+            text = self._texts.measured(example["captions"])
+            return [self._measured(example, text, share, f"{example['key']}/{share}") for share in _LEVELS]
         # The repetition belongs to it: the same picture twice in one step has two noises.
-        noise = f"{seed}/{example['key']}/{example.get('repeat', 0)}"
-        rng, grain = random.Random(noise), self._base.objective.grain
-        view, order, drawn = rng.randrange(len(example["latents"])), rng.randrange(len(example["texts"])), rng.randrange(grain)
-        text = self._empty if rng.random() < self._keys.caption_dropout else example["texts"][order]
-        return [self._row(example, view, text, (drawn + 0.5) / grain, noise)]
+        grain = f"{seed}/{example['key']}/{example.get('repeat', 0)}"
+        rng, objective = random.Random(grain), self._base.objective
+        view = rng.randrange(len(example["latents"]))
+        rng.randrange(1)  # once an order of the caption, which has random numbers of its own by now: the others stay what they were
+        level = objective.drawn(rng, self._base.tokens(example["latents"][view].shape[1:]))
+        empty = rng.random() < self._keys.caption_dropout
+        text = self._texts.empty if empty else self._texts.drawn(example["captions"], random.Random(f"{grain}/caption"))
+        return [self._trained(example, view, text, level, grain)]
 
-    def _row(self, example: Example, view: int, text: Conditioning, share: float, seed: str) -> _Row:
-        """One picture in one view, with noise of its own at the level that ``share`` of the levels lie below."""
+    def _measured(self, example: Example, text: Conditioning, share: float, seed: str) -> _Row:
+        """Of a held-out picture at the level that ``share`` of the levels lie below: plain noise, the whole picture, no weights of levels,
+        so that runs with other keys can be compared."""
         import torch
 
-        generator = torch.Generator().manual_seed(int(hashlib.sha256(seed.encode()).hexdigest()[:15], 16))
-        mean, deviation = example["latents"][view]
-        clean = mean + deviation * torch.randn(mean.shape, generator=generator)
-        noise = torch.randn(mean.shape, generator=generator)
-        if self._keys.noise_offset:
-            noise = noise + self._keys.noise_offset * torch.randn((mean.shape[0], *[1] * (mean.ndim - 1)), generator=generator)
-        weight = self._keys.prior_loss_weight if example["prior"] else 1.0
+        chance = noise.generator(seed)
+        mean, deviation = example["latents"][0]
+        clean = mean + deviation * torch.randn(mean.shape, generator=chance)
+        white = torch.randn(mean.shape, generator=chance)
         level = self._base.objective.level(share, self._base.tokens(mean.shape))
-        return _Row(clean, noise, level, weight, text, example["extras"][view])
+        return _Row(clean, white, level, self._weight(example), text, example["extras"][0])
+
+    def _trained(self, example: Example, view: int, text: Conditioning, level: float, seed: str) -> _Row:
+        """One picture in one view at one level, with noise of its own."""
+        import torch
+
+        chance, keys = noise.generator(seed), self._keys
+        mean, deviation = example["latents"][view]
+        clean = mean + deviation * torch.randn(mean.shape, generator=chance)
+        learned = noise.coloured(torch.randn(mean.shape, generator=chance), keys, chance)
+        read = learned + keys.ip_noise_gamma * torch.randn(mean.shape, generator=chance) if keys.ip_noise_gamma else None
+        mask = example["masks"][view] if example["masks"] is not None else None
+        return _Row(clean, learned, level, self._weight(example), text, example["extras"][view], read, mask)
+
+    def _weight(self, example: Example) -> float:
+        return self._keys.prior_loss_weight if example["prior"] else 1.0
 
     def weight(self, batch: Batch) -> float:
         """Pictures."""
@@ -214,17 +215,23 @@ class TrainableImages(TrainableModel):
         return float(batch["count"])
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Tensor:
-        """Mean squared error of what is predicted per picture, weighed as the objective and the prior weight say."""
+        """The mean error of what is predicted per picture, weighed as objective, mask and prior weight say: the mean over the whole
+        picture, of which less counts where a mask says so. Of what is held out, the mean squared error."""
         objective, levels = self._base.objective, batch["levels"]
-        noisy = objective.add_noise(batch["clean"], batch["noise"], levels)
+        noisy = objective.add_noise(batch["clean"], batch.get("read", batch["noise"]), levels)
         guess = model(noisy, levels, batch["conditioning"], batch["extras"])
         target = objective.target(batch["clean"], batch["noise"], levels)
         if guess.shape != target.shape:
             shapes = f"returned {tuple(guess.shape)}, but the latents are {tuple(target.shape)}"
             raise PluginError(f"{type(self._base).__name__}.predict {shapes}: it must answer in the same shape.")
-        each = (guess.float() - target.float()).square().mean(dim=tuple(range(1, guess.ndim))) * batch["weights"]
-        # What is measured on held-out pictures stays comparable between runs.
-        mean: Tensor = (objective.weigh(each, levels) if model.training else each).mean()
+        axes = tuple(range(1, guess.ndim))
+        if not model.training:
+            apart = (guess.float() - target.float()).square().mean(dim=axes) * batch["weights"]
+            measured: Tensor = apart.mean()
+            return measured
+        errors = objective.errors(guess.float(), target.float(), levels)
+        errors = errors * batch["masks"] if "masks" in batch else errors
+        mean: Tensor = objective.weigh(errors.mean(dim=axes) * batch["weights"], levels).mean()
         return mean
 
     # --- to look at, and for readers ---------------------------------------------------------------------------------------
@@ -251,16 +258,10 @@ class TrainableImages(TrainableModel):
         shapes = [(bucket.width, bucket.height) for _, _, bucket in mine]
         return {
             **self._facts,
+            "image": {**self._facts.get("image", {}), **self._base.facts()},
             "captions": {
                 name: {"repeats": f["repeats"], "pictures": f["pictures"], "tags": tag_counts(f["texts"])} for name, f in folders.items()
             },
             "buckets": [[*shape, shapes.count(shape)] for shape in sorted(set(shapes))],
             "trigger_words": [self._keys.trigger_word] if self._keys.trigger_word else [],
         }
-
-
-def _framing(size: tuple[int, int], bucket: Bucket, view: tuple[float, float, bool]) -> Framing:
-    """How a picture of ``size`` comes to its bucket in a view."""
-    factor = max(bucket.width / size[0], bucket.height / size[1])
-    left, top = (round(size[i] * factor - side) * view[i] for i, side in enumerate((bucket.width, bucket.height)))
-    return Framing(size, (round(left), round(top)), (bucket.width, bucket.height))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from loraforge import speaker
 
 from ..families.stable_diffusion.kohya_names import known_modules
-from .lora_file import LoraFile, printable
-from .modules import Module
+from ..lora_files.lora_file import LoraFile, printable
+from ..lora_files.modules import Module
+from .findings import FORGE_COMFY, LEVELS, READERS, Finding, each
+from .layouts import COMFY_TEXT, bare_stable_diffusion, flux, lycoris_kinds, stable_diffusion_3, unmeasured
 
 say = speaker(__name__)
 
-READERS = ("A1111", "Forge/ComfyUI", "SD.Next", "kohya", "diffusers")
-LEVELS = ("note", "unknown", "drops", "wrong", "refuses")
 FORBIDDEN = set(":,<>")
 _FORGE_LIMIT = 12
 _ATTENTION = re.compile(r"attn[12][._]")
@@ -24,27 +24,6 @@ _POINTWISE = re.compile(r"(conv_shortcut|skip_connection)$")
 _POINTWISE_SD1 = re.compile(r"(conv_shortcut|skip_connection|proj_in|proj_out)$")
 _FLAT = re.compile(r"lora_te\d?_encoder_layers_")
 _OPEN_CLIP = re.compile(r"(.+self_attn_)(q|k|v|out)_proj$")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one reader does with a file.
-
-    Attributes:
-        reader: one of ``READERS``.
-        severity: note, unknown (nobody measured it), drops (modules are lost), wrong (the effect is another one),
-            refuses (nothing is loaded).
-        modules: how many modules it concerns.
-    """
-
-    reader: str
-    severity: str
-    text: str
-    modules: int = 0
-
-
-def _each(readers: Iterable[str], severity: str, text: str, modules: int = 0) -> list[Finding]:
-    return [Finding(reader, severity, text, modules) for reader in readers]
 
 
 def _text(file: LoraFile, number: str = "") -> list[Module]:
@@ -69,7 +48,7 @@ def _flat_text(file: LoraFile) -> Iterable[Finding]:
     if not flat or not _kohya_sd(file):
         return
     text = say("{n} text encoder modules have names without text_model_ and are dropped.", n=len(flat))
-    yield from _each(("A1111", "SD.Next", "Forge/ComfyUI", "kohya"), "drops", text, len(flat))
+    yield from each(("A1111", "SD.Next", *FORGE_COMFY, "kohya"), "drops", text, len(flat))
     if file.family == "sdxl":
         yield Finding("diffusers", "refuses", say("text encoder names without text_model_ raise an error."), len(flat))
 
@@ -84,14 +63,14 @@ def _text_prefix(file: LoraFile) -> Iterable[Finding]:
         text = say(
             "{n} text encoder modules begin with {prefix}, which is not this family's name; they are dropped.", n=len(found), prefix=wrong
         )
-        yield from _each(readers, "drops", text, len(found))
+        yield from each(readers, "drops", text, len(found))
 
 
 def _original_names(file: LoraFile) -> Iterable[Finding]:
     if file.naming != "kohya" or not file.original or file.family not in ("sd15", "sd2"):
         return
     n = sum(bool(re.match(r"lora_unet_(input|output|middle)_block", m.name)) for m in file.modules)
-    yield from _each(("SD.Next", "kohya"), "drops", say("{n} U-Net modules have the original (sgm) names and are dropped.", n=n), n)
+    yield from each(("SD.Next", "kohya"), "drops", say("{n} U-Net modules have the original (sgm) names and are dropped.", n=n), n)
     yield Finding("diffusers", "refuses", say("the original (sgm) U-Net names raise an error for this family."), n)
 
 
@@ -104,38 +83,34 @@ def _own_names(file: LoraFile) -> Iterable[Finding]:
     if file.naming != "diffusers" or file.family not in ("sd15", "sd2", "sdxl"):
         return
     total, attention, text = len(file.modules), sum(_plain_attention(m) for m in file.modules), len(_text(file))
-    yield from _each(("A1111", "kohya"), "refuses", say("diffusers' own naming: none of the {n} modules is read.", n=total), total)
+    yield from each(("A1111", "kohya"), "refuses", say("diffusers' own naming: none of the {n} modules is read.", n=total), total)
     if attention:
-        yield Finding("Forge/ComfyUI", "drops", say("diffusers' own naming: {n} attention modules are dropped.", n=attention), attention)
+        lost = say("diffusers' own naming: {n} attention modules are dropped.", n=attention)
+        yield from each(FORGE_COMFY, "drops", lost, attention)
+    old = sum(_ATTENTION.search(m.name) is not None and ".processor." in m.name for m in file.modules)
+    if old:
+        lost = say("names of diffusers before 0.20 (attn1.processor): {n} attention modules are dropped.", n=old)
+        yield Finding("SD.Next", "drops", lost, old)
     if text:
         yield Finding("SD.Next", "drops", say("diffusers' own naming: {n} text encoder modules are dropped.", n=text), text)
 
 
 def _other_models(file: LoraFile) -> Iterable[Finding]:
     if file.family == "flux":
-        yield Finding("A1111", "refuses", say("it knows no FLUX."))
-        if file.naming == "diffusers":
-            yield Finding("kohya", "unknown", _unmeasured())
-    elif file.family == "sd3" and file.naming == "kohya":
-        yield Finding("diffusers", "refuses", say("it has no converter for SD3 files in kohya's naming."))
-        yield Finding("A1111", "unknown", say("version 1.10 and newer read SD3 with diffusers' names; kohya's were not measured."))
-    elif file.family == "sd3" and file.naming == "diffusers":
-        yield Finding("A1111", "note", say("only version 1.10 and newer read SD3."))
-        yield Finding("Forge/ComfyUI", "unknown", say("ComfyUI reads SD3 with diffusers' names, Forge does not."))
-        yield from _each(("SD.Next", "kohya"), "unknown", _unmeasured())
-    if file.family not in ("language", "unknown") and file.naming in ("peft", "bare"):
-        yield from _each(READERS, "unknown", _unmeasured())
-
-
-def _unmeasured() -> str:
-    return say("this naming was not measured; an export in the WebUI format is the safe way.")
+        yield from flux(file)
+    elif file.family == "sd3":
+        yield from stable_diffusion_3(file)
+    elif file.family in ("sd15", "sd2", "sdxl") and file.naming == "bare":
+        yield from bare_stable_diffusion(file)
+    if file.family not in ("language", "unknown") and file.naming == "peft":
+        yield from each(READERS, "unknown", unmeasured())
 
 
 def _strangers(file: LoraFile) -> Iterable[Finding]:
     if file.family == "language":
-        yield from _each(READERS, "refuses", say("an adapter of a language model; PEFT and transformers load it."), len(file.modules))
+        yield from each(READERS, "refuses", say("an adapter of a language model; PEFT and transformers load it."), len(file.modules))
     elif file.family == "unknown":
-        yield from _each(READERS, "unknown", say("the family was not recognised, so little can be said."))
+        yield from each(READERS, "unknown", say("the family was not recognised, so little can be said."))
 
 
 def _incomplete(file: LoraFile) -> Iterable[Finding]:
@@ -143,13 +118,13 @@ def _incomplete(file: LoraFile) -> Iterable[Finding]:
     if broken:
         first = printable(broken[0].name)
         text = say("{n} modules lack a factor, the first is {name}; the whole file is not loaded.", n=len(broken), name=first)
-        yield from _each(("A1111", "Forge/ComfyUI"), "refuses", text, len(broken))
+        yield from each(("A1111", *FORGE_COMFY), "refuses", text, len(broken))
         text = say("{n} modules lack a factor; this was not measured.", n=len(broken))
-        yield from _each(("SD.Next", "kohya", "diffusers"), "unknown", text, len(broken))
+        yield from each(("SD.Next", "kohya", "diffusers"), "unknown", text, len(broken))
     misfits = [m for m in file.modules if m.fault == "shapes"]
     if misfits:
         text = say("the shapes of {n} modules do not fit together, the first is {name}.", n=len(misfits), name=printable(misfits[0].name))
-        yield from _each(READERS, "wrong", text, len(misfits))
+        yield from each(READERS, "wrong", text, len(misfits))
 
 
 def _split_attention(file: LoraFile) -> Iterable[Finding]:
@@ -173,7 +148,7 @@ def _flat_convolutions(file: LoraFile) -> Iterable[Finding]:
     n = sum(pattern.search(m.name) is not None and len(m.shapes.get("down", ())) == 2 for m in _unet(file))
     if n:
         text = say("{n} 1x1 convolutions are stored in two dimensions, which raises an error.", n=n)
-        yield from _each(("kohya", "diffusers"), "refuses", text, n)
+        yield from each(("kohya", "diffusers"), "refuses", text, n)
 
 
 def _dora(file: LoraFile) -> Iterable[Finding]:
@@ -181,15 +156,15 @@ def _dora(file: LoraFile) -> Iterable[Finding]:
     if not found or file.family == "language":
         return
     if file.naming != "kohya":
-        yield from _each(READERS, "unknown", say("DoRA in this naming was not measured."), len(found))
+        yield from each(READERS, "unknown", say("DoRA in this naming was not measured."), len(found))
         return
-    yield from _each(("kohya", "diffusers"), "wrong", say("the DoRA magnitudes of {n} modules are ignored.", n=len(found)), len(found))
+    yield from each(("kohya", "diffusers"), "wrong", say("the DoRA magnitudes of {n} modules are ignored.", n=len(found)), len(found))
     by_output = [m for m in found if len(m.shapes["dora"]) < 2 or m.shapes["dora"][0] != 1]
     if by_output:
         text = say("DoRA per output in {n} modules: measured 50 % and more off what was trained.", n=len(by_output))
-        yield from _each(("A1111", "SD.Next"), "wrong", text, len(by_output))
+        yield from each(("A1111", "SD.Next"), "wrong", text, len(by_output))
         text = say("DoRA per output in {n} modules: measured 14 to 18 % off what was trained.", n=len(by_output))
-        yield Finding("Forge/ComfyUI", "wrong", text, len(by_output))
+        yield from each(FORGE_COMFY, "wrong", text, len(by_output))
     scaled = [m for m in found if m not in by_output and m.scale != 1]
     if scaled:
         text = say("DoRA per input with alpha unlike the rank in {n} modules: measured 27 % off.", n=len(scaled))
@@ -216,27 +191,26 @@ def _other_kinds(file: LoraFile) -> Iterable[Finding]:
     if n:
         yield Finding("kohya", "wrong", say("the middle convolutions (lora_mid) of {n} modules are ignored.", n=n), n)
         yield Finding("diffusers", "refuses", say("middle convolutions (lora_mid) raise an error."), n)
+    yield from lycoris_kinds(file)
     n = sum(m.kind != "lora" for m in file.modules)
-    if n:
-        yield Finding("kohya", "note", say("{n} modules are LyCORIS ones (LoHa, LoKr, full), which need its LyCORIS module.", n=n), n)
-        if _kohya_sd(file):
-            yield Finding("diffusers", "refuses", say("LyCORIS modules are left over, which raises an error."), n)
+    if n and _kohya_sd(file):
+        yield Finding("diffusers", "refuses", say("LyCORIS modules are left over, which raises an error."), n)
 
 
 def _leftover(file: LoraFile) -> Iterable[Finding]:
     if file.family == "language":
         return
     own = file.naming == "diffusers" and file.family in ("sd15", "sd2", "sdxl")
-    lost = [m for m in file.modules if _FLAT.match(m.name) or (own and _plain_attention(m))]
+    lost = [m for m in file.modules if _FLAT.match(m.name) or COMFY_TEXT.match(m.name) or (own and _plain_attention(m))]
     n = len(file.leftover) + sum(len(m.shapes) for m in lost)
     if n > _FORGE_LIMIT:
         text = say("{n} tensors are left over; with more than {limit}, Forge loads nothing.", n=n, limit=_FORGE_LIMIT)
-        yield Finding("Forge/ComfyUI", "refuses", text)
+        yield Finding("Forge", "refuses", text)
     if file.leftover:
         text = say("{n} tensors belong to no known kind of module.", n=len(file.leftover))
-        yield from _each(("A1111", "SD.Next", "kohya"), "note", text)
+        yield from each(("A1111", "ComfyUI", "SD.Next", "kohya"), "note", text)
         if n <= _FORGE_LIMIT:
-            yield Finding("Forge/ComfyUI", "note", text)
+            yield Finding("Forge", "note", text)
         yield Finding("diffusers", "refuses", say("tensors that are left over raise an error."))
 
 
@@ -248,7 +222,7 @@ def _unusual_names(file: LoraFile) -> Iterable[Finding]:
     odd = [m.name for m in file.modules if m.name not in known and not usual.match(m.name)]
     if odd:
         text = say("{n} modules are not among those that all readers know, the first is {name}.", n=len(odd), name=printable(odd[0]))
-        yield from _each(READERS, "note", text, len(odd))
+        yield from each(READERS, "note", text, len(odd))
 
 
 def _header(file: LoraFile) -> Iterable[Finding]:
@@ -256,7 +230,7 @@ def _header(file: LoraFile) -> Iterable[Finding]:
         yield Finding("A1111", "refuses", say("the header does not begin as it wants."))
     architecture = file.metadata.get("modelspec.architecture", "")
     if file.family == "sd15" and file.naming == "kohya" and not architecture.startswith("stable-diffusion-v1"):
-        yield Finding("Forge/ComfyUI", "note", say("Forge's list shows the file under no family: modelspec.architecture does not say SD1."))
+        yield Finding("Forge", "note", say("Forge's list shows the file under no family: modelspec.architecture does not say SD1."))
     # A1111 sorts a file by these two alone, and takes for SD1 whatever has metadata and neither.
     large = file.metadata.get("ss_base_model_version", "").startswith("sdxl_")
     shown = "sdxl" if large else "sd2" if file.metadata.get("ss_v2") == "True" else "sd15"
@@ -270,13 +244,13 @@ def _header(file: LoraFile) -> Iterable[Finding]:
 def _file_name(file: LoraFile) -> Iterable[Finding]:
     if file.family != "language" and set(file.path.stem) & FORBIDDEN:
         text = say("the file's name has a sign that no prompt can hold ({signs}); rename it.", signs=": , < >")
-        yield from _each(("A1111", "Forge/ComfyUI", "SD.Next"), "note", text)
+        yield from each(("A1111", "Forge", "SD.Next"), "note", text)
 
 
 def _numbers(file: LoraFile) -> Iterable[Finding]:
     if file.nonfinite:
         text = say("{n} tensors are not finite: pictures turn black.", n=len(file.nonfinite))
-        yield from _each(READERS, "wrong", text, len(file.nonfinite))
+        yield from each(READERS, "wrong", text, len(file.nonfinite))
 
 
 RULES: tuple[Callable[[LoraFile], Iterable[Finding]], ...] = (

@@ -12,9 +12,10 @@ from typing import Any
 
 from loraforge import speaker
 
-from .lora_file import LoraFile, json_object, printable, read_json
-from .modules import Module
-from .readers import FORBIDDEN, READERS, Finding, findings_of, verdict_of
+from ..lora_files.lora_file import LoraFile, json_object, printable, read_json
+from ..lora_files.modules import Module
+from .findings import READERS, Finding
+from .readers import FORBIDDEN, findings_of, verdict_of
 
 say = speaker(__name__)
 

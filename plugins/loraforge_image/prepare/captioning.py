@@ -1,32 +1,41 @@
-"""Where ``prepare`` takes captions from: what is there already, or an image-to-text model (BLIP, GIT, Florence-2).
-
-torch and transformers are imported when a model is first asked.
-"""
+"""Where ``prepare`` takes captions from: what is there already, or a captioner; and how the text is made of them."""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
-from loraforge import REVIEW_COLUMNS, ModelError, fetch_base, require_files, speaker
+from loraforge import REVIEW_COLUMNS, read_text, speaker
 
-from ..data.picture_loader import COLUMNS, KOHYA, METADATA, MOST_REPEATS, NO, caption_bytes, decoded_together, is_file, metadata_rows
-from ..data.pictures import read_picture
+from ..data.cells import unquoted
+from ..data.folders.account import strangers
+from ..data.folders.caption_lines import caption_of, lines_of
+from ..data.folders.inventory import inventory
+from ..data.folders.keys import MOST_REPEATS
+from ..data.folders.kohya import place_of
+from ..data.folders.metadata import COLUMNS, NO, WIDE, metadata_rows, plain_text
+from ..data.folders.names import is_file
+from ..data.folders.sidecars import match, read_captions
+from ..data.folders.tables import tables_of
 from ..data.review_columns import review_columns
+from .captioners import CaptionerSettings, write_captions
 from .inspection import Finding, InspectedPicture
 
 say = speaker(__name__)
 
+FINDINGS = "findings.csv"
 _PLACEHOLDERS = ("trigger", "caption", "folder", "name")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-# What Florence-2 must be asked for; the others describe without being asked.
-_TASKS = {"florence2": "<DETAILED_CAPTION>"}
+# What an earlier call called a text that it made of no caption, in every language.
+_NONE = ("no caption", "没有标注")
 
 
 def describe(
@@ -35,6 +44,7 @@ def describe(
     template: str,
     trigger: str,
     captioner: str | None,
+    settings: CaptionerSettings,
     progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]],
 ) -> list[str]:
     """Gives every picture its caption, of the metadata, of a file beside it, of kohya's folder name, or of the captioner; and its text.
@@ -44,19 +54,20 @@ def describe(
         progress: makes a bar from what is done and how often; entered, it gives the function that moves it on by one.
 
     Returns:
-        Rows of the metadata that name no picture, and captions whose encoding had to be guessed.
+        Rows of the metadata that name no picture, captions whose encoding had to be guessed, and what the captioner did not do.
 
     Raises:
         DataError: if the metadata cannot be read.
         ModelError: if the captioner cannot be used.
     """
     rows, notes = _earlier(folder)
-    beside = _beside(pictures, notes)
+    beside = _beside(folder, pictures, notes)
+    bare = bare_before(folder, {seen.name: rows[real] for seen in pictures if (real := seen.path.resolve()) in rows})
     for seen in pictures:
         row = rows.get(seen.path.resolve(), {})
         _kohya(seen, folder, notes)
-        seen.caption = " ".join(row.get("text", "").split()) or beside.get(seen.path, "") or seen.caption
-        if seen.caption == _bare(template, trigger, seen):
+        seen.caption = "\n".join(lines_of(row.get("text", ""))) or beside.get(seen.path, "") or seen.caption
+        if seen.caption in (_bare(template, trigger, seen), bare.get(seen.name)):
             seen.caption = ""
         if re.fullmatch("[0-9]{1,4}", row.get("repeats", "").strip()):
             seen.repeats = int(row["repeats"])
@@ -66,15 +77,38 @@ def describe(
             seen.findings.append(Finding("left_out", say("the earlier metadata leaves it out"), drops=True))
     if captioner:
         wanted = [seen.path for seen in pictures if seen.keep and not seen.caption]
+        if not wanted:
+            notes.append(say("--captioner has written nothing: every picture that stays has a caption already"))
         with progress(say("writing captions"), len(wanted)) as tick:
-            captions = write_captions(captioner, wanted, tick)
+            captions = write_captions(captioner, settings, wanted, tick, notes.append)
         for seen in pictures:
             seen.caption = captions.get(seen.path, seen.caption)
     for seen in pictures:
         seen.text = _fill(template, trigger, seen)
+        if template == "{caption}" and bare.get(seen.name):  # the word of the earlier call stays in front
+            seen.text = f"{bare[seen.name]}, {seen.caption}" if seen.caption else bare[seen.name]
         if not seen.caption and seen.keep and not any(f.kind == "caption_unreadable" for f in seen.findings):
             seen.findings.append(Finding("no_caption", say("no caption")))
     return notes
+
+
+def bare_before(folder: Path, rows: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The texts that an earlier call made of no caption, the trigger word most often, by the picture's name, where nobody has changed them.
+
+    They stand in ``findings.csv``. Without that file: a text that several rows whose column ``why`` says so have in common.
+    """
+    file = folder / FINDINGS
+    try:
+        table = list(csv.DictReader(io.StringIO(read_text(file)))) if file.is_file() else []
+    except (OSError, csv.Error):
+        table = []
+    said = {str(row.get("file_name")): unquoted(row.get("text") or "") for row in table if row.get("finding") == "no_caption"}
+    found = {name: said[name] for name, row in rows.items() if said.get(name) and row.get("text") == said[name]}
+    if not table:
+        none = {name: row["text"] for name, row in rows.items() if row.get("text") and any(each in row.get("why", "") for each in _NONE)}
+        often = Counter(none.values())
+        found = {name: text for name, text in none.items() if often[text] > 1}
+    return found
 
 
 def _earlier(folder: Path) -> tuple[dict[Path, dict[str, str]], list[str]]:
@@ -83,55 +117,55 @@ def _earlier(folder: Path) -> tuple[dict[Path, dict[str, str]], list[str]]:
     Raises:
         DataError: if there is one that cannot be read.
     """
-    file = next((folder / name for name in METADATA if (folder / name).is_file()), None)
-    if file is None:
-        return {}, []
     bad: list[str] = []
-    rows = {}
-    columns = {**COLUMNS, "why": ("why",)}
-    table = list(metadata_rows(file, bad, bad.append))
-    reviewed = review_columns(file.name, [row for _, row in table], lambda text: None)
-    columns |= {name: (column,) for name, column in reviewed.items()}
-    for where, row in table:
-        values = {key: str(next((row[n] for n in names if row.get(n) not in (None, "")), "")) for key, names in columns.items()}
-        path = folder / values["file"].replace("\\", "/")
-        if values["file"] and len(values["file"]) < 1000 and is_file(path):
-            rows[path.resolve()] = values
-        else:
-            bad.append(say("{where}: there is no file {name}.", where=where, name=values["file"] or "''"))
+    rows: dict[Path, dict[str, str]] = {}
+    there = inventory(folder, {}, say("it is a link to another folder"))
+    for file in tables_of(there):
+        columns = {**COLUMNS, "why": ("why",)}
+        table = list(metadata_rows(file, bad, bad.append, there.name(file)))
+        reviewed = review_columns(file.name, [row for _, row in table], lambda text: None)
+        columns |= {name: (column,) for name, column in reviewed.items()}
+        for where, row in table:
+            said = {key: next((row[n] for n in names if row.get(n) not in (None, "")), "") for key, names in columns.items()}
+            values = {key: plain_text(value) for key, value in said.items()}
+            try:
+                values["text"] = "" if WIDE in row else caption_of(said["text"], "any")[0] or ""
+            except ValueError as error:
+                bad.append(say("{where}: {problem}", where=where, problem=error))
+                values["text"] = ""
+            path = next((p for home in (file.parent, folder) if is_file(p := home / values["file"].replace("\\", "/"))), None)
+            if values["file"] and len(values["file"]) < 1000 and path is not None:
+                rows[path.resolve()] = values
+            else:
+                bad.append(say("{where}: there is no file {name}.", where=where, name=values["file"] or "''"))
     return rows, bad
 
 
 def _kohya(seen: InspectedPicture, folder: Path, notes: list[str]) -> None:
     """Repeats and caption of a folder like ``10_a cat``: with a metadata.csv the loader reads folder names no more."""
-    match = KOHYA.match(seen.path.parent.name) if seen.path.parent != folder else None
-    if match:
-        seen.repeats = min(max(1, int(match[1])), MOST_REPEATS)
-        told = say("{folder}: a picture is repeated {most} times at most", folder=seen.path.parent.name, most=MOST_REPEATS)
-        notes += [told] if int(match[1]) > MOST_REPEATS and told not in notes else []
-        seen.caption = match[2].replace("_", " ").strip()
+    place = place_of(seen.path, folder)
+    if place.repeats is None:
+        return
+    if place.repeats == 0:
+        seen.findings.append(Finding("left_out", say("the name of its folder says 0 repeats"), drops=True))
+        return
+    seen.repeats = min(place.repeats, MOST_REPEATS)
+    told = say("{folder}: a picture is repeated {most} times at most", folder=place.folder, most=MOST_REPEATS)
+    notes += [told] if place.repeats > MOST_REPEATS and told not in notes else []
+    seen.caption = place.caption
 
 
-def _beside(pictures: Sequence[InspectedPicture], notes: list[str]) -> dict[Path, str]:
-    """The text in the files beside the pictures, by picture; decoded as the loader does it."""
-    files = [(seen, next((f for e in (".txt", ".caption") if is_file(f := seen.path.with_suffix(e))), None)) for seen in pictures]
-    found = [(seen, file) for seen, file in files if file is not None]
-    read: dict[Path, bytes] = {}
-    problems: dict[Path, str] = {}
-    for seen, file in found:
-        found_there = caption_bytes(file)
-        if isinstance(found_there, bytes):
-            read[seen.path] = found_there
-        else:
-            problems[seen.path] = found_there
-    texts, said = decoded_together(read)
+def _beside(folder: Path, pictures: Sequence[InspectedPicture], notes: list[str]) -> dict[Path, str]:
+    """The text in the files beside the pictures, by picture, with its lines; found and decoded as the loader does it."""
+    there = inventory(folder, {}, say("it is a link to another folder"))
+    files = match([seen.path for seen in pictures], there.others, None)
+    notes += strangers(there, files, {*files.of.values(), *there.metadata, *there.pictures}, "")
+    texts, problems, said = read_captions(files.of, folder, "auto")
     notes += said
-    for seen, file in found:
-        if texts.get(seen.path) is None:
-            reason = problems.get(seen.path) or say("it is no text; save it as UTF-8")
-            message = say("the caption file {file} cannot be read: {reason}", file=file.name, reason=reason)
-            seen.findings.append(Finding("caption_unreadable", message))
-    return {path: " ".join(text.split()) for path, text in texts.items() if text is not None}
+    for seen in pictures:
+        if seen.path in problems:
+            seen.findings.append(Finding("caption_unreadable", say("its caption: {problem}", problem=problems[seen.path])))
+    return {path: "\n".join(lines_of(text)) for path, text in texts.items()}
 
 
 # --- the template ---------------------------------------------------------------------------------------------------------------
@@ -173,6 +207,8 @@ def _fill(template: str, trigger: str, seen: InspectedPicture) -> str:
     """The caption that the template makes; one that it made before stays as it is, so that calling twice is calling once."""
     if not seen.caption:
         return _bare(template, trigger, seen)
+    if "\n" in seen.caption:  # several captions, or tags one a line: the loader says which
+        return "\n".join(_fill(template, trigger, replace(seen, caption=line)) for line in seen.caption.split("\n"))
     values = _values(trigger, seen)
     pieces = _PLACEHOLDER.split(template)
     made = "".join(
@@ -181,98 +217,3 @@ def _fill(template: str, trigger: str, seen: InspectedPicture) -> str:
     if re.fullmatch(made, seen.caption):
         return seen.caption
     return " ".join(_PLACEHOLDER.sub(lambda match: values[match[1]], template).split())
-
-
-# --- the captioner --------------------------------------------------------------------------------------------------------------
-
-
-class Captioner:
-    """A captioning model that is loaded; code that comes with a model is never run.
-
-    Args:
-        model: a folder, or a repository of Hugging Face (``modelscope:`` in front for ModelScope).
-
-    Raises:
-        ModelError: if it is not there, has no safetensors, or is no image-to-text model.
-    """
-
-    def __init__(self, model: str) -> None:
-        self.name = model
-        folder = _folder(model)
-        import torch
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        try:
-            require_files(folder)
-            self._processor: Any = AutoProcessor.from_pretrained(folder, **options)
-            self._model: Any = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True, **options)
-        except Exception as error:  # transformers raises whatever a damaged or foreign folder leads to
-            raise ModelError(
-                say(
-                    "--captioner {model}: it cannot be loaded as an image-to-text model: {reason}. It must be a model like BLIP with "
-                    "weights in safetensors.",
-                    model=model,
-                    reason=_reason(error),
-                )
-            ) from None
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model.to(self._device).eval()
-
-    def caption(self, path: Path) -> str:
-        """What one picture shows, on one line; the same picture always gives the same words.
-
-        Raises:
-            DataError: if the picture cannot be read.
-            ModelError: if the model cannot describe it.
-        """
-        import torch
-
-        image = read_picture(path)
-        task = _TASKS.get(str(self._model.config.model_type))
-        try:
-            inputs = self._processor(images=image, **({"text": task} if task else {}), return_tensors="pt").to(self._device)
-            with torch.inference_mode():
-                tokens = self._model.generate(**inputs, max_new_tokens=75, do_sample=False)
-            text = self._processor.batch_decode(tokens, skip_special_tokens=True)[0]
-        except Exception as error:  # as above
-            raise ModelError(
-                say("--captioner {model}: it cannot describe {file}: {reason}.", model=self.name, file=path.name, reason=_reason(error))
-            ) from None
-        return " ".join(str(text).split())
-
-
-def write_captions(model: str, paths: Iterable[Path], tick: Callable[[], None]) -> dict[Path, str]:
-    """Captions by path. Without pictures no model is loaded.
-
-    Raises:
-        ModelError: if the model cannot be used.
-    """
-    wanted = list(paths)
-    if not wanted:
-        return {}
-    captioner = Captioner(model)
-    captions = {}
-    for path in wanted:
-        captions[path] = captioner.caption(path)
-        tick()
-    return captions
-
-
-def _folder(model: str) -> Path:
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists() or path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
-        raise ModelError(
-            say("--captioner {model}: there is no such folder, and a repository is called like Salesforce/blip-image-captioning-base.",
-                model=model)
-        )  # fmt: skip
-    try:
-        return fetch_base(model, None, _FILES)
-    except ModelError as error:
-        raise ModelError(say("--captioner {model}: {problem}", model=model, problem=error)) from None
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")[:300]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from loraforge import DataError, speaker
 
-from ..data.perceptual_hash import COLOURS, NEAR, perceptual_hash
+from ..data.near_copies import Look, look, near_copies
 from ..data.pictures import content_hash, read_picture
 from ..data.vision import BLURRED, sharpness
 
@@ -43,8 +42,7 @@ class InspectedPicture:
         path: the file; ``name`` is the same relative to the folder, with forward slashes.
         width, height: in pixels, the right way up; 0 if it cannot be read.
         digest: SHA-256 of the pixels.
-        phash: the perceptual hash, 64 bits.
-        colours: 8 x 8 x 3 mean colours, 0 to 255.
+        look: by which its copies are told.
         thumbnail: at most 160 x 160 pixels.
         caption: as it was found; ``text`` is what the metadata will say.
         repeats: how often one pass shows it, where the folder's name or the metadata says so.
@@ -56,8 +54,7 @@ class InspectedPicture:
     width: int = 0
     height: int = 0
     digest: str = ""
-    phash: int = 0
-    colours: Any = field(default=None, repr=False)
+    look: Look | None = field(default=None, repr=False)
     thumbnail: Image.Image | None = field(default=None, repr=False)
     caption: str = ""
     text: str = ""
@@ -90,7 +87,7 @@ def inspect_picture(path: Path, name: str, min_size: int) -> InspectedPicture:
         return seen
     seen.width, seen.height = image.size
     seen.digest = content_hash(image)
-    seen.phash, seen.colours = perceptual_hash(image)
+    seen.look = look(image, image.size)
     if min(image.size) < min_size:
         message = say("small: {width}x{height}, the shorter side is below {least} pixels", width=image.width, height=image.height,
                       least=min_size)  # fmt: skip
@@ -113,15 +110,9 @@ def mark_copies(pictures: Sequence[InspectedPicture]) -> None:
             if same is not seen:
                 seen.findings.append(Finding("duplicate", say("the same picture as {other}", other=same.name), drops=True))
     # Each is compared with those that stay, not with those that go: a chain of small changes would join what has little in common.
-    staying: list[InspectedPicture] = []
-    for seen in sorted((s for s in first.values() if s.keep), key=lambda s: -s.width * s.height):
-        near = next((s for s in staying if _alike(s, seen)), None)
-        if near is None:
-            staying.append(seen)
-        else:
+    largest = sorted((s for s in first.values() if s.keep), key=lambda s: -s.width * s.height)
+    for seen, nearest in zip(largest, list(near_copies([s.look for s in largest])), strict=True):
+        near = next((largest[other] for other in sorted(nearest) if largest[other].keep), None)
+        if near is not None:
             message = say("almost the same picture as {other}, which stays", other=near.name)
             seen.findings.append(Finding("near_duplicate", message, drops=True))
-
-
-def _alike(a: InspectedPicture, b: InspectedPicture) -> bool:
-    return (a.phash ^ b.phash).bit_count() <= NEAR and float(abs(a.colours - b.colours).mean()) < COLOURS

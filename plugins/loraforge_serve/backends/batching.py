@@ -242,21 +242,26 @@ class Engine:
         finally:
             self._watch_layers()
             self._enable()
-        if adapter.dora or not self._agrees([key, "__base__"], probe):
+        # peft mixes the rows of plain LoRAs only.
+        if adapter.dora or adapter.kind != "lora" or not self._agrees([key, "__base__"], probe):
             self._alone.add(key)
 
     def _enable(self) -> None:
-        """After layers may have been switched off for the base alone."""
+        """After layers may have been switched off for the base alone. LoKr and LoHa act on whole batches, and have theirs alone."""
+        from loraforge.adapters import lora
+
         for layer in self._layers:
             layer.enable_adapters(True)
+        for _, layer in lora.adapted_layers(self.network.model, ("lokr", "loha")):
+            layer.enable_adapters(False)
         self._exclusive = None
 
     def _watch_layers(self) -> None:
-        from peft.tuners.lora import LoraLayer
+        from loraforge.adapters import lora
 
         known = set(map(id, self._layers))
-        for module in self.network.model.modules():
-            if isinstance(module, LoraLayer) and id(module) not in known:
+        for _, module in lora.adapted_layers(self.network.model, ("lora",)):
+            if id(module) not in known:
                 self._layers.append(module)
                 module.register_forward_pre_hook(self._name_rows, with_kwargs=True)
 

@@ -96,6 +96,11 @@ class VllmBackend:
             raise ModelError(say("{name}: the template of this base has channels, which only the backend torch reads.", name=version.name))
         if _config(version.folder).get("use_dora"):
             raise ModelError(say("{name} was trained with DoRA, which vLLM does not read. Use --backend torch.", name=version.name))
+        kind = str(_config(version.folder).get("peft_type", "LORA"))
+        if kind != "LORA":
+            raise ModelError(
+                say("{name} is a {kind}, which vLLM does not read. Use --backend torch.", name=version.name, kind=kind.lower())
+            )
         # vLLM may read the files again after it has put an adapter aside: they must be those of this version then too.
         kept = Path(self._folder.name) / version.key
         kept.mkdir()
@@ -154,7 +159,8 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def line(base: str, port: int, key: str, folders: Sequence[Path]) -> list[str]:
     """The command that starts vLLM for adapters of these folders, and room for as large ones later."""
-    ranks = [rank for folder in folders if isinstance(rank := _config(folder).get("r"), int)]
+    told = [_config(folder) for folder in folders]
+    ranks = [rank for one in told for rank in (one.get("r"), *(one.get("rank_pattern") or {}).values()) if isinstance(rank, int)]
     largest = next((rank for rank in RANKS if rank >= max([16, *ranks])), RANKS[-1])
     return [
         *("vllm", "serve", base, "--host", "127.0.0.1", "--port", str(port), "--api-key", key, "--served-model-name", "base"),

@@ -103,7 +103,9 @@ class Source:
         def convert(folder: Path, destination: Path) -> Path:
             from loraforge.adapters import lora
 
-            written: Path = made.export(lora.read_peft(folder), destination)
+            adapter = lora.read_peft(folder)
+            made.require_kind(adapter)
+            written: Path = made.export(adapter, destination)
             return written
 
         return convert

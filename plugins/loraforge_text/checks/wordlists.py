@@ -11,9 +11,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from loraforge import ConfigError, DataError, Keys, speaker
+from loraforge import ConfigError, DataError, Keys, decode_text, speaker
 
-from ..data.readers.encodings import decode
 from ..data.readers.rows import Source
 from .folding import narrow
 
@@ -135,7 +134,7 @@ def _merged(section: str, own: str | None, changed: int) -> WordList:
     lines = list(_shipped(section))
     if own:
         try:
-            text = decode(Source.of(Path(own)), "auto", lambda note: None)
+            text = decode_text(Source.of(Path(own)).data, "auto", lambda note: None, str(own))
         except DataError as error:
             raise ConfigError([f"word_list: {problem}" for problem in error.problems]) from None
         added, alone = _sections(Path(own), text)[section]

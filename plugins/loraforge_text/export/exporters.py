@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import Adapter, Exporter, ExportError, command, quoted, read_file, speaker
+from loraforge import Adapter, Exporter, ExportError, KeySet, ModelFamily, RunConfig, command, quoted, read_file, speaker
 
 from ..templates.golden_prompts import NAME, questions_of_data
 from .check import check_folder, check_weights
-from .folder import answers_otherwise, file_name, named_base, on_one_line, served, write_beside, write_stop_in_config
+from .folder import answers_otherwise, file_name, named_base, on_one_line, served, without_base, write_beside, write_stop_in_config
 
 say = speaker(__name__)
 
@@ -23,7 +23,12 @@ class PeftExporter(Exporter):
 
     name = "peft"
     task = "text"
+    kinds = ("lora", "lokr", "loha")
     help = "A folder for PEFT, transformers and vLLM: adapter, tokenizer and the chat template that was trained."
+    at_saves = True
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        return without_base(self.name, family, config)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         from loraforge.adapters import lora
@@ -36,10 +41,12 @@ class PeftExporter(Exporter):
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         run = quoted(path.parent.parent)
-        if adapter.dora:
-            vllm = say("# vLLM does not read DoRA; `loraforge export {run} --to merged` makes a model that it reads", run=run)
+        if adapter.dora or adapter.kind != "lora":
+            kind = "DoRA" if adapter.dora else adapter.kind
+            vllm = say("# vLLM does not read {kind}; `loraforge export {run} --to merged` makes a model that it reads", kind=kind, run=run)
             return vllm, _colleagues(run)
-        rank = next((r for r in _VLLM_RANKS if r >= adapter.rank), _VLLM_RANKS[-1])
+        largest = max([adapter.rank, *adapter.ranks.values()])
+        rank = next((r for r in _VLLM_RANKS if r >= largest), _VLLM_RANKS[-1])
         base = named_base(adapter)
         template = path / "chat_template.jinja"
         # vLLM takes tokenizer and stops of the base; --override-generation-config reaches only how it samples, not where it stops.
@@ -68,7 +75,11 @@ class MergedExporter(Exporter):
 
     name = "merged"
     task = "text"
+    kinds = ("lora", "lokr", "loha")
     help = "A full model folder with the adapter merged into the weights, for everything that knows no adapters."
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        return without_base(self.name, family, config)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         import torch

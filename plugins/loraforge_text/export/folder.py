@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import Adapter, ExportError, LoraForgeError, printable, read_text, speaker
+from loraforge import Adapter, ExportError, LoraForgeError, ModelFamily, RunConfig, printable, read_text, speaker
 
 from ..base_files import ADDITIONAL, EMBEDDED, TOOL_USE, BaseFiles, gguf_source, is_trained_file, locate, read_base
 from ..gguf_bases.conversion import PACKAGED, origin
@@ -118,6 +118,25 @@ def served(adapter: Adapter) -> Served:
             say("answers were trained to end in {stop!r}, which is no token of the base: nothing could stop there.", stop=stop)
         )
     return Served(folder, base, prompting, stop, stop_ids(base, stop))
+
+
+def without_base(exporter: str, family: ModelFamily, config: RunConfig) -> str:
+    """Why nothing could be written for a base of another plugin's family: what is written holds the base's tokenizer and configuration."""
+    from ..families.causal_lm import CausalLM
+
+    if isinstance(family, CausalLM):
+        return ""
+    try:
+        read_base(locate(config.base_model, config.revision))
+    except LoraForgeError as error:
+        return say(
+            "export: {exporter} needs the base's tokenizer and config.json, and a base of the family '{family}' has none ({error}). Use an "
+            "exporter of its plugin, or export: [].",
+            exporter=exporter,
+            family=family.name,
+            error=str(error).split("\n")[0].rstrip("."),
+        )
+    return ""
 
 
 def write_beside(of: Served, adapter: Adapter, destination: Path) -> None:

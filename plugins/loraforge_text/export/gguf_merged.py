@@ -10,17 +10,18 @@ from typing import Any
 
 from pydantic import Field
 
-from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, LoraForgeError, RunConfig, command, speaker
+from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, LoraForgeError, ModelFamily, RunConfig, command, speaker
 
 from ..base_files import locate, read_base
 from ..families.stored_weights import stored_as
 from ..templates import golden_prompts
 from . import gguf_layout as layout
-from .folder import file_name, read_json, served
+from .folder import file_name, read_json, served, without_base
 from .gguf_model import TYPES, GgufModel
 from .gguf_proof import prove, require_llama_cpp
 from .gguf_twin import prove_layers
 from .gguf_vocabulary import read_vocabulary
+from .llama_cpp import library
 from .ollama import go_template, write_modelfile
 
 say = speaker(__name__)
@@ -43,6 +44,7 @@ class GgufMergedExporter(Exporter):
 
     name = "gguf-merged"
     task = "text"
+    kinds = ("lora", "lokr", "loha")
     help = "One GGUF file with base, adapter, tokenizer and chat template, for llama.cpp, LM Studio and Ollama."
     keys = GgufMergedKeys
 
@@ -54,6 +56,7 @@ class GgufMergedExporter(Exporter):
             if problem := _wrong_base(base.config):
                 return problem
             require_llama_cpp()
+            library()
             part = base.config.get("text_config") or base.config
             read_vocabulary(base, part.get("vocab_size"), ())
         except ExportError as error:
@@ -61,6 +64,9 @@ class GgufMergedExporter(Exporter):
         except (LoraForgeError, LookupError, TypeError, ValueError, AttributeError):
             return ""  # what is wrong with the base is said where it is read
         return ""
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        return without_base(self.name, family, config)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         kind = str((adapter.facts.get("config") or {}).get("quantize") or "f16")

@@ -141,8 +141,7 @@ class GgufModel:
         """
         from loraforge.adapters import lora
 
-        a, b = (self.adapter.tensors[f"{one.module}.lora_{part}.weight"] for part in "AB")
-        change = self.adapter.alpha / self.adapter.rank * b @ a
+        change = self.adapter.delta(one.module)
         if lora.differs(self.adapter, one.module, change):
             lora.refuse([one.module])
         if not self.adapter.dora:

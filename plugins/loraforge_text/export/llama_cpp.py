@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import Adapter, Exporter, ExportError, KeySet, LoraForgeError, RunConfig, command, first_few, speaker
+from loraforge import Adapter, Exporter, ExportError, KeySet, LoraForgeError, ModelFamily, RunConfig, command, first_few, speaker
 
 from ..base_files import locate, read_base
 from ..templates.served import export_jinja
-from .folder import Served, base_file, base_folder, file_name, on_one_line, served
+from .folder import Served, base_file, base_folder, file_name, on_one_line, served, without_base
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,15 +91,23 @@ class GgufExporter(Exporter):
     name = "gguf"
     task = "text"
     help = "One GGUF file for llama.cpp and Ollama: the adapter, to be put onto a GGUF of the base."
+    at_saves = True
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
         if config.lora_variant == "dora":
             return _no_dora()
         try:
+            library()
+        except ExportError as error:
+            return str(error)
+        try:
             shape = _Shape.of(read_base(locate(config.base_model, config.revision)).config)
         except LoraForgeError:
             return ""  # what is wrong with the base is said where it is read
         return _unknown(shape) if shape.kind not in ARCHITECTURES else ""
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        return without_base(self.name, family, config)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         of = served(adapter)

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, LoraForgeError, RunConfig, command, prompt_of, speaker
+from loraforge import Adapter, Exporter, ExportError, Keys, KeySet, LoraForgeError, ModelFamily, RunConfig, command, prompt_of, speaker
 
 from ..families.encoding import tokenizer_of
 from ..records import Conversation
 from ..templates import golden_prompts
 from ..templates.prompting import Prompting
-from .folder import Served, base_file, base_folder, file_name, served
+from .folder import Served, base_file, base_folder, file_name, served, without_base
 from .llama_cpp import GgufExporter, write_lora
 
 say = speaker(__name__)
@@ -52,6 +52,9 @@ class OllamaExporter(Exporter):
 
     def refuses(self, config: RunConfig, keys: KeySet) -> str:
         return _not_one_line(keys[OllamaKeys].ollama_from) or GgufExporter().refuses(config, keys)
+
+    def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
+        return without_base(self.name, family, config)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         if problem := _not_one_line(_from(adapter)):

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 say = speaker(__name__)
 
 _OLDER_TOKENIZERS = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "merges.txt")
+_TRANSPOSED = frozenset({"gpt2", "openai-gpt"})  # built of transformers' Conv1D
 _BAND = 16  # where rows are padded, those whose lengths differ by less than this many tokens may share a batch
 
 
@@ -83,6 +84,7 @@ class CausalLM(ModelFamily):
         text = limits.text_config(base.config)
         limits.refuse_both_ways(text)
         _refuse_scanned(config.lora_target, base.config.get("model_type"))
+        _refuse_transposed(config, base.config.get("model_type"))
         older = any((folder / name).is_file() for name in _OLDER_TOKENIZERS) or any(folder.glob("*.tiktoken"))
         if tokenizer is None and not older:
             raise ModelError(say("base_model {folder} has no tokenizer: take the tokenizer.json that belongs to it.", folder=folder))
@@ -156,6 +158,8 @@ def _made_of(folder: Path) -> dict[str, str]:
 
 def _adapter_folder(path: str) -> Path:
     folder = Path(path)
+    if folder.name == "adapter_model.safetensors" and (folder.parent / "adapter_config.json").is_file():
+        return folder.parent
     return folder / "adapter" if (folder / "adapter" / "adapter_config.json").is_file() else folder
 
 
@@ -167,6 +171,18 @@ def _refuse_scanned(target: str | Sequence[str], model_type: str | None) -> None
                 "lora_target: '{names}' cannot learn in a {kind} model, which reads these weights past any adapter. Leave it out; "
                 "all-linear does so.",
                 names="', '".join(never),
+                kind=model_type,
+            )
+        )
+
+
+def _refuse_transposed(config: RunConfig, model_type: str | None) -> None:
+    """GPT-2's layers are no linear layers to peft's LoKr and LoHa."""
+    if config.adapter_kind != "lora" and model_type in _TRANSPOSED:
+        raise ConfigError(
+            say(
+                "lora_variant: {variant} works on plain linear layers, and those of a {kind} model are transposed. Use lora_variant: lora.",
+                variant=config.lora_variant,
                 kind=model_type,
             )
         )

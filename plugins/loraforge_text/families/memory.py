@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import MemoryEstimate, RunConfig, match_layers, open_file, read_text, speaker
+from loraforge import MemoryEstimate, RunConfig, adapter_size, apply_block_ranks, match_layers, open_file, read_text, speaker, weight_copies
 
 from .stored_weights import four_bits, sizes, stored_as
 
@@ -194,10 +194,20 @@ def chosen(shape: Decoder, target: str | Sequence[str]) -> dict[str, tuple[int, 
     return {name: names[name] for name in match_layers(target, list(names))}
 
 
+def adapted(shape: Decoder, config: RunConfig) -> dict[str, tuple[int, int, int]]:
+    """The layers that get an adapter; (rank, inputs, outputs) by full name.
+
+    Raises:
+        ConfigError: if ``lora_target`` means none, or an entry of ``block_ranks``.
+    """
+    found = chosen(shape, config.lora_target)
+    ranks = apply_block_ranks(dict.fromkeys(found, config.lora_rank), config.block_ranks)
+    return {name: (rank, *found[name]) for name, rank in ranks.items()}
+
+
 def trainable(shape: Decoder, config: RunConfig) -> int:
-    """Parameters of the LoRA."""
-    found = chosen(shape, config.lora_target).values()
-    return sum(config.lora_rank * (i + o) + (o if config.lora_variant == "dora" else 0) for i, o in found)
+    """Parameters of the adapter."""
+    return sum(adapter_size(config, *sizes) for sizes in adapted(shape, config).values())
 
 
 def agrees(folder: Path, shape: Decoder) -> bool:
@@ -247,10 +257,18 @@ def kept(shape: Decoder, config: RunConfig, device: str, length: int) -> float:
     memory only where they have a dropout and there is no GPU."""
     low = 4 if config.precision == "fp32" else 2
     wide, narrow = shape.heads * shape.head, shape.kv * shape.head
-    here = {name.split(".", 3)[3]: sizes[0] for name, sizes in chosen(shape, config.lora_target).items()}
+    here = {name.split(".", 3)[3]: inputs for name, (_, inputs, _) in adapted(shape, config).items()}
     # A plain LoRA on a plain layer keeps what it reads, once for all layers that read the same, and a mask; others keep what dropout made.
-    fast = shape.kind != "gpt2" and config.precision != "4bit" and config.lora_variant != "dora"
-    noise: float = 0 if not config.lora_dropout else 4 if not fast and device == "cpu" else 1 / 8 if device == "cpu" else 1
+    fast = shape.kind != "gpt2" and config.precision != "4bit" and config.lora_variant != "dora" and config.adapter_kind == "lora"
+    noise: float = (
+        0
+        if not config.lora_dropout or config.adapter_kind != "lora"
+        else 4
+        if not fast and device == "cpu"
+        else 1 / 8
+        if device == "cpu"
+        else 1
+    )
     read = {_READS.get(name, name) if fast or not noise else name: width for name, width in here.items()}
     if fast and config.precision == "fp32" and not shape.kind.startswith("gemma"):
         read = {name: width for name, width in read.items() if name not in _RECOMPUTED}
@@ -286,7 +304,7 @@ def estimate_memory(
     stored = _stored(folder, shape, raw) if shape is not None and form else 0
     if shape is None or stored is None or not (form or agrees(folder, shape)):
         return None
-    adapted = chosen(shape, config.lora_target)
+    places = adapted(shape, config)
     rows = max(1, int(facts.get("rows", 1)))
     counted = isinstance(facts.get("longest_row"), int) and facts["longest_row"] > 0
     length = int(facts["longest_row"]) if counted else longest
@@ -294,13 +312,16 @@ def estimate_memory(
     learned = facts["learned_tokens"] / rows if counted else longest / 2
     tokens = min(config.batch_size, rows) * length
     tokens = max(length, min(tokens, int(facts["tokens"]))) if counted else tokens
-    first = min(int(name.split(".")[2]) for name in adapted)  # nothing is kept below the first adapted layer
+    first = min(int(name.split(".")[2]) for name in places)  # nothing is kept below the first adapted layer
     layer = kept(shape, config, device, length) * tokens
     low = 4 if config.precision == "fp32" else 2
     through = shape.layers - first
     checkpoints = config.gradient_checkpointing
     activations = through * shape.hidden * tokens * low + layer if checkpoints else through * layer
+    made = weight_copies(config) * sum(inputs * outputs for _, inputs, outputs in places.values())  # numbers of weights put together
+    activations += made * low / (shape.layers if checkpoints else 1)
     working = (4 * shape.inner + 8 * shape.hidden) * tokens * low  # measured: gradients, and what the allocator keeps of a layer
+    working += (4 + low) * max(inputs * outputs for _, inputs, outputs in places.values()) if made else 0  # a weight and its gradient
     piece = min(_CHUNK_GPU if device == "cuda" else _CHUNK, 4.0 * tokens * shape.vocab)
     head = piece * (1 if low == 4 else 1.5) + 3 * shape.hidden * tokens * low  # of learned tokens only, in pieces
     per_token = 2 * (shape.linear + shape.layers * shape.active) + 2 * mean * shape.layers * shape.heads * shape.head
@@ -317,7 +338,7 @@ def estimate_memory(
         weights=held,
         activations=round(activations),
         transient=round(working + head),
-        flops=forward * (3 if checkpoints else 2),
+        flops=forward * (3 if checkpoints else 2) + 2 * mean * made * (4 if checkpoints else 3),
         phases=phases,
         files={"merged": merged},
         precisions=("fp32", "bf16", "4bit") if device == "cuda" and (not form or four_bits(raw)) else ("fp32", "bf16"),

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import ConfigError, LoraForgeError, ModelError, RunConfig
+from loraforge import ConfigError, LoraForgeError, ModelError, RunConfig, apply_block_ranks
 
 from ..base_files import BaseFiles, read_base
 from . import memory
@@ -39,12 +39,12 @@ def looked_ahead(base: BaseFiles, config: RunConfig) -> Iterator[None]:
     there, shape = shapes(base.folder), memory.read(base.config)
     if shape is not None and _plain(base.config, shape) and (there is None or _same(there, shape)):
         yield
-        memory.chosen(shape, config.lora_target)
+        memory.adapted(shape, config)
     elif _torch_is_here():  # then another process would save nothing
         yield
-        _raise(refusals(base.folder, config.lora_target))
+        _raise(refusals(base.folder, config.lora_target, config.block_ranks))
     else:
-        with _Child(base.folder, config.lora_target) as child:
+        with _Child(base.folder, config.lora_target, config.block_ranks) as child:
             yield
             _raise(child.answer())
 
@@ -78,17 +78,17 @@ def _same(there: Mapping[str, tuple[int, ...]], shape: memory.Decoder) -> bool:
     return all(there.get(name) == size for name, size in wanted.items()) and (not left or left == head)
 
 
-def refusals(folder: Path, target: str | Sequence[str]) -> dict[str, list[str]]:
-    """All that ``train`` would stop at: ``model`` what is wrong with the base, ``config`` what with ``lora_target``."""
+def refusals(folder: Path, target: str | Sequence[str], block_ranks: Sequence[str] = ()) -> dict[str, list[str]]:
+    """All that ``train`` would stop at: ``model`` what is wrong with the base, ``config`` what with ``lora_target`` and ``block_ranks``."""
     from . import loading
 
     tensors = None if stored_as(read_base(folder).config) else shapes(folder)
     try:
         model = loading.outline(folder, tensors)
-        if model is not None and target != "all-linear":
+        if model is not None and (target != "all-linear" or block_ranks):
             from . import reach
 
-            reach.named_layers(model, target)
+            apply_block_ranks(dict.fromkeys(reach.named_layers(model, target), 1), block_ranks)
     except ConfigError as error:
         return {"config": list(error.problems)}
     except ModelError as error:
@@ -99,9 +99,10 @@ def refusals(folder: Path, target: str | Sequence[str]) -> dict[str, list[str]]:
 class _Child:
     """The process that asks transformers. It is ended with the body, whether or not its answer was waited for."""
 
-    def __init__(self, folder: Path, target: str | Sequence[str]) -> None:
+    def __init__(self, folder: Path, target: str | Sequence[str], block_ranks: Sequence[str]) -> None:
+        asked = {"folder": str(folder), "target": target, "block_ranks": list(block_ranks), "path": sys.path}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, json.dumps({"folder": str(folder), "target": target, "path": sys.path})],
+            [sys.executable, "-c", _CHILD, json.dumps(asked)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -134,4 +135,4 @@ def _raise(found: Mapping[str, Sequence[str]]) -> None:
 def main() -> None:
     """``refusals`` for what the first argument says, as a line of JSON."""
     asked = json.loads(sys.argv[1])
-    print(json.dumps(refusals(Path(asked["folder"]), asked["target"])))
+    print(json.dumps(refusals(Path(asked["folder"]), asked["target"], asked["block_ranks"])))

@@ -347,7 +347,7 @@ def test_what_peft_is_asked_for(monkeypatch, variant, width, start):
         asked.append((given, adapter_name))
         raise InterruptedError
 
-    monkeypatch.setattr(lora.peft, "inject_adapter_in_model", stop)
+    monkeypatch.setattr(lora.exact_names.peft, "inject_adapter_in_model", stop)
     model = torch.nn.Sequential(torch.nn.Linear(2048, width, bias=False, device="meta"), torch.nn.Linear(4, 4, device="meta"))
     with pytest.raises(InterruptedError):
         lora.inject(model, config(lora_variant=variant, lora_alpha=6, lora_dropout=0.3), modules={"0": 4, "1": 2})

@@ -221,12 +221,12 @@ def test_what_stands_beside_is_read_and_nothing_outside(tmp_path):
 
 @pytest.mark.parametrize(
     ("config", "what"),
-    [({"peft_type": "LOHA", "r": None}, "LOHA"), ({"modules_to_save": ["head"]}, "modules_to_save"), ({"layer_replication": [[0, 1]]}, "layer_replication"),
+    [({"peft_type": "OFT", "r": None}, "OFT"), ({"modules_to_save": ["head"]}, "modules_to_save"), ({"layer_replication": [[0, 1]]}, "layer_replication"),
      ({"modules_to_save": ["x"], "layer_replication": [1]}, "modules_to_save, layer_replication")],
 )  # fmt: skip
 def test_another_kind_of_adapter_is_named(tmp_path, config, what):
     write(tmp_path, **config)
-    with pytest.raises(RunError, match=f"only plain LoRA adapters can be read; this one has {what}"):
+    with pytest.raises(RunError, match=f"only LoRA, LoKr and LoHa adapters can be read; this one has {what}"):
         read_peft(tmp_path)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loraforge.data.lineage import Parent, adapter_folder, parent_of
+from loraforge import RunError
+from loraforge.audit.verify import ancestor
+from loraforge.data.lineage import Parent, adapter_folder, parent_of, require_adapter
 from loraforge.data.splitting import ASIDE, HELD_OUT, LEARNED
 from loraforge.runs.folder import RunFolder
 
@@ -120,3 +122,27 @@ def test_the_lineage_names_this_run_first(run):
     assert found.lineage() == [mine, {"run": "before"}]
     bare = Parent(found.run, run / "export", {**RUN, "lineage": "damaged", "data": None})
     assert bare.lineage() == [{"run": str(run), "started": None, "seal": "abc", "adapter": None, "data": None}]
+
+
+def test_the_weights_of_an_adapter_mean_its_folder_and_another_file_is_refused(tmp_path):
+    (tmp_path / "adapter").mkdir()
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(b"x")
+    assert adapter_folder(weights) == weights
+    with pytest.raises(RunError, match="single file"):
+        require_adapter(str(weights))
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    assert adapter_folder(weights) == tmp_path / "adapter" == adapter_folder(tmp_path)
+    require_adapter(str(weights))
+
+
+def test_an_exported_file_belongs_to_its_run_and_is_known_by_its_own_hash(tmp_path):
+    (tmp_path / "export" / "webui").mkdir(parents=True)
+    (tmp_path / "manifest.json").write_text(json.dumps(RUN))
+    file = tmp_path / "export" / "webui" / "neon.safetensors"
+    file.write_bytes(b"weights")
+    found = parent_of(str(file))
+    assert found is not None and found.run.path == tmp_path and found.digest() == hashlib.sha256(b"weights").hexdigest()
+    assert ancestor(found.lineage()[0]) == file
+    file.write_bytes(b"others")
+    assert ancestor(found.lineage()[0] | {"adapter": hashlib.sha256(b"weights").hexdigest()}) is None

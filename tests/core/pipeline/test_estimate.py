@@ -191,7 +191,7 @@ def test_what_is_not_known_is_not_estimated(project, planned, command, monkeypat
     monkeypatch.setattr(memory, "read", lambda config: None)
     path = project()
     plan, data = planned("text", path)
-    assert estimate.estimate(plan, data) is None and estimate.warning(plan, data) is None
+    assert estimate.estimate(plan, data) is None and not estimate.warnings(plan, data, cpu=True)
     code, out, _ = command("check", "text", path)
     assert code == 0 and "cannot be estimated" in out
     code, out, _ = command("check", "text", path, "--json")
@@ -213,6 +213,8 @@ def test_more_needs_more(qwen, planned, gpu):
     assert needed("lora_target='q,v'") < normal and needed(r"lora_target=.*layers\.2[0-9]\..*proj") < normal
     assert needed("precision=fp32") > needed("precision=bf16") > (needed("precision=4bit") if gpu else 0)
     assert needed("optimizer=adafactor") < normal and needed("lora_dropout=0") < normal
+    assert needed("optimizer=adamw_8bit") < needed("optimizer=lion") < needed("optimizer=came") < normal < needed("optimizer=prodigy")
+    assert needed("optimizer=muon") == needed("optimizer=lion") and needed("optimizer=schedule_free") > normal  # its trained point waits
 
 
 def test_longer_rows_need_more(host, base, tmp_path):
@@ -289,14 +291,14 @@ def test_a_run_that_continues_keeps_its_rank(qwen, planned, tmp_path):
 def test_the_warning_before_a_run(qwen, planned, monkeypatch):
     plan, data = planned("text", qwen)
     monkeypatch.setattr("loraforge.pipeline.estimate.available_memory", lambda: 24 * GB)
-    sentence = estimate.warning(plan, data)
+    (sentence,) = estimate.warnings(plan, data, cpu=True)
     assert "24.0 GB are free" in sentence and "--set" in sentence and "precision=bf16" in sentence
     monkeypatch.setattr("loraforge.pipeline.estimate.available_memory", lambda: 4 * GB)
-    assert "No milder settings" in estimate.warning(plan, data)
+    assert "No milder settings" in estimate.warnings(plan, data, cpu=True)[0]
     monkeypatch.setattr("loraforge.pipeline.estimate.available_memory", lambda: 400 * GB)
-    assert estimate.warning(plan, data) is None
+    assert not estimate.warnings(plan, data, cpu=True)
     monkeypatch.setattr("loraforge.pipeline.estimate.available_memory", lambda: None)
-    assert estimate.warning(plan, data) is None
+    assert not estimate.warnings(plan, data, cpu=True)
 
 
 # --- the command -------------------------------------------------------------------------------------------------------------

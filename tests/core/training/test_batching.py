@@ -31,6 +31,27 @@ def test_the_last_step_of_an_epoch_may_be_smaller(examples, per_step, per_epoch)
     assert Schedule(examples, per_step, 100).per_epoch == per_epoch
 
 
+@pytest.mark.parametrize(
+    ("settings", "saved"),
+    [
+        ({"save_epochs": 1}, [3, 6, 9, 12]),  # and not every 50 steps
+        ({"save_epochs": 2}, [6, 12]),
+        ({"save_epochs": 3}, [9, 12]),  # and at the end
+        ({"save_epochs": 9}, [12]),
+        ({"save_epochs": 1, "save_steps": 4}, [3, 4, 6, 8, 9, 12]),
+        ({"save_epochs": 2, "save_steps": 0}, [6, 12]),
+        ({"save_epochs": 0, "save_steps": 5}, [5, 10, 12]),
+        ({"save_epochs": 1, "max_steps": 7}, [3, 6, 7]),
+        ({"save_epochs": 1, "epochs": 2.5}, [3, 6, 8]),
+        ({}, [12]),
+    ],
+)
+def test_a_run_saves_where_its_passes_end(settings, saved):
+    """20 examples in steps of 8: a pass is three steps, the last of them a short one."""
+    made = schedule(RunConfig(train_data_dir=".", base_model="x", batch_size=4, gradient_accumulation=2, **{"epochs": 4, **settings}), 20)
+    assert [step for step in range(1, made.steps + 1) if made.saves(step)] == saved and made.saved == len(saved)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_whole_steps_hold_one_group_and_the_rest_is_shared(seed):
     groups = ["a"] * 11 + ["b"] * 6 + ["c"] * 4 + ["d"]

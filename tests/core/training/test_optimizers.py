@@ -1,14 +1,17 @@
-"""The optimizer and the schedule that a config names, against torch's and transformers' own and against the formulas."""
+"""The optimizer that a config names: beside the package used plainly by hand, and over a run that is measured, saved and taken up."""
 
 from __future__ import annotations
 
 import builtins
-import math
 
 import pytest
+from builders import lora_loop
 
-from loraforge import RunConfig
-from loraforge.training.optimizers import make_optimizer, make_scheduler
+from loraforge import ConfigError, RunConfig
+from loraforge.config.optimizers.profiles import PROFILES
+from loraforge.plugin_api.events import Evaluated, StepFinished
+from loraforge.runs.folder import load_state, save_state
+from loraforge.training.optimizers import make_optimizer, parameter_groups
 
 
 def config(**values) -> RunConfig:
@@ -47,7 +50,7 @@ def test_the_usual_optimizer_needs_no_bitsandbytes(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     for named in ("adamw", "adafactor"):
         make_optimizer(config(optimizer=named), one())
-    with pytest.raises(ImportError):
+    with pytest.raises(ConfigError, match="bitsandbytes"):
         make_optimizer(config(optimizer="adamw_8bit"), one())
 
 
@@ -81,35 +84,223 @@ def test_adamw_is_the_papers():
     torch.testing.assert_close(weight.detach(), expected)
 
 
-def cosine(done: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * done))
+# --- each of them in the loop ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "warmup", "steps", "warming", "after"),
-    [
-        ("cosine", 0.0, 10, 0, cosine),
-        ("cosine", 0.2, 10, 2, cosine),
-        ("cosine", 0.25, 10, 3, cosine),  # a share is rounded up
-        ("cosine", 1, 10, 1, cosine),  # a number of steps, not all of them
-        ("cosine", 0.99, 10, 10, cosine),
-        ("linear", 3, 8, 3, lambda done: 1 - done),
-        ("linear", 100, 8, 8, lambda done: 1 - done),  # no longer than the run
-        ("constant", 0.0, 6, 0, lambda done: 1.0),
-        ("constant", 0.5, 6, 3, lambda done: 1.0),  # plain "constant" of transformers would jump
-        ("constant_with_warmup", 2, 6, 2, lambda done: 1.0),
-    ],
-)
-def test_the_rate_of_every_step(name, warmup, steps, warming, after):
-    """Step k of a warm-up of w has k/w of the rate, so that none is wasted on 0; what comes down would reach 0 one step after the last."""
+def plain(name: str, groups, rate: float):
+    """The package's own, as its README uses it."""
     import torch
 
-    optimizer = torch.optim.SGD(one(), lr=0.2)
-    scheduler = make_scheduler(config(lr_scheduler=name, warmup=warmup), optimizer, steps)
-    rates = []
-    for _ in range(steps):
-        rates.append(scheduler.get_last_lr()[0])
+    if name == "adamw_8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit(groups, lr=rate, weight_decay=0.01)
+    if name == "adafactor":
+        from transformers.optimization import Adafactor
+
+        return Adafactor(groups, lr=rate, weight_decay=0.01, scale_parameter=False, relative_step=False, warmup_init=False)
+    if name == "prodigy":
+        from prodigyopt import Prodigy
+
+        return Prodigy(groups, lr=rate, weight_decay=0.01, d_coef=0.5, use_bias_correction=True)
+    if name == "schedule_free":
+        from schedulefree import AdamWScheduleFree
+
+        return AdamWScheduleFree(groups, lr=rate, weight_decay=0.01, warmup_steps=3)
+    if name == "lion":
+        from lion_pytorch import Lion
+
+        return Lion(groups, lr=rate, weight_decay=0.01)
+    if name == "came":
+        from came_pytorch import CAME
+
+        return CAME(groups, lr=rate, weight_decay=0.01)
+    if name == "muon":
+        return torch.optim.Muon(groups, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=0.01)
+
+
+RATES = {
+    "adamw": 1e-3,
+    "adamw_8bit": 1e-3,
+    "adafactor": 1e-3,
+    "prodigy": 1.0,
+    "schedule_free": 2e-3,
+    "lion": 3e-4,
+    "came": 1e-4,
+    "muon": 2e-3,
+}
+ARGS = {"prodigy": ["d_coef=0.5", "use_bias_correction=True", "weight_decay=0.01"], "schedule_free": ["weight_decay=0.01"]}
+
+
+def settings(name: str, **more) -> dict:
+    decay = {} if name in ARGS else {"weight_decay": 0.01}
+    return {"optimizer": name, "learning_rate": RATES[name], "optimizer_args": ARGS.get(name, []), "save_steps": 2, "batch_size": 4, "epochs": 6,
+            "gradient_accumulation": 2, "max_grad_norm": 0.3, **decay, **more}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_six_steps_are_those_of_the_package_used_by_hand(name):
+    """Gradients of two passes, clipped, and in between measures that must not show."""
+    import torch
+
+    examples, toy = lora_loop.examples(), lora_loop.LoraToy(rate=RATES[name])
+    made, heard = lora_loop.make(toy, examples, examples[:3], **settings(name, warmup=3 if name == "schedule_free" else 0))
+    by_hand = lora_loop.LoraToy().lora.model
+    trained = [p for p in by_hand.parameters() if p.requires_grad]
+    optimizer = plain(name, trained, RATES[name])
+    x, y = (torch.stack([e[i] for e in examples]) for i in (0, 1))
+    if name == "schedule_free":
+        optimizer.train()
+    losses, found = [], []
+    for _ in range(6):
+        loss = lora_loop.error(by_hand, x, y)
+        losses.append(float(loss.detach()))
+        found.append(RATES[name] * optimizer.param_groups[0].get("d", 1.0))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 0.3)
         optimizer.step()
-        scheduler.step()
-    shares = [k / warming if k < warming else after((k - warming) / (steps + 1 - warming)) for k in range(1, steps + 1)]
-    assert rates == pytest.approx([0.2 * share for share in shares])
+        optimizer.zero_grad()
+    made.run()
+    steps = [event for event in heard if isinstance(event, StepFinished)]
+    assert [event.loss for event in steps] == pytest.approx(losses, rel=1e-5)
+    if name != "schedule_free":
+        assert [event.learning_rate for event in steps] == pytest.approx(found, rel=1e-3)
+    else:
+        optimizer.eval()
+        assert [event.learning_rate for event in steps] == pytest.approx([RATES[name] * k / 3 for k in (1, 2, 3, 3, 3, 3)])
+    with made.averaged():
+        # A rounding of the sum over two passes turns the sign of a gradient of nothing, and Lion looks at signs alone; Muon and the eight
+        # bits round it further. A step is 3e-4 and 2e-3 long.
+        tolerance = {"lion": 7e-4, "adamw_8bit": 2e-4, "muon": 2e-4}.get(name, 2e-5)
+        for mine, expected in zip(made.parameters.values(), trained, strict=True):
+            torch.testing.assert_close(mine.detach(), expected.detach(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_run_that_is_taken_up_ends_to_the_bit_as_one_that_never_stopped(name, odd, tmp_path):
+    """Through the files of a checkpoint, with other moments of measuring and saving afterwards."""
+    import torch
+
+    examples = lora_loop.examples()
+
+    def save(step: int) -> None:
+        if step == 4:
+            save_state(tmp_path, whole.state(), {})
+
+    whole, heard = lora_loop.make(lora_loop.LoraToy(odd, rate=RATES[name]), examples, examples[:3], save, **settings(name, epochs=9))
+    whole.run()
+    again, more = lora_loop.make(lora_loop.LoraToy(odd, rate=RATES[name]), examples, examples[:3], **settings(name, epochs=9, save_steps=3))
+    again.restore(load_state(tmp_path)[0])
+    again.run(4)
+    for one, other in zip(whole.parameters.values(), again.parameters.values(), strict=True):
+        assert torch.equal(one, other)
+    last = [[event for event in events if isinstance(event, StepFinished | Evaluated)][-1].loss for events in (heard, more)]
+    assert last[0] == last[1]
+    with whole.averaged(), again.averaged():
+        assert all(torch.equal(one, other) for one, other in zip(whole.parameters.values(), again.parameters.values(), strict=True))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_loss_falls(name):
+    examples = lora_loop.examples()
+    made, heard = lora_loop.make(
+        lora_loop.LoraToy(rate=RATES[name]), examples, **settings(name, epochs=40 if name == "prodigy" else 15, save_steps=0)
+    )
+    made.run()
+    losses = [event.loss for event in heard if isinstance(event, StepFinished)]
+    assert losses[-1] < 0.97 * losses[0]
+
+
+def test_schedule_free_measures_and_saves_the_average_and_trains_on_beside_it():
+    """The point that is measured is x of the paper: the mean of all z, here of equal weights."""
+    import torch
+
+    examples, kept = lora_loop.examples(), []
+    toy = lora_loop.LoraToy(rate=2e-3)
+    made, _ = lora_loop.make(toy, examples, examples[:3], **settings("schedule_free", save_steps=1, epochs=4))
+    real = made.evaluate
+
+    def evaluate(step: int):
+        if step:
+            kept.append({name: p.detach().clone() for name, p in made.parameters.items()})
+        return real(step)
+
+    made.evaluate = evaluate
+    points = []
+    step = made.step
+
+    def after(indices, number):
+        event = step(indices, number)
+        points.append({name: made.optimizer.state[p]["z"].clone() for name, p in made.parameters.items()})
+        assert made.optimizer.param_groups[0]["train_mode"] is True
+        return event
+
+    made.step = after
+    made.run()
+    for number, measured in enumerate(kept, 1):
+        for name, value in measured.items():
+            torch.testing.assert_close(value, torch.stack([z[name] for z in points[:number]]).mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_what_the_class_refuses_is_no_traceback(monkeypatch):
+    monkeypatch.setattr("loraforge.config.optimizers.arguments.problems", lambda *given: [])
+    for name, args in {"adamw": "betas=2,3", "prodigy": "d0=-1", "lion": "betas=3,4", "came": "odd=1"}.items():
+        with pytest.raises(ConfigError, match=f"optimizer_args: {name} does not take {args}"):
+            make_optimizer(config(optimizer=name, optimizer_args=[args]), one())
+
+
+def test_nothing_is_printed_by_a_package(capsys):
+    make_optimizer(config(optimizer="prodigy", weight_decay=0.1), one())
+    assert capsys.readouterr().out == ""
+
+
+# --- rates of their own ------------------------------------------------------------------------------------------------------
+
+
+def test_lora_plus_is_pefts():
+    """Beside ``create_loraplus_optimizer`` on a model of peft's: the same rate for every parameter."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from peft.optimizers import create_loraplus_optimizer
+
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 4)), LoraConfig(r=2, target_modules=["0", "1"]))
+    theirs = create_loraplus_optimizer(model, torch.optim.AdamW, lr=1e-3, loraplus_lr_ratio=16.0)
+    expected = {p: group["lr"] for group in theirs.param_groups for p in group["params"]}
+    settings = config(learning_rate=1e-3, lora_plus_ratio=16)
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    made = make_optimizer(settings, parameter_groups(settings, parameters, lora_loop.LoraToy(rate=1e-3).lora))
+    assert {p: group["lr"] for group in made.param_groups for p in group["params"]} == expected and len(expected) == 4
+
+
+def test_every_rate_is_told_and_moves_by_the_schedule():
+    examples = lora_loop.examples()
+    toy = lora_loop.LoraToy(rates={"unet.lora_A": 5e-4}, rate=1e-3, odd=True)
+    made, heard = lora_loop.make(
+        toy, examples, lora_plus_ratio=16, learning_rate=1e-3, lr_scheduler="linear", batch_size=8, epochs=3, save_steps=0
+    )
+    made.run()
+    steps = [event for event in heard if isinstance(event, StepFinished)]
+    for event, share in zip(steps, (0.75, 0.5, 0.25), strict=True):
+        assert event.learning_rate == pytest.approx(1e-3 * share)
+        assert event.rates == pytest.approx({"unet": 5e-4 * share, "lora_B": 1.6e-2 * share})
+
+
+def test_lora_plus_is_taken_up_to_the_bit(tmp_path):
+    import torch
+
+    examples, many = lora_loop.examples(), {"lora_plus_ratio": 8, "batch_size": 8, "epochs": 6, "lr_scheduler": "cosine", "save_steps": 3}
+    toys = [lora_loop.LoraToy(rate=1e-3) for _ in range(2)]
+    whole, _ = lora_loop.make(toys[0], examples, on_save=lambda step: step == 3 and save_state(tmp_path, whole.state(), {}), **many)
+    whole.run()
+    again, _ = lora_loop.make(toys[1], examples, **many)
+    again.restore(load_state(tmp_path)[0])
+    again.run(3)
+    assert all(torch.equal(one, other) for one, other in zip(whole.parameters.values(), again.parameters.values(), strict=True))
+
+
+def test_an_optimizer_that_finds_one_rate_for_all_is_given_one():
+    toy = lora_loop.LoraToy(rates={"unet.lora_A": 0.5}, rate=1.0)
+    with pytest.raises(ConfigError, match="finds one learning rate for all parameters; several are set: 0.5, 1"):
+        lora_loop.make(toy, lora_loop.examples(), optimizer="prodigy", learning_rate=1.0)

@@ -149,6 +149,18 @@ def test_when_a_run_measures_shows_and_saves(every, done, saved):
     assert names == expected
 
 
+def test_after_every_so_many_passes_the_last_example_of_a_pass_has_been_learned():
+    """Seven examples in steps of two: four steps a pass. What a save has seen, each as often as there were passes."""
+    toy, seen = toy_loop.Toy(), []
+    made, heard = toy_loop.make(toy, toy_loop.rows(7), toy_loop.rows(2), batch_size=2, epochs=4, save_steps=0, save_epochs=2)
+    made.call = loop.Callbacks(
+        heard.append, lambda step: seen.append((step, sorted(n for part, seed in toy.collated if seed is not None for n in part)))
+    )
+    made.run()
+    assert seen == [(8, sorted([*range(7)] * 2)), (16, sorted([*range(7)] * 4))]
+    assert [event.step for event in told(heard, Evaluated)] == [0, 8, 16]
+
+
 @pytest.mark.parametrize(("at", "saved"), [(1, [1]), (2, [2]), (3, [2, 3]), (4, [2, 4]), (5, [2, 4, 5])])
 def test_a_run_that_is_asked_to_stop_saves_once_and_says_where(at, saved):
     asked = iter(range(1, 9))
@@ -329,6 +341,35 @@ def test_half_precision_skips_a_gradient_that_overflows(monkeypatch):
     made, _ = toy_loop.make(toy, toy_loop.rows(4))
     monkeypatch.setattr(made.accelerator, "scaler", SimpleNamespace(scale=lambda loss: loss))
     assert made.step([0, 1], 1).loss == 0.0  # with fp16 the scaler deals with it
+
+
+@pytest.mark.parametrize("name", ["prodigy", "schedule_free", "lion", "came", "muon", "adafactor", "adamw_8bit", "adamw"])
+def test_under_a_scaler_every_optimizer_steps_with_its_true_gradient_and_skips_what_overflows(name):
+    """torch's own scaler of half precision, as accelerate uses it."""
+    import torch
+    from accelerate import Accelerator
+    from builders import lora_loop
+
+    examples, ends, rate = lora_loop.examples(), [], 1.0 if name == "prodigy" else 1e-3
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**10)):
+        accelerator = Accelerator(cpu=True)
+        accelerator.scaler = scaler
+        made, _ = lora_loop.make(
+            lora_loop.LoraToy(rate=rate), examples, accelerator=accelerator, optimizer=name, learning_rate=rate, batch_size=8, epochs=3
+        )
+        if scaler is not None:  # as it does with fp16
+            accelerator.unscale_gradients = lambda scaler=scaler, made=made: scaler.unscale_(made.optimizer.optimizer)
+        made.run()
+        ends.append([p.detach().clone() for p in made.parameters.values()])
+        if scaler is not None:
+            before = [p.detach().clone() for p in made.parameters.values()]
+            made.trainable.loss = lambda model, batch: sum(
+                (p - p.detach()).abs().sqrt().sum() for p in model.parameters() if p.requires_grad
+            )
+            made.step(list(range(8)), 4)
+            assert all(torch.equal(p, kept) for p, kept in zip(made.parameters.values(), before, strict=True))
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5)
 
 
 def test_the_time_of_a_run_is_that_of_one_warm_pass_times_its_steps(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from builders.drawings import ORANGE, PURPLE, cat, cropped
 from builders.image_checks import CYBERPUNK, row, run_check, scene, severity
 from loraforge_image.data import perceptual_hash
 from PIL import Image
@@ -52,3 +53,14 @@ def test_each_copy_is_told_once_beside_the_nearest(tmp_path):
     data += [row(image.resize((320 * n, 240 * n)), tmp_path / f"{n}.png") for n in (2, 3)]
     found = run_check("duplicates", data)
     assert [f.rows[0] for f in found] == [1, 2]
+
+
+@pytest.mark.parametrize("other", [cat(ORANGE), cat(PURPLE, size=(320, 420)), cat(pose="lies"), cat(size=(420, 320), share=0.7)])
+def test_other_colours_proportions_and_poses_are_no_finding(tmp_path, other):
+    assert run_check("duplicates", [row(cat(), tmp_path / "a.png"), row(other, tmp_path / "b.png")]) == []
+
+
+def test_a_crop_is_a_hint_that_says_so(tmp_path):
+    image = Image.open(CYBERPUNK / "neon-05.png").convert("RGB")
+    [found] = run_check("duplicates", [row(image, tmp_path / "a.png"), row(cropped(image, left=0.1, top=0.05), tmp_path / "b.png")])
+    assert found.rows == (1, 0) and severity("duplicates", found) == "hint" and "a.png, cropped" in found.message

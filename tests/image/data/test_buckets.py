@@ -98,3 +98,63 @@ def test_small_pictures_are_trained_small_and_those_below_the_step_are_said(tmp_
     made = examine_pictures(config, ImageKeys(), rows)
     assert made.facts["pictures"] == 3
     assert choose((300, 200), ImageKeys(), buckets(512, 64, 2.0)) == Bucket(640, 384)
+
+
+def test_what_no_bucket_shows_is_said_from_a_fifth_on_the_worst_first(tmp_path):
+    """2000x100 in 160x96 shows 100 of its 100 rows and 167 of 2000 columns: 92 % are lost. 2.5 : 1 in 2 : 1 loses a fifth."""
+    sizes = {"panorama": (2000, 100), "square": (500, 500), "fits": (480, 240), "long": (500, 200), "high": (200, 700), "more": (300, 90),
+             "and more": (90, 420), "most": (90, 450), "nearly": (490, 200)}  # fmt: skip
+    rows = []
+    for name, size in sizes.items():
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+        rows.append((Picture(str(tmp_path / f"{name}.png"), "x", where=name), "x"))
+    keys = ImageKeys(resolution=128, bucket_step=32)
+    shapes = buckets(128, 32, 2.0)
+    right = {}
+    for name, (width, height) in sizes.items():
+        bucket = assign((width, height), shapes)
+        scale = max(bucket.width / width, bucket.height / height)
+        right[name] = 1 - bucket.width / (width * scale) * bucket.height / (height * scale)
+    assert abs(right["panorama"] - (1 - 160 / 96 / 20)) < 1e-9 and right["square"] == 0
+    worst = sorted((name for name in sizes if right[name] >= 0.2), key=lambda name: -right[name])
+    config = RunConfig(train_data_dir="x", base_model="x")
+    [line] = [line for line in examine_pictures(config, keys, rows).lines if "bucket_max_ratio" in line]
+    assert line.startswith(f"{len(worst)} pictures lose") and "panorama (92%)" in line and len(worst) > 5
+    assert ", ".join(f"{name} ({right[name]:.0%})" for name in worst[:5]) + " ..." in line
+    assert not any("bucket_max_ratio" in line for line in examine_pictures(config, keys, rows[1:3]).lines)
+
+
+def test_a_profile_that_cannot_be_used_is_named(tmp_path):
+    rows = []
+    for name, profile in (("a", b"nonsense" * 20), ("b", None)):
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{name}.png", icc_profile=profile)
+        rows.append((Picture(str(tmp_path / f"{name}.png"), "x", where=f"{name}.png"), "x"))
+    lines = examine_pictures(RunConfig(train_data_dir="x", base_model="x"), ImageKeys(), rows).lines
+    assert [line for line in lines if "sRGB" in line and "a.png" in line and "b.png" not in line]
+
+
+def test_pictures_with_a_resolution_of_their_own_are_said_and_counted(tmp_path):
+    Image.new("RGB", (400, 400)).save(tmp_path / "a.png")
+    rows = [(Picture(str(tmp_path / "a.png"), "x", where=str(side), resolution=side), "x") for side in (None, 128, 256, 256, 32)]
+    made = examine_pictures(RunConfig(train_data_dir="x", base_model="x"), ImageKeys(resolution=192), rows)
+    assert made.facts["buckets"] == [[128, 128, 1], [192, 192, 1], [256, 256, 2]] and made.facts["own_area"] == 256 * 256
+    assert any("128 (1), 256 (2); the others have 192" in line for line in made.lines)
+    assert list(made.problems) == [4] and "its resolution, 32, is smaller than bucket_step (64)" in made.problems[4]
+
+
+def test_masks_are_counted_and_those_of_another_shape_named(tmp_path):
+    Image.new("RGB", (100, 80)).save(tmp_path / "a.png")
+    Image.new("RGBA", (100, 80)).save(tmp_path / "b.png")
+    Image.new("L", (50, 40)).save(tmp_path / "m.png")
+    Image.new("L", (50, 50)).save(tmp_path / "wrong.png")
+
+    def look(*given, **keys):
+        rows = [(Picture(str(tmp_path / name), "x", where=name, mask=mask and str(tmp_path / mask)), "x") for name, mask in given]
+        return examine_pictures(RunConfig(train_data_dir="x", base_model="x"), ImageKeys(resolution=64, **keys), rows)
+
+    made = look(("a.png", "m.png"), ("b.png", ""))
+    assert "1 of 2 pictures have a mask; what lies outside of it counts 0.1 (unmasked_weight)" in made.lines
+    assert "50x50 and 100x80" in look(("a.png", "wrong.png")).problems[0]
+    assert not look(("a.png", "wrong.png"), mask="off").problems and not any("mask" in line for line in look(("a.png", "")).lines)
+    assert any(line.startswith("1 of 2 pictures have a mask") for line in look(("a.png", ""), ("b.png", ""), mask="alpha").lines)
+    assert any("none of the 1 pictures has transparency" in line for line in look(("a.png", ""), mask="alpha").lines)

@@ -6,13 +6,14 @@ import itertools
 from pathlib import Path
 
 from builders import ROOT
+from builders.drawings import ORANGE, PURPLE, cat, cropped
 from builders.image_checks import row, rows, run_check, shipped
 from loraforge_image.data import perceptual_hash
 from loraforge_image.records import Picture
 from loraforge_image.task import IMAGE
 from PIL import Image
 
-from loraforge.data import similarity, splitting
+from loraforge.data import splitting
 from loraforge.plan import make_plan
 
 
@@ -49,7 +50,7 @@ def test_a_copy_always_lands_on_the_side_of_its_original(tmp_path):
 def test_the_shipped_pictures_are_24_of_their_own():
     seen = [perceptual_hash.picture_info(one.path) for one in shipped()]
     closest = min(a.distance(b) for a, b in itertools.combinations(seen, 2))
-    assert closest == 12, "NEAR of the split is 7"
+    assert closest == 12
     assert len(set(splitting.split([IMAGE.fingerprint(one) for one in shipped()], 0.15).groups)) == 24
 
 
@@ -73,10 +74,43 @@ def test_a_mirrored_picture_is_the_same_where_it_is_learned_mirrored(tmp_path):
     assert [f.rows for f in found] == [(24 + i, i) for i in range(24)] and "mirror image" in found[0].message
 
 
-def test_seven_bits_stand_together_and_eight_do_not():
-    for bits, near in ((7, True), (8, False)):
-        one, other = perceptual_hash.bits(0), perceptual_hash.bits((1 << bits) - 1)
-        assert (len(one & other) / len(one | other) >= similarity.NEAR) is near and len(one) == 64
+def test_crops_stand_together_and_other_colours_and_proportions_do_not(tmp_path):
+    blue = cat()
+    images = [
+        blue,
+        cropped(blue, left=0.1),
+        cropped(blue, top=0.08, right=0.06),
+        cat(ORANGE),
+        cat(PURPLE, size=(320, 420)),
+        cat(pose="lies"),
+    ]
+    fingerprints = [IMAGE.fingerprint(row(image, tmp_path / f"{i}.png")) for i, image in enumerate(images)]
+    assert splitting.split(fingerprints, 0.3).groups == (0, 0, 0, 3, 4, 5)
+
+
+def test_mirrored_copies_stand_on_one_side_of_a_run_with_flip(tmp_path, gallery, host):
+    """From the folder to the sides: each of twelve drawings has a mirrored, a cropped and a mirrored and cropped copy."""
+    from PIL import ImageOps
+
+    from loraforge.data.dataset import load_data
+
+    folder = tmp_path / "mirrored"
+    folder.mkdir()
+    for i, one in enumerate(shipped()[:12]):
+        with Image.open(one.path) as file:
+            image = file.convert("RGB")
+        for kind, copy in (("a", image), ("b", ImageOps.mirror(image)), ("c", cropped(image, left=0.08)),
+                           ("d", cropped(ImageOps.mirror(image), top=0.06, right=0.06))):  # fmt: skip
+            copy.save(folder / f"{i:02d}{kind}.jpg", quality=92)
+            (folder / f"{i:02d}{kind}.txt").write_text(f"drawing {i} {kind}", encoding="utf-8")
+    for flip, together in ((True, 1), (False, 2)):
+        data = load_data(make_plan(host, "image", gallery(train_data_dir=str(folder), flip=flip, eval_ratio=0.4)))
+        held = {record.where[:3] for record in data.pick(True)}
+        learned = {record.where[:3] for record in data.pick(False)}
+        assert held and learned and len(held | learned) == 48
+        apart = [i for i in range(12) if len({f"{i:02d}{kind}" in held for kind in "abcd"}) == 2]
+        assert all(len({f"{i:02d}{kind}" in held for kind in pair}) == 1 for i in range(12) for pair in ("ac", "bd"))
+        assert (apart == []) is (together == 1)
 
 
 def test_the_side_is_the_files_and_not_the_captions(tmp_path):

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from builders.halves import halves, near
-from loraforge_image.data.pictures import read_picture, read_size
+from loraforge_image.data import pictures
+from loraforge_image.data.pictures import SUFFIXES, UNREAD, read_picture, read_size, sources, unread
 from PIL import Image
 
+from loraforge import DataError
 from loraforge.data.dataset import load_data
 from loraforge.plan import make_plan
 
@@ -42,6 +44,116 @@ def test_the_first_picture_of_an_animation(tmp_path, ending):
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / f"a.{ending}", save_all=True, append_images=frames[1:])
     assert near(read_picture(tmp_path / f"a.{ending}").getpixel((3, 3)), (255, 0, 0))
+
+
+KINDS = {
+    ".png": "PNG", ".jpg": "JPEG", ".jfif": "JPEG", ".jpe": "JPEG", ".jif": "JPEG", ".mpo": "MPO", ".webp": "WEBP", ".bmp": "BMP",
+    ".dib": "DIB", ".tif": "TIFF", ".gif": "GIF", ".avif": "AVIF", ".tga": "TGA", ".jp2": "JPEG2000", ".j2k": "JPEG2000",
+    ".ppm": "PPM", ".heic": "HEIF", ".jxl": "JXL",
+}  # fmt: skip
+LOSSY = ("JPEG", "MPO", "AVIF", "HEIF", "JXL")
+
+
+def kept(image: Image.Image, path: Path, kind: str, **options) -> Path:
+    """The picture as a file of a kind."""
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    elif kind == "JXL":
+        pytest.importorskip("pillow_jxl")
+    image.save(path, kind, **options)
+    return path
+
+
+@pytest.mark.parametrize("ending", KINDS)
+@pytest.mark.parametrize("called", ["as it is", ".png", ".JPG"])
+def test_every_kind_is_read_and_the_content_says_which_it_is(tmp_path, ending, called):
+    """A telephone's HEIC that is called a.jpg, Windows' a.jfif, a painter's a.tga."""
+    kind = KINDS[ending]
+    if kind == "TGA" and called != "as it is":
+        return  # a Targa file has no mark by which it is known
+    path = kept(halves(), tmp_path / f"a{ending if called == 'as it is' else called}", kind, **({"quality": 95} if kind in LOSSY else {}))
+    assert path.suffix.lower() in SUFFIXES and read_size(path) == (40, 20)
+    image = read_picture(path)
+    assert image.size == (40, 20) and near(image.getpixel((5, 5)), (255, 0, 0)) and near(image.getpixel((35, 15)), (0, 0, 255))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "JXL", "AVIF"])
+@pytest.mark.parametrize("turn", [3, 6])
+def test_every_kind_is_turned_as_the_camera_was_held(tmp_path, kind, turn):
+    """As Pillow turns a JPEG; but a JPEG XL says itself how it is turned, and its EXIF is not to be followed (ISO/IEC 18181-2)."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    path = kept(halves(), tmp_path / "a", kind, exif=exif.tobytes())
+    image = read_picture(path)
+    size = (20, 40) if turn == 6 and kind != "JXL" else (40, 20)
+    assert image.size == size == read_size(path)
+    first = (255, 0, 0) if turn == 6 or kind == "JXL" else (0, 0, 255)
+    assert near(image.getpixel((3, 3)), first, 40)
+
+
+def test_a_targa_without_opacity_is_opaque_and_others_are_no_targa(tmp_path):
+    clear = halves().convert("RGBA")
+    clear.putalpha(0)
+    clear.save(tmp_path / "a.tga")
+    assert near(read_picture(tmp_path / "a.tga").getpixel((5, 5)), (255, 0, 0))
+    halves().save(tmp_path / "b.tga")
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.tga").read_bytes())
+    with pytest.raises(DataError, match="no picture that can be read"):
+        read_picture(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("ending", [".png", ".tga", ".psd", ".jp2"])
+@pytest.mark.parametrize("data", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"BUFR" + b"\0" * 60, b"hello" * 20])
+def test_what_is_no_picture_is_none_under_any_name(tmp_path, ending, data):
+    (tmp_path / f"a{ending}").write_bytes(data)
+    with pytest.raises(DataError, match="no picture that can be read"):
+        read_picture(tmp_path / f"a{ending}")
+
+
+@pytest.mark.parametrize(("package", "kind", "name"), [("pillow_heif", "HEIF", "HEIC"), ("pillow_jxl", "JXL", "JPEG XL")])
+def test_what_needs_a_package_names_it(tmp_path, monkeypatch, package, kind, name):
+    import sys
+
+    path = kept(halves(), tmp_path / "a.jpg", kind)
+    for loaded in [one for one in sys.modules if one.partition(".")[0] == package]:
+        monkeypatch.setitem(sys.modules, loaded, None)
+    monkeypatch.setitem(sys.modules, package, None)
+    pictures._opener.cache_clear()
+    with pytest.raises(DataError, match=rf"{name}.*loraforge\[pictures\]"):
+        read_picture(path)
+    pictures._opener.cache_clear()
+
+
+def test_files_of_other_kinds_are_named_with_what_to_do(monkeypatch):
+    assert not set(UNREAD) & set(SUFFIXES)
+    assert unread(["a.png", "b.txt", "c.jfif"]) == []
+    told = unread(["art/a.CLIP", "b.kra", "c.procreate", "d.sai2", "e.cr3", "f.svg", "g.dds"])
+    assert told == ["7 files are of a kind that is not read; save them as PNG or JPEG: art/a.CLIP, b.kra, c.procreate, d.sai2, e.cr3 ..."]
+    monkeypatch.setattr(pictures, "UNREAD", {".heic": "extra", ".jxl": "extra", ".psb": "saved"})
+    both = unread(["a.heic", "b.JXL", "c.psb"])
+    assert len(both) == 2 and "loraforge[pictures]" in both[0] and "a.heic, b.JXL" in both[0] and "c.psb" in both[1]
+
+
+def test_a_photoshop_file_beside_its_export_is_no_second_picture():
+    files = [Path(name) for name in ("a.psd", "a.png", "b.psd", "x/a.psd", "c.PSD", "c.webp")]
+    assert sources(files) == {Path("a.psd"): Path("a.png"), Path("c.PSD"): Path("c.webp")}
+
+
+def test_a_jpeg_xl_says_its_size_before_it_is_decoded(tmp_path, monkeypatch):
+    import importlib
+
+    plugin = pytest.importorskip("pillow_jxl.JpegXLImagePlugin")
+    for size in ((8, 8), (1, 1), (64, 48), (777, 3), (1920, 1080), (12, 10)):
+        for boxes in ({}, {"use_container": True}):
+            buffer = io.BytesIO()
+            Image.new("RGB", size).save(buffer, "JXL", effort=1, **boxes)
+            assert importlib.import_module("loraforge_image.data.formats.jpeg_xl").jxl_size(buffer.getvalue()) == size
+    # 60000 x 60000 by its first bytes; the package is never asked to decode it.
+    bits = 0 | 2 << 1 | 59999 << 3 | 1 << 21
+    (tmp_path / "bomb.jxl").write_bytes(b"\xff\x0a" + bits.to_bytes(8, "little") + b"\0" * 60)
+    monkeypatch.setattr(plugin, "Decoder", None)
+    with pytest.raises(DataError, match="60000x60000"):
+        read_size(tmp_path / "bomb.jxl")
 
 
 def bomb(path: Path) -> None:

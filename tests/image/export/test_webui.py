@@ -78,6 +78,25 @@ def test_tensors_alpha_and_dtype(tmp_path, precision):
         assert float((made - wanted).norm() / wanted.norm()) < {"fp16": 1e-3, "bf16": 1e-2, "fp32": 1e-6}[precision]
 
 
+@pytest.mark.parametrize(
+    ("config", "facts", "said"),
+    [
+        ({}, {}, {"ss_loss_type": "l2", "ss_huber_c": "None", "ss_multires_noise_discount": "None", "ss_debiased_estimation": "False",
+                  "ss_zero_terminal_snr": "False", "ss_max_token_length": "None", "ss_ip_noise_gamma": "None"}),
+        ({"loss_type": "huber", "huber_c": 0.2, "huber_schedule": None}, {}, {"ss_loss_type": "huber", "ss_huber_c": "0.2", "ss_huber_schedule": "snr"}),
+        ({"multires_noise_iterations": 6, "multires_noise_discount": 0.4, "ip_noise_gamma": 0.1, "debiased_estimation": True, "tag_dropout": 0.2}, {},
+         {"ss_multires_noise_iterations": "6", "ss_multires_noise_discount": "0.4", "ss_ip_noise_gamma": "0.1", "ss_debiased_estimation": "True",
+          "ss_caption_tag_dropout_rate": "0.2"}),
+        ({}, {"zero_terminal_snr": True, "max_caption_tokens": 150}, {"ss_zero_terminal_snr": "True", "ss_max_token_length": "150"}),
+        ({"text_encoder_lr": [1e-5, 5e-6], "train_text_encoder": True}, {}, {"ss_text_encoder_lr": "[1e-05, 5e-06]"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_was_minimised_is_said_in_the_words_of_sd_scripts(config, facts, said, tmp_path):
+    values = read(WebuiExporter().export(make_adapter(config=config, image=facts), tmp_path))[0]["__metadata__"]
+    assert {name: values[name] for name in said} == said
+
+
 def test_metadata_hashes_and_card(tmp_path):
     config = {"resolution": 640, "learning_rate": 1e-4, "notes": "说明", "preferred_weight": 0.7, "clip_skip": 2, "seed": 7}
     captions = {"10_city": {"repeats": 10, "pictures": 3, "tags": {"neon": 3, "rain": 1}}}

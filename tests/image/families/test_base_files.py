@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -191,3 +192,10 @@ def test_all_that_a_pipeline_is_loaded_from(index):
         (place / name).touch()
     (place / "unet" / "folder.json").mkdir()
     assert base_files.pipeline_files(place) == [place / name for name in wanted]
+
+
+def test_the_old_hash_of_a_checkpoint_is_that_of_64_kib_from_1_mib_on(tmp_path):
+    """By the rule of kohya's train_util.model_hash and of WebUIs before SHA-256."""
+    data = bytes(range(256)) * 5000
+    (tmp_path / "a.safetensors").write_bytes(data)
+    assert base_files.old_hash(tmp_path / "a.safetensors") == hashlib.sha256(data[0x100000:0x110000]).hexdigest()[:8]

@@ -227,6 +227,7 @@ def converted(layout: dict, like: dict, convert, rest: dict) -> dict:
 SET = {
     "conv_rank": 2, "train_text_encoder": True, "text_encoder_lr": 1e-4, "clip_skip": 2, "max_caption_tokens": 150,
     "prediction_type": "epsilon", "noise_offset": 0.1, "min_snr_gamma": 5, "allow_pickle": True, "base_config": "tiny-sd",
+    "zero_terminal_snr": True, "multires_noise_iterations": 6, "multires_noise_discount": 0.5, "debiased_estimation": True,
 }  # fmt: skip
 
 
@@ -393,7 +394,7 @@ def test_what_a_family_says_without_being_told_more(sd_bases, tmp_path):
     wanted = "sd3 takes folders of a StableDiffusion3Pipeline; this is one of a StableDiffusionPipeline"
     assert [family.describe_base(base) for base in ("tiny-sd", "nonsense", str(tmp_path))] == [wanted, "", ""]
     assert family.typical_ranges(folder) == {"learning_rate": (5e-5, 5e-4), "lora_rank": (4, 64)}
-    assert family.settings(ImageKeys(resolution=640, flip=True)) == {"resolution": 640, "prediction_type": "auto"}
+    assert family.settings(ImageKeys(resolution=640)) == {"resolution": 640, "prediction_type": "auto", "zero_terminal_snr": "auto"}
     assert family.remarks(None, None) == () and [family.matches(base) for base in (folder, "tiny-sd", "nonsense")] == [True, False, False]
 
 
@@ -564,18 +565,17 @@ class Plain(ImageFamily):
     name, help, pipeline, base, objective = "plain", "Plain.", "StableDiffusionPipeline", PlainBase, Diffusion
 
 
-KEYS = [{}, {"min_snr_gamma": 5.0}, {"prediction_type": "v_prediction"}, {"noise_offset": 0.3}]
+SNR, V = {"min_snr_gamma": 5.0}, {"prediction_type": "v_prediction"}
 
 
-@pytest.mark.parametrize("keys", [*KEYS, {**KEYS[1], **KEYS[2]}], ids=str)
+@pytest.mark.parametrize("keys", [{}, SNR, V, {"noise_offset": 0.3}, {**SNR, **V}, {**V, "zero_terminal_snr": True}], ids=str)
 def test_noise_and_velocity_are_learned_behind_the_defaults_as_in_the_built_in_family(keys, sd_bases, tmp_path):
     from loraforge_image.families.stable_diffusion.sd15 import SD15
 
     assert not keys.keys() & Plain().meaningless().keys()
     ours, theirs = (loss_of(trainable(family, sd_bases("sd15"), tmp_path, **keys), tmp_path) for family in (Plain(), SD15()))
     assert ours == pytest.approx(theirs, rel=1e-5)
-    if keys:
-        assert ours != pytest.approx(loss_of(trainable(Plain(), sd_bases("sd15"), tmp_path), tmp_path), rel=1e-3)
+    assert not keys or ours != pytest.approx(loss_of(trainable(Plain(), sd_bases("sd15"), tmp_path), tmp_path), rel=1e-3)
 
 
 def test_the_merged_model_draws_with_the_scheduler_that_the_base_came_with(sd_bases, tmp_path):

@@ -6,6 +6,7 @@ import math
 
 import pytest
 from loraforge_image.families import Diffusion, FlowMatching
+from loraforge_image.families.objectives import with_terminal_snr
 
 from loraforge import ConfigError, ModelError
 
@@ -87,6 +88,125 @@ def test_min_snr_never_divides_by_nothing(prediction):
     ends_in_noise = Diffusion(noise_schedule(prediction, rescale_betas_zero_snr=True))
     ends_in_noise.min_snr_gamma = 5.0
     assert torch.isfinite(ends_in_noise.weigh(torch.ones(2), torch.tensor([0, 999]))).all()
+
+
+# --- what is minimised: sd-scripts' rules, written down once more --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("gamma", [0.0, 5.0])
+def test_debiased_estimation_weighs_by_the_root_of_the_snr(prediction, gamma, zero):
+    import torch
+
+    schedule = noise_schedule(prediction, rescale_betas_zero_snr=zero)
+    made, times = Diffusion(schedule), torch.tensor([0, 10, 400, 900, 999])
+    made.settle({"debiased_estimation": True, "min_snr_gamma": gamma})
+    errors = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+    found = made.weigh(errors, times)
+    for time, error, value in zip(times.tolist(), errors.tolist(), found.tolist(), strict=True):
+        alpha = float(schedule.alphas_cumprod[time])
+        snr = max(alpha / (1 - alpha), 1e-8)
+        weight = 1 / (min(snr, 1000) + 1) if prediction == "v_prediction" else 1 / math.sqrt(min(snr, 1000))
+        if gamma:
+            weight *= min(snr, gamma) / (snr + 1 if prediction == "v_prediction" else snr)
+        assert value == pytest.approx(error * weight, rel=1e-4)
+    assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize("kind", ["huber", "smooth_l1"])
+@pytest.mark.parametrize("schedule", ["snr", "exponential", "constant", None])
+@pytest.mark.parametrize("c", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("zero", [False, True])
+def test_large_errors_count_less(kind, schedule, c, zero):
+    import numpy as np
+    import torch
+
+    noise = noise_schedule("v_prediction", rescale_betas_zero_snr=zero)
+    made, times = Diffusion(noise), torch.tensor([0, 300, 999])
+    made.settle({"loss_type": kind, "huber_c": c, "huber_schedule": schedule})
+    guess, target = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
+    found = made.errors(guess, target, times).numpy()
+    for row, time in enumerate(times.tolist()):
+        alpha = float(noise.alphas_cumprod[time])
+        sigma = math.sqrt((1 - alpha) / alpha) if alpha else math.inf
+        at = {"exponential": math.exp(-(-math.log(c) / 1000) * time), "constant": c}.get(schedule or "snr", (1 - c) / (1 + sigma) ** 2 + c)
+        root = np.sqrt(((guess - target)[row].double().numpy()) ** 2 + at**2) - at
+        np.testing.assert_allclose(found[row], (2 * at if kind == "huber" else 2) * root, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("schedule", "threshold"), [(None, 0.1), ("constant", 0.1), ("exponential", 0.1**0.25)])
+def test_a_flow_has_thresholds_by_its_level(schedule, threshold):
+    import torch
+
+    made = flow()
+    made.settle({"loss_type": "huber", "huber_c": 0.1, "huber_schedule": schedule})
+    found = made.errors(torch.tensor([[3.0]]), torch.tensor([[1.0]]), torch.tensor([0.25]))
+    assert float(found) == pytest.approx(2 * threshold * (math.sqrt(4 + threshold**2) - threshold), rel=1e-5)
+
+
+def test_errors_are_squared_unless_something_else_is_asked_for():
+    import torch
+
+    for made in (flow(), Diffusion(noise_schedule())):
+        made.settle({})
+        assert made.errors(torch.tensor([3.0]), torch.tensor([1.0]), torch.tensor([5])).tolist() == [4.0]
+
+
+@pytest.mark.parametrize("bounds", [(0, 1000), (300, 700), (0, 7), (993, 1000), (250, 1000)])
+def test_times_between_two_bounds_are_drawn_equally_often(bounds):
+    import random
+
+    made, chance = Diffusion(noise_schedule()), random.Random(1)
+    made.settle({"min_timestep": bounds[0], "max_timestep": bounds[1]})
+    drawn = [made.drawn(chance, 0) for _ in range(4000)]
+    assert set(drawn) <= set(range(*bounds)) and len(set(drawn)) > 0.9 * min(4000 / 5, bounds[1] - bounds[0])
+    assert sum(drawn) / 4000 == pytest.approx((bounds[0] + bounds[1] - 1) / 2, abs=(bounds[1] - bounds[0]) / 30 + 0.1)
+    assert made.level(0.5, 0) == 500  # what is measured stays where it was
+
+
+@pytest.mark.parametrize("bounds", [(0, 1000), (200, 600), (900, 1000)])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_levels_of_a_flow_between_two_bounds_keep_their_distribution(bounds, shift):
+    """The logit-normal distribution, shifted, cut at both bounds: scipy's numbers."""
+    import random
+
+    from scipy import special, stats
+
+    made, chance = flow(shift=shift), random.Random(1)
+    made.settle({"min_timestep": bounds[0], "max_timestep": bounds[1]})
+    drawn = sorted(made.drawn(chance, 4) for _ in range(1500))
+    low, high = bounds[0] / 1000, bounds[1] / 1000
+    assert low <= drawn[0] and drawn[-1] <= high
+
+    def below(level):
+        plain = level / (shift - (shift - 1) * level)
+        return stats.norm.cdf(special.logit(plain))
+
+    ends = below(low), below(high)
+    assert stats.kstest(drawn, lambda levels: (below(levels) - ends[0]) / (ends[1] - ends[0])).pvalue > 0.01
+
+
+# --- a schedule that ends in noise alone ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["DDPMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "PNDMScheduler"])
+@pytest.mark.parametrize("zero", [False, True])
+def test_the_schedule_is_made_anew_where_it_ends_in_noise_alone(kind, zero):
+    """Against diffusers' own rescaling; changing the settings of a scheduler changes none of its numbers."""
+    import diffusers
+    import torch
+
+    options = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction"}
+    made = Diffusion(with_terminal_snr(getattr(diffusers, kind)(**options), zero))
+    right = diffusers.DDPMScheduler(**options, rescale_betas_zero_snr=zero)
+    torch.testing.assert_close(made._schedule.alphas_cumprod, right.alphas_cumprod, rtol=0, atol=0)
+    assert (float(made._schedule.alphas_cumprod[-1]) == 0) == zero and made.prediction == "v_prediction"
+    drawn = made.scheduler("ddim", 10, 0, "cpu")
+    assert (int(drawn.timesteps[0]) == 999) == zero
+    assert with_terminal_snr(right, zero) is right
+    back = with_terminal_snr(right, False)
+    assert float(back.alphas_cumprod[-1]) == pytest.approx(0.00466, rel=0.01)
 
 
 def test_a_sampler_that_does_not_draw_with_the_base_is_named():

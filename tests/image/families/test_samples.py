@@ -10,7 +10,7 @@ from loraforge_image.families.stable_diffusion.sd15 import SD15
 from loraforge_image.records import ImageKeys, Picture
 from PIL import Image
 
-from loraforge import KeySet, RunConfig, Span
+from loraforge import KeySet, RunConfig, Span, __version__
 
 
 @pytest.fixture
@@ -67,8 +67,9 @@ def test_the_base_is_drawn_as_diffusers_draws_it_with_a_seed_for_each_prompt(cfg
     for ours, picture, other in zip(base, theirs, adapted, strict=True):
         assert np.abs(ours - np.asarray(picture).astype(int)).max() <= 1
         assert np.abs(ours - other).max() > 1  # the LoRA is back for the next step
-    with Image.open(tmp_path / "samples" / "step-000003" / "05.png") as last:
-        assert last.text["parameters"] == "a ball 4\nSteps: 2"
+    with Image.open(tmp_path / "samples" / "step-000003" / "05-a-ball-4.png") as last:
+        settings = f"Steps: 2, Sampler: DDIM, CFG scale: {cfg:g}, Seed: 74, Size: 64x64, Model: sd15, Version: LoRAForge {__version__}"
+        assert last.text["parameters"] == f"a ball 4 <lora:run:1>\n{settings}"
 
 
 @pytest.mark.parametrize(("asked", "prompts"), [(None, ["caption 1", "caption 2", "caption 0"]), (["x", "y"], ["x", "y"])])
@@ -105,8 +106,9 @@ def test_the_preview_is_the_picture_that_is_most_like_ones_own(trained, tmp_path
     own = [tmp_path / "blue.png", tmp_path / "navy.png"]
     for path, colour in zip(own, ((0, 0, 200), (0, 0, 160)), strict=True):
         Image.new("RGB", (64, 64), colour).save(path)
-    samples._last = [Image.new("RGB", (64, 64), colour) for colour in ((200, 0, 0), (0, 0, 190), (0, 200, 0))]
-    assert Image.open(io.BytesIO(samples.best(own))).getpixel((0, 0)) == (0, 0, 190)
+    samples._last = [(Image.new("RGB", (64, 64), colour), str(colour)) for colour in ((200, 0, 0), (0, 0, 190), (0, 200, 0))]
+    with Image.open(io.BytesIO(samples.best(own))) as preview:
+        assert preview.getpixel((0, 0)) == (0, 0, 190) and preview.text["parameters"] == "(0, 0, 190)"
 
 
 def test_the_grid_has_a_row_for_every_step_with_the_same_prompts(trained, tmp_path, monkeypatch):

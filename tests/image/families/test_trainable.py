@@ -21,7 +21,7 @@ def trainable(tmp_path, sd_bases, monkeypatch):
         own = {k: v for k, v in values.items() if k in ImageKeys.model_fields}
         shared = {"lora_rank": 2, "lora_dropout": 0.0, **{k: v for k, v in values.items() if k not in own}}
         config = RunConfig(train_data_dir="x", base_model=str(base or sd_bases("sd15")), precision="fp32", **shared)
-        keys = ImageKeys(resolution=64, bucket_step=16, sample_prompts=[], **own)
+        keys = ImageKeys(**{"resolution": 64, "bucket_step": 16, "sample_prompts": [], **own})
         torch.manual_seed(0)
         return SD15().load(config, KeySet({RunConfig: config, ImageKeys: keys}), torch.device("cpu"))
 
@@ -156,22 +156,6 @@ def test_every_level_is_drawn_in_training(trainable, tmp_path, monkeypatch):
     assert list(levels(4)) == pytest.approx(special.expit(stats.norm.ppf([0.125, 0.375, 0.625, 0.875])), rel=1e-6)
 
 
-def test_the_places_and_orders_that_are_drawn_from(trainable):
-    """The middle and the caption as it was written first: they are what is measured."""
-    made = trainable(flip=True, crop="random", caption_shuffle=True, keep_tokens=1)
-    views = made._views(Picture(where="", path="", sha256="a"))
-    places = [view[:2] for view in views[:4]]
-    assert views == [(*place, mirrored) for mirrored in (False, True) for place in places]
-    assert places[0] == (0.5, 0.5) and len(set(places)) == 4 and all(0 <= side < 1 for place in places for side in place)
-    assert made._views(Picture(where="", path="", sha256="b"))[1] not in views
-    orders = made._orders("a, b, c, d, e, f")
-    assert orders[0] == "a, b, c, d, e, f" and len(orders) == len(set(orders)) == 8  # of 120
-    assert all(order.startswith("a, ") and sorted(order) == sorted(orders[0]) for order in orders)
-    assert made._orders("a, b") == ["a, b"]
-    plain = trainable(caption_shuffle=False)
-    assert plain._views(Picture(where="", path="")) == [(0.5, 0.5, False)] and plain._orders("a, b, c") == ["a, b, c"]
-
-
 def test_what_exporters_are_told(trainable, tmp_path):
     from builders.tiny_images import draw_pictures
 
@@ -192,42 +176,16 @@ def test_what_exporters_are_told(trainable, tmp_path):
     assert TrainableImages.weight(made, {"count": 3}) == TrainableImages.units(made, {"count": 3}) == 3.0
 
 
-def test_where_a_picture_comes_from_in_its_bucket():
-    """100 x 50 pixels for 32 x 32: twice as wide as high, so that 32 of 64 columns are cut off, where the view says."""
-    from loraforge_image.data.buckets import Bucket
-    from loraforge_image.families.trainable import _framing
-
-    for place, left in ((0.0, 0), (0.25, 8), (0.5, 16), (1.0, 32)):
-        framing = _framing((100, 50), Bucket(32, 32), (place, 0.5, False))
-        assert (framing.original, framing.crop, framing.target) == ((100, 50), (left, 0), (32, 32))
-    assert _framing((50, 100), Bucket(32, 48), (0.5, 0.75, True)).crop == (0, 12)
-
-
 def test_the_same_picture_in_another_size_is_encoded_anew(trainable, tmp_path):
     made = trainable()
     (example,) = examples(made, tmp_path)
     first = (made._cache.made, made._cache.found)
     (again,) = examples(made, tmp_path)
     assert again["latents"][0].equal(example["latents"][0]) and again["key"] == example["key"]
-    assert (made._cache.made, made._cache.found) == (first[0], first[1] + 2)  # latents and caption
-    from loraforge_image.data.buckets import Bucket
-
-    made._buckets = [Bucket(32, 32)]
-    (small,) = examples(made, tmp_path)
+    assert (made._cache.made, made._cache.found) == (first[0], first[1] + 1)  # latents; the caption is in memory
+    row = Picture(where="0", path=str(tmp_path / "drawn" / "0.png"), caption="number 0", sha256="0", resolution=32)
+    small = made.encode(row, [Span(row.caption, True)])
     assert example["latents"][0].shape[-2:] == (8, 8) and small["latents"][0].shape[-2:] == (4, 4)
-
-
-def test_a_caption_is_encoded_anew_for_another_layer_or_length(trainable):
-    """From one cache: the text of another layer, and windows that are padded up to the longest caption."""
-    plain, deeper, longer = (trainable(**keys) for keys in ({}, {"clip_skip": 2}, {"max_caption_tokens": 225}))
-    first, second, third = (made._text("a ball")["context"] for made in (plain, deeper, longer))
-    assert not first.equal(second) and second.shape == first.shape
-    assert (first.shape[0], third.shape[0]) == (77, 3 * 77) and third[:77].allclose(first, atol=1e-5)
-    assert [plain._base._windows(texts) for texts in ([], ["a", "x " * 75], ["x " * 76, "a"])] == [1, 1, 2]
-    ids = plain._base.token_ids("x " * 80, 1)[0, 0]
-    own = plain._base.pipe.tokenizer
-    assert len(ids) == 77 and (int(ids[0]), int(ids[-1])) == (own.bos_token_id, own.eos_token_id)
-    assert len(set(ids[1:-1].tolist())) == 1  # what is longer is cut
 
 
 def test_a_mirrored_view_is_the_picture_from_left_to_right(trainable, tmp_path):
@@ -251,12 +209,161 @@ def test_caption_dropout_empties_its_share_of_captions(text, trainable, tmp_path
     made = trainable(caption_dropout=0.3, train_text_encoder=text)
     (example,) = examples(made, tmp_path)
     name = "ids" if text else "context"
-    empty, full = made._text("")[name], example["texts"][0][name]
+    empty, full = made._texts.empty[name], made._texts.measured(example["captions"])[name]
     assert not empty.equal(full)
     seen = [made.collate([example], draw)["conditioning"][name][0] for draw in range(600)]
     without = sum(each.equal(empty) for each in seen)
     assert 0.24 < without / 600 < 0.36 and without + sum(each.equal(full) for each in seen) == 600
     assert all(row.equal(full) for row in made.collate([example])["conditioning"][name])  # never where it is measured
+
+
+def test_a_step_reads_the_same_bits_in_a_run_that_goes_on(trainable, tmp_path):
+    """Orders, dropped parts and the chosen caption are functions of the seed of the step: nothing is remembered."""
+    keys = {"caption_shuffle": True, "tag_dropout": 0.2, "keep_tokens": 1, "multires_noise_iterations": 4, "ip_noise_gamma": 0.1}
+    caption = "k, a, b, c, d, e, f\nanother, x, y, z, q, w, v"
+
+    def step(number, cache):
+        made = trainable(**keys, cache_dir=str(tmp_path / cache))
+        (example,) = examples(made, tmp_path)
+        row = Picture(where="0", path=str(tmp_path / "drawn" / "0.png"), caption=caption, sha256="0")
+        batch = made.collate([made.encode(row, [Span(caption)]), example], number)
+        return [batch[name] for name in ("clean", "noise", "read", "levels")] + [batch["conditioning"]["context"]]
+
+    first, again, other = step(7, "a"), step(7, "b"), step(8, "a")
+    assert all(one.equal(two) for one, two in zip(first, again, strict=True))
+    assert not any(one.equal(two) for one, two in zip(first, other, strict=True))
+
+
+# --- masks -------------------------------------------------------------------------------------------------------------------
+
+
+def masked_example(made, tmp_path, value=0, alpha=False):
+    """A picture of which the right half is learned; at the left the mask has ``value``."""
+    from PIL import Image, ImageDraw
+
+    mask = Image.new("L", (64, 64), value)
+    ImageDraw.Draw(mask).rectangle((32, 0, 63, 63), fill=255)
+    picture = Image.new("RGB", (64, 64), (200, 30, 90))
+    ImageDraw.Draw(picture).ellipse((8, 8, 50, 50), fill=(10, 200, 90))
+    if alpha:
+        picture.putalpha(mask)
+    picture.save(tmp_path / "masked.png")
+    mask.save(tmp_path / "mask.png")
+    row = Picture(where="m", path=str(tmp_path / "masked.png"), caption="m", sha256="m", mask="" if alpha else str(tmp_path / "mask.png"))
+    return made.encode(row, [Span("m")])
+
+
+def gradient(made, batch, masks=None):
+    """How the loss moves with what the denoiser says, (rows, channels, height, width)."""
+    import torch
+
+    guess = torch.zeros_like(batch["clean"]).requires_grad_()
+
+    class Says(torch.nn.Module):
+        def forward(self, *_):
+            return guess
+
+    model = Says()
+    model.train()
+    made.loss(model, {name: value for name, value in batch.items() if name != "masks"} if masks is False else batch).backward()
+    return guess.grad
+
+
+@pytest.mark.parametrize(("value", "outside", "weight"), [(0, 0.1, 0.1), (0, 0.0, 0.0), (0, 1.0, 1.0), (102, 0.1, 0.4), (10, 0.1, 0.1)])
+@pytest.mark.parametrize("options", [{}, {"loss_type": "huber"}, {"min_snr_gamma": 5.0}], ids=str)
+def test_what_lies_outside_of_a_mask_moves_the_weights_less_by_exactly_that(options, value, outside, weight, trainable, tmp_path):
+    import torch
+
+    made = trainable(unmasked_weight=outside, **options)
+    batch = made.collate([masked_example(made, tmp_path, value)], 5)
+    found, plain = gradient(made, batch), gradient(made, batch, masks=False)
+    scale = torch.ones(8, 8)
+    scale[:, :4] = weight
+    torch.testing.assert_close(found, plain * scale, rtol=1e-6, atol=1e-10)
+    assert float(plain.abs().min()) >= 0 and float(plain.abs().mean()) > 0
+
+
+def test_masked_pictures_stand_beside_whole_ones_and_alpha_is_a_mask_too(trainable, tmp_path):
+    import torch
+
+    made = trainable(flip=True)
+    (whole,) = examples(made, tmp_path)
+    masked = masked_example(made, tmp_path)
+    batch = made.collate([whole, masked], 3)
+    assert batch["masks"].shape == (2, 1, 8, 8) and batch["masks"][0].eq(1).all() and batch["masks"][1].sum() == pytest.approx(32 * 1.1)
+    assert masked["masks"][1].equal(masked["masks"][0].flip(2))  # the mirrored view
+    assert "masks" not in made.collate([whole], 3)
+    # What is held out is measured as a whole, so that runs can be compared.
+    assert "masks" not in made.collate([masked])
+    alpha = trainable(mask="alpha")
+    assert masked_example(alpha, tmp_path, alpha=True)["masks"][0].equal(masked["masks"][0])
+    assert masked_example(trainable(mask="off"), tmp_path)["masks"] is None
+    torch.testing.assert_close(gradient(made, batch)[0], gradient(made, batch, masks=False)[0])
+
+
+# --- noise and levels ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_denoiser_reads_disturbed_noise_and_learns_what_was_not(trainable, tmp_path):
+    """Ning et al. 2023: only the input is perturbed."""
+    made = trainable(ip_noise_gamma=0.5)
+    (example,) = examples(made, tmp_path)
+    plain = trainable()
+    batches = [made.collate([example], draw) for draw in range(200)]
+    apart = [batch["read"] - batch["noise"] for batch in batches]
+    spread = sum(float(one.square().mean()) for one in apart) / len(apart)
+    assert spread == pytest.approx(0.25, rel=0.05)
+    assert batches[0]["noise"].equal(plain.collate([example], 0)["noise"]) and "read" not in plain.collate([example], 0)
+    heard = []
+
+    class Says(__import__("torch").nn.Module):
+        def forward(self, noisy, *_):
+            heard.append(noisy)
+            return batches[0]["noise"]
+
+    assert float(made.loss(Says().train(), batches[0])) == 0  # the noise itself is the target
+    right = made._base.objective.add_noise(batches[0]["clean"], batches[0]["read"], batches[0]["levels"])
+    assert heard[0].equal(right) and "read" not in made.collate([example])
+
+
+def test_held_out_pictures_are_measured_alike_whatever_is_minimised(trainable, tmp_path):
+    import torch
+
+    keys = [
+        {},
+        {"noise_offset": 0.5},
+        {"multires_noise_iterations": 6, "ip_noise_gamma": 0.3},
+        {"loss_type": "huber", "huber_c": 0.01, "debiased_estimation": True, "min_snr_gamma": 1.0},
+        {"min_timestep": 600, "max_timestep": 900, "tag_dropout": 0.5, "caption_shuffle": True},
+    ]
+    found = []
+    for one in keys:
+        made = trainable(**one)
+        (example,) = examples(made, tmp_path)
+        made.lora.model.eval()
+        with torch.no_grad():
+            found.append(float(made.loss(made.lora.model, made.collate([example]))))
+    assert found == [found[0]] * len(keys)
+
+
+def test_only_the_levels_that_are_asked_for_are_trained(trainable, tmp_path):
+    made = trainable(min_timestep=300, max_timestep=310)
+    (example,) = examples(made, tmp_path)
+    drawn = [int(made.collate([example], draw)["levels"][0]) for draw in range(300)]
+    assert set(drawn) == set(range(300, 310))
+    assert made.collate([example])["levels"].tolist() == [100, 300, 500, 700, 900]
+
+
+def test_a_picture_has_the_resolution_of_its_own(trainable, tmp_path):
+    from builders.tiny_images import draw_pictures
+
+    made = trainable(resolution=64)
+    folder = draw_pictures(tmp_path / "drawn", 1, sizes=((96, 96),))
+    rows = [Picture(where="a", path=str(folder / "0.png"), caption="a", sha256="a", resolution=side) for side in (None, 32, 96)]
+    found = [made.encode(row, [Span("a")]) for row in rows]
+    assert [example["latents"][0].shape[-2:] for example in found] == [(8, 8), (4, 4), (12, 12)]
+    assert [made.group(example) for example in found] == [(64, 64), (32, 32), (96, 96)] and len({example["key"] for example in found}) == 3
+    assert made.facts()["buckets"] == [[32, 32, 1], [64, 64, 1], [96, 96, 1]]
 
 
 @pytest.mark.parametrize("text", [False, True])
@@ -281,6 +388,28 @@ def loop_of(trainable, rows):
     from loraforge.training.loop import Callbacks, Examples, Loop
 
     return Loop(trainable, Examples(rows), trainable._config, Accelerator(cpu=True), Callbacks(tell=lambda event: None))
+
+
+def test_each_text_encoder_has_its_rate_and_one_with_none_is_left_alone(sd_bases, tmp_path, monkeypatch):
+    import torch
+    from loraforge_image.families.stable_diffusion.sdxl import SDXL
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    config = RunConfig(train_data_dir="x", base_model=str(sd_bases("sdxl")), precision="fp32", lora_rank=2, learning_rate=1e-3)
+
+    def load(rate):
+        keys = ImageKeys(resolution=64, bucket_step=16, sample_prompts=[], train_text_encoder=True, text_encoder_lr=rate)
+        lora = SDXL().load(config, KeySet({RunConfig: config, ImageKeys: keys}), torch.device("cpu")).lora
+        rates = {}
+        for name, parameter in lora.model.named_parameters():
+            if parameter.requires_grad:
+                rates.setdefault(name.partition(".")[0], set()).add(lora.rate(name))
+        return rates
+
+    assert load([1e-4, 2e-5]) == {"text_encoder": {1e-4}, "text_encoder_2": {2e-5}, "unet": {1e-3}}
+    assert load([0, 2e-5]) == {"text_encoder_2": {2e-5}, "unet": {1e-3}}
+    assert load(3e-5) == {"text_encoder": {3e-5}, "text_encoder_2": {3e-5}, "unet": {1e-3}}
+    assert load(0) == {"unet": {1e-3}}
 
 
 def test_the_text_encoders_learn_at_their_own_rate(trainable, tmp_path):

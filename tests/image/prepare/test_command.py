@@ -8,12 +8,13 @@ import json
 
 import numpy as np
 import pytest
+from builders.drawings import ORANGE, PURPLE, cat, cropped
 from click.testing import CliRunner
 from loraforge_image.data.vision import BLURRED, sharpness
 from loraforge_image.prepare.command import prepare
 from PIL import Image, ImageDraw, ImageFilter
 
-from loraforge import DataError, ModelError
+from loraforge import DataError
 
 
 def scene(seed: int, width: int = 320, height: int = 288) -> Image.Image:
@@ -138,6 +139,17 @@ def test_the_same_drawing_in_other_colours_is_no_copy(folder):
     assert {row["keep"] for row in rows(folder / "metadata.csv").values()} == {"yes"}
 
 
+def test_recoloured_variants_stay_and_crops_go(folder):
+    for name, image in {
+        "blue": cat(), "orange": cat(ORANGE, size=(320, 420)), "purple": cat(PURPLE), "lies": cat(pose="lies"),
+        "crop": cropped(cat(), left=0.09), "corner": cropped(cat(PURPLE), right=0.05, bottom=0.05),
+    }.items():  # fmt: skip
+        image.save(folder / f"{name}.png")
+    call(folder)
+    assert [name for name, row in rows(folder / "metadata.csv").items() if row["keep"] == "no"] == ["corner.png", "crop.png"]
+    assert kinds(folder)["crop.png"] >= {"near_duplicate"} and "purple.png" in rows(folder / "metadata.csv")["corner.png"]["why"]
+
+
 def test_blurred_and_small_pictures_are_named_and_kept(folder):
     scene(1, 640, 576).save(folder / "sharp.png")
     scene(2, 640, 576).filter(ImageFilter.GaussianBlur(8)).save(folder / "blurred.png")
@@ -206,7 +218,7 @@ def test_captions_come_from_files_beside_the_pictures_in_any_usual_encoding(fold
     scene(9).save(folder / "e.png")
     call(folder)
     table = rows(folder / "metadata.csv")
-    assert [row["text"] for row in table.values()] == ["a cat, sitting", "水墨", "水墨画，一只猫坐在竹林里", "", ""]
+    assert [row["text"] for row in table.values()] == ["a cat,\nsitting", "水墨", "水墨画，一只猫坐在竹林里", "", ""]
     assert kinds(folder) == {"d.png": {"caption_unreadable"}, "e.png": {"no_caption"}}
     data = (folder / "metadata.csv").read_bytes()
     assert data.startswith(b"file_name,text,keep,why\n") and b"\r" not in data
@@ -342,11 +354,11 @@ def test_what_is_told_leads_to_what_must_be_decided(folder):
         scene(i).save(folder / f"p{i}.png")
     scene(0).save(folder / "copy.png")
     scene(7, 320, 100).save(folder / "small.png")
-    (folder / "art.psd").write_bytes(b"8BPS")
-    (folder / "phone.HEIC").write_bytes(b"")
+    (folder / "art.psb").write_bytes(b"8BPS")
+    (folder / "paint.KRA").write_bytes(b"")
     lines = call(folder, "--trigger", "my style").splitlines()
     gone, look = lines.index("Left out:"), lines.index("To look at:")
-    assert lines[1].strip() == "2 files are of a kind that is not read; save them as PNG or JPEG: art.psd, phone.HEIC"
+    assert lines[1].strip() == "2 files are of a kind that is not read; save them as PNG or JPEG: art.psb, paint.KRA"
     assert lines[gone + 1] == "  p0.png: the same picture as copy.png" and lines[look + 1].startswith("  small.png: small: 320x100")
     assert [line for line in lines if "no caption" in line] == [
         "7 pictures have no caption: copy.png, p1.png, p2.png, ... (the trigger word stands for it)"
@@ -368,8 +380,8 @@ def test_captions_are_decoded_as_the_loader_decodes_them(folder):
 
 
 def test_only_pictures_of_other_kinds(folder):
-    (folder / "a.psd").write_bytes(b"8BPS")
-    assert "a.psd" in call(folder, fails=DataError)
+    (folder / "a.psb").write_bytes(b"8BPS")
+    assert "a.psb" in call(folder, fails=DataError)
 
 
 def test_json_says_everything_and_nothing_else(folder):
@@ -405,69 +417,6 @@ def test_the_loader_honours_the_proposal(tmp_path, gallery, host):
         settings = {"metadata_path": str(metadata / "metadata.csv")} if metadata else {}
         loaded = load_data(make_plan(host, "image", gallery(train_data_dir=str(data), eval_ratio=0, **settings)))
         assert [record.caption for record in loaded.records] == ["caption a"]
-
-
-# --- the captioner -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def blip(tmp_path_factory):
-    """A tiny random BLIP whose vocabulary is sixty words."""
-    import torch
-    from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipProcessor
-    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
-
-    path = tmp_path_factory.mktemp("models") / "blip"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *(f"word{i}" for i in range(60))]
-    path.mkdir()
-    (path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
-    tokenizer = BertTokenizer(str(path / "vocab.txt"), additional_special_tokens=["[DEC]"])
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = BlipConfig(
-        text_config={
-            **size,
-            "vocab_size": len(words),
-            "encoder_hidden_size": 16,
-            "bos_token_id": 5,
-            "eos_token_id": 3,
-            "sep_token_id": 3,
-            "pad_token_id": 0,
-        },
-        vision_config={**size, "image_size": 32, "patch_size": 16},
-        projection_dim=16,
-    )
-    torch.manual_seed(0)
-    BlipForConditionalGeneration(config).save_pretrained(path)
-    BlipProcessor(BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer).save_pretrained(path)
-    return path
-
-
-def test_the_captioner_describes_only_what_has_no_caption(folder, blip):
-    for i, name in enumerate("ab"):
-        scene(i).save(folder / f"{name}.png")
-    (folder / "a.txt").write_text("mine", encoding="utf-8")
-    call(folder, "--captioner", blip, "--trigger", "mks")
-    table = rows(folder / "metadata.csv")
-    assert table["a.png"]["text"] == "mks, mine"
-    assert table["b.png"]["text"].startswith("mks, word") and "[" not in table["b.png"]["text"]
-    assert "no_caption" not in kinds(folder).get("b.png", set())
-
-
-def test_a_captioner_that_cannot_be_used_is_explained(folder, tmp_path, blip):
-    scene(1).save(folder / "a.png")
-    assert "no such folder" in call(folder, "--captioner", tmp_path / "none", fails=ModelError)
-    (tmp_path / "empty").mkdir()
-    assert "image-to-text" in call(folder, "--captioner", tmp_path / "empty", fails=ModelError)
-    assert "nobody/nothing" in call(folder, "--captioner", "nobody/nothing", fails=ModelError)
-    import shutil
-
-    import torch
-
-    shutil.copytree(blip, tmp_path / "pickle")
-    (tmp_path / "pickle" / "model.safetensors").unlink()
-    torch.save({}, tmp_path / "pickle" / "pytorch_model.bin")
-    assert "safetensors" in call(folder, "--captioner", tmp_path / "pickle", fails=ModelError)
-    assert not (folder / "metadata.csv").exists()
 
 
 def test_what_people_said_of_a_picture_is_kept_when_called_again(folder):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from loraforge import RunConfig
 
 from ..image_base import Conditioning, ImageBase
+from .caption_length import WINDOW, WINDOWS
 
 if TYPE_CHECKING:
     import torch
@@ -15,14 +16,13 @@ if TYPE_CHECKING:
 
     from ...records import ImageKeys
 
-WINDOW = 75  # CLIP's tokens without beginning and end
-
 
 class StableDiffusionBase(ImageBase):
     """What all three families share; captions are ``ids`` where the text encoders learn, otherwise ``context``."""
 
     denoiser_name = "unet"
     family: ClassVar[str]
+    _longest: int | None = None
 
     @property
     def _tokenizers(self) -> list[Any]:
@@ -49,23 +49,69 @@ class StableDiffusionBase(ImageBase):
 
     def _windows(self, captions: Sequence[str]) -> int:
         """How many windows the longest of the captions needs."""
-        longest = max((len(self._tokenizers[0](c, add_special_tokens=False, verbose=False).input_ids) for c in captions), default=0)
+        longest = max((self._tokens(caption) for caption in captions), default=0)
         return max(1, -(-longest // WINDOW))
 
+    def _tokens(self, caption: str) -> int:
+        return max(len(tokenizer(caption, add_special_tokens=False, verbose=False).input_ids) for tokenizer in self._tokenizers)
+
+    @property
+    def _limit(self) -> int:
+        """The windows that a caption of the training may have."""
+        wanted = self.settings.get("max_caption_tokens") or "auto"
+        return WINDOWS if wanted == "auto" else int(wanted) // WINDOW
+
+    @property
+    def windows(self) -> int:
+        """The windows that every caption is filled up to, as sd-scripts does it."""
+        if self._longest is not None:
+            return self._longest
+        return self._limit if (self.settings.get("max_caption_tokens") or "auto") != "auto" else 1
+
+    def read_captions(self, captions: Sequence[str]) -> None:
+        if (self.settings.get("max_caption_tokens") or "auto") == "auto":
+            self._longest = min(self._windows(captions), WINDOWS)
+
+    def facts(self) -> Mapping[str, Any]:
+        return {"max_caption_tokens": WINDOW * self.windows}
+
     def embed(self, caption: str) -> Conditioning:
-        ids = self.token_ids(caption, int(self.settings["max_caption_tokens"]) // WINDOW)
+        ids = self._ids(caption)
         if self.trains_text:
             return {"ids": ids}
         return {name: value[0] for name, value in self.embed_ids(ids[None]).items()}
 
+    def _ids(self, caption: str) -> Tensor:
+        needed = self._windows([caption])
+        return self.token_ids(caption, needed if self.uncut else min(needed, self._limit))
+
     def embed_key(self, caption: str) -> Mapping[str, Any]:
-        ids = self.token_ids(caption, int(self.settings["max_caption_tokens"]) // WINDOW)
-        return {"ids": ids.tolist(), "clip_skip": self.settings["clip_skip"], "version": self.version}
+        return {"ids": self._ids(caption).tolist(), "clip_skip": self.settings["clip_skip"], "version": self.version}
+
+    def join(self, rows: Sequence[Conditioning]) -> Conditioning:
+        """Captions of fewer windows are filled up with those of no caption."""
+        count = max(self.windows, *(self._held(row) for row in rows))
+        return super().join([self._filled(row, count) for row in rows])
+
+    def _held(self, row: Conditioning) -> int:
+        return int(row["ids"].shape[1]) if "ids" in row else int(row["context"].shape[0]) // (WINDOW + 2)
+
+    def _filled(self, row: Conditioning, count: int) -> Conditioning:
+        import torch
+
+        missing = count - self._held(row)
+        if not missing:
+            return row
+        if self.blank is None:
+            self.blank = self.embed("")
+        if "ids" in row:
+            return {**row, "ids": torch.cat([row["ids"], *[self.blank["ids"][:, :1]] * missing], 1)}
+        return {**row, "context": torch.cat([row["context"], *[self.blank["context"][: WINDOW + 2]] * missing])}
 
     def condition(self, captions: Sequence[str]) -> Conditioning:
         import torch
 
-        windows = self._windows(captions)
+        windows = max(self.windows, self._windows(captions))
         return self.embed_ids(torch.stack([self.token_ids(caption, windows) for caption in captions]))
 
     def resolve(self, conditioning: Conditioning) -> Conditioning:

@@ -12,6 +12,7 @@ from loraforge import ModelError, fetch_base, speaker
 
 from ..base_files import EMBEDDED, PICKLES, SMALL, header, impossible, is_hub_id, locate, part_config, read_config
 from ..objectives import NO_DIFFUSION
+from .declared import declared
 from .published import PUBLISHED
 
 say = speaker(__name__)
@@ -27,7 +28,9 @@ class Base:
         place: the folder or file; for a hub id the folder in the hub's cache.
         family: sd15, sd2, sdxl, or nothing if it is none of them.
         what: what it is, for people.
-        prediction: epsilon or v_prediction; nothing if the files do not say, as single files hardly ever do.
+        prediction: epsilon or v_prediction; nothing if the files do not say, as many single files do not.
+        zero_snr: whether a single file says that its noise ends in noise alone; None if it does not say.
+        clip_skip: the layer of the text encoder that a single file says it was trained with.
         read: whether that was seen in the files; a pickle is not opened before somebody allows it, and its family is a guess.
     """
 
@@ -36,6 +39,13 @@ class Base:
     what: str
     prediction: str = ""
     read: bool = True
+    zero_snr: bool | None = None
+    clip_skip: int | None = None
+
+    @property
+    def predicts(self) -> str:
+        """What it predicts as far as is known without being told: nothing for a file of Stable Diffusion 2 that does not say."""
+        return self.prediction or (PUBLISHED[self.family].predicts if self.family else "")
 
 
 @functools.cache
@@ -99,8 +109,8 @@ def _folder(place: Path) -> Base:
 
 def _file(place: Path) -> Base:
     found = header(place)
-    found.pop("__metadata__", None)
-    return of_tensors(place, {name: _shape(entry) for name, entry in found.items()})
+    said = found.pop("__metadata__", None)
+    return of_tensors(place, {name: _shape(entry) for name, entry in found.items()}, said if isinstance(said, dict) else {})
 
 
 def _shape(entry: Any) -> Sequence[int]:
@@ -108,8 +118,8 @@ def _shape(entry: Any) -> Sequence[int]:
     return shape if isinstance(shape, list) and all(isinstance(side, int) for side in shape) else ()
 
 
-def of_tensors(place: Path, shapes: Mapping[str, Sequence[int]]) -> Base:
-    """What a single file holds, by the names and shapes of its tensors."""
+def of_tensors(place: Path, shapes: Mapping[str, Sequence[int]], metadata: Mapping[str, Any] | None = None) -> Base:
+    """What a single file holds, by the names and shapes of its tensors, and what its header says."""
     if any(".lora_" in name or name.startswith("lora_") for name in shapes):
         return Base(place, "", say("{path} is a LoRA, not a base model", path=place))
     if not any(name.startswith("model.diffusion_model.") for name in shapes):
@@ -117,7 +127,11 @@ def of_tensors(place: Path, shapes: Mapping[str, Sequence[int]]) -> Base:
     first = shapes.get("model.diffusion_model.input_blocks.0.0.weight", ())
     if len(first) == 4 and first[1] != 4:
         return Base(place, "", say("{path} is an inpainting or depth model ({n} input channels)", path=place, n=first[1]))
-    prediction = "v_prediction" if "v_pred" in shapes else ""
+    said = declared(shapes, metadata or {})
+    if said.other:
+        return Base(
+            place, "", say("{path} is trained on another kind of noise than Stable Diffusion ({name})", path=place, name=said.other)
+        )
     for start, family in (
         ("conditioner.embedders.1.", "sdxl"),
         ("conditioner.embedders.0.", ""),
@@ -127,7 +141,7 @@ def of_tensors(place: Path, shapes: Mapping[str, Sequence[int]]) -> Base:
         if any(name.startswith(start) for name in shapes):
             if not family:
                 return Base(place, "", say("{path} is a refiner of Stable Diffusion XL, which is not trained", path=place))
-            return Base(place, family, PUBLISHED[family].title, prediction)
+            return Base(place, family, PUBLISHED[family].title, said.prediction, zero_snr=said.zero_snr, clip_skip=said.clip_skip)
     return Base(place, "", say("{path} is a Stable Diffusion U-Net without its text encoder", path=place))
 
 
@@ -155,7 +169,7 @@ def config_folder(file: Path, family: str, base_config: str | None) -> Path:
         if base_config and not base_config.startswith("modelscope:") and not is_hub_id(base_config):
             raise ModelError(say("base_config: '{value}' is neither a folder nor a hub id of the form org/name.", value=base_config))
         try:
-            folder = fetch_base(source, None, SMALL)
+            folder = fetch_base(source, None, SMALL, (), "base_config" if base_config else "base_model")
         except ModelError as error:
             raise ModelError(
                 [

@@ -38,7 +38,8 @@ def kohya_name(module: str, family: str) -> str:
     part, _, path = module.partition(".")
     published = PUBLISHED[family]
     if part == "unet":
-        return "lora_unet_" + (_original(path) if published.original_names else path.replace(".", "_"))
+        flat = path.replace(".", "_")
+        return "lora_unet_" + (original_name(flat) if published.original_names else flat)
     text = _TEXT.match(path)
     if part not in published.encoders or text is None:
         raise ValueError(module)
@@ -48,11 +49,18 @@ def kohya_name(module: str, family: str) -> str:
     return f"{prefix}text_model_encoder_layers_{text[1]}_{text[2].replace('.', '_')}"
 
 
-def _original(path: str) -> str:
-    """SDXL's own name of a U-Net module, for two layers a block: each level has three blocks, counted through."""
+def original_name(path: str) -> str:
+    """SDXL's own name of a U-Net module, for two layers a block: each level has three blocks, counted through.
+
+    Args:
+        path: diffusers' path with underscores.
+
+    Raises:
+        ValueError: if there is no such name.
+    """
     rules: tuple[tuple[str, str], ...] = (
-        (r"down_blocks\.(\d)\.(resnets|attentions)\.(\d)\.(.+)", "input_blocks"),
-        (r"up_blocks\.(\d)\.(resnets|attentions)\.(\d)\.(.+)", "output_blocks"),
+        (r"down_blocks_(\d)_(resnets|attentions)_(\d)_(.+)", "input_blocks"),
+        (r"up_blocks_(\d)_(resnets|attentions)_(\d)_(.+)", "output_blocks"),
     )
     for pattern, name in rules:
         found = re.fullmatch(pattern, path)
@@ -60,22 +68,38 @@ def _original(path: str) -> str:
             level, kind, number, rest = int(found[1]), found[2], int(found[3]), found[4]
             block = 3 * level + number + (1 if name == "input_blocks" else 0)
             return f"{name}_{block}_{_inside(kind, rest)}"
-    found = re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d)\.(.+)", path)
+    found = re.fullmatch(r"mid_block_(resnets|attentions)_(\d)_(.+)", path)
     if found:
         place = 1 if found[1] == "attentions" else 2 * int(found[2])
         return f"middle_block_{place}_{_inside(found[1], found[3]).partition('_')[2]}"
-    found = re.fullmatch(r"down_blocks\.(\d)\.downsamplers\.0\.conv", path)
+    found = re.fullmatch(r"down_blocks_(\d)_downsamplers_0_conv", path)
     if found:
         return f"input_blocks_{3 * int(found[1]) + 3}_0_op"
-    found = re.fullmatch(r"up_blocks\.(\d)\.upsamplers\.0\.conv", path)
+    found = re.fullmatch(r"up_blocks_(\d)_upsamplers_0_conv", path)
     if found:
         return f"output_blocks_{3 * int(found[1]) + 2}_2_conv"
     raise ValueError(path)
 
 
+def of_canonical(called: str, family: str) -> str:
+    """kohya's name of a module by its canonical one (see ``lora_files.names``): ``denoiser_mid_block_attentions_0_proj_in``.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    published = PUBLISHED[family]
+    if called.startswith("denoiser_"):
+        path = called.removeprefix("denoiser_")
+        return "lora_unet_" + (original_name(path) if published.original_names else path)
+    found = re.fullmatch(r"te([12])_(encoder_layers_.+)", called)
+    if not found or int(found[1]) > len(published.encoders):
+        raise ValueError(called)
+    return f"lora_te{found[1] if len(published.encoders) > 1 else ''}_text_model_{found[2]}"
+
+
 def _inside(kind: str, rest: str) -> str:
     if kind == "attentions":
-        return "1_" + rest.replace(".", "_")
+        return "1_" + rest
     if rest not in _RESNET:
         raise ValueError(rest)
     return f"0_{_RESNET[rest]}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from loraforge import ConfigError, ModelError, speaker
 
-from ..base_files import PICKLES, locate, part_config
-from ..loading import check_pickle, load_part, quiet_diffusers
+from ..base_files import PICKLES, header, locate, part_config
+from ..loading import check_pickle, load_part, quiet_diffusers, wants_weights
+from ..objectives import with_terminal_snr
 from .identify import WEIGHTS, Base, check_family, config_folder, identify, lacking, of_tensors
 from .published import PUBLISHED
 
@@ -29,11 +30,13 @@ def load_base(
     prediction: str = "auto",
     allow_pickle: bool = False,
     base_config: str | None = None,
+    zero_snr: bool | Literal["auto"] = "auto",
 ) -> Any:
     """A base as diffusers' pipeline, on the CPU; the autoencoder is float32 always: half precision overflows in SDXL's.
 
     Args:
         prediction: epsilon or v_prediction; auto takes what the files say.
+        zero_snr: whether the schedule of noise ends in noise alone; auto takes what the files say.
 
     Raises:
         ModelError: if it cannot be loaded, or is of another family.
@@ -42,9 +45,11 @@ def load_base(
     base = identify(base_model, revision)
     check_family(base_model, base, family)
     quiet_diffusers()
-    place = locate(base_model, revision, WEIGHTS)
+    place = locate(base_model, revision, WEIGHTS if wants_weights() else ())
     try:
-        if place.is_dir():
+        if not wants_weights() and place.is_file():
+            pipe = _from_folder(config_folder(place, family, base_config), family, dtype, allow_pickle)
+        elif place.is_dir():
             pipe = _from_folder(place, family, dtype, allow_pickle)
         else:
             pipe, base = _from_file(base_model, place, family, dtype, allow_pickle, base_config)
@@ -54,6 +59,10 @@ def load_base(
         line = str(error).strip().split("\n")[0][:300]
         raise ModelError(say("base_model {base} cannot be loaded: {error}", base=base_model, error=line)) from None
     _set_prediction_type(pipe.scheduler, family, base, prediction, base_model, bool(base_config))
+    # With noise predicted, nothing of a picture can be told from noise alone: what a file says counts where velocity is predicted.
+    ends = base.zero_snr if zero_snr == "auto" and pipe.scheduler.config.prediction_type == "v_prediction" else zero_snr
+    if isinstance(ends, bool):
+        pipe.scheduler = with_terminal_snr(pipe.scheduler, ends)
     return pipe
 
 
@@ -121,7 +130,8 @@ def _from_file(
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     weights = _weights(file, allow_pickle)
-    base = of_tensors(file, {name: tuple(tensor.shape) for name, tensor in weights.items()})
+    said = {} if file.suffix.lower() in PICKLES else header(file).get("__metadata__")
+    base = of_tensors(file, {name: tuple(tensor.shape) for name, tensor in weights.items()}, said if isinstance(said, dict) else {})
     check_family(base_model, base, family)
     config = config_folder(file, family, base_config)
     names = PUBLISHED[family].encoders

@@ -6,15 +6,17 @@ The U-Net is walked through layer by layer as diffusers builds it: what each has
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import ConfigError, MemoryEstimate, ModelError, RunConfig, read_text
+from loraforge import ConfigError, MemoryEstimate, ModelError, RunConfig, adapter_size, apply_block_ranks, read_text, weight_copies
 
 from ...records import ImageKeys
 from ..base_files import locate
 from ..targets import narrowed
+from .caption_length import WINDOW
 from .identify import config_folder
 from .published import PUBLISHED
 from .targets import TEXT, readable
@@ -205,11 +207,11 @@ def adapted(
     """(rank, shape) of the modules that get a LoRA, chosen as ``targets.lora_modules`` does."""
     found: dict[str, int] = {}
     for name, (kind, _, _, kernel) in modules.items():
-        if kind == "text" or (kind == "transformer" and keys.train_unet):
+        if (kind == "text" and keys.text_rate(name.partition(".")[0]) != 0) or (kind == "transformer" and keys.train_unet):
             found[name] = config.lora_rank
         elif kind == "residual" and keys.train_unet and keys.conv_rank:
             found[name] = keys.conv_rank if kernel == 3 else config.lora_rank
-    ranks = readable(narrowed(found, config.lora_target), family)
+    ranks = apply_block_ranks(readable(narrowed(found, config.lora_target), family), config.block_ranks)
     return {name: (rank, modules[name]) for name, rank in ranks.items()}
 
 
@@ -244,9 +246,10 @@ def _estimate_memory(
     parts: Mapping[str, dict[str, Any]], config: RunConfig, keys: ImageKeys, family: str, facts: Mapping[str, Any], device: str
 ) -> MemoryEstimate:
     size = 4 if config.precision == "fp32" else 2
-    area = min([float(keys.resolution**2), *([max(w * h for w, h, _ in facts["buckets"])] if facts.get("buckets") else [])])
+    area = _area(keys, facts)
     side = round(area**0.5)
-    tokens = _CONTEXT * (keys.max_caption_tokens // 75)
+    longest = facts.get("max_caption_tokens", WINDOW) if keys.max_caption_tokens == "auto" else keys.max_caption_tokens
+    tokens = _CONTEXT * (int(longest) // WINDOW)
     unet = unet_activations(parts["unet"], (side, side), tokens, config.precision == "fp32")
     clips = {name: clip for name, clip in parts.items() if name.startswith("text_encoder")}
     counts = {"unet": unet.parameters, "vae": autoencoder(parts["vae"]), **{name: text_encoder(clip) for name, clip in clips.items()}}
@@ -254,14 +257,16 @@ def _estimate_memory(
     for name, clip in clips.items() if keys.train_text_encoder else ():
         modules |= _clip_modules(clip, name)
     lora = adapted(modules, config, keys, family)
-    trainable = sum(
-        rank * (shape[1] * shape[3] ** 2 + shape[2]) + (shape[2] if config.lora_variant == "dora" else 0) for rank, shape in lora.values()
-    )
+    trainable = sum(adapter_size(config, rank, shape[1], shape[2], shape[3] ** 2) for rank, shape in lora.values())
     texts = sum(counts[name] for name in clips)
     vae = 4 * counts["vae"]
-    held = size * counts["unet"] + (size * texts if keys.train_text_encoder else 0) + (vae // 2 if _draws(keys) else 0)
+    stays = keys.train_text_encoder or bool(facts.get("captions_in_step"))
+    held = size * counts["unet"] + (size * texts if stays else 0) + (vae // 2 if _draws(keys) else 0)
     batch = min(config.batch_size, max(1, int(facts.get("shown_per_pass", config.batch_size))))
     activations, transient = _activations(unet, lora, config, batch, device)
+    kept, worked = _weights_made(lora, config, size)
+    activations, transient = activations + kept, transient + worked
+    again = sum(unet.inputs.get(name.removeprefix("unet."), 0) * shape[2] * shape[3] ** 2 for name, (_, shape) in lora.items())
     if keys.train_text_encoder:
         activations += batch * tokens * sum(int(c["num_hidden_layers"]) * 24 * int(c["hidden_size"]) for c in clips.values()) * size
     views = (4 if keys.crop == "random" else 1) * (2 if keys.flip else 1)
@@ -281,12 +286,18 @@ def _estimate_memory(
         weights=held,
         activations=round(activations + examples),
         transient=round(transient) + (_HOLES if device == "cpu" else 0),
-        flops=2 * unet.macs * (3 if config.gradient_checkpointing else 2),
+        flops=2 * unet.macs * (3 if config.gradient_checkpointing else 2) + weight_copies(config) * 6 * again,
         phases=phases,
         files={"cache": round(examples), "samples": round(1.5 * area) * _drawn(keys), "merged": 4 * sum(counts.values())},
         smaller=_smaller(keys, family),
         precisions=("fp32", "bf16"),
     )
+
+
+def _area(keys: ImageKeys, facts: Mapping[str, Any]) -> float:
+    """Pixels of the largest picture as it is trained: of the buckets at ``resolution``, and of those of pictures with one of their own."""
+    shared = max((w * h for w, h, _ in facts.get("buckets", ())), default=math.inf)
+    return max(min(float(keys.resolution**2), float(shared)), float(facts.get("own_area", 0)))
 
 
 def _draws(keys: ImageKeys) -> bool:
@@ -307,9 +318,17 @@ def _activations(unet: UNetActivations, lora: Mapping[str, Any], config: RunConf
         if name.startswith("unet."):
             (kind, inputs, outputs, _), numbers = lora[name][1], unet.inputs[name.removeprefix("unet.")]
             dora = config.lora_variant == "dora"
-            plain = kind == "transformer" and not dora
+            plain = kind == "transformer" and not dora and config.adapter_kind == "lora"
             fast = plain and not name.endswith(unet.convolutions)
-            noise: float = 0 if not config.lora_dropout else 4 if not fast and device == "cpu" else 1 / 8 if device == "cpu" else 1
+            noise: float = (
+                0
+                if not config.lora_dropout or config.adapter_kind != "lora"
+                else 4
+                if not fast and device == "cpu"
+                else 1 / 8
+                if device == "cpu"
+                else 1
+            )
             again = name.endswith(_RECOMPUTED) if fast else name.endswith(unet.convolutions[:1]) and not noise and plain
             read[name] = numbers * (noise + (0 if full and again else size))
             read[name] += _DORA * size * numbers / inputs * outputs if dora else 0
@@ -325,6 +344,16 @@ def _activations(unet: UNetActivations, lora: Mapping[str, Any], config: RunConf
     outside = blocks.pop("", 0.0)
     widest = passing * unet.widest + max(blocks.values(), default=0.0)
     return batch * (passing * unet.outer + outside + widest), batch * size * 8 * unet.work
+
+
+def _weights_made(lora: Mapping[str, Any], config: RunConfig, size: int) -> tuple[float, float]:
+    """(bytes kept, bytes of the largest work) of the weights that LoKr and LoHa put together at each step, whatever the batch is."""
+    blocks: dict[str, int] = {}
+    for name, (_, (_, inputs, outputs, kernel)) in lora.items():
+        block = name.partition(".transformer_blocks.")[0] if config.gradient_checkpointing else ""
+        blocks[block] = blocks.get(block, 0) + inputs * outputs * kernel**2
+    largest = max((inputs * outputs * kernel**2 for _, (_, inputs, outputs, kernel) in lora.values()), default=0)
+    return weight_copies(config) * size * max(blocks.values(), default=0), weight_copies(config) * (4 + size) * largest
 
 
 def _encoding(vae: Mapping[str, Any], area: float) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from loraforge import ConfigError, RunConfig
+from loraforge import ConfigError, RunConfig, apply_block_ranks
 
 from ...records import ImageKeys
 from ..targets import narrowed
@@ -69,11 +69,12 @@ def strange_convolutions(unet: Mapping[str, Any], family: str) -> list[str]:
     return [name.removeprefix("unet.") for name in unmatched(shortcuts, family)]
 
 
-def splits_text_attention(target: str | list[str]) -> bool:
-    """Whether ``lora_target`` takes some but not all of q, k, v and out of the text encoders' attention."""
+def splits_text_attention(target: str | list[str], block_ranks: Sequence[str] = ()) -> bool:
+    """Whether ``lora_target`` and ``block_ranks`` take some but not all of q, k, v and out of the text encoders' attention."""
     layers = [f"text_encoder.text_model.encoder.layers.{layer}.self_attn" for layer in range(32)]
     try:
         chosen = narrowed({f"{layer}.{part}_proj": 1 for layer in layers for part in ("q", "k", "v", "out")}, target)
     except ConfigError:  # nothing of the text encoders, or nothing at all; the model's own names decide that
         return False
+    chosen = apply_block_ranks(chosen, block_ranks, strict=False)
     return any(0 < sum(name.startswith(f"{layer}.") for name in chosen) < 4 for layer in layers)

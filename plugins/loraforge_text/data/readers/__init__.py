@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loraforge import DataError, speaker
+from loraforge import DataError, decode_text, speaker
 
 from .rows import Reading, Source, Table
 
@@ -57,11 +57,10 @@ def read_tables(source: Source, reading: Reading, *, only_questions: bool = Fals
 
 def _text_tables(source: Source, reading: Reading, only_questions: bool) -> list[Table]:
     from .delimited import SEPARATORS, read_delimited, read_markdown_tables
-    from .encodings import decode
     from .json_rows import read_json, read_json_lines
     from .questions import markdown_lines, read_questions, text_lines
 
-    text = decode(source, reading.encoding, reading.note)
+    text = decode_text(source.data, reading.encoding, reading.note, source.path, source.name)
     if source.suffix in (".csv", ".tsv"):
         return read_delimited(source, text, reading)
     if source.suffix in (".jsonl", ".ndjson"):

@@ -241,6 +241,44 @@ def test_what_a_file_predicts(checkpoints, sd_bases, tmp_path, monkeypatch):
     assert load_sd(str(file), "sd2", prediction="epsilon").scheduler.config.prediction_type == "epsilon"
 
 
+@pytest.mark.parametrize("marks", [("v_pred",), ("v_pred", "ztsnr"), ("ztsnr",), ()], ids=str)
+@pytest.mark.parametrize("wanted", ["auto", True, False])
+def test_a_file_whose_noise_ends_in_noise_alone(marks, wanted, checkpoints, tmp_path):
+    """NoobAI-XL's markers, against diffusers' own rescaled schedule."""
+    import safetensors.torch
+    import torch
+    from diffusers import DDPMScheduler
+    from loraforge_image.families import Diffusion
+
+    folder, file = checkpoints("sdxl")
+    marked = tmp_path / "noob.safetensors"
+    safetensors.torch.save_file({**safetensors.torch.load_file(file), **{name: torch.zeros(0) for name in marks}}, marked)
+    ends = {"v_pred", "ztsnr"} <= set(marks) if wanted == "auto" else wanted
+    options = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "rescale_betas_zero_snr": ends}
+    made = Diffusion(load_sd(str(marked), "sdxl", base_config=str(folder), zero_snr=wanted).scheduler)
+    assert made.prediction == ("v_prediction" if "v_pred" in marks else "epsilon")
+    torch.testing.assert_close(made._schedule.alphas_cumprod, DDPMScheduler(**options).alphas_cumprod, rtol=0, atol=0)
+    assert (int(made.scheduler("euler", 10, 0, "cpu").timesteps[0]) == 999) == ends
+
+
+def test_a_run_on_such_a_file_keeps_it_with_the_adapter(checkpoints, gallery, paint, host, tmp_path):
+    import safetensors.torch
+    import torch
+
+    folder, file = checkpoints("sdxl")
+    marked = tmp_path / "noob.safetensors"
+    safetensors.torch.save_file({**safetensors.torch.load_file(file), "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, marked)
+    run = paint(gallery(base_model=str(marked), base_config=str(folder), family="sdxl", max_steps=1, sample_prompts=[], export=["webui"]))
+    opened = load_run(host, run.run.path)
+    (adapter,) = opened.adapters().values()
+    assert adapter.facts["image"]["zero_terminal_snr"] is True and adapter.facts["image"]["max_caption_tokens"] == 75
+    with open(run.exports["webui"], "rb") as written:
+        header = written.read(200_000)
+    assert b'"ss_zero_terminal_snr":"True"' in header and b'"ss_max_token_length":"None"' in header
+    drawn = opened.inference_model(opened.adapters())._base.objective.scheduler("ddim", 5, 0, "cpu")
+    assert int(drawn.timesteps[0]) == 999 and float(drawn.alphas_cumprod[-1]) == 0
+
+
 # --- pickles -----------------------------------------------------------------------------------------------------------------
 
 

@@ -247,6 +247,15 @@ def test_weights_and_files(needed):
     assert needed({"rows": 3}).files["cache"] == 3 * (LATENTS + 4 * CAPTION)
 
 
+def test_captions_that_are_put_together_in_the_step_keep_the_text_encoders(needed):
+    few, many = needed({"pictures": 10}), needed({"pictures": 10, "captions_in_step": True})
+    assert many.weights == few.weights + 4 * CLIP_SIZE
+    assert needed({"pictures": 10, "max_caption_tokens": 225}).files["cache"] == 10 * (LATENTS + 3 * 4 * CAPTION)
+    assert needed({"pictures": 10, "max_caption_tokens": 75}, max_caption_tokens=150).files["cache"] == 10 * (LATENTS + 2 * 4 * CAPTION)
+    large = needed({"pictures": 10, "buckets": [[512, 512, 3]], "own_area": 1024**2}, resolution=512)
+    assert large.activations > 3 * needed({"pictures": 10, "buckets": [[512, 512, 3]]}, resolution=512).activations
+
+
 def test_phases(needed):
     """Numbers of the autoencoder at work, as they were measured: 4.5 times its first level, 3.5 times the next."""
     plain, silent = needed(), needed(sample_prompts=[])

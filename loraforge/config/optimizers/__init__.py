@@ -1,0 +1,1 @@
+"""What is known of the optimizers before torch is loaded: where they come from, their arguments, their usual rates, their memory."""

@@ -1,0 +1,1 @@
+"""What a folder of pictures may look like, and what becomes of every file in it. One file per idea; ``reader`` puts them together."""

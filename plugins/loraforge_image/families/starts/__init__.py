@@ -1,0 +1,1 @@
+"""What ``init_from_adapter`` names, made into an adapter of the run's own layers."""

@@ -1,0 +1,1 @@
+"""LoRA files of any program, read without trusting them: their modules, what each does to its layer, and how it is called here."""

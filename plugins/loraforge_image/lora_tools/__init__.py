@@ -1,0 +1,1 @@
+"""LoRA files beside ``inspect``: ``loraforge lora resize``, ``merge`` and ``extract``."""

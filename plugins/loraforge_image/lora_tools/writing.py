@@ -1,0 +1,166 @@
+"""Writes a LoRA file: the WebUIs' layout where the family has one, metadata that say where it comes from, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loraforge import ExportError, RunError, __version__, hash_file, speaker, usual_rights
+
+from ..export.webui_metadata import serialise
+from ..families.stable_diffusion.kohya_names import of_canonical
+from ..families.stable_diffusion.published import PUBLISHED
+from ..lora_files.factors import Factors, Opened
+
+say = speaker(__name__)
+
+PRECISIONS = ("fp16", "bf16", "fp32")
+_STORED = {"F16": "fp16", "BF16": "bf16"}
+_FORMER = ("sshs_model_hash", "sshs_legacy_hash")
+
+
+def may_write(out: Path) -> None:
+    """Raises:
+    ExportError: if something is there already, or no file can be there.
+    """
+    if os.path.lexists(out):
+        raise ExportError(say("{path} exists already; nothing is replaced. Name another file.", path=out))
+    if out.suffix.lower() != ".safetensors":
+        raise ExportError(say("{path}: a LoRA file is called NAME.safetensors.", path=out))
+    if not out.absolute().parent.is_dir():
+        raise ExportError(say("{path}: there is no such folder.", path=out.absolute().parent))
+
+
+def precision_of(files: Sequence[Opened]) -> str:
+    """The precision that files came in: sixteen bits if all numbers have them, otherwise fp32."""
+    kinds = {_STORED.get(kind, "fp32") for file in files for kind in file.dtypes}
+    return kinds.pop() if len(kinds) == 1 else "fp32"
+
+
+def family_of(files: Sequence[Opened]) -> str:
+    """The one family of several files; "unknown" if none tells it.
+
+    Raises:
+        RunError: if they are of several.
+    """
+    known = {file.family: file for file in files if file.family != "unknown"}
+    if len(known) > 1:
+        shown = ", ".join(f"{file.path.name} ({file.title or family})" for family, file in known.items())
+        raise RunError(say("these files belong to different base models, and cannot be one: {files}", files=shown))
+    return next(iter(known), "unknown")
+
+
+def write_lora(
+    out: Path, factors: Sequence[Factors], family: str, precision: str, made: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Writes ``factors`` into ``out``, aside first.
+
+    Args:
+        family: whose layout is written; of an unknown one the modules keep their names.
+        made: what it was made from, by which command; plain JSON values.
+        metadata: of the file it comes from, if it is one.
+
+    Raises:
+        ExportError: if it cannot be written, or a number does not fit into the precision.
+    """
+    import torch
+
+    kind = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    alpha = float(max(one.rank for one in factors))  # one for all: some readers take the first for every module
+    kohya = family in PUBLISHED or all(one.name.startswith("lora_") for one in factors)
+    tensors: dict[str, Any] = {}
+    for one in factors:
+        # A pair and its inverse factor: sixteen bits lose what is very small.
+        up = one.up.double() * (one.scale * (one.rank / alpha if kohya else 1.0))
+        up = up.reshape(*up.shape, *(1,) * (one.down.ndim - 2))
+        name = file_name(one, family)
+        ends = ("lora_down.weight", "lora_up.weight") if kohya else ("lora_A.weight", "lora_B.weight")
+        tensors |= {f"{name}.{ends[0]}": one.down.to(kind).contiguous(), f"{name}.{ends[1]}": up.to(kind).contiguous()}
+        if kohya:
+            tensors[f"{name}.alpha"] = torch.tensor(alpha).to(kind)
+    wrong = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if wrong:
+        raise ExportError(
+            say(
+                "{n} tensors do not fit into {precision}, the first is {name}. Use --precision fp32.",
+                n=len(wrong),
+                precision=precision,
+                name=wrong[0],
+            )
+        )
+    _place(out, serialise(tensors, _metadata(out, factors, family, alpha, made, metadata or {})))
+    return out
+
+
+def file_name(one: Factors, family: str) -> str:
+    """What a module is called in the file."""
+    if family not in PUBLISHED:
+        return one.name
+    try:
+        return of_canonical(one.called, family)
+    except ValueError:
+        return one.name
+
+
+def _metadata(
+    out: Path, factors: Sequence[Factors], family: str, alpha: float, made: Mapping[str, Any], before: Mapping[str, str]
+) -> dict[str, str]:
+    kept = {key: value for key, value in before.items() if key not in _FORMER}
+    ranks = Counter(one.rank for one in factors if one.down.ndim == 2 or tuple(one.down.shape[2:]) == (1, 1))
+    wide = Counter(one.rank for one in factors if one.down.ndim == 4 and tuple(one.down.shape[2:]) != (1, 1))
+    usual = (ranks or wide).most_common(1)[0][0]
+    values = {
+        **kept,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(usual) if len(ranks) < 2 else "Dynamic",
+        "ss_network_alpha": f"{alpha:g}",
+        "ss_network_args": json.dumps({"conv_dim": str(wide.most_common(1)[0][0]), "conv_alpha": f"{alpha:g}"}) if wide else "{}",
+        "ss_output_name": out.stem,
+        "ss_training_comment": f"LoRAForge {__version__}: {made['command']}",
+        "modelspec.title": out.stem,
+        "loraforge.made": json.dumps(made, ensure_ascii=False),
+    }
+    if family in PUBLISHED and "modelspec.architecture" not in kept:
+        published = PUBLISHED[family]
+        values.setdefault("ss_base_model_version", published.versions[0])
+        values.setdefault("ss_v2", str(published.v2))
+        values |= {"modelspec.sai_model_spec": "1.0.1", "modelspec.architecture": published.architectures[0]}
+        values["modelspec.implementation"] = published.implementation
+    return values
+
+
+def source(path: Path, **more: Any) -> dict[str, Any]:
+    """What is kept of a file that another was made from: its name and its SHA-256, no place on this computer."""
+    file = path / "adapter_model.safetensors" if path.is_dir() else path
+    return {"name": path.name, **({"sha256": hash_file(file)} if file.is_file() else {}), **more}
+
+
+def _place(out: Path, data: bytes) -> None:
+    """Writes aside and renames; what is there already stays.
+
+    Raises:
+        ExportError: if it cannot be written.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=out.absolute().parent, prefix=f".{out.name}.", delete=False) as aside:
+            partial = Path(aside.name)
+            try:
+                aside.write(data)
+                aside.flush()
+                os.fsync(aside.fileno())
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+        try:
+            usual_rights(partial)
+            may_write(out)
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ExportError(say("cannot write to {path}: {error}.", path=out, error=error.strerror)) from None

@@ -1,0 +1,131 @@
+"""The entries of ``sample_prompts``: a prompt, and behind it what this picture is drawn with, as sd-scripts writes it.
+
+a street at night --n blurry --w 512 --h 768 --d 7 --l 5.5 --s 30
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loraforge import speaker
+
+say = speaker(__name__)
+
+_FLAG = re.compile(r"(?:^|\s)--([A-Za-z]\w*)(?=\s|=|$)[ \t]*=?")
+
+
+@dataclass(frozen=True)
+class SamplePrompt:
+    """One picture that is drawn at every save. What is None is as for all the others.
+
+    Attributes:
+        prompt: the text alone.
+        negative: what it should not show.
+        width, height: in pixels.
+    """
+
+    prompt: str
+    negative: str | None = None
+    width: int | None = None
+    height: int | None = None
+    seed: int | None = None
+    cfg: float | None = None
+    steps: int | None = None
+
+    def size(self, usual: tuple[int, int], multiple: int) -> tuple[int, int]:
+        """(width, height) in whole multiples, rounded down."""
+        sides = (self.width or usual[0], self.height or usual[1])
+        return (max(multiple, sides[0] // multiple * multiple), max(multiple, sides[1] // multiple * multiple))
+
+
+# By flag: the attribute, the kind of number, the least and the most.
+_NUMBERS: dict[str, tuple[str, Callable[[str], Any], float, float]] = {
+    "w": ("width", int, 64, 4096),
+    "h": ("height", int, 64, 4096),
+    "d": ("seed", int, 0, 2**32 - 1),
+    "l": ("cfg", float, 1, 30),
+    "s": ("steps", int, 1, 200),
+}
+_MEANING = "--n negative, --w width, --h height, --d seed, --l cfg, --s steps"
+
+
+def parse(entry: str) -> SamplePrompt:
+    """What an entry says.
+
+    Raises:
+        ValueError: with everything that is wrong with it.
+    """
+    parts = _FLAG.split(entry)
+    prompt, flags = parts[0].strip(), list(zip(parts[1::2], parts[2::2], strict=True))
+    problems, found = [], dict[str, Any]()
+    if not prompt:
+        problems.append(say("there is no prompt before the flags"))
+    for name, text in flags:
+        value, flag = text.strip(), name.lower()
+        if flag == "n":
+            attribute, read = "negative", value
+        elif flag in _NUMBERS:
+            attribute, kind, least, most = _NUMBERS[flag]
+            try:
+                read = kind(value)
+            except ValueError:
+                problems.append(say("--{flag} wants a number; got '{value}'", flag=name, value=value))
+                continue
+            if not least <= read <= most:
+                bounds = {"least": f"{least:g}", "most": f"{most:.10g}"}
+                problems.append(say("--{flag} must be from {least} to {most}; got {value}", flag=name, value=value, **bounds))
+                continue
+        else:
+            problems.append(say("there is no flag --{flag}; there are: {flags}", flag=name, flags=_MEANING))
+            continue
+        if attribute in found:
+            problems.append(say("--{flag} is given twice", flag=name))
+        found[attribute] = read
+    if problems:
+        raise ValueError("; ".join(problems))
+    return SamplePrompt(prompt, **found)
+
+
+def parse_all(entries: Sequence[str]) -> list[SamplePrompt]:
+    """What all entries say.
+
+    Raises:
+        ValueError: naming every entry that is wrong.
+    """
+    found, problems = [], []
+    for number, entry in enumerate(entries, 1):
+        try:
+            found.append(parse(entry))
+        except ValueError as error:
+            shown = entry if len(entry) <= 60 else f"{entry[:57]}..."
+            problems.append(say("entry {number} ('{entry}'): {problem}", number=number, entry=shown, problem=error))
+    if problems:
+        raise ValueError("; ".join(problems))
+    return found
+
+
+def rounded(entries: Sequence[SamplePrompt], usual: tuple[int, int], multiple: int) -> list[str]:
+    """A sentence for every entry whose size is drawn rounded."""
+    lines = []
+    for number, one in enumerate(entries, 1):
+        wanted, drawn = (one.width or usual[0], one.height or usual[1]), one.size(usual, multiple)
+        if (one.width or one.height) and wanted != drawn:
+            lines.append(
+                say(
+                    "sample_prompts, entry {number}: {wanted} is drawn as {drawn}, in multiples of {unit}",
+                    number=number,
+                    wanted="x".join(map(str, wanted)),
+                    drawn="x".join(map(str, drawn)),
+                    unit=multiple,
+                )
+            )
+    return lines
+
+
+def file_words(prompt: str, longest: int = 40) -> str:
+    """A prompt's words for the name of a file: ``a-street-three-houses``."""
+    text = re.sub(r"[^\w]+", "-", prompt).strip("-_")
+    return text[:longest].rstrip("-_").encode()[:120].decode(errors="ignore")

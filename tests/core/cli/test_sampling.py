@@ -1,0 +1,46 @@
+"""Who answers `sample`, in which strengths, and what the files are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from loraforge.cli.sampling import _sides
+from loraforge.plugin_api.types import File
+from loraforge.runs.opened import _kept
+
+
+@pytest.mark.parametrize(
+    ("names", "scales", "together", "wanted"),
+    [
+        (["a"], [], False, {"a": {"a": 1.0}}), (["a"], [0.5], False, {"a": {"a": 0.5}}),
+        (["a"], [0.5, 1.0, 0.5], False, {"a × 0.5": {"a": 0.5}, "a × 1": {"a": 1.0}}),
+        (["a"], [0.5, 1.0], True, {"a × 0.5": {"a": 0.5}, "a × 1": {"a": 1.0}}),
+        (["a", "b"], [0.5, 1.0], False, {"a": {"a": 0.5}, "b": {"b": 1.0}}), (["a", "b"], [0.5], True, {"a + b": {"a": 0.5, "b": 0.5}}),
+    ],
+)  # fmt: skip
+def test_one_adapter_in_several_strengths_answers_once_in_each(names, scales, together, wanted):
+    assert _sides(names, scales, together) == wanted
+
+
+def test_strengths_that_belong_to_nobody_are_refused():
+    with pytest.raises(click.UsageError, match="one for each of the 2 adapters"):
+        _sides(["a", "b"], [0.5, 1.0, 2.0], False)
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "-inf", "much"])
+def test_a_strength_is_a_number(scale, command, tmp_path):
+    code, _, err = command("sample", tmp_path, "a", "--scale", scale)
+    assert code == 2 and "--scale" in err and scale in err
+
+
+def test_the_names_of_files_are_the_words_of_the_prompt_and_the_strength(tmp_path):
+    opened = type("Run", (), {"task": type("T", (), {"sampling": type("S", (), {"side_by_side": None})})})
+    found = _kept(opened, "a street, three houses", {"neon × 0.5": File(b"x", ".png"), "base": File(b"y", ".png")}, tmp_path)
+    assert {name: Path(path).name for name, path in found.items()} == {
+        "neon × 0.5": "a-street-three-houses.neon-0.5.png", "base": "a-street-three-houses.base.png",
+    }  # fmt: skip
+    (path,) = _kept(opened, "霓虹" * 200, {"名" * 200: File(b"x", ".png")}, tmp_path).values()
+    assert Path(path).is_file() and len(Path(path).name.encode()) < 220
