@@ -111,7 +111,7 @@ def _objects(file: Path, text: str, called: str, bad: list[str]) -> Iterator[tup
     whole = file.suffix.lower() == ".json"
     text = text.removeprefix("\ufeff")
     try:
-        entries: list[Any] = json.loads(text) if whole else text.split("\n")
+        entries: Any = json.loads(text) if whole else text.split("\n")
     except (ValueError, RecursionError) as error:
         raise DataError(say("{path} cannot be read: {error}.", path=file, error=error)) from None
     if _is_by_name(entries):
