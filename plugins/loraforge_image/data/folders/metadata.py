@@ -111,12 +111,11 @@ def _objects(file: Path, text: str, called: str, bad: list[str]) -> Iterator[tup
     whole = file.suffix.lower() == ".json"
     text = text.removeprefix("\ufeff")
     try:
-        entries: list[Any] = json.loads(text) if whole else text.split("\n")
+        entries: Any = json.loads(text) if whole else text.split("\n")
     except (ValueError, RecursionError) as error:
         raise DataError(say("{path} cannot be read: {error}.", path=file, error=error)) from None
-    if isinstance(entries, dict) and entries and not _KNOWN & {str(key).strip().lower() for key in entries}:
-        if all(isinstance(value, dict) for value in entries.values()):  # sd-scripts' form: what is said of each picture, by its name
-            entries = [{"file_name": name, **value} for name, value in entries.items()]
+    if _is_by_name(entries):
+        entries = [{"file_name": name, **value} for name, value in entries.items()]
     for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
         where = f"{called}, {'entry' if whole else 'line'} {number}"
         if not whole and not entry.strip():
@@ -129,6 +128,13 @@ def _objects(file: Path, text: str, called: str, bad: list[str]) -> Iterator[tup
             yield where, {str(k).strip().lower(): v for k, v in value.items()}
         else:
             bad.append(say("{where}: it is no JSON object like {example}.", where=where, example='{"file_name": "a.png", "text": "..."}'))
+
+
+def _is_by_name(entries: Any) -> bool:
+    """Whether JSON says of each picture by its name what there is to say, as sd-scripts writes it."""
+    if not isinstance(entries, dict) or not entries or _KNOWN & {str(key).strip().lower() for key in entries}:
+        return False
+    return all(isinstance(value, dict) for value in entries.values())
 
 
 def unused_columns(rows: Sequence[Mapping[str, Any]], known: Sequence[str]) -> list[str]:
