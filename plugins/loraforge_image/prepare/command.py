@@ -171,7 +171,7 @@ def _inspect_all(folder: Path, min_size: int) -> tuple[list[InspectedPicture], l
         none = say("{path}: there are no pictures in it ({kinds}).", path=folder.absolute(), kinds=", ".join(SUFFIXES))
         raise DataError([none, *told])
     told += about_doubled(there)
-    told += about_masks(masks, there, "auto", len(files), [])
+    told += about_masks(masks, there, "auto", [])
     with _progress(say("looking at pictures"), len(files)) as tick:
 
         def one(path: Path) -> InspectedPicture:
