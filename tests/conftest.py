@@ -12,6 +12,7 @@ from builders.plots import blank_plots
 from builders.quiz import short_quiz
 
 os.environ.update({"LORAFORGE_LANG": "en", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "TOKENIZERS_PARALLELISM": "false"})
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # diffusers imports onnxruntime where it is, which writes to the cache and to its maker
 
 
 # An example that takes a second on a busy machine is no fault of the code.

@@ -196,8 +196,8 @@ def _cut_line(cut: Mapping[str, float], keys: ImageKeys) -> list[str]:
         return []
     return [
         say(
-            "{n} pictures lose a fifth or more of themselves, because no bucket has their shape: {names}. A larger bucket_max_ratio (it is "
-            "{ratio:g}, at most 4) or a smaller bucket_step ({step}) keeps more; longer ones you had better cut apart yourself",
+            "{n} pictures lose a fifth or more of themselves, because no bucket has their shape ({names}). A larger bucket_max_ratio (it "
+            "is {ratio:g}, at most 4) or a smaller bucket_step ({step}) keeps more; longer ones you had better cut apart yourself",
             n=len(much),
             names=first_few([f"{name} ({cut[name]:.0%})" for name in much]),
             ratio=keys.bucket_max_ratio,

@@ -135,7 +135,8 @@ def _hashes(image: Image.Image) -> tuple[int, ...]:
 
     side = 64
     grey = image.convert("L").resize((side, side), Image.Resampling.BOX)
-    crops = [grey.resize((32, 32), Image.Resampling.BILINEAR, box=tuple(side * v for v in window)) for window in _WINDOWS]
+    boxes = [(side * left, side * top, side * right, side * bottom) for left, top, right, bottom in _WINDOWS]
+    crops = [grey.resize((32, 32), Image.Resampling.BILINEAR, box=box) for box in boxes]
     lowest = dctn(np.stack([np.asarray(crop, dtype=np.float64) for crop in crops]), axes=(1, 2))[:, :8, :8].reshape(len(crops), 64)
     return tuple(_number(row) for row in lowest > np.median(lowest, axis=1, keepdims=True))
 

@@ -105,8 +105,8 @@ def test_mirrored_copies_stand_on_one_side_of_a_run_with_flip(tmp_path, gallery,
             (folder / f"{i:02d}{kind}.txt").write_text(f"drawing {i} {kind}", encoding="utf-8")
     for flip, together in ((True, 1), (False, 2)):
         data = load_data(make_plan(host, "image", gallery(train_data_dir=str(folder), flip=flip, eval_ratio=0.4)))
-        held = {record.where[:3] for record in data.pick(True)}
-        learned = {record.where[:3] for record in data.pick(False)}
+        held = {data.records[row].where[:3] for row in data.pick(True)}
+        learned = {data.records[row].where[:3] for row in data.pick(False)}
         assert held and learned and len(held | learned) == 48
         apart = [i for i in range(12) if len({f"{i:02d}{kind}" in held for kind in "abcd"}) == 2]
         assert all(len({f"{i:02d}{kind}" in held for kind in pair}) == 1 for i in range(12) for pair in ("ac", "bd"))
