@@ -66,8 +66,8 @@ def advice(
                 usual = say("{where}: {key} is {value}; usual is {low} to {high} ({why}).", **told, why=why)
                 remarks.append(usual + _of(owner, name))
     for remark in optimizer_remarks(keys[RunConfig], set(source.values)):
-        named = re.match(r"\w+", remark)
-        written = source.values.get(named[0]) if named else None
+        begins = re.match(r"\w+", remark)
+        written = source.values.get(begins[0]) if begins is not None else None
         remarks.append(f"{written.where if written else source.path}: {remark}")
     return remarks + _constant_advice(keys[RunConfig], source)
 

@@ -171,7 +171,7 @@ def _split(plan: Plan, records: Sequence[Record], note: Callable[[str], None]) -
         DataError: if ``split_by`` names a column that there is not.
     """
     if not plan.family.adapter_files:
-        require_adapter(plan.config.init_from_adapter)
+        require_adapter(plan.config.init_from_adapter, plan.config.lora_rank)
     parent = parent_of(plan.config.init_from_adapter)
     if parent is None and plan.config.init_from_adapter:
         note(say("init_from_adapter: no run is around that adapter, so nobody knows what it has learned; held-out rows may be among it."))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError
-from ..files import require_file
+from ..errors import ConfigError, RunError
+from ..files import read_text, require_file
 from ..messages import speaker
 from ..runs.folder import RunFolder
 from ..runs.provenance import hash_file
@@ -83,11 +84,15 @@ def adapter_folder(path: Path) -> Path:
     return path / "adapter" if (path / "adapter" / _CONFIG).is_file() else path
 
 
-def require_adapter(init_from_adapter: str | None) -> None:
+def require_adapter(init_from_adapter: str | None, rank: int | None = None) -> None:
     """Whether there is an adapter folder at all, without reading its weights.
+
+    Args:
+        rank: what the config says; another one in the adapter's own config is refused.
 
     Raises:
         RunError: saying what is missing.
+        ConfigError: if the ranks differ.
     """
     if not init_from_adapter:
         return
@@ -107,6 +112,24 @@ def require_adapter(init_from_adapter: str | None) -> None:
             if isinstance(error, FileNotFoundError | NotADirectoryError):
                 raise RunError(say("{folder} is no adapter folder: it has no {file}.", folder=folder, file=name)) from None
             raise RunError(say("{path} cannot be read: {error}.", path=folder / name, error=error.strerror)) from None
+    theirs = _rank(folder / _CONFIG)
+    if rank is not None and theirs is not None and theirs != rank:
+        raise ConfigError(
+            say(
+                "init_from_adapter: that adapter has rank {theirs}; this config says {ours}. Set lora_rank: {theirs}.",
+                theirs=theirs,
+                ours=rank,
+            )
+        )
+
+
+def _rank(file: Path) -> int | None:
+    """What an adapter's config says of its rank; None if it says nothing that can be read, which shows when it is loaded."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found = json.loads(read_text(file))
+        rank = found.get("r") if isinstance(found, dict) and found.get("peft_type", "LORA") == "LORA" else None
+        return rank if isinstance(rank, int) and not isinstance(rank, bool) else None
+    return None
 
 
 def parent_of(init_from_adapter: str | None) -> Parent | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import warnings
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -27,8 +28,11 @@ _SHAPES_ONLY: ContextVar[bool] = ContextVar("shapes_only", default=False)
 def shapes_only() -> Iterator[None]:
     """While it lasts, the models of a base are built from their configurations alone: layers with shapes and without numbers."""
     before = _SHAPES_ONLY.set(True)
+    quiet_diffusers()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old configurations, which is said in training where it matters
+            yield
     finally:
         _SHAPES_ONLY.reset(before)
 
@@ -168,6 +172,10 @@ def type_of(precision: str) -> torch.dtype:
 
 def quiet_diffusers() -> None:
     """What diffusers warns of, we say ourselves."""
+    import transformers  # first: importing diffusers makes it warn of what is not installed
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     import diffusers
 
     diffusers.utils.logging.set_verbosity_error()

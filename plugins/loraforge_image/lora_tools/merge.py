@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,7 @@ def into_base(
 
 
 def load_whole(base: str, allow_pickle: bool = False, base_config: str | None = None) -> Any:
-    """A base as diffusers' pipeline, in the precision that its denoiser is stored in.
+    """A base as diffusers' pipeline, in 32 bits.
 
     Raises:
         ModelError: if it cannot be loaded.
@@ -120,17 +121,20 @@ def load_whole(base: str, allow_pickle: bool = False, base_config: str | None = 
     import torch
 
     from ..families.base_files import pipeline_name
-    from ..families.loading import load_pipeline
+    from ..families.loading import load_pipeline, quiet_diffusers
     from ..families.stable_diffusion.identify import identify
     from ..families.stable_diffusion.loading import load_base
 
     found = identify(base)
-    if found.family:
-        return load_base(base, None, torch.float32, found.family, prediction="auto", allow_pickle=allow_pickle, base_config=base_config)
-    kind = pipeline_name(base)
-    if not kind:
-        raise ConfigError(say("{base}: {what}.", base=base, what=found.what))
-    return load_pipeline(base, None, kind, torch.float32)
+    quiet_diffusers()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of old configurations
+        if found.family:
+            return load_base(base, None, torch.float32, found.family, prediction="auto", allow_pickle=allow_pickle, base_config=base_config)
+        kind = pipeline_name(base)
+        if not kind:
+            raise ConfigError(say("{base}: {what}.", base=base, what=found.what))
+        return load_pipeline(base, None, kind, torch.float32)
 
 
 def layers_of(pipe: Any) -> Mapping[str, nn.Module]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loraforge import RunError
+from loraforge import ConfigError, RunError
 from loraforge.audit.verify import ancestor
 from loraforge.data.lineage import Parent, adapter_folder, parent_of, require_adapter
 from loraforge.data.splitting import ASIDE, HELD_OUT, LEARNED
@@ -146,3 +146,20 @@ def test_an_exported_file_belongs_to_its_run_and_is_known_by_its_own_hash(tmp_pa
     assert ancestor(found.lineage()[0]) == file
     file.write_bytes(b"others")
     assert ancestor(found.lineage()[0] | {"adapter": hashlib.sha256(b"weights").hexdigest()}) is None
+
+
+def test_an_adapter_of_another_rank_is_told_before_anything_is_loaded(tmp_path):
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
+    for written, refused in (
+        ('{"r": 8}', True),
+        ('{"r": 16}', False),
+        ("{}", False),
+        ("[", False),
+        ('{"r": 8, "peft_type": "IA3"}', False),
+    ):
+        (tmp_path / "adapter_config.json").write_text(written)
+        if refused:
+            with pytest.raises(ConfigError, match="rank 8; this config says 16"):
+                require_adapter(str(tmp_path), 16)
+        else:
+            require_adapter(str(tmp_path), 16)
