@@ -102,8 +102,7 @@ def make_plan(
     places = {key: value.where for key, value in source.values.items()}
     refused = [*refusals(keys[RunConfig], keys, training=paths), *contradictions(keys[RunConfig])]
     for exporter in filter(None, exporters) if exporting else ():
-        other = _other_kind(host, task, exporter, keys[RunConfig])
-        refused += [other] if other else _refused(exporter, family, keys)
+        refused += _refused(host, task, exporter, family, keys)
     problems += [_placed(reason, places, keys) or f"{source.path}: {reason}" for reason in refused]
     if problems:
         raise ConfigError(problems)
@@ -160,9 +159,11 @@ def _placed(problem: str, places: Mapping[str, str], keys: KeySet) -> str:
     return f"{places[key]}: {problem}" if key else ""
 
 
-def _refused(exporter: Exporter, family: ModelFamily | None, keys: KeySet) -> list[str]:
+def _refused(host: PluginHost, task: Task[Any], exporter: Exporter, family: ModelFamily | None, keys: KeySet) -> list[str]:
     """Why an adapter could not be exported or delivered when all is trained."""
     config = keys[RunConfig]
+    if other := _other_kind(host, task, exporter, config):
+        return [other]
     reasons = [exporter.refuses(config, keys), exporter.refuses_family(family, config, keys) if family is not None else ""]
     return [line for reason in reasons for line in reason.split("\n") if line]
 

@@ -100,8 +100,9 @@ def guarded(component: T, owner: str) -> T:
     }
     body |= {name: getattr(kind, name) for name in _DECLARED if hasattr(kind, name)} if isinstance(component, Component) else {}
     body |= {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    make: Any = type(kind)  # its metaclass
     try:
-        object.__setattr__(component, "__class__", type(kind)(kind.__name__, (kind,), {**body, "__loraforge_owner__": owner}))
+        object.__setattr__(component, "__class__", make(kind.__name__, (kind,), {**body, "__loraforge_owner__": owner}))
     except TypeError:  # a class that has no room for another one; it is taken as it is
         return component
     return component
@@ -189,8 +190,8 @@ def _generated(made: Any, prompts: Sequence[str], *arguments: Any, **named: Any)
 
 
 _SEVERAL_TEXTS = _Rule("Sequence[str]", _all(str))
-_MAPPING = _Rule("Mapping[str, Any]", _is(Mapping))  # type: ignore[type-abstract]
-_NUMBER = _Rule("float", _is(Real))  # type: ignore[type-abstract]
+_MAPPING = _Rule("Mapping[str, Any]", _is(Mapping))
+_NUMBER = _Rule("float", _is(Real))
 _BYTES = _Rule(
     "Mapping[str, bytes]",
     lambda made, *arguments: (made, isinstance(made, Mapping) and all(isinstance(value, bytes) for value in made.values())),

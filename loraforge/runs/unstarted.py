@@ -109,7 +109,8 @@ def _began(folder: RunFolder) -> float:
 
 def _move_log(folder: RunFolder, since: float) -> Path | None:
     """Moves this training's lines of the log; earlier ones stay where they are."""
-    earlier, own = [], []
+    earlier: list[str] = []
+    own: list[str] = []
     for line, entry in _entries(folder.log_file):
         told = entry.get("time")
         (earlier if isinstance(told, int | float) and told < since - 0.01 else own).append(line)

@@ -76,7 +76,7 @@ class MergedExporter(Exporter):
     help = "A whole model in a diffusers folder, with the adapter merged into the weights."
 
     def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
-        known = family.name in PUBLISHED or getattr(family, "pipeline", "")
+        known = family.name in PUBLISHED or bool(getattr(family, "pipeline", ""))
         return "" if known else _no_pipeline(self.name, family)
 
     def export(self, adapter: Adapter, destination: Path) -> Path:

@@ -441,7 +441,7 @@ def test_export_again_installs_where_it_is_told(gallery, paint, command, tmp_pat
     assert (tmp_path / "sd" / "models" / "Lora" / "out.json").read_text(encoding="utf-8") == "mine"
     assert command("export", run, "--to", "webui", "--webui", tmp_path / "sd", "--overwrite")[0] == 0
     code, _, err = command("export", run, "--to", "webui", "--webui", tmp_path / "nowhere")
-    assert code == 2 and "has no folder for LoRA files" in err
+    assert code == 2 and f"webui: there is no folder {tmp_path / 'nowhere'}." in err
 
 
 # --- bases -------------------------------------------------------------------------------------------------------------------
