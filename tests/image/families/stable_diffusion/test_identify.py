@@ -75,10 +75,10 @@ def test_what_a_folder_is_not(made, said, folder):
         check_family("x", found, "sd15")
 
 
-def test_a_wider_autoencoder_makes_no_inpainting_model(folder):
+@pytest.mark.parametrize(("read", "predicted", "family"), [(16, 16, "sd15"), (8, 4, "")])
+def test_a_wider_autoencoder_makes_no_inpainting_model(read, predicted, family, folder):
     """Sixteen channels in and out, as in circulation for SD 1.5; edit models read eight and predict four."""
-    assert identify(str(folder({**UNET, "in_channels": 16, "out_channels": 16}))).family == "sd15"
-    assert identify(str(folder({**UNET, "in_channels": 8, "out_channels": 4}))).family == ""
+    assert identify(str(folder({**UNET, "in_channels": read, "out_channels": predicted}))).family == family
 
 
 @pytest.mark.parametrize("widths", ["x", [8, "x"], [8, 0], [8, -1], 8, [8.5]], ids=str)
