@@ -120,8 +120,17 @@ def test_no_way_of_cutting_a_step_changes_it(gallery, paint, tmp_path):
         same(runs[0].run.path, other.run.path, 2e-4)
 
 
-def test_stopped_and_resumed_equals_never_stopped(gallery, paint, tmp_path, monkeypatch):
-    options = {"save_steps": 2, "epochs": 2, "lora_dropout": 0.1, "ema_decay": 0.9, "flip": True}
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        {"lora_variant": "lokr", "lokr_factor": 4, "conv_rank": 2, "sample_prompts": []},
+        {"lora_variant": "loha", "block_ranks": ["down_blocks.1=2", "mid_block=0"], "sample_prompts": []},
+    ],
+    ids=lambda values: values.get("lora_variant", "lora"),
+)
+def test_stopped_and_resumed_equals_never_stopped(gallery, paint, tmp_path, monkeypatch, variant):
+    options = {"save_steps": 2, "epochs": 2, "lora_dropout": 0.1, "ema_decay": 0.9, "flip": True, **variant}
     whole = paint(gallery("whole.yaml", output_dir=str(tmp_path / "whole"), **options)).run.path
     config = gallery("cut.yaml", output_dir=str(tmp_path / "cut"), **options)
     real = loop.Loop.step
@@ -137,7 +146,8 @@ def test_stopped_and_resumed_equals_never_stopped(gallery, paint, tmp_path, monk
     monkeypatch.setattr(loop.Loop, "step", real)
     resumed = paint(config, resume=True).run.path
     same(whole, resumed)
-    assert (whole / "samples" / "grid.png").read_bytes() == (resumed / "samples" / "grid.png").read_bytes()
+    if not variant:
+        assert (whole / "samples" / "grid.png").read_bytes() == (resumed / "samples" / "grid.png").read_bytes()
 
 
 @pytest.mark.slow
