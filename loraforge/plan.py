@@ -85,8 +85,7 @@ def make_plan(
     template = pick(lambda: _template(host, task, _raw(source, "prompt_template")), "prompt_template")
     family = pick(lambda: _family(host, task, source), "model_family")
     wanted = source.values["export"].value if "export" in source.values else None
-    usual = (family.exporters if family is not None else ()) or task.exporters
-    names = wanted if isinstance(wanted, list) else usual
+    names = wanted if isinstance(wanted, list) else (family.exporters if family is not None else ()) or task.exporters
     if not exporting:
         names = [name for name in names if str(name) in host.components("loraforge_exporters", task.name)]
     exporters = [pick(lambda n=name: _exporter(host, task, source, str(n))) for name in names]  # type: ignore[misc]

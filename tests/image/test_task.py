@@ -59,8 +59,12 @@ def test_strengths_stand_side_by_side_with_labels_in_the_users_language(monkeypa
 
     seen = []
     real = grids.grid
-    monkeypatch.setattr(grids, "grid", lambda rows, labels, headings, side: seen.append(list(headings)) or real(rows, labels, headings, side))
-    files = {name: File(grids.png(Image.new("RGB", (64, 64 + 32 * i))), ".png") for i, name in enumerate(("base", "neon × 0.5", "neon × 1"))}
+    monkeypatch.setattr(
+        grids, "grid", lambda rows, labels, headings, side: seen.append(list(headings)) or real(rows, labels, headings, side)
+    )
+    files = {
+        name: File(grids.png(Image.new("RGB", (64, 64 + 32 * i))), ".png") for i, name in enumerate(("base", "neon × 0.5", "neon × 1"))
+    }
     for language in ("en", "zh"):
         monkeypatch.setenv("LORAFORGE_LANG", language)
         made = IMAGE.sampling.side_by_side(files)
