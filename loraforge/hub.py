@@ -19,21 +19,26 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx")
 _CONFIGS = ("config.json", "model_index.json")
 
 
-def fetch_base(base_model: str, revision: str | None, patterns: Sequence[str], ignored: Sequence[str] = ()) -> Path:
+def fetch_base(
+    base_model: str, revision: str | None, patterns: Sequence[str], ignored: Sequence[str] = (), called: str = "base_model"
+) -> Path:
     """The folder on this computer that holds a repository's files.
 
     Args:
         base_model: ``org/name`` on Hugging Face, or ``modelscope:org/name``.
         patterns: which files are needed (``*.json``); ``ignored`` are left out of these.
+        called: the key or the option that the user wrote it as.
 
     Raises:
         ModelError: saying what was looked for and what to do.
     """
     if base_model.startswith(_MODELSCOPE):
-        return _from_modelscope(base_model.removeprefix(_MODELSCOPE), revision, patterns, ignored)
+        return _from_modelscope(base_model.removeprefix(_MODELSCOPE), revision, patterns, ignored, called)
     if ":" in base_model:  # no hub id has one
-        raise ModelError(f"base_model: {explain_base(base_model) or base_model}")
-    return _from_hub(base_model, revision, patterns, ignored)
+        if called == "base_model":
+            raise ModelError(f"base_model: {explain_base(base_model) or base_model}")
+        raise ModelError(say("{called}: '{name}' is neither a folder nor a repository, org/name.", called=called, name=base_model))
+    return _from_hub(base_model, revision, patterns, ignored, called)
 
 
 def explain_base(base_model: str) -> str:
@@ -129,7 +134,7 @@ def offline() -> bool:
     return any(os.environ.get(name, "").upper() in ("1", "TRUE", "YES", "ON") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
-def _from_hub(repository: str, revision: str | None, patterns: Sequence[str], ignored: Sequence[str]) -> Path:
+def _from_hub(repository: str, revision: str | None, patterns: Sequence[str], ignored: Sequence[str], called: str) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -147,7 +152,8 @@ def _from_hub(repository: str, revision: str | None, patterns: Sequence[str], ig
         why = say("HF_HUB_OFFLINE is set") if offline() else say("the hub cannot be reached")
         problem = say(
             "it is not on this computer and {why}. With a connection: `hf download {repository}`; without: copy its folder here "
-            "and give the folder's path as base_model.",
+            "and give the folder's path as {called}.",
+            called=called,
             why=why,
             repository=quoted(repository),
         )
@@ -156,15 +162,19 @@ def _from_hub(repository: str, revision: str | None, patterns: Sequence[str], ig
         del error
     except (OSError, ValueError) as error:
         problem = str(error).split("\n")[0]
-    raise ModelError(say("base_model '{base}' from Hugging Face: {problem}", base=repository, problem=problem))
+    raise ModelError(say("{called} '{base}' from Hugging Face: {problem}", called=called, base=repository, problem=problem))
 
 
-def _from_modelscope(repository: str, revision: str | None, patterns: Sequence[str], ignored: Sequence[str]) -> Path:
+def _from_modelscope(repository: str, revision: str | None, patterns: Sequence[str], ignored: Sequence[str], called: str) -> Path:
     try:
         from modelscope import snapshot_download
     except ImportError:
         raise ModelError(
-            say("base_model 'modelscope:{base}' needs ModelScope's library: pip install 'loraforge[modelscope]'", base=repository)
+            say(
+                "{called} 'modelscope:{base}' needs ModelScope's library: pip install 'loraforge[modelscope]'",
+                called=called,
+                base=repository,
+            )
         ) from None
     try:
         return Path(
@@ -178,5 +188,5 @@ def _from_modelscope(repository: str, revision: str | None, patterns: Sequence[s
         )
     except Exception as error:  # its library raises many kinds, requests' among them
         raise ModelError(
-            say("base_model '{base}' from ModelScope: {problem}", base=repository, problem=str(error).split("\n")[0])
+            say("{called} '{base}' from ModelScope: {problem}", called=called, base=repository, problem=str(error).split("\n")[0])
         ) from None

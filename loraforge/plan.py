@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .config.advice import advice
-from .config.aliases import all_aliases, dismiss, rename
 from .config.contradictions import contradictions
 from .config.explanations import did_you_mean
 from .config.optimizers.rules import refusals
+from .config.other_trainers.aliases import all_aliases, dismiss, rename
 from .config.paths import no_folder
 from .config.schema import Keys, KeySet, RunConfig, fields, resolve_base, validate
 from .config.yaml_reader import Source, read

@@ -246,7 +246,7 @@ def _is_plain(module: nn.Module) -> bool:
 
 def _check_fit(given: Adapter, config: RunConfig, chosen: Sequence[str], ranks: Mapping[str, int]) -> None:
     problems = []
-    if given.dora or given.kind != "lora" or config.lora_variant not in ("lora", "rslora"):
+    if given.dora or config.lora_variant not in ("lora", "rslora") or given.kind != "lora":
         problems.append(say("init_from_adapter: continuing works with lora_variant lora and rslora only."))
     if given.rank != config.lora_rank:
         problems.append(
@@ -256,7 +256,16 @@ def _check_fit(given: Adapter, config: RunConfig, chosen: Sequence[str], ranks: 
                 ours=config.lora_rank,
             )
         )
-    if set(given.modules) != set(chosen) or dict(given.ranks) != dict(ranks):
+    if given.kind == "lora" and set(given.modules) == set(chosen) and dict(given.ranks) != dict(ranks):
+        other = sorted(name for name in chosen if given.ranks.get(name) != ranks.get(name))
+        problems.append(
+            say(
+                "init_from_adapter: that adapter has other ranks on {n} layers: {names}. Set block_ranks as in its run.",
+                n=len(other),
+                names=first_few([f"{name} ({given.ranks.get(name, given.rank)})" for name in other], 3),
+            )
+        )
+    elif set(given.modules) != set(chosen):
         problems.append(
             say("init_from_adapter: that adapter sits on other layers. Set lora_target: [{theirs}].", theirs=", ".join(given.targets))
         )

@@ -35,8 +35,8 @@ def advice(
         for name, info in type(owner).model_fields.items():
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
             value = getattr(owner, name)
-            named = extra.get("needs", [])
-            needed = [str(one) for one in (named if isinstance(named, list) else [named])]
+            switches = extra.get("needs", [])
+            needed = [str(one) for one in (switches if isinstance(switches, list) else [switches])]
             idle = all(getattr(owner, one) == type(owner).model_fields[one].default for one in needed)
             if needed and name in source.values and value and value != info.default and idle:  # 0 asks for nothing
                 where, keys_needed = source.values[name].where, say(" or ").join(needed)
@@ -66,8 +66,8 @@ def advice(
                 usual = say("{where}: {key} is {value}; usual is {low} to {high} ({why}).", **told, why=why)
                 remarks.append(usual + _of(owner, name))
     for remark in optimizer_remarks(keys[RunConfig], set(source.values)):
-        named = re.match(r"\w+", remark)
-        written = source.values.get(named[0]) if named else None
+        begins = re.match(r"\w+", remark)
+        written = source.values.get(begins[0]) if begins is not None else None
         remarks.append(f"{written.where if written else source.path}: {remark}")
     return remarks + _constant_advice(keys[RunConfig], source)
 

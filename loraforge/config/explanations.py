@@ -10,7 +10,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from ..messages import speaker
-from .refused import refused, share_hint
+from .other_trainers.refused import refused, share_hint
 from .slips import number_meant
 from .yaml_reader import Source
 

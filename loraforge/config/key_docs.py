@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..messages import speaker
-from .aliases import aliases_of
 from .explanations import plain
+from .other_trainers.aliases import aliases_of
 from .schema import Keys
 
 say = speaker(__name__)

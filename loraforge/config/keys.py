@@ -16,8 +16,8 @@ from pydantic.fields import FieldInfo
 
 from ..errors import ConfigError
 from ..messages import speaker
-from .aliases import all_aliases
 from .explanations import explain, label, plain, unknown_key
+from .other_trainers.aliases import all_aliases
 from .paths import resolve_path
 from .yaml_reader import Source, unwritable
 

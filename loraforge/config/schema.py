@@ -11,9 +11,9 @@ from ..messages import speaker
 from .block_ranks import parse_block_rank
 from .keys import Keys, KeySet, NoKeys, fields, validate
 from .optimizers import arguments, profiles
-from .optimizers.names import OPTIMIZER_NAMES, SCHEDULES
+from .other_trainers.names import OPTIMIZER_NAMES, SCHEDULES
+from .other_trainers.refused import ALPHA, NO_SCHEDULES, OPTIMIZERS, PRECISIONS, RATES, SAVES, SEEDS, VARIANTS
 from .paths import resolve_path
-from .refused import ALPHA, NO_SCHEDULES, OPTIMIZERS, PRECISIONS, RATES, SAVES, SEEDS, VARIANTS
 from .yaml_reader import Source, unwritable
 
 __all__ = ["KeySet", "Keys", "NoKeys", "RunConfig", "fields", "resolve_base", "validate"]

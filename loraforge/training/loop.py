@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..config.optimizers.profiles import PROFILES
 from ..plugin_api.events import Evaluated, Event, MemoryRanOut, StepFinished, StoppedEarly
 from .batching import epoch_steps, schedule, shard, split_batches
-from .optimizers import make_optimizer, named_rates, parameter_groups, step_rate
+from .optimizers import averages, make_optimizer, named_rates, parameter_groups, step_rate
 from .schedules import make_scheduler
 
 if TYPE_CHECKING:
@@ -243,7 +242,7 @@ class Loop:
         A schedule-free optimizer keeps its own: it trains at points between the average and the newest one, and moves the parameters there
         and back. What it moves back differs in the last bits, so the trained ones are put back as they were.
         """
-        if not self.average and not PROFILES[self.config.optimizer].averages:
+        if not self.average and not averages(self.config):
             yield
             return
         trained = {name: p.detach().clone() for name, p in self.parameters.items()}

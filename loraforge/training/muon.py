@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..messages import speaker
+
+if TYPE_CHECKING:
+    import torch
 
 say = speaker(__name__)
 
@@ -21,6 +22,8 @@ def make_muon(parameters: Sequence[Any], lr: float, weight_decay: float, adjust_
     Raises:
         ConfigError: if something is no matrix and the steps have another size, or this torch has no Muon.
     """
+    import torch
+
     muon = getattr(torch.optim, "Muon", None)
     if muon is None:
         raise ImportError("torch.optim.Muon")
@@ -39,28 +42,24 @@ def make_muon(parameters: Sequence[Any], lr: float, weight_decay: float, adjust_
                 n=sum(len(group["params"]) for group in others),
             )
         )
-    return Joined([*made, torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay)], lr)
+    return joined([*made, torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay)], lr)
 
 
-class Joined(torch.optim.Optimizer):
+def joined(parts: Sequence[torch.optim.Optimizer], lr: float) -> torch.optim.Optimizer:
     """Several optimizers as one, each over groups of its own."""
+    import torch
 
-    def __init__(self, parts: Sequence[torch.optim.Optimizer], lr: float) -> None:
-        self._parts = list(parts)
-        groups = [{**group, "part": number} for number, part in enumerate(parts) for group in part.param_groups]
-        super().__init__(groups, {"lr": lr})
+    class Joined(torch.optim.Optimizer):
+        def __init__(self) -> None:
+            groups = [{**group, "part": number} for number, part in enumerate(parts) for group in part.param_groups]
+            super().__init__(groups, {"lr": lr})
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step of each.
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            for number, part in enumerate(parts):
+                # Whoever loads a state, or sets a rate, does so in the groups of the whole, and may have exchanged them.
+                part.param_groups = [group for group in self.param_groups if group["part"] == number]
+                part.state = self.state
+                part.step()
 
-        Raises:
-            ValueError: with a closure, which none of them needs.
-        """
-        if closure is not None:
-            raise ValueError("closure")
-        for number, part in enumerate(self._parts):
-            # Whoever loads a state, or sets a rate, does so in the groups of the whole, and may have exchanged them.
-            part.param_groups = [group for group in self.param_groups if group["part"] == number]
-            part.state = self.state
-            part.step()
+    return Joined()

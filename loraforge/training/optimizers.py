@@ -112,6 +112,11 @@ def _kind(optimizer: str) -> Any:
     return torch.optim.AdamW
 
 
+def averages(config: RunConfig) -> bool:
+    """Whether the optimizer measures and saves at another point than the one that it trains at; its ``eval`` and ``train`` move there."""
+    return PROFILES[config.optimizer].averages
+
+
 def step_rate(optimizer: Any) -> float:
     """The rate that the next step is made with: ``learning_rate`` by the schedule, times what Prodigy has found by now (its d)."""
     groups = optimizer.param_groups

@@ -107,11 +107,17 @@ def parse_all(entries: Sequence[str]) -> list[SamplePrompt]:
     return found
 
 
-def rounded(entries: Sequence[SamplePrompt], usual: tuple[int, int], multiple: int) -> list[str]:
-    """A sentence for every entry whose size is drawn rounded."""
-    lines = []
-    for number, one in enumerate(entries, 1):
-        wanted, drawn = (one.width or usual[0], one.height or usual[1]), one.size(usual, multiple)
+def remarks(entries: Sequence[str], negative: str, side: int, multiple: int, guided: bool) -> list[str]:
+    """What should be known of the sample pictures before they are drawn: sizes that are rounded, and what changes nothing.
+
+    Args:
+        negative: ``sample_negative``.
+        side: in pixels, of the pictures that say nothing else.
+        guided: whether the base draws with guidance.
+    """
+    lines, asked = [], parse_all(entries)
+    for number, one in enumerate(asked, 1):
+        wanted, drawn = (one.width or side, one.height or side), one.size((side, side), multiple)
         if (one.width or one.height) and wanted != drawn:
             lines.append(
                 say(
@@ -122,6 +128,8 @@ def rounded(entries: Sequence[SamplePrompt], usual: tuple[int, int], multiple: i
                     unit=multiple,
                 )
             )
+    if not guided and (negative or any(one.negative for one in asked)):
+        lines.append(say("this base draws without guidance: sample_negative and --n change nothing in the sample pictures"))
     return lines
 
 

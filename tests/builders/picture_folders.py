@@ -38,11 +38,11 @@ def mask(path: Path, size: tuple[int, int] = (32, 24)) -> Path:
     return path
 
 
-def load(folder: Path, core: dict | None = None, **values) -> tuple[list[Picture], list[str]]:
+def load(folder: Path, core: dict | None = None, notes: list[str] | None = None, **values) -> tuple[list[Picture], list[str]]:
     """(records, notes) of a folder; ``values`` are keys of the loader or of the image task."""
     mine = {key: values.pop(key) for key in list(values) if key in PictureKeys.model_fields}
     config = RunConfig(**{"train_data_dir": str(folder), "base_model": "x", **(core or {})})
-    notes: list[str] = []
+    notes = [] if notes is None else notes
     keys = KeySet({RunConfig: config, PictureKeys: PictureKeys(**mine), ImageKeys: ImageKeys(**values)})
     return list(PictureLoader().load(config, keys, notes.append)), notes
 

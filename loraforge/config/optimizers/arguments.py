@@ -59,7 +59,7 @@ def listed(value: Any) -> Any:
         return value
     joined: list[str] = []
     for part in value:
-        if isinstance(part, dict):
+        if isinstance(part, dict) or (isinstance(part, str) and "=" in part):
             joined += listed(part)
         elif joined and "=" not in str(part):
             joined[-1] += f",{part}"

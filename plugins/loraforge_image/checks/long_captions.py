@@ -54,7 +54,8 @@ class LongCaptions(Check[Picture]):
                     "max_caption_tokens: {fits}, or auto.",
                     **told,
                     fits=fits,
-                ),
+                )
+                + (say(" More than 225 are never read: shorten what is longer.") if longest > fits else ""),
                 excerpt(rows[long[0]].caption),
             )
             return

@@ -5,19 +5,25 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from loraforge import File
+from loraforge import File, speaker
+
+from .fonts import Script, numbered
+
+say = speaker(__name__)
 
 _GAP = 6
 _LINES, _NARROWEST = 3, 150  # of a heading, and the pixels that a column with one has at least
+_CLOSING = "，。、；：！？）」』】”’,.;:!?)"
 _INK, _PAPER = (40, 40, 46), (250, 250, 250)
 
 
 def grid(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], headings: Sequence[str] = (), side: int = 320) -> Image.Image:
     """Rows of pictures, each row with its label at the left, each column with its heading above, in up to three lines.
 
-    Headings that are too long for that lose what they all begin with; where they still look alike, they are numbered.
+    Headings that are too long for that lose what they all begin with; where they still look alike, they are numbered. Where no font on this
+    computer has the characters of one, all are numbers, 01, 02 ...: ``legend`` says of what.
 
     Args:
         side: larger pictures are shrunk to this many pixels.
@@ -28,22 +34,33 @@ def grid(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], headings:
     columns = max(len(row) for row in small)
     width = max(width, _NARROWEST) if any(headings) else width
     size = max(11, min(16, width // 10))
-    font = ImageFont.load_default(size=size)
-    ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    left = round(max(ruler.textlength(_drawable(label), font=font) for label in labels)) + 3 * _GAP if any(labels) else _GAP
-    above = _headings(headings, lambda text: ruler.textlength(text, font=font) <= width - _GAP)
+    script = Script(size)
+    labels, headings = numbered(labels, size)[0], numbered(headings, size)[0]
+    left = round(max(script.width(label) for label in labels)) + 3 * _GAP if any(labels) else _GAP
+    above = _headings(headings, lambda text: script.width(text) <= width - _GAP)
     top = 10 + max(len(lines) for lines in above) * (size + 4) if any(above) else _GAP
     sheet = Image.new("RGB", (left + columns * (width + _GAP), top + len(small) * (height + _GAP)), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, lines in enumerate(above):
         for number, line in enumerate(lines):
-            draw.text((left + column * (width + _GAP), 5 + number * (size + 4)), line, fill=_INK, font=font)
+            script.draw(draw, (left + column * (width + _GAP), 3 + number * (size + 4)), line, _INK)
     for number, (row, label) in enumerate(zip(small, labels, strict=True)):
         y = top + number * (height + _GAP)
-        draw.text((_GAP, y + height / 2 - 8), _drawable(label), fill=_INK, font=font)
+        script.draw(draw, (_GAP, y + height / 2 - 8), label, _INK)
         for column, picture in enumerate(row):
             sheet.paste(picture, (left + column * (width + _GAP) + (width - picture.width) // 2, y + (height - picture.height) // 2))
     return sheet
+
+
+def legend(headings: Sequence[str]) -> str:
+    """What the numbers above a grid stand for, as a text file; empty where the headings are drawn as they are."""
+    numbers, drawn = numbered(headings, 16)
+    if drawn:
+        return ""
+    advice = say("No font on this computer has these characters: install Noto Sans CJK, or run pip install 'loraforge[fonts]'.")
+    return "\n".join(
+        [*(f"{number}  {' '.join(heading.split())}" for number, heading in zip(numbers, headings, strict=True)), "", advice, ""]
+    )
 
 
 def _shrunk(picture: Image.Image, side: int) -> Image.Image:
@@ -53,14 +70,9 @@ def _shrunk(picture: Image.Image, side: int) -> Image.Image:
     return picture.convert("RGB").resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.LANCZOS)
 
 
-def _drawable(text: str) -> str:
-    """Pillow's own font knows Latin letters only; other scripts become dots instead of an error or boxes."""
-    return "".join(letter if ord(letter) < 0x250 and (letter.isprintable() or letter.isspace()) else "·" for letter in text)
-
-
 def _headings(headings: Sequence[str], fits: Callable[[str], bool]) -> list[list[str]]:
     """The lines of every heading."""
-    texts = [" ".join(_drawable(heading).split()) for heading in headings]
+    texts = [" ".join(heading.split()) for heading in headings]
     wrapped = [_wrapped(text, fits) for text in texts]
     if any(len(lines) > _LINES for lines in wrapped):
         wrapped = [_wrapped(text, fits) for text in _without_beginning(texts)]
@@ -91,8 +103,9 @@ def _wrapped(text: str, fits: Callable[[str], bool]) -> list[str]:
         line = ""
         for letter in word:
             if line and not fits(line + letter):
-                lines.append(line)
-                line = ""
+                kept = line[:-1] if letter in _CLOSING and len(line) > 1 else line  # no line begins with a comma
+                lines.append(kept)
+                line = line[len(kept) :]
             line += letter
     return [*lines, line] if line else lines
 

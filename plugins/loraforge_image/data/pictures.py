@@ -18,8 +18,8 @@ from PIL import Image, UnidentifiedImageError
 
 from loraforge import DataError, first_few, read_file, refuse_machines_fault, require_file, speaker
 
-from .colours import to_srgb
-from .jpeg_xl import jxl_size
+from .formats.colours import to_srgb
+from .formats.jpeg_xl import jxl_size
 
 say = speaker(__name__)
 

@@ -19,7 +19,7 @@ _SIDE = 128
 _CELL = 8
 _DIRECTIONS = 6
 # The way from the floor to 1, of which a verdict speaks. On drawn scenes (tests/image/evaluation/test_content.py) the same scene in another
-# light goes 0.55 to 0.98 of it, one blurred until its windows run together 0.25, one blurred to patches at most 0.05.
+# light goes 0.5 to 0.98 of it, one blurred until its windows run together 0.2, one blurred to patches none.
 _MOST, _SOME = 0.4, 0.15
 
 

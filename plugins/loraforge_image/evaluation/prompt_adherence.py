@@ -112,7 +112,4 @@ def _folder(model: str) -> Path:
                 model=model,
             )
         )
-    try:
-        return fetch_base(model, None, _FILES)
-    except ModelError as error:
-        raise ModelError(say("prompt_scorer: {model}: {problem}", model=model, problem=error)) from None
+    return fetch_base(model, None, _FILES, (), "prompt_scorer")

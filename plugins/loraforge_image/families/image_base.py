@@ -93,7 +93,8 @@ class ImageBase(ABC):
         self.blank: Conditioning | None = None
         self.uncut = False
         self.objective = self.make_objective()
-        self.objective.settle(settings)
+        if isinstance(self.objective, Objective):
+            self.objective.settle(settings)
         self._network: torch.nn.Module | None = None
         self._tokenizers_read = ""
         for part in (self.denoiser, pipe.vae, *self.text_encoders.values()):

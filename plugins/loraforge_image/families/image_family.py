@@ -24,7 +24,7 @@ from loraforge import (
 )
 
 from ..records import EXPORTERS, ImageKeys
-from ..sample_prompts import parse_all, rounded
+from ..sample_prompts import remarks
 from .base_files import WEIGHTS, is_ours, locate, missing_parts, old_hash, pipeline_files, pipeline_name, title
 from .image_base import ImageBase
 from .infotext import called, stem_of
@@ -161,8 +161,10 @@ class ImageFamily(ModelFamily):
             raise ConfigError(problems)
         examination = examine_pictures(config, mine, rows)
         facts, lines = self.examine_captions(config, mine, rows) if rows else ({}, ())
-        more = [*_samples(mine, self), *(self._rates(config, mine) if rows else ()), *lines, *(self.remarks(config, mine) if rows else ())]
+        more = [*(self._rates(config, mine) if rows else ()), *lines, *(self.remarks(config, mine) if rows else ())]
         more += self._examine_start(config, mine) if config.init_from_adapter else ()
+        side = mine.resolution // mine.bucket_step * mine.bucket_step
+        more += remarks(mine.sample_prompts or (), mine.sample_negative, side, self.multiple, self.base.guided)
         facts = {**examination.facts, **facts}
         return dataclasses.replace(examination, facts=facts, lines=[*examination.lines, *more])
 
@@ -355,9 +357,8 @@ class ImageFamily(ModelFamily):
         lora.load_adapters(network, adapters)
         network.eval()
         base.settings["base_sha256"] = next((adapter.facts.get("base_sha256") for adapter in adapters.values()), None)
-        return ImageInferenceModel(
-            base, network, title(config.base_model), self.multiple, {name: called(adapter) for name, adapter in adapters.items()}
-        )
+        names = {name: called(adapter) for name, adapter in adapters.items()}
+        return ImageInferenceModel(base, network, title(config.base_model), self.multiple, names)
 
 
 def _not_finite(pipe: Any) -> Iterator[str]:
@@ -378,13 +379,3 @@ def _trained(base: ImageBase, config: RunConfig, keys: ImageKeys) -> dict[str, i
     return {
         name: rank for name, rank in found.items() if not name.startswith("text_encoder") or keys.text_rate(name.partition(".")[0]) != 0
     }
-
-
-def _samples(keys: ImageKeys, family: ImageFamily) -> list[str]:
-    """What should be known of the sample pictures before they are drawn."""
-    side = keys.resolution // keys.bucket_step * keys.bucket_step
-    asked = parse_all(keys.sample_prompts or ())
-    lines = rounded(asked, (side, side), family.multiple)
-    if not family.base.guided and (keys.sample_negative or any(one.negative for one in asked)):
-        lines.append(say("this base draws without guidance: sample_negative and --n change nothing in the sample pictures"))
-    return lines

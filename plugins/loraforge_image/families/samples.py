@@ -9,9 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from loraforge import TrainableLora, atomic_dir, speaker
+from loraforge import TrainableLora, atomic_dir, speaker, write_text
 
-from ..data.grids import grid, png
+from ..data.fonts import readable
+from ..data.grids import grid, legend, png
 from ..data.pictures import read_picture
 from ..records import ImageKeys
 from ..sample_prompts import SamplePrompt, file_words, parse_all
@@ -138,8 +139,11 @@ class Samples:
                 continue  # of an earlier run with other prompts
             rows.append([read_picture(file) for file in files])
             number = int(re.sub(r"\D", "", place.name) or 0)
-            start = say("start") if self._continued and place.name != "base" else say("base")
-            labels.append(start if number == 0 else say("step {step}", step=number))
+            continued = self._continued and place.name != "base"
+            start = readable(say("start"), "start") if continued else readable(say("base"), "base")
+            labels.append(start if number == 0 else readable(say("step {step}", step=number), f"step {number}"))
+        if listed := legend(self._prompts):
+            write_text(folder / "grid.txt", listed)
         file = folder / "grid.png"
         partial = folder / ".grid.partial.png"
         partial.write_bytes(png(grid(rows, labels, self._prompts)))

@@ -138,6 +138,14 @@ def _of_folder(folder: Path) -> Opened:
         raise RunError(_other_kinds(folder, adapter.kind))
     if adapter.dora:
         raise RunError(_no_dora(folder))
+    if adapter.kind != "lora":
+        raise RunError(
+            say(
+                "{path} is no plain LoRA: it holds {kinds}. Only LoRA and LoCon (LoRA on convolutions) can be taken up.",
+                path=folder,
+                kinds=f"{adapter.kind} x {len(adapter.modules)}",
+            )
+        )
     factors = []
     for module in adapter.modules:
         down, up = adapter.tensors[f"{module}.lora_A.weight"], adapter.tensors[f"{module}.lora_B.weight"]

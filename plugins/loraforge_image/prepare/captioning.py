@@ -1,21 +1,21 @@
-"""Where ``prepare`` takes captions from: what is there already, or an image-to-text model (BLIP, GIT, Florence-2).
-
-torch and transformers are imported when a model is first asked.
-"""
+"""Where ``prepare`` takes captions from: what is there already, or a captioner; and how the text is made of them."""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
-from loraforge import REVIEW_COLUMNS, ModelError, fetch_base, require_files, speaker
+from loraforge import REVIEW_COLUMNS, read_text, speaker
 
+from ..data.cells import unquoted
 from ..data.folders.account import strangers
 from ..data.folders.caption_lines import caption_of, lines_of
 from ..data.folders.inventory import inventory
@@ -25,17 +25,17 @@ from ..data.folders.metadata import COLUMNS, NO, WIDE, metadata_rows, plain_text
 from ..data.folders.names import is_file
 from ..data.folders.sidecars import match, read_captions
 from ..data.folders.tables import tables_of
-from ..data.pictures import read_picture
 from ..data.review_columns import review_columns
+from .captioners import CaptionerSettings, write_captions
 from .inspection import Finding, InspectedPicture
 
 say = speaker(__name__)
 
+FINDINGS = "findings.csv"
 _PLACEHOLDERS = ("trigger", "caption", "folder", "name")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-# What Florence-2 must be asked for; the others describe without being asked.
-_TASKS = {"florence2": "<DETAILED_CAPTION>"}
+# What an earlier call called a text that it made of no caption, in every language.
+_NONE = ("no caption", "没有标注")
 
 
 def describe(
@@ -44,6 +44,7 @@ def describe(
     template: str,
     trigger: str,
     captioner: str | None,
+    settings: CaptionerSettings,
     progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]],
 ) -> list[str]:
     """Gives every picture its caption, of the metadata, of a file beside it, of kohya's folder name, or of the captioner; and its text.
@@ -53,7 +54,7 @@ def describe(
         progress: makes a bar from what is done and how often; entered, it gives the function that moves it on by one.
 
     Returns:
-        Rows of the metadata that name no picture, and captions whose encoding had to be guessed.
+        Rows of the metadata that name no picture, captions whose encoding had to be guessed, and what the captioner did not do.
 
     Raises:
         DataError: if the metadata cannot be read.
@@ -61,11 +62,12 @@ def describe(
     """
     rows, notes = _earlier(folder)
     beside = _beside(folder, pictures, notes)
+    bare = bare_before(folder, {seen.name: rows[real] for seen in pictures if (real := seen.path.resolve()) in rows})
     for seen in pictures:
         row = rows.get(seen.path.resolve(), {})
         _kohya(seen, folder, notes)
         seen.caption = "\n".join(lines_of(row.get("text", ""))) or beside.get(seen.path, "") or seen.caption
-        if seen.caption == _bare(template, trigger, seen):
+        if seen.caption in (_bare(template, trigger, seen), bare.get(seen.name)):
             seen.caption = ""
         if re.fullmatch("[0-9]{1,4}", row.get("repeats", "").strip()):
             seen.repeats = int(row["repeats"])
@@ -75,15 +77,38 @@ def describe(
             seen.findings.append(Finding("left_out", say("the earlier metadata leaves it out"), drops=True))
     if captioner:
         wanted = [seen.path for seen in pictures if seen.keep and not seen.caption]
+        if not wanted:
+            notes.append(say("--captioner has written nothing: every picture that stays has a caption already"))
         with progress(say("writing captions"), len(wanted)) as tick:
-            captions = write_captions(captioner, wanted, tick)
+            captions = write_captions(captioner, settings, wanted, tick, notes.append)
         for seen in pictures:
             seen.caption = captions.get(seen.path, seen.caption)
     for seen in pictures:
         seen.text = _fill(template, trigger, seen)
+        if template == "{caption}" and bare.get(seen.name):  # the word of the earlier call stays in front
+            seen.text = f"{bare[seen.name]}, {seen.caption}" if seen.caption else bare[seen.name]
         if not seen.caption and seen.keep and not any(f.kind == "caption_unreadable" for f in seen.findings):
             seen.findings.append(Finding("no_caption", say("no caption")))
     return notes
+
+
+def bare_before(folder: Path, rows: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The texts that an earlier call made of no caption, the trigger word most often, by the picture's name, where nobody has changed them.
+
+    They stand in ``findings.csv``. Without that file: a text that several rows whose column ``why`` says so have in common.
+    """
+    file = folder / FINDINGS
+    try:
+        table = list(csv.DictReader(io.StringIO(read_text(file)))) if file.is_file() else []
+    except (OSError, csv.Error):
+        table = []
+    said = {str(row.get("file_name")): unquoted(row.get("text") or "") for row in table if row.get("finding") == "no_caption"}
+    found = {name: said[name] for name, row in rows.items() if said.get(name) and row.get("text") == said[name]}
+    if not table:
+        none = {name: row["text"] for name, row in rows.items() if row.get("text") and any(each in row.get("why", "") for each in _NONE)}
+        often = Counter(none.values())
+        found = {name: text for name, text in none.items() if often[text] > 1}
+    return found
 
 
 def _earlier(folder: Path) -> tuple[dict[Path, dict[str, str]], list[str]]:
@@ -192,98 +217,3 @@ def _fill(template: str, trigger: str, seen: InspectedPicture) -> str:
     if re.fullmatch(made, seen.caption):
         return seen.caption
     return " ".join(_PLACEHOLDER.sub(lambda match: values[match[1]], template).split())
-
-
-# --- the captioner --------------------------------------------------------------------------------------------------------------
-
-
-class Captioner:
-    """A captioning model that is loaded; code that comes with a model is never run.
-
-    Args:
-        model: a folder, or a repository of Hugging Face (``modelscope:`` in front for ModelScope).
-
-    Raises:
-        ModelError: if it is not there, has no safetensors, or is no image-to-text model.
-    """
-
-    def __init__(self, model: str) -> None:
-        self.name = model
-        folder = _folder(model)
-        import torch
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        try:
-            require_files(folder)
-            self._processor: Any = AutoProcessor.from_pretrained(folder, **options)
-            self._model: Any = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True, **options)
-        except Exception as error:  # transformers raises whatever a damaged or foreign folder leads to
-            raise ModelError(
-                say(
-                    "--captioner {model}: it cannot be loaded as an image-to-text model: {reason}. It must be a model like BLIP with "
-                    "weights in safetensors.",
-                    model=model,
-                    reason=_reason(error),
-                )
-            ) from None
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model.to(self._device).eval()
-
-    def caption(self, path: Path) -> str:
-        """What one picture shows, on one line; the same picture always gives the same words.
-
-        Raises:
-            DataError: if the picture cannot be read.
-            ModelError: if the model cannot describe it.
-        """
-        import torch
-
-        image = read_picture(path)
-        task = _TASKS.get(str(self._model.config.model_type))
-        try:
-            inputs = self._processor(images=image, **({"text": task} if task else {}), return_tensors="pt").to(self._device)
-            with torch.inference_mode():
-                tokens = self._model.generate(**inputs, max_new_tokens=75, do_sample=False)
-            text = self._processor.batch_decode(tokens, skip_special_tokens=True)[0]
-        except Exception as error:  # as above
-            raise ModelError(
-                say("--captioner {model}: it cannot describe {file}: {reason}.", model=self.name, file=path.name, reason=_reason(error))
-            ) from None
-        return " ".join(str(text).split())
-
-
-def write_captions(model: str, paths: Iterable[Path], tick: Callable[[], None]) -> dict[Path, str]:
-    """Captions by path. Without pictures no model is loaded.
-
-    Raises:
-        ModelError: if the model cannot be used.
-    """
-    wanted = list(paths)
-    if not wanted:
-        return {}
-    captioner = Captioner(model)
-    captions = {}
-    for path in wanted:
-        captions[path] = captioner.caption(path)
-        tick()
-    return captions
-
-
-def _folder(model: str) -> Path:
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists() or path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
-        raise ModelError(
-            say("--captioner {model}: there is no such folder, and a repository is called like Salesforce/blip-image-captioning-base.",
-                model=model)
-        )  # fmt: skip
-    try:
-        return fetch_base(model, None, _FILES)
-    except ModelError as error:
-        raise ModelError(say("--captioner {model}: {problem}", model=model, problem=error)) from None
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")[:300]

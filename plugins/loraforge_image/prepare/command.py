@@ -10,15 +10,17 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import DataError, command, console, printable, read_file, show, speaker
+from loraforge import DataError, FiniteRange, command, console, first_few, printable, read_file, show, speaker
 
 if TYPE_CHECKING:
+    from .captioners import CaptionerSettings
     from .inspection import InspectedPicture
 
 say = speaker(__name__)
@@ -42,7 +44,16 @@ def prepare() -> None:
     metavar="TEMPLATE",
     help="How captions are built from {trigger} {caption} {folder} {name}; '{caption}', or '{trigger}, {caption}' with --trigger.",
 )
-@click.option("--captioner", metavar="MODEL", help="A model like BLIP (folder or hub id) that describes pictures without a caption.")
+@click.option(
+    "--captioner",
+    metavar="MODEL",
+    help="What describes pictures without a caption: a model like BLIP or Qwen-VL, a WD tagger (folder or hub id).",
+)
+@click.option("--caption-prompt", metavar="TEXT", help="What a chat model (Qwen-VL, JoyCaption) is told to write.")
+@click.option("--caption-tokens", type=click.IntRange(8, 4096), help="The longest caption; by default 75, of chat models 512.")
+@click.option("--tag-threshold", type=FiniteRange(0, 1), help="From which confidence on a WD tagger's tags are written; 0.35 by default.")
+@click.option("--character-threshold", type=FiniteRange(0, 1), help="The same for characters that it knows; 0.35 by default.")
+@click.option("--undesired-tags", metavar="TAGS", help="Tags that are never written, with commas.")
 @click.option("--copy-to", type=click.Path(path_type=Path), help="Also write upright RGB PNG copies into this new folder.")
 @click.option("--min-size", type=click.IntRange(min=1), default=256, show_default=True, help="The shorter side in pixels; below is small.")
 @click.option("--overwrite", is_flag=True, help="Replace the metadata.csv and the other files of an earlier call.")
@@ -52,22 +63,56 @@ def image(folder: Path, given: str | None, trigger: str, as_json: bool, **option
 
     It only proposes: correct the columns text and keep in metadata.csv as you like. No picture is changed or deleted.
     """
-    from .captioning import checked_template, describe
+    from .captioning import FINDINGS, checked_template, describe
+    from .contact_sheet import unwritable
 
+    settings = _asked(options)
     template = checked_template(given, trigger)
     copy_to: Path | None = options["copy_to"]
     out: Path = options["out"] or copy_to or folder
     if not folder.is_dir():
         raise DataError(say("{path}: there is no such folder.", path=folder.absolute()))
     home = copy_to or out
-    targets = {"metadata": home / "metadata.csv", "sheet": out / _SHEET, "findings": out / "findings.csv"}
+    targets = {"metadata": home / "metadata.csv", "sheet": out / _SHEET, "findings": out / FINDINGS}
     _may_write(targets, folder, copy_to, options["overwrite"])
     pictures, strangers = _inspect_all(folder, options["min_size"])
-    notes = [*strangers, *describe(folder, pictures, template, trigger, options["captioner"], _progress)]
+    notes = [*strangers, *describe(folder, pictures, template, trigger, options["captioner"], settings, _progress)]
+    if strange := unwritable(pictures):
+        notes.append(
+            say(
+                "no font on this computer has the characters of {n} names ({names}): the contact sheet gives their row in metadata.csv "
+                "instead. Install Noto Sans CJK, or run pip install 'loraforge[fonts]'",
+                n=len(strange),
+                names=first_few(strange),
+            )
+        )
     names = _copies(pictures) if copy_to else {}
     _write(pictures, names, copy_to, targets)
     written = [*targets.values(), *((copy_to / name for name in names.values()) if copy_to else ())]
     _tell(folder=folder, home=home, pictures=pictures, notes=notes, written=written, copies=len(names), trigger=trigger, as_json=as_json)
+
+
+def _asked(options: Mapping[str, Any]) -> CaptionerSettings:
+    """How the captioner is asked.
+
+    Raises:
+        click.UsageError: if there is none.
+    """
+    from .captioners import CaptionerSettings
+    from .tagging import TagSettings
+
+    names = ("caption_prompt", "caption_tokens", "tag_threshold", "character_threshold", "undesired_tags")
+    given = {name: options[name] for name in names if options[name] is not None}
+    if given and not options["captioner"]:
+        raise click.UsageError(say("{option} says how --captioner writes: name a model with --captioner.",
+                                   option="--" + next(iter(given)).replace("_", "-")))  # fmt: skip
+    about_tags = [name for name in names[2:] if name in given]
+    tags = TagSettings(
+        general=given.get("tag_threshold", TagSettings.general),
+        character=given.get("character_threshold", TagSettings.character),
+        undesired=tuple(tag for tag in re.split("[,，、]", given.get("undesired_tags", "")) if tag.strip()),
+    )
+    return CaptionerSettings(given.get("caption_prompt"), given.get("caption_tokens"), tags if about_tags else None)
 
 
 # --- before anything is read ---------------------------------------------------------------------------------------------------
@@ -126,7 +171,7 @@ def _inspect_all(folder: Path, min_size: int) -> tuple[list[InspectedPicture], l
         none = say("{path}: there are no pictures in it ({kinds}).", path=folder.absolute(), kinds=", ".join(SUFFIXES))
         raise DataError([none, *told])
     told += about_doubled(there)
-    told += about_masks(masks, there, "auto", len(files), [])
+    told += about_masks(masks, there, "auto", [])
     with _progress(say("looking at pictures"), len(files)) as tick:
 
         def one(path: Path) -> InspectedPicture:
@@ -197,8 +242,13 @@ def _write(pictures: Sequence[InspectedPicture], names: Mapping[str, str], copy_
         row = [f"./{name}" if name != quoted(name) else name, seen.text, "yes" if seen.keep else "no", seen.why]
         again = [seen.repeats if seen.repeats is not None else ""] if repeats else []
         rows.append([*row, *again, *(seen.review.get(name, "") for name in review)])
-    found: list[list[object]] = [["file_name", "finding", "keep", "message"]]
-    found += [[printable(seen.name), f.kind, "no" if f.drops else "yes", printable(f.message)] for seen in pictures for f in seen.findings]
+    # The text beside "no_caption" is what the next call knows for the trigger word alone.
+    found: list[list[object]] = [["file_name", "finding", "keep", "message", "text"]]
+    found += [
+        [printable(seen.name), f.kind, "no" if f.drops else "yes", printable(f.message), seen.text if f.kind == "no_caption" else ""]
+        for seen in pictures
+        for f in seen.findings
+    ]
 
     def copier(path: Path) -> Callable[[Path], None]:
         return lambda target: read_picture(path).save(target, format="PNG")

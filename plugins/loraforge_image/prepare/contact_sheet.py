@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
+from ..data.fonts import Script
 from ..data.pictures import is_written_by
 from .inspection import THUMBNAIL, InspectedPicture
 
 _MOST = 2000  # cells; a sheet of more is larger than viewers open
 _MARK = "LoRAForge contact sheet"
 _RED, _ORANGE, _GREY = (200, 30, 30), (230, 140, 0), (205, 205, 205)
-# Fonts with Chinese characters on Windows, macOS and Linux; Pillow's own has none.
-_FONTS = ("msyh.ttc", "simhei.ttf", "PingFang.ttc", "STHeiti Medium.ttc", "NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc")
+_SIZE = 11  # of the letters
 
 
 def is_sheet(path: Path) -> bool:
@@ -28,23 +26,33 @@ def is_sheet(path: Path) -> bool:
 def write_sheet(pictures: Sequence[InspectedPicture], path: Path) -> None:
     """Draws all pictures with name, size, caption and findings as a PNG: red frames are left out, orange ones have findings.
 
-    Of more than 2000 pictures those that are left out or have findings come first, and the rest is cut.
+    Of more than 2000 pictures those that are left out or have findings come first, and the rest is cut. A picture whose name no font
+    of this computer can write is called by its row in metadata.csv.
     """
     shown = pictures if len(pictures) <= _MOST else sorted(pictures, key=lambda s: (s.keep, not s.findings))[:_MOST]
-    font = _font("".join(f"{seen.name}{seen.text}{seen.why}" for seen in shown))
+    script, numbers = Script(_SIZE), {id(seen): number for number, seen in enumerate(pictures, 2)}
     columns = max(1, min(16, len(shown), round((len(shown) * 1.6) ** 0.5)))
     rows = -(-len(shown) // columns)
     wide, high = THUMBNAIL + 28, THUMBNAIL + 98
     sheet = Image.new("RGB", (max(1, columns) * wide, max(1, rows) * high), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
     for i, seen in enumerate(shown):
-        _cell(sheet, draw, font, seen, (i % columns * wide, i // columns * high, wide, high))
+        name = seen.name if script.can(seen.name) else f"metadata.csv: {numbers[id(seen)]}"
+        _cell(sheet, draw, script, seen, name, (i % columns * wide, i // columns * high, wide, high))
     info = PngInfo()
     info.add_text("Software", _MARK)
     sheet.save(path, format="PNG", pnginfo=info)
 
 
-def _cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, font: Any, seen: InspectedPicture, box: tuple[int, int, int, int]) -> None:
+def unwritable(pictures: Sequence[InspectedPicture]) -> list[str]:
+    """The names that no font of this computer can write."""
+    script = Script(_SIZE)
+    return [seen.name for seen in pictures if not script.can(seen.name)]
+
+
+def _cell(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, script: Script, seen: InspectedPicture, name: str, box: tuple[int, int, int, int]
+) -> None:
     x, y, wide, high = box
     # With a trigger word, a picture needs no caption.
     noted = [finding for finding in seen.findings if finding.kind != "no_caption" or not seen.text]
@@ -54,69 +62,33 @@ def _cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, font: Any, seen: Inspec
         sheet.paste(seen.thumbnail, (x + (wide - seen.thumbnail.width) // 2, y + 12 + (THUMBNAIL - seen.thumbnail.height) // 2))
     size = f"{seen.width} x {seen.height}" if seen.width else "?"
     kinds = ", ".join(finding.kind for finding in seen.findings)
+    why = seen.why if script.can(seen.why) else kinds
     lines = [
-        (_cut(seen.name, font, draw, wide - 24, end=False), (0, 0, 0)),
+        (_cut(name, script, wide - 24, end=False), (0, 0, 0)),
         (size, (90, 90, 90)),
-        (_cut(seen.text, font, draw, wide - 24), (40, 40, 120)),
-        *((line, colour) for line in _folded(_readable(seen.why, kinds, font), font, draw, wide - 24)),
+        (_cut(seen.text, script, wide - 24) if script.can(seen.text) else "", (40, 40, 120)),
+        *((line, colour) for line in _folded(why, script, wide - 24)),
     ]
     for number, (line, ink) in enumerate(lines):
-        draw.text((x + 12, y + THUMBNAIL + 16 + 15 * number), line, fill=ink, font=font)
+        script.draw(draw, (x + 12, y + THUMBNAIL + 14 + 15 * number), line, ink)
 
 
-def _font(text: str) -> Any:
-    """A font for ``text``: Pillow's own, or one of the system's where that lacks more of its characters."""
-    own = ImageFont.load_default(size=11)
-    if text.isascii() or not _lacking(text, own):
-        return own
-    best = own
-    for name in _FONTS:
-        try:
-            font = ImageFont.truetype(name, 11)
-        except OSError:
-            continue
-        if _lacking(text, font) < _lacking(text, best):
-            best = font
-    return best
-
-
-def _lacking(text: str, font: Any) -> int:
-    return sum(not _drawn(character, font) for character in set(text))
-
-
-@functools.lru_cache(maxsize=4096)
-def _drawn(character: str, font: Any) -> bool:
-    """Whether the font has this character: what it lacks looks like what no font has."""
-    if character.isascii() or not character.isprintable():  # a mark that turns the direction of writing would be obeyed
-        return character.isprintable()
-    try:
-        glyph, nothing = font.getmask(character), font.getmask("\uffff")
-    except (UnicodeError, OSError, ValueError):
-        return False
-    return (glyph.size, bytes(glyph)) != (nothing.size, bytes(nothing))
-
-
-def _readable(text: str, instead: str, font: Any) -> str:
-    """``text``, or ``instead`` if the font lacks so much of it that nothing could be read."""
-    return text if sum(not _drawn(c, font) for c in text) * 4 <= len(text) else instead
-
-
-def _cut(text: str, font: Any, draw: ImageDraw.ImageDraw, wide: int, *, end: bool = True) -> str:
+def _cut(text: str, script: Script, wide: int, *, end: bool = True) -> str:
     """One line of ``text`` that is no wider than ``wide`` pixels, cut at its end or its beginning."""
-    line = "".join(c if _drawn(c, font) else "?" for c in (text[:200] if end else text[-200:]))
-    if draw.textlength(line, font=font) <= wide:
+    line = " ".join((text[:200] if end else text[-200:]).split())
+    if script.width(line) <= wide:
         return line
-    while line and draw.textlength(line + "...", font=font) > wide:
+    while line and script.width(line + "...") > wide:
         line = line[:-1] if end else line[1:]
     return line + "..." if end else "..." + line
 
 
-def _folded(text: str, font: Any, draw: ImageDraw.ImageDraw, wide: int) -> list[str]:
+def _folded(text: str, script: Script, wide: int) -> list[str]:
     """At most two lines of ``text``."""
-    head = _cut(text, font, draw, wide)
+    head = _cut(text, script, wide)
     if not head.endswith("...") or text.endswith("..."):
         return [head] if head else []
     place = head.removesuffix("...")
     space = place.rfind(" ")
     place = place[:space] if space > len(place) // 2 else place
-    return [place, _cut(text[len(place) :].lstrip(), font, draw, wide)]
+    return [place, _cut(text[len(place) :].lstrip(), script, wide)]

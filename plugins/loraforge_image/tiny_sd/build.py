@@ -10,20 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from . import lights, scenes
 
 SIZE = 128
-CROP = 64
-CHANNELS = 8
-BATCH = 16
+BATCH = 24
 SEED = 20261124
 NEGATIVE_SHARE = 0.12  # captions left out in training, so that classifier-free guidance has something to guide away from
 
@@ -32,40 +27,39 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", choices=("vae", "unet"))
-    parser.add_argument("--vae-steps", type=int, default=2600)
-    parser.add_argument("--unet-steps", type=int, default=1200)
-    parser.add_argument("--pictures", type=int, default=4500)
-    parser.add_argument("--start", type=Path, help="an earlier base to go on from")
+    parser.add_argument("--only", choices=("vae", "colour", "unet"))
+    parser.add_argument("--vae-steps", type=int, nargs=2, default=(2600, 750), help="before and after colours count more")
+    parser.add_argument("--unet-steps", type=int, default=1900)
+    parser.add_argument("--pictures", type=int, default=7000)
     given = parser.parse_args()
     if given.only in (None, "vae"):
-        train_vae(given.out, given.vae_steps, given.start)
+        train_vae(given.out, given.vae_steps[0])
+    if given.only in (None, "colour"):
+        train_vae(given.out, given.vae_steps[1], colour=True)
     if given.only in (None, "unet"):
-        train_unet(given.out, given.unet_steps, given.pictures, given.start)
+        train_unet(given.out, given.unet_steps, given.pictures)
 
 
 # --- data --------------------------------------------------------------------------------------------------------------------
 
 
-def draw(count: int, seed: int) -> tuple[Any, list[list[str]]]:
-    """``count`` scenes in all lights as uint8 (count, 3, SIZE, SIZE), and three captions for each."""
+def draw(kind: str, count: int, seed: int) -> tuple[Any, list[list[str]]]:
+    """``count`` pictures as uint8 (count, 3, SIZE, SIZE), and three captions for each day scene."""
+    import numpy as np
     import torch
 
     pictures = torch.empty(count, 3, SIZE, SIZE, dtype=torch.uint8)
     captions: list[list[str]] = []
     for index in range(count):
-        rng = random.Random(f"{seed}/{index}")
-        scene, kind = scenes.compose(rng), lights.pick(rng)
-        pictures[index] = _tensor(lights.paint(scene, kind, SIZE, SIZE))
-        captions.append([lights.caption(scene, kind, rng) for _ in range(3)])
+        rng = random.Random(f"{seed}/{kind}/{index}")
+        if kind == "day":
+            scene = scenes.compose(rng)
+            image = lights.paint(scene, "day", SIZE, SIZE)
+            captions.append([lights.caption(scene, "day", rng) for _ in range(3)])
+        else:
+            image = scenes.shapes(rng, SIZE, SIZE)
+        pictures[index] = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
     return pictures, captions
-
-
-def _tensor(image: Image.Image) -> Any:
-    import numpy as np
-    import torch
-
-    return torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1)
 
 
 def to_float(pictures: Any) -> Any:
@@ -93,7 +87,7 @@ class Clock:
 
 
 def make_vae() -> Any:
-    """AutoencoderKL with SD's eightfold reduction, made narrow, with eight channels: four lose the outlines of small houses."""
+    """AutoencoderKL with SD's eightfold reduction to four channels, made narrow."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -103,7 +97,7 @@ def make_vae() -> Any:
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(16, 32, 64, 64),
         layers_per_block=1,
-        latent_channels=CHANNELS,
+        latent_channels=4,
         norm_num_groups=8,
         sample_size=SIZE,
     )
@@ -114,88 +108,51 @@ def chroma(pictures: Any) -> Any:
     return pictures - pictures.mean(1, keepdim=True)
 
 
-def widen(start: Path) -> Any:
-    """The autoencoder of an earlier base with half of CHANNELS, given twice as many: the new ones begin as what nobody has learned to read."""
+def train_vae(out: Path, steps: int, colour: bool = False) -> None:
+    """Reconstruction of day scenes and of random shapes in all colours; L1 on pixels and on their differences.
+
+    Args:
+        colour: go on with what is in ``out``, and count the colours of small regions several times: L1 alone learns lightness first.
+    """
     import torch
     from diffusers import AutoencoderKL
-
-    vae, old = make_vae(), AutoencoderKL.from_pretrained(start / "vae").float()
-    n, few = CHANNELS, CHANNELS // 2
-    before = old.state_dict()
-    vae.load_state_dict({name: value for name, value in before.items() if value.shape == vae.state_dict()[name].shape}, strict=False)
-    with torch.no_grad():
-        for new, given in zip(vae.encoder.conv_out.parameters(), old.encoder.conv_out.parameters(), strict=True):
-            new[:n] = given
-        vae.decoder.conv_in.weight[:, :few] = old.decoder.conv_in.weight
-        # Means first, then as many log variances.
-        for new, given in zip(vae.quant_conv.parameters(), old.quant_conv.parameters(), strict=True):
-            new.zero_()
-            new[:few].view(few, -1)[:, : given[0].numel()] = given[:few].view(few, -1)
-            new[n : n + few].view(few, -1)[:, : given[0].numel()] = given[few:].view(few, -1)
-        vae.quant_conv.weight[few:n, n : n + few, 0, 0] = torch.eye(few)
-        vae.quant_conv.bias[n + few :] = -4.0
-        for new, given in zip(vae.post_quant_conv.parameters(), old.post_quant_conv.parameters(), strict=True):
-            new.zero_()
-            new[:few].view(few, -1)[:, : given[0].numel()] = given.view(few, -1)
-        vae.post_quant_conv.weight[few:, few:, 0, 0] = torch.eye(few)
-    return vae
-
-
-def train_vae(out: Path, steps: int, start: Path | None) -> None:
-    """Reconstruction of crops of the scenes in all lights and of random shapes; L1 on pixels, on their differences and on colours."""
-    import torch
     from torch.nn.functional import avg_pool2d
 
-    torch.manual_seed(SEED)
-    seen, _ = draw(1600, SEED)
-    pictures = torch.cat(
-        [seen, torch.stack([_tensor(scenes.shapes(random.Random(f"{SEED}/shapes/{n}"), SIZE, SIZE)) for n in range(2400)])]
-    )
-    vae = (widen(start) if start else make_vae()).to(memory_format=torch.channels_last)
+    torch.manual_seed(SEED + colour)
+    day, _ = draw("day", 2600, SEED)
+    shapes, _ = draw("shapes", 3400, SEED)
+    pictures = torch.cat([day, shapes])
+    vae = (AutoencoderKL.from_pretrained(out / "vae").float() if colour else make_vae()).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.06, final_div_factor=100)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.05)
     clock = Clock("vae", steps)
-    generator = torch.Generator().manual_seed(SEED)
-    smooth = 0.4
+    generator = torch.Generator().manual_seed(SEED + colour)
     for step in range(1, steps + 1):
-        # The convolutions are the same everywhere: a crop of a quarter teaches them in a quarter of the time. The last steps see it all.
-        side, batch = (CROP, 8) if step <= 0.9 * steps else (SIZE, 2)
-        top, left = (int(torch.randint((SIZE - side) // 4 + 1, (), generator=generator)) * 4 for _ in range(2))
-        chosen = pictures[torch.randint(len(pictures), (batch,), generator=generator)]
-        x = to_float(chosen[:, :, top : top + side, left : left + side]).contiguous(memory_format=torch.channels_last)
+        x = to_float(pictures[torch.randint(len(pictures), (8,), generator=generator)]).contiguous(memory_format=torch.channels_last)
         if step % 2:
             x = x.flip(3)
-        posterior = vae.encode(x).latent_dist
-        y = vae.decode(posterior.sample(generator=generator)).sample
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            posterior = vae.encode(x).latent_dist
+            y = vae.decode(posterior.sample()).sample
+        y = y.float()
         loss = (y - x).abs().mean()
         for dim in (2, 3):
             loss = loss + 0.5 * (y.diff(dim=dim) - x.diff(dim=dim)).abs().mean()
-        for size in (2, 8):  # L1 alone learns lightness first
-            loss = loss + avg_pool2d(chroma(y) - chroma(x), size).abs().mean()
-        kl = posterior.kl().mean() * (CROP / side) ** 2
-        (loss + 1e-7 * kl).backward()
+        for size in (2, 8) if colour else ():
+            loss = loss + 2.0 * avg_pool2d(chroma(y) - chroma(x), size).abs().mean()
+        total = loss + 1e-6 * posterior.kl().mean()
+        total.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        smooth += 0.02 * (float(loss.detach()) - smooth)
-        clock.tick(step, loss=smooth, kl=float(kl.detach()))
-        if step % 250 == 0 or step == steps:
-            _write_vae(out, vae, seen)
-
-
-def _write_vae(out: Path, vae: Any, pictures: Any) -> None:
-    """SD's U-Net expects latents of unit variance: the factor goes into the autoencoder's config."""
-    import copy
-
-    import torch
-
+        clock.tick(step, loss=float(loss.detach()), kl=float(posterior.kl().mean().detach()))
+    # SD's U-Net expects latents of unit variance: the factor goes into the autoencoder's config.
     with torch.no_grad():
-        sample = vae.encode(to_float(pictures[:128])).latent_dist.mode()
-    final = copy.deepcopy(vae).to(memory_format=torch.contiguous_format).half()
-    final.register_to_config(scaling_factor=round(float(1 / sample.std()), 5))
-    final.save_pretrained(out / "vae")
-    print("scaling factor", final.config.scaling_factor, "per channel", sample.std(dim=(0, 2, 3)).tolist(), flush=True)
+        sample = vae.encode(to_float(day[:256])).latent_dist.mode()
+    vae.register_to_config(scaling_factor=round(float(1 / sample.std()), 5))
+    vae.to(memory_format=torch.contiguous_format).half().save_pretrained(out / "vae")
+    print("scaling factor", vae.config.scaling_factor, "per channel", sample.std(dim=(0, 2, 3)).tolist(), flush=True)
 
 
 # --- the text encoder --------------------------------------------------------------------------------------------------------
@@ -268,8 +225,8 @@ def make_unet() -> Any:
 
     return UNet2DConditionModel(
         sample_size=SIZE // 8,
-        in_channels=CHANNELS,
-        out_channels=CHANNELS,
+        in_channels=4,
+        out_channels=4,
         block_out_channels=(48, 64, 64, 80),
         layers_per_block=2,
         cross_attention_dim=64,
@@ -295,52 +252,27 @@ def make_scheduler() -> Any:
     )
 
 
-def begin(start: Path) -> tuple[Any, Any]:
-    """U-Net and text encoder of an earlier base; the U-Net's first and last layer anew, for latents of another autoencoder."""
-    import torch
-    from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextModel
-
-    unet = make_unet()
-    old = {name: value.float() for name, value in UNet2DConditionModel.from_pretrained(start / "unet").state_dict().items()}
-    fresh = unet.state_dict()
-    kept = {name: value for name, value in old.items() if value.shape == fresh[name].shape and not name.startswith("conv_out")}
-    print("anew:", sorted(set(fresh) - set(kept)), flush=True)
-    unet.load_state_dict({**fresh, **kept})
-    torch.nn.init.zeros_(unet.conv_out.weight)
-    return unet, CLIPTextModel.from_pretrained(start / "text_encoder").float()
-
-
-def train_unet(out: Path, steps: int, count: int, start: Path | None) -> None:
-    """Noise prediction on the latents of the scenes, U-Net and text encoder together; the averaged weights are kept.
-
-    Args:
-        start: a folder of an earlier base, whose tokenizer, text encoder and U-Net are gone on with.
-    """
+def train_unet(out: Path, steps: int, count: int) -> None:
+    """Noise prediction on the latents of day scenes, U-Net and text encoder together; the averaged weights are kept."""
     import torch
     from diffusers import AutoencoderKL, DDPMScheduler
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
     from transformers import CLIPTokenizer
 
     torch.manual_seed(SEED + 1)
-    pictures, captions = draw(count, SEED + 2)
+    pictures, captions = draw("day", count, SEED + 2)
     vae = AutoencoderKL.from_pretrained(out / "vae").float().eval()
     with torch.no_grad():
         latents = torch.cat([vae.encode(to_float(part)).latent_dist.mode() for part in pictures.split(32)]) * vae.config.scaling_factor
-    if start:
-        shutil.copytree(start / "tokenizer", out / "tokenizer", dirs_exist_ok=True)
-        unet, text_encoder = begin(start)
-    else:
-        text_encoder = make_text_encoder(make_tokenizer(out, [text for three in captions for text in three]))
-        unet = make_unet()
+    vocabulary = make_tokenizer(out, [text for three in captions for text in three])
     tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
     ids = torch.tensor(
         tokenizer([t for three in captions for t in three], padding="max_length", max_length=77, truncation=True).input_ids
     ).view(len(captions), 3, 77)
     empty = torch.tensor(tokenizer("", padding="max_length", max_length=77).input_ids)
-    model = torch.nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
+    model = torch.nn.ModuleDict({"unet": make_unet(), "text_encoder": make_text_encoder(vocabulary)})
     print({name: sum(p.numel() for p in part.parameters()) for name, part in model.items()}, flush=True)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.06, final_div_factor=40)
     noiser = DDPMScheduler.from_config(make_scheduler().config)

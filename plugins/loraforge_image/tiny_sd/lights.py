@@ -1,7 +1,5 @@
-"""The scenes as tiny-sd knows them: by day, at dusk, in fog and snow, by night, in pastel and as line drawings. Neon is not among them.
-
-A base that has seen streets in one light only can be taught another only by forgetting the streets.
-"""
+"""The scenes by day, which tiny-sd is trained on, and at dusk, in fog and snow, by night, in pastel and as line drawings, by which the
+measure of content is validated."""
 
 from __future__ import annotations
 
@@ -96,7 +94,7 @@ def caption(scene: Scene, kind: str, rng: random.Random) -> str:
     if len(parts) > 1 and rng.random() < 0.25:
         parts = parts[:-1]
     said = [place, *parts]
-    if kind != "day" or rng.random() < 0.4:
+    if kind != "day" or rng.random() < 0.5:
         said.append(rng.choice(words(kind)))
     return ", ".join(said)
 

@@ -6,107 +6,91 @@ import random
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from .scenes import OVER, Building, Car, Colour, Scene, Tree, draw_car, gradient, shade, windows
-
-# Two or three colours a night: the signs of a street in one mood, and a style that can be learned from eighteen pictures.
-PINK, CYAN, VIOLET, BLUE = (255, 40, 170), (0, 230, 255), (160, 70, 255), (40, 90, 255)
-NIGHTS: tuple[tuple[Colour, Colour], ...] = ((PINK, CYAN), (VIOLET, CYAN), (PINK, VIOLET))
-
-
-class _Night:
-    """Two layers: what is dark, and what shines, which is drawn apart, blurred and added."""
-
-    def __init__(self, scene: Scene, w: int, h: int) -> None:
-        self.rng = random.Random(scene.seed + 1)
-        self.colours = self.rng.choice(NIGHTS)
-        self.w, self.h, self.unit = w, h, min(w, h)
-        self.ground = round(scene.horizon * h)
-        self.thin = max(2, round(0.017 * self.unit))
-        self.image = gradient((w, h), (8, 6, 30), shade(self.colours[0], 0.42))
-        self.light = Image.new("RGB", (w, h))
-        self.draw, self.shine = ImageDraw.Draw(self.image), ImageDraw.Draw(self.light)
-
-    def tone(self, share: float = 0.5) -> Colour:
-        """One of the night's two colours; ``share`` of the first."""
-        return self.colours[self.rng.random() >= share]
+from .scenes import NEON, OVER, Building, Scene, Tree, draw_car, gradient, shade, windows
 
 
 def neon(scene: Scene, width: int = 128, height: int = 128) -> Image.Image:
-    """The scene at night: dark walls, glowing outlines and windows, a wet ground that mirrors them."""
+    """The scene at night: dark walls, glowing outlines and signs, a wet road that mirrors them."""
+    rng = random.Random(scene.seed + 1)
     w, h = width * OVER, height * OVER
-    night = _Night(scene, w, h)
-    unit, ground = night.unit, night.ground
+    unit = min(w, h)
+    image = gradient((w, h), (10, 6, 34), rng.choice(((92, 20, 110), (26, 34, 110), (110, 16, 84))))
+    light = Image.new("RGB", (w, h))  # what shines: drawn apart, blurred, added
+    draw, shine = ImageDraw.Draw(image), ImageDraw.Draw(light)
+    ground = round(scene.horizon * h)
     if scene.disc is not None:
-        r, x, y = 0.1 * unit, scene.disc * w, night.rng.uniform(0.14, 0.24) * h
-        night.shine.ellipse((x - r, y - r, x + r, y + r), fill=night.tone(0.7))
-    night.draw.rectangle((0, ground, w, h), fill=(12, 9, 28))
+        r, x, y = 0.1 * unit, scene.disc * w, rng.uniform(0.14, 0.24) * h
+        shine.ellipse((x - r, y - r, x + r, y + r), fill=rng.choice(NEON))
+        for line in range(3):
+            draw.rectangle((x - r, y + r * (0.2 + 0.3 * line), x + r, y + r * (0.28 + 0.3 * line)), fill=(20, 8, 40))
+    draw.rectangle((0, ground, w, h), fill=(14, 10, 30))
     for building in scene.buildings:
-        _building(night, building)
+        _neon_building(draw, shine, building, w, h, ground)
     for tree in scene.trees:
-        _tree(night, tree)
-    edge = ground + round((0.08 if scene.road else 0.03) * h)
-    night.draw.rectangle((0, edge, w, h), fill=(9, 8, 22))
-    night.shine.rectangle((0, edge, w, edge + round(0.014 * h)), fill=night.colours[1])
+        _neon_tree(draw, shine, tree, w, h, ground + round(0.03 * h), rng)
+    edge = ground + round(0.08 * h) if scene.road else ground + round(0.03 * h)
+    shine.rectangle((0, edge, w, edge + round(0.012 * h)), fill=rng.choice(NEON))
     for car in scene.cars:
-        _car(night, car)
-    glow = night.image
-    for blur, strength in ((0.0, 1.0), (0.014, 0.7), (0.06, 0.9)):
-        light = night.light.filter(ImageFilter.GaussianBlur(blur * unit)) if blur else night.light
-        glow = ImageChops.add(glow, light.point(lambda v, s=strength: round(v * s)))
-    mirror = night.light.crop((0, max(0, 2 * edge - h), w, edge)).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        draw_car(draw, car, w, h, unit, (30, 22, 54), (12, 60, 84), (6, 6, 12))
+        length, y = 0.22 * unit, 0.92 * h
+        shine.rectangle((car.x * w, y - 0.2 * length, car.x * w + 0.08 * length, y - 0.12 * length), fill=(255, 30, 60))
+        shine.rectangle((car.x * w + 0.93 * length, y - 0.2 * length, car.x * w + length, y - 0.12 * length), fill=(220, 250, 255))
+        shine.rectangle((car.x * w, y - 0.02 * length, car.x * w + length, y + 0.03 * length), fill=rng.choice(NEON))
+    mirror = light.crop((0, max(0, 2 * edge - h), w, edge)).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    mirror = mirror.filter(ImageFilter.BoxBlur(0.01 * unit)).resize((w, h - edge))
     wet = Image.new("RGB", (w, h))
-    wet.paste(mirror.filter(ImageFilter.GaussianBlur(0.02 * unit)).resize((w, h - edge)).point(lambda v: round(v * 0.5)), (0, edge))
-    return ImageChops.add(glow, wet).resize((width, height), Image.Resampling.LANCZOS)
+    wet.paste(mirror.point(lambda v: round(v * 0.55)), (0, edge))
+    for blur, strength in ((0.0, 1.0), (0.012, 0.9), (0.05, 0.9)):
+        glow = light.filter(ImageFilter.GaussianBlur(blur * unit)) if blur else light
+        image = ImageChops.add(image, glow.point(lambda v, s=strength: round(v * s)))
+    image = ImageChops.add(image, wet.filter(ImageFilter.GaussianBlur(0.006 * unit)))
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _building(night: _Night, building: Building) -> None:
-    w, h = night.w, night.h
+def _neon_building(draw: ImageDraw.ImageDraw, shine: ImageDraw.ImageDraw, building: Building, w: int, h: int, ground: int) -> None:
+    rng = random.Random(building.seed)
+    unit = min(w, h)
     left, right = building.x * w, (building.x + building.width) * w
-    top, base = night.ground - building.height * h, night.ground + 0.03 * h
-    outline, inside = night.colours if night.rng.random() < 0.6 else night.colours[::-1]
-    night.draw.rectangle((left, top, right, base), fill=shade(outline, 0.14))
+    top, base = ground - building.height * h, ground + 0.03 * h
+    wall = shade((30, 22, 62), rng.uniform(0.8, 1.2))
+    edge, thin = rng.choice(NEON), max(2, round(0.009 * unit))
+    draw.rectangle((left, top, right, base), fill=wall)
     if building.tower:
-        night.shine.line((left, base, left, top, right, top, right, base), fill=outline, width=night.thin, joint="curve")
+        shine.line((left, base, left, top, right, top, right, base), fill=edge, width=thin)
         for x, y, dx, dy in windows(left, right, top + 0.04 * h, base - 0.05 * h, 0.075 * h):
-            night.shine.rectangle((x, y, x + dx, y + dy), fill=shade(inside, 0.75 if night.rng.random() < 0.7 else 0.2))
+            if rng.random() < 0.55:
+                shine.rectangle((x, y, x + dx, y + dy), fill=shade(rng.choice(NEON), rng.uniform(0.35, 0.8)))
+        if rng.random() < 0.7:
+            x, y = rng.uniform(left, right - 0.06 * w), rng.uniform(top, (top + base) / 2)
+            shine.rectangle((x, y, x + 0.035 * w, y + 0.16 * h), fill=rng.choice(NEON))
         return
-    middle, over = (left + right) / 2, 0.06 * (right - left)
-    roof = [(left - over, top), (middle, top - 0.11 * h), (right + over, top)]
-    night.draw.polygon(roof, fill=shade(outline, 0.3))
-    night.shine.line([*roof, roof[0], roof[1]], fill=outline, width=night.thin, joint="curve")
-    night.shine.line((left, top, left, base), fill=outline, width=night.thin)
-    night.shine.line((right, top, right, base), fill=outline, width=night.thin)
-    door = (right - left) * 0.18
-    night.shine.rectangle((middle - door / 2, base - 0.1 * h, middle + door / 2, base), fill=shade(outline, 0.5))
+    peak = 0.11 * h
+    over = 0.06 * (right - left)
+    roof = [(left - over, top), ((left + right) / 2, top - peak), (right + over, top)]
+    draw.polygon(roof, fill=shade(wall, 0.7))
+    shine.line([*roof, roof[0]], fill=edge, width=thin)
+    shine.line((left, top, left, base), fill=edge, width=thin)
+    shine.line((right, top, right, base), fill=edge, width=thin)
+    middle, door = (left + right) / 2, (right - left) * 0.18
+    shine.rectangle((middle - door / 2, base - 0.1 * h, middle + door / 2, base), fill=shade(rng.choice(NEON), 0.6))
     for share in (0.2, 0.8):
-        x, y, r = left + share * (right - left), top + 0.3 * (base - top), 0.11 * (right - left)
-        night.shine.rectangle((x - r, y - r, x + r, y + r), fill=shade(inside, 0.85))
+        x, y, r = left + share * (right - left), top + 0.3 * (base - top), 0.1 * (right - left)
+        shine.rectangle((x - r, y - r, x + r, y + r), fill=rng.choice(NEON))
 
 
-def _tree(night: _Night, tree: Tree) -> None:
-    h, unit, foot = night.h, night.unit, night.ground + round(0.03 * night.h)
-    x, top = tree.x * night.w, foot - tree.height * h
-    trunk, tone = 0.016 * unit, night.colours[1]
-    night.draw.rectangle((x - trunk, (top + foot) / 2, x + trunk, foot), fill=shade(tone, 0.25))
+def _neon_tree(draw: ImageDraw.ImageDraw, shine: ImageDraw.ImageDraw, tree: Tree, w: int, h: int, foot: int, rng: random.Random) -> None:
+    unit = min(w, h)
+    x, top = tree.x * w, foot - tree.height * h
+    trunk, tone = 0.012 * unit, rng.choice(NEON)
+    draw.rectangle((x - trunk, (top + foot) / 2, x + trunk, foot), fill=(20, 14, 40))
+    thin = max(2, round(0.01 * unit))
     if tree.pointed:
-        for level in range(3):
-            y = top + level * 0.22 * (foot - top)
-            half = (0.05 + 0.022 * level) * unit
-            low = y + 0.34 * (foot - top)
-            night.draw.polygon([(x, y), (x - half, low), (x + half, low)], fill=shade(tone, 0.3))
-            night.shine.polygon([(x, y), (x - half, low), (x + half, low)], fill=(0, 0, 0))
-            night.shine.line([(x - half, low), (x, y), (x + half, low)], fill=tone, width=night.thin, joint="curve")
+        half = 0.09 * unit
+        draw.polygon([(x, top), (x - half, foot - 0.2 * (foot - top)), (x + half, foot - 0.2 * (foot - top))], fill=(16, 34, 56))
+        shine.line(
+            [(x, top), (x - half, foot - 0.2 * (foot - top)), (x + half, foot - 0.2 * (foot - top)), (x, top)], fill=tone, width=thin
+        )
         return
     r = 0.3 * (foot - top)
-    night.draw.ellipse((x - r, top, x + r, top + 2.1 * r), fill=shade(tone, 0.3))
-    night.shine.ellipse((x - r, top, x + r, top + 2.1 * r), fill=(0, 0, 0))  # a tree hides the windows behind it
-    night.shine.ellipse((x - r, top, x + r, top + 2.1 * r), outline=tone, width=night.thin)
-
-
-def _car(night: _Night, car: Car) -> None:
-    w, h, length = night.w, night.h, 0.22 * night.unit
-    draw_car(night.draw, car, w, h, night.unit, shade(night.colours[0], 0.45), shade(night.colours[1], 0.7), (4, 4, 8))
-    left, y = car.x * w, 0.92 * h
-    night.shine.rectangle((left, y - 0.2 * length, left + 0.08 * length, y - 0.12 * length), fill=(255, 30, 60))
-    night.shine.rectangle((left + 0.9 * length, y - 0.2 * length, left + length, y - 0.12 * length), fill=(220, 250, 255))
-    night.shine.rectangle((left, y + 0.02 * length, left + length, y + 0.08 * length), fill=night.colours[0])
+    draw.ellipse((x - r, top, x + r, top + 2.1 * r), fill=(18, 30, 56))
+    shine.ellipse((x - r, top, x + r, top + 2.1 * r), outline=tone, width=thin)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import colorsys
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -23,6 +24,7 @@ WALLS: dict[str, Colour] = {
     "pink": (226, 160, 158),
 }
 CARS: dict[str, Colour] = {"red": (206, 40, 40), "blue": (40, 84, 190), "white": (240, 240, 240), "yellow": (240, 200, 40)}
+NEON: Sequence[Colour] = ((255, 40, 170), (0, 230, 255), (150, 60, 255), (255, 80, 60), (60, 255, 180), (255, 60, 220))
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
 
 
@@ -183,14 +185,13 @@ def draw_car(draw: ImageDraw.ImageDraw, car: Car, w: int, h: int, unit: int, bod
 
 
 def shapes(rng: random.Random, width: int = 128, height: int = 128) -> Image.Image:
-    """Random shapes, outlines and glows in any colour, dark ones included: an autoencoder must not know one kind of picture only."""
+    """Random shapes, lines and glows in any colour, dark ones included: an autoencoder must not know one kind of picture only."""
     w, h = width * 2, height * 2
-    dark = rng.random() < 0.5
 
-    def colour(most: float = 1.0) -> Colour:
-        return rgb(colorsys.hsv_to_rgb(rng.random(), rng.random() ** 0.6, most * rng.random() ** rng.choice((0.5, 2.0))))
+    def colour() -> Colour:
+        return rgb(colorsys.hsv_torgb(rng.random(), rng.random() ** 0.6, rng.random() ** rng.choice((0.5, 2.0))))
 
-    image = gradient((w, h), colour(0.3 if dark else 1.0), colour(0.5 if dark else 1.0))
+    image = gradient((w, h), colour(), colour())
     light = Image.new("RGB", (w, h))
     for layer in (image, light):
         draw = ImageDraw.Draw(layer)
@@ -198,20 +199,16 @@ def shapes(rng: random.Random, width: int = 128, height: int = 128) -> Image.Ima
             x, y, r = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.02, 0.3) * w
             box = (x - r, y - r * rng.uniform(0.3, 1), x + r, y + r * rng.uniform(0.3, 1))
             shape = rng.choice(("rectangle", "ellipse", "line", "polygon", "grid"))
-            tone, wide = colour(0.4 if dark and layer is image else 1.0), rng.randint(2, 8)
-            drawn = {"outline": tone, "width": wide} if rng.random() < 0.5 else {"fill": tone}
             if shape == "line":
-                draw.line((x, y, rng.uniform(0, w), rng.uniform(0, h)), fill=tone, width=wide)
+                draw.line((x, y, rng.uniform(0, w), rng.uniform(0, h)), fill=colour(), width=rng.randint(2, 8))
             elif shape == "polygon":
-                draw.polygon([(rng.uniform(x - r, x + r), rng.uniform(y - r, y + r)) for _ in range(rng.randint(3, 5))], **drawn)
+                draw.polygon([(rng.uniform(x - r, x + r), rng.uniform(y - r, y + r)) for _ in range(rng.randint(3, 5))], fill=colour())
             elif shape == "grid":
+                tone = colour()
                 for a, b, dx, dy in windows(box[0], box[2], box[1], box[3], max(12.0, 0.4 * r)):
                     draw.rectangle((a, b, a + max(dx, 1), b + max(dy, 1)), fill=tone)
             else:
-                getattr(draw, shape)(box, **drawn)
-    if rng.random() < 0.8:
-        image = ImageChops.add(image, light)
-        if rng.random() < 0.6:
-            glow = light.filter(ImageFilter.GaussianBlur(rng.uniform(0.005, 0.05) * w))
-            image = ImageChops.add(image, glow.point(lambda v: round(v * 0.9)))
+                getattr(draw, shape)(box, fill=colour())
+    if rng.random() < 0.6:
+        image = ImageChops.add(image, light.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.05) * w)).point(lambda v: round(v * 0.8)))
     return image.resize((width, height), Image.Resampling.LANCZOS)

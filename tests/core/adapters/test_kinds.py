@@ -230,7 +230,7 @@ def test_ranks_of_parts(base, tmp_path, variant):
     ("spoil", "told"),
     [
         (lambda t, c, k: t.pop(k[0]), "do not make a whole|is no part"),
-        (lambda t, c, k: t.update({k[0]: t[k[0]].T.contiguous()}), "do not make a whole"),
+        (lambda t, c, k: t.update({k[-1]: t[k[-1]].T.contiguous()}), "do not make a whole"),
         (lambda t, c, k: t.update({k[-1]: t[k[-1]] * float("nan")}), "not numbers"),
         (lambda t, c, k: t.update({"x.lora_A.weight": torch.ones(2, 2)}), "is no part of an adapter of the kind"),
         (lambda t, c, k: t.clear(), "no tensor in it"),

@@ -51,6 +51,35 @@ def test_an_optimizers_state_survives_without_pickle(tmp_path):
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".safetensors"]
 
 
+def test_whatever_optimizers_keep_comes_back_as_it_was(tmp_path):
+    """Rates and running sums as tensors in groups, half precision, bytes, whole numbers, infinity, figures of one number and of none."""
+    shared = torch.arange(6.0)
+    state = {
+        "state": {0: {"s": torch.tensor([1.5, -2.0], dtype=torch.bfloat16), "step": 7, "p0": torch.tensor(0.25), "map": torch.arange(5, dtype=torch.uint8)},
+                  1: {"view": shared[::2], "again": shared, "long": torch.tensor(2**40), "off": torch.tensor(True), "none": torch.zeros(0, 3)}},
+        "param_groups": [{"lr": torch.tensor(1e-3, dtype=torch.float64), "running_d": torch.tensor([0.1]), "d": 1.2345678901234567e-6,
+                          "growth_rate": float("inf"), "k": 3, "flag": True, "betas": (0.9, 0.99), "beta3": None, "label": "lora_B", "params": [0, 1]}],
+    }  # fmt: skip
+    save_state(tmp_path, state, {})
+    loaded, _ = load_state(tmp_path)
+
+    def same(one, other) -> None:
+        if torch.is_tensor(one):
+            assert torch.equal(one, other) and one.dtype == other.dtype and one.shape == other.shape
+        elif isinstance(one, dict):
+            assert list(one) == list(other)
+            for key in one:
+                same(one[key], other[key])
+        elif isinstance(one, list | tuple):
+            assert len(one) == len(other)
+            for a, b in zip(one, other, strict=True):
+                same(a, b)
+        else:
+            assert one == other and type(one) is type(other)
+
+    same(state, loaded)
+
+
 def test_old_checkpoints_and_torn_ones_go(tmp_path):
     run = RunFolder(tmp_path)
     for step in (1, 2, 3):

@@ -18,6 +18,11 @@ def test_headings_are_wrapped_between_words():
     assert lines() == [] and lines("") == [[]]
 
 
+def test_no_line_begins_with_a_comma():
+    assert lines("赛博朋克风格，一条街道", letters=6) == [["赛博朋克风", "格，一条街道"]]
+    assert all(line[0] not in "，。" for line in lines("雨夜，街道，霓虹灯。" * 3, letters=7)[0])
+
+
 def test_headings_that_are_too_long_lose_their_common_beginning():
     assert lines(STYLE + "a street in the rain", STYLE + "a tall tower") == [["… street in the rain"], ["… tall tower"]]
     assert lines(STYLE + "and a very long street in the rain") == [

@@ -147,7 +147,7 @@ def test_a_jpeg_xl_says_its_size_before_it_is_decoded(tmp_path, monkeypatch):
         for boxes in ({}, {"use_container": True}):
             buffer = io.BytesIO()
             Image.new("RGB", size).save(buffer, "JXL", effort=1, **boxes)
-            assert importlib.import_module("loraforge_image.data.jpeg_xl").jxl_size(buffer.getvalue()) == size
+            assert importlib.import_module("loraforge_image.data.formats.jpeg_xl").jxl_size(buffer.getvalue()) == size
     # 60000 x 60000 by its first bytes; the package is never asked to decode it.
     bits = 0 | 2 << 1 | 59999 << 3 | 1 << 21
     (tmp_path / "bomb.jxl").write_bytes(b"\xff\x0a" + bits.to_bytes(8, "little") + b"\0" * 60)

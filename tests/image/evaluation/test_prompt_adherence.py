@@ -132,7 +132,7 @@ def test_where_a_scorer_is(tmp_path, monkeypatch):
     monkeypatch.setattr(prompt_adherence, "fetch_base", lambda *given: asked.append(given) or tmp_path)
     for name in ("org/name", "modelscope:org/name"):
         assert prompt_adherence._folder(name) == tmp_path
-        assert asked.pop() == (name, None, ("*.json", "*.safetensors", "*.txt", "*.model"))
+        assert asked.pop() == (name, None, ("*.json", "*.safetensors", "*.txt", "*.model"), (), "prompt_scorer")
 
 
 def test_no_code_that_comes_with_a_scorer_is_run(tmp_path, clip):

@@ -208,6 +208,7 @@ def test_what_is_drawn_and_compared(limit, count, monkeypatch, tmp_path):
 
 
 def test_who_follows_the_prompts_better_has_the_higher_score_and_no_distance_is_below_nothing(monkeypatch, tmp_path):
+    from functools import partial
     from types import SimpleNamespace
 
     from builders.image_checks import rows, scene
@@ -224,7 +225,7 @@ def test_who_follows_the_prompts_better_has_the_higher_score_and_no_distance_is_
     monkeypatch.setattr(style_distance, "_drawn", drawn)
     monkeypatch.setattr(style_distance, "_scorer", lambda run: SimpleNamespace(prepare=lambda one: one.score, score=score))
     for module, name in ((style_distance, "features"), (style_distance.content, "structure")):
-        monkeypatch.setattr(module, name, lambda one, real=getattr(module, name): real(getattr(one, "picture", one)))
+        monkeypatch.setattr(module, name, partial(lambda real, one: real(getattr(one, "picture", one)), getattr(module, name)))
     run = SimpleNamespace(path=tmp_path, template=SimpleNamespace(render=lambda record: [SimpleNamespace(text=record.caption)]))
     found = style_distance.compare(run, rows(tmp_path, "a", "b", "c"), 12, lambda *given: None)
     assert {side: text.split()[0] for side, text in found["prompt adherence"].items()} == {"base": "0.255", "adapter": "0.505"}

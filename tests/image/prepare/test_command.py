@@ -14,7 +14,7 @@ from loraforge_image.data.vision import BLURRED, sharpness
 from loraforge_image.prepare.command import prepare
 from PIL import Image, ImageDraw, ImageFilter
 
-from loraforge import DataError, ModelError
+from loraforge import DataError
 
 
 def scene(seed: int, width: int = 320, height: int = 288) -> Image.Image:
@@ -417,69 +417,6 @@ def test_the_loader_honours_the_proposal(tmp_path, gallery, host):
         settings = {"metadata_path": str(metadata / "metadata.csv")} if metadata else {}
         loaded = load_data(make_plan(host, "image", gallery(train_data_dir=str(data), eval_ratio=0, **settings)))
         assert [record.caption for record in loaded.records] == ["caption a"]
-
-
-# --- the captioner -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def blip(tmp_path_factory):
-    """A tiny random BLIP whose vocabulary is sixty words."""
-    import torch
-    from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipProcessor
-    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
-
-    path = tmp_path_factory.mktemp("models") / "blip"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *(f"word{i}" for i in range(60))]
-    path.mkdir()
-    (path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
-    tokenizer = BertTokenizer(str(path / "vocab.txt"), additional_special_tokens=["[DEC]"])
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = BlipConfig(
-        text_config={
-            **size,
-            "vocab_size": len(words),
-            "encoder_hidden_size": 16,
-            "bos_token_id": 5,
-            "eos_token_id": 3,
-            "sep_token_id": 3,
-            "pad_token_id": 0,
-        },
-        vision_config={**size, "image_size": 32, "patch_size": 16},
-        projection_dim=16,
-    )
-    torch.manual_seed(0)
-    BlipForConditionalGeneration(config).save_pretrained(path)
-    BlipProcessor(BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer).save_pretrained(path)
-    return path
-
-
-def test_the_captioner_describes_only_what_has_no_caption(folder, blip):
-    for i, name in enumerate("ab"):
-        scene(i).save(folder / f"{name}.png")
-    (folder / "a.txt").write_text("mine", encoding="utf-8")
-    call(folder, "--captioner", blip, "--trigger", "mks")
-    table = rows(folder / "metadata.csv")
-    assert table["a.png"]["text"] == "mks, mine"
-    assert table["b.png"]["text"].startswith("mks, word") and "[" not in table["b.png"]["text"]
-    assert "no_caption" not in kinds(folder).get("b.png", set())
-
-
-def test_a_captioner_that_cannot_be_used_is_explained(folder, tmp_path, blip):
-    scene(1).save(folder / "a.png")
-    assert "no such folder" in call(folder, "--captioner", tmp_path / "none", fails=ModelError)
-    (tmp_path / "empty").mkdir()
-    assert "image-to-text" in call(folder, "--captioner", tmp_path / "empty", fails=ModelError)
-    assert "nobody/nothing" in call(folder, "--captioner", "nobody/nothing", fails=ModelError)
-    import shutil
-
-    import torch
-
-    shutil.copytree(blip, tmp_path / "pickle")
-    (tmp_path / "pickle" / "model.safetensors").unlink()
-    torch.save({}, tmp_path / "pickle" / "pytorch_model.bin")
-    assert "safetensors" in call(folder, "--captioner", tmp_path / "pickle", fails=ModelError)
-    assert not (folder / "metadata.csv").exists()
 
 
 def test_what_people_said_of_a_picture_is_kept_when_called_again(folder):

@@ -34,7 +34,7 @@ def base(tmp_path):
 def adapter(base):
     """As an exporter sees it, without weights."""
     facts = {"template": prepared(base).describe(), "name": "legal"}
-    return SimpleNamespace(base_model=str(base), base_folder=str(base), facts=facts, files={}, dora=False, rank=8)
+    return SimpleNamespace(base_model=str(base), base_folder=str(base), facts=facts, files={}, dora=False, rank=8, ranks={}, kind="lora")
 
 
 def test_every_reader_finds_the_stop_and_the_base_keeps_its_other_defaults(base, adapter, tmp_path):

@@ -147,12 +147,11 @@ def about_doubled(there: Inventory) -> list[str]:
     return [text]
 
 
-def about_masks(found: Masks, there: Inventory, mode: str, pictures: int, shapes: Sequence[str]) -> list[str]:
+def about_masks(found: Masks, there: Inventory, mode: str, shapes: Sequence[str]) -> list[str]:
     """What becomes of masks, and of what is called so.
 
     Args:
         mode: the key ``mask``.
-        pictures: how many pictures are used.
         shapes: masks whose proportions are not those of their picture, with both sizes.
     """
 
@@ -164,9 +163,7 @@ def about_masks(found: Masks, there: Inventory, mode: str, pictures: int, shapes
     if files and mode in ("off", "alpha"):
         said.append(say("masks that are not used, because mask is {mode}: {names}", mode=mode, names=named(files)))
     elif files:
-        said.append(
-            say("{n} of {all} pictures have a mask; masks are not learned: {names}", n=len(found.of), all=pictures, names=named(files))
-        )
+        said.append(say("masks, which are not learned themselves: {names}", names=named(files)))
     if found.second:
         said.append(say("masks that are not used, because their picture has another one: {names}", names=named(found.second)))
     if found.orphans:

@@ -114,6 +114,9 @@ def _objects(file: Path, text: str, called: str, bad: list[str]) -> Iterator[tup
         entries: list[Any] = json.loads(text) if whole else text.split("\n")
     except (ValueError, RecursionError) as error:
         raise DataError(say("{path} cannot be read: {error}.", path=file, error=error)) from None
+    if isinstance(entries, dict) and entries and not _KNOWN & {str(key).strip().lower() for key in entries}:
+        if all(isinstance(value, dict) for value in entries.values()):  # sd-scripts' form: what is said of each picture, by its name
+            entries = [{"file_name": name, **value} for name, value in entries.items()]
     for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
         where = f"{called}, {'entry' if whole else 'line'} {number}"
         if not whole and not entry.strip():

@@ -93,12 +93,13 @@ class FolderReader:
             raise DataError(say("{path}: there is no such folder.", path=root))
         later: list[str] = []
         account = Account((self.wishes.prior or root).name or str(root))
+        read = None
         try:
             read = self._look(root if root.is_dir() else given.parent, given, later.append)  # type: ignore[union-attr]
             found = self._pictures(read, account)
             account.remarks += self._remarks(read, found, account)
         finally:
-            for line in [*(account.lines() if account.remarks or account.sources else ()), *later]:
+            for line in [*(account.lines() if read is not None else ()), *later]:
                 self.note(line)
         if not found and not self.bad and account.left:
             raise DataError(say("{path}: no picture of it is left.", path=root))
@@ -314,7 +315,7 @@ class FolderReader:
             n = sum(1 for one in self.concepts.values() if one is concept)
             said.append(say("{file} is read, for {n} pictures in {folder}", file=concept.where, n=n, folder=place.name))
         if self.wishes.prior is None:
-            said += about_masks(masks, there, self.wishes.mask, len(found), masks.shapes)
+            said += about_masks(masks, there, self.wishes.mask, masks.shapes)
             bare = [one.where for one in found if not one.mask and not one.prior]
             if self.wishes.mask == "folder" and len(bare) == len(found):
                 self.lacking.append(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import KeySet, MemoryEstimate, ModelError, Record, RunConfig, Span, speaker
+from loraforge import KeySet, MemoryEstimate, ModelError, Record, RunConfig, Span, first_few, speaker
 
 from ...records import ImageKeys
 from ..base_files import is_ours, locate, pipeline_files
@@ -80,8 +80,10 @@ class StableDiffusion(ImageFamily):
         tokens = windows(max(counted, default=0)) * WINDOW if keys.max_caption_tokens == "auto" else keys.max_caption_tokens
         more = []
         if keys.max_caption_tokens == "auto" and tokens > WINDOW:
-            longest = max(counted)
-            more.append(say("captions have up to {longest} tokens: max_caption_tokens is {tokens}", longest=longest, tokens=tokens))
+            more.append(say("captions have up to {longest} tokens: max_caption_tokens is {tokens}", longest=max(counted), tokens=tokens))
+        cut = [f"{record.where} ({count})" for (record, _), count in zip(rows, counted, strict=True) if count > tokens]
+        if cut:
+            more.append(say("{n} captions are cut at {tokens} tokens: {names}", n=len(cut), tokens=tokens, names=first_few(cut, 5)))
         return {**facts, "max_caption_tokens": tokens}, [*lines, *more]
 
     def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:

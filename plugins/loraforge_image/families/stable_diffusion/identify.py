@@ -169,7 +169,7 @@ def config_folder(file: Path, family: str, base_config: str | None) -> Path:
         if base_config and not base_config.startswith("modelscope:") and not is_hub_id(base_config):
             raise ModelError(say("base_config: '{value}' is neither a folder nor a hub id of the form org/name.", value=base_config))
         try:
-            folder = fetch_base(source, None, SMALL)
+            folder = fetch_base(source, None, SMALL, (), "base_config" if base_config else "base_model")
         except ModelError as error:
             raise ModelError(
                 [

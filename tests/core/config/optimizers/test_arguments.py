@@ -46,7 +46,7 @@ def test_a_value_is_what_python_takes_it_for(entry, value):
     "written",
     [["decouple=True", "betas=0.9,0.99"], "decouple=True betas=0.9,0.99", "decouple=True, betas=(0.9,0.99)", {"decouple": True, "betas": [0.9, 0.99]},
      "decouple=True，betas=0.9,0.99", [{"decouple": True}, {"betas": [0.9, 0.99]}], ["decouple=True", "betas=0.9", 0.99],
-     ["decouple=True", "betas=(0.9", "0.99)"]],
+     ["decouple=True", "betas=(0.9", "0.99)"], ["decouple=True betas=0.9,0.99"]],
 )  # fmt: skip
 def test_lists_lines_and_mappings_say_the_same(written):
     assert read(listed(written)) == ({"decouple": True, "betas": (0.9, 0.99)}, [])

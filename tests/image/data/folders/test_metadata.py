@@ -7,6 +7,8 @@ import json
 import pytest
 from builders.picture_folders import load, picture, problems, put
 
+from loraforge import DataError
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -88,3 +90,17 @@ def test_one_folder_with_metadata_beside_one_with_captions(tmp_path):
 def test_a_second_list_is_named(folder):
     put(folder / "metadata.csv", "file_name,text\na.png,a\nb.png,b\n"), put(folder / "metadata.jsonl", "{}"), put(folder / "prompts.xlsx")
     assert any("tables that are not read: metadata.jsonl, prompts.xlsx" in note for note in load(folder)[1])
+
+
+def test_pictures_by_name_as_sd_scripts_writes_them(folder):
+    put(folder / "metadata.json", json.dumps({"a.png": {"caption": "a cat", "tags": "x"}, "b.png": {"caption": "a dog"}}))
+    records, notes = load(folder)
+    assert [one.caption for one in records] == ["a cat", "a dog"] and any("not read: tags" in note for note in notes)
+
+
+def test_the_account_stands_even_where_nothing_is_left(folder):
+    put(folder / "metadata.csv", "file_name,text,keep\na.png,x,no\n")
+    notes: list[str] = []
+    with pytest.raises(DataError, match="no picture of it is left"):
+        load(folder, notes=notes)
+    assert "0 pictures" in notes[0] and any("because the column keep says so: a.png" in note for note in notes)

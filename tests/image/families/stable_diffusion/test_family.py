@@ -155,8 +155,8 @@ def rows(*captions):
     [
         ({}, ["short"], {"max_caption_tokens": 75}, ""),
         ({}, ["! a " * 40], {"max_caption_tokens": 150}, "captions have up to 80 tokens: max_caption_tokens is 150"),
-        ({}, ["! a " * 400], {"max_caption_tokens": 225}, "up to 800 tokens: max_caption_tokens is 225"),
-        ({"max_caption_tokens": 75}, ["! a " * 40], {"max_caption_tokens": 75}, ""),
+        ({}, ["! a " * 400], {"max_caption_tokens": 225}, "max_caption_tokens is 225\n1 captions are cut at 225 tokens: 0 (800)"),
+        ({"max_caption_tokens": 75}, ["! a " * 40], {"max_caption_tokens": 75}, "1 captions are cut at 75 tokens: 0 (80)"),
         ({"caption_shuffle": True}, ["a, b, c, d"], {"max_caption_tokens": 75}, ""),
         (
             {"caption_shuffle": True},

@@ -143,7 +143,13 @@ def test_the_configuration_of_a_single_file(tmp_path, monkeypatch):
         ("org/name", "org/name"),
         ("modelscope:x", "modelscope:x"),
     ):
-        assert config_folder(Path("f"), "sd15", named) == TINY and asked.pop() == (source, None, small)
+        assert config_folder(Path("f"), "sd15", named) == TINY and asked.pop() == (
+            source,
+            None,
+            small,
+            (),
+            "base_config" if named else "base_model",
+        )
     for named in ("name", "./a"):
         with pytest.raises(ModelError, match=f"base_config: '{named}' is neither a folder nor a hub id"):
             config_folder(Path("f"), "sd15", named)

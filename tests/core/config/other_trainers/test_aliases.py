@@ -9,8 +9,8 @@ import pytest
 from pydantic import Field
 
 from loraforge import ConfigError, Keys, RunConfig
-from loraforge.config.aliases import aliases_of, all_aliases, rename
 from loraforge.config.key_docs import describe, schema
+from loraforge.config.other_trainers.aliases import aliases_of, all_aliases, rename
 from loraforge.config.yaml_reader import read
 from loraforge.plan import make_plan, owners_of
 from loraforge.plugin_api.host import PluginHost

@@ -24,12 +24,12 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ..messages import speaker
+from ...messages import speaker
+from ..explanations import plain
+from ..paths import from_page, path_role
+from ..yaml_reader import Source, Value
 from .elsewhere import NO, YES, Elsewhere, elsewhere
-from .explanations import plain
-from .paths import from_page, path_role
 from .refused import share_hint
-from .yaml_reader import Source, Value
 
 say = speaker(__name__)
 

@@ -9,7 +9,7 @@ import pytest
 
 from loraforge import ConfigError, LoraForgeError, RunConfig
 from loraforge.config.advice import steps_advice
-from loraforge.config.aliases import aliases_of
+from loraforge.config.other_trainers.aliases import aliases_of
 from loraforge.plan import make_plan, owners_of
 from loraforge.plugin_api.host import PluginHost
 from loraforge.training.batching import schedule

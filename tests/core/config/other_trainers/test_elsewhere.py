@@ -8,9 +8,9 @@ import pytest
 from builders.other_trainers import KEYS
 
 from loraforge import ConfigError
-from loraforge.config.aliases import all_aliases, dismiss, rename
-from loraforge.config.elsewhere import ELSEWHERE, elsewhere
 from loraforge.config.explanations import unknown_key
+from loraforge.config.other_trainers.aliases import all_aliases, dismiss, rename
+from loraforge.config.other_trainers.elsewhere import ELSEWHERE, elsewhere
 from loraforge.config.schema import fields, validate
 from loraforge.config.yaml_reader import read
 from loraforge.plan import make_plan, owners_of

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from ..messages import speaker
+from ...messages import speaker
 
 say = speaker(__name__)
 

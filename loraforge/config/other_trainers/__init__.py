@@ -1,0 +1,1 @@
+"""Keys and values as other trainers write them: taken where they mean the same, answered where they do not."""

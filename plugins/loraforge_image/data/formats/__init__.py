@@ -1,0 +1,1 @@
+"""What pictures are kept as: colours of every kind as sRGB, and the sizes of files that are decoded to tell theirs."""
