@@ -28,4 +28,5 @@ class Finding:
 
 
 def each(readers: Iterable[str], severity: str, text: str, modules: int = 0) -> list[Finding]:
+    """The same finding for several readers."""
     return [Finding(reader, severity, text, modules) for reader in readers]

@@ -123,7 +123,7 @@ def _metadata(
         "ss_output_name": out.stem,
         "ss_training_comment": f"LoRAForge {__version__}: {made['command']}",
         "modelspec.title": out.stem,
-        "loraforge.made": json.dumps(made, ensure_ascii=False),
+        "loraforge_made": json.dumps(made, ensure_ascii=False),
     }
     if family in PUBLISHED and "modelspec.architecture" not in kept:
         published = PUBLISHED[family]

@@ -248,3 +248,12 @@ def test_an_unchanged_run_is_exported_to_the_same_bytes(gallery, paint, tmp_path
     code, _, err = command("export", outcome.run.path, "--to", "webui")
     assert code == 0, err
     assert before == {file.name: file.read_bytes() for file in outcome.exports["webui"].parent.iterdir()} and len(before) == 3
+
+
+@pytest.mark.parametrize(
+    ("facts", "old", "new"), [({"base_hash": "0a1b2c3d", "base_sha256": "e" * 64}, "0a1b2c3d", "e" * 64), ({}, "", "")]
+)
+def test_the_base_has_its_old_hash_and_its_whole_one(facts, old, new, tmp_path):
+    """As sd-scripts writes them: eight digits in ss_sd_model_hash, SHA-256 in ss_new_sd_model_hash."""
+    header, _, _ = read(WebuiExporter().export(make_adapter(**facts), tmp_path))
+    assert (header["__metadata__"]["ss_sd_model_hash"], header["__metadata__"]["ss_new_sd_model_hash"]) == (old, new)

@@ -70,7 +70,7 @@ def test_resize_loses_exactly_the_singular_values_that_are_left_out(rank, networ
         lost, whole = lost + error**2, whole + float((values**2).sum())
     assert told["kept"] == pytest.approx(math.sqrt(1 - lost / whole), rel=1e-5)
     kept = metadata(tmp_path / "b.safetensors")
-    assert kept["ss_network_dim"] == str(rank) and kept["ss_tag_frequency"] == "{}" and "a.safetensors" in kept["loraforge.made"]
+    assert kept["ss_network_dim"] == str(rank) and kept["ss_tag_frequency"] == "{}" and "a.safetensors" in kept["loraforge_made"]
     assert str(tmp_path) not in json.dumps(kept)
 
 

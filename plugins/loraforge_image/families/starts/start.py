@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,7 +98,7 @@ def _table(
     base: ImageBase, layers: Mapping[str, torch.nn.Module], targets: Iterable[str], webui: WebuiFormat | None
 ) -> dict[str, tuple[str, ...]]:
     """Canonical name -> the layers behind it, in the order of their rows: more than one where the original model has one for several."""
-    table = {of_network(name, base.denoiser_name): (name,) for name in layers}
+    table: dict[str, tuple[str, ...]] = {of_network(name, base.denoiser_name): (name,) for name in layers}
     if webui is not None:
         chosen = set(targets).difference(webui.strange(targets))
         for original, parts in webui.layers(sorted(chosen)).items():
@@ -153,7 +154,9 @@ def _pieces(one: Factors, modules: Sequence[torch.nn.Module]) -> list[Factors | 
     if one.up.shape[0] != sum(rows) or any(_inputs(one.down) != weight[0].numel() for weight in weights):
         return None
     found: list[Factors | None] = []
-    for weight, up in zip(weights, one.up.split(rows), strict=True):
+    ends = list(itertools.accumulate(rows))
+    for weight, count, end in zip(weights, rows, ends, strict=True):
+        up = one.up[end - count : end]
         used = up.any(0) if len(rows) > 1 else None  # a file for several layers has zeros where another's rank is
         keep = used if used is not None and bool(used.any()) else slice(None)
         down = one.down[keep]
