@@ -167,9 +167,9 @@ def _sky(draw: ImageDraw.ImageDraw, scene: Scene, light: Light, w: int, h: int, 
         draw.ellipse((x - r, y - r, x + r, y + r), fill=light.disc)
     for _ in range(scene.clouds):
         x, y, r = rng.uniform(0.05, 0.85) * w, rng.uniform(0.06, 0.26) * h, rng.uniform(0.035, 0.06) * unit
-        for dx in (-1.2, 0.0, 1.2):
-            grow = 1.3 if dx == 0 else 1.0
-            draw.ellipse((x + dx * r - r * grow, y - r * grow, x + dx * r + r * grow, y + r * 0.8), fill=light.seen((252, 253, 255)))
+        for shift in (-1.2, 0.0, 1.2):
+            grow = 1.3 if shift == 0 else 1.0
+            draw.ellipse((x + shift * r - r * grow, y - r * grow, x + shift * r + r * grow, y + r * 0.8), fill=light.seen((252, 253, 255)))
 
 
 def _building(draw: ImageDraw.ImageDraw, building: Building, light: Light, w: int, h: int, ground: int) -> None:
