@@ -146,8 +146,8 @@ def _lit(scene: Scene, light: Light, width: int, height: int) -> Image.Image:
         draw.rectangle((0, edge, w, h), fill=seen((112, 114, 120)))
         draw.rectangle((0, edge, w, edge + round(0.015 * h)), fill=seen((206, 204, 196)))
         dash, lane = round(0.11 * unit), (edge + h) // 2 + round(0.03 * h)
-        for x in range(round(rng.uniform(-1, 0) * dash), w, 2 * dash):
-            draw.rectangle((x, lane, x + dash, lane + round(0.016 * h)), fill=seen((238, 236, 226)))
+        for left in range(round(rng.uniform(-1, 0) * dash), w, 2 * dash):
+            draw.rectangle((left, lane, left + dash, lane + round(0.016 * h)), fill=seen((238, 236, 226)))
     for car in scene.cars:
         draw_car(draw, car, w, h, unit, seen(CARS[car.colour]), light.glass or seen((196, 222, 238)), seen((38, 38, 42)))
     for _ in range(light.flakes):
