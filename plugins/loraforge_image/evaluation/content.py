@@ -49,10 +49,10 @@ def structure(picture: Image.Image) -> Any:
     for direction, share in ((low, 1 - rest), (low + 1, rest)):
         place = (rows * cells + columns) * _DIRECTIONS + direction.astype(int) % _DIRECTIONS
         found += np.bincount(place.ravel(), (strength * share).ravel(), len(found))
-    found = found.reshape(-1, _DIRECTIONS)
-    found -= found.mean(0)
-    length = float(np.linalg.norm(found))
-    return (found / length if length > 1e-9 else np.zeros_like(found)).ravel()
+    histograms = found.reshape(-1, _DIRECTIONS)
+    histograms = histograms - histograms.mean(0)
+    length = float(np.linalg.norm(histograms))
+    return (histograms / length if length > 1e-9 else np.zeros_like(histograms)).ravel()
 
 
 def shared(one: Any, other: Any) -> Any:

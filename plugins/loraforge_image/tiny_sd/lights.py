@@ -146,8 +146,8 @@ def _lit(scene: Scene, light: Light, width: int, height: int) -> Image.Image:
         draw.rectangle((0, edge, w, h), fill=seen((112, 114, 120)))
         draw.rectangle((0, edge, w, edge + round(0.015 * h)), fill=seen((206, 204, 196)))
         dash, lane = round(0.11 * unit), (edge + h) // 2 + round(0.03 * h)
-        for x in range(round(rng.uniform(-1, 0) * dash), w, 2 * dash):
-            draw.rectangle((x, lane, x + dash, lane + round(0.016 * h)), fill=seen((238, 236, 226)))
+        for left in range(round(rng.uniform(-1, 0) * dash), w, 2 * dash):
+            draw.rectangle((left, lane, left + dash, lane + round(0.016 * h)), fill=seen((238, 236, 226)))
     for car in scene.cars:
         draw_car(draw, car, w, h, unit, seen(CARS[car.colour]), light.glass or seen((196, 222, 238)), seen((38, 38, 42)))
     for _ in range(light.flakes):
@@ -167,9 +167,9 @@ def _sky(draw: ImageDraw.ImageDraw, scene: Scene, light: Light, w: int, h: int, 
         draw.ellipse((x - r, y - r, x + r, y + r), fill=light.disc)
     for _ in range(scene.clouds):
         x, y, r = rng.uniform(0.05, 0.85) * w, rng.uniform(0.06, 0.26) * h, rng.uniform(0.035, 0.06) * unit
-        for dx in (-1.2, 0.0, 1.2):
-            grow = 1.3 if dx == 0 else 1.0
-            draw.ellipse((x + dx * r - r * grow, y - r * grow, x + dx * r + r * grow, y + r * 0.8), fill=light.seen((252, 253, 255)))
+        for shift in (-1.2, 0.0, 1.2):
+            grow = 1.3 if shift == 0 else 1.0
+            draw.ellipse((x + shift * r - r * grow, y - r * grow, x + shift * r + r * grow, y + r * 0.8), fill=light.seen((252, 253, 255)))
 
 
 def _building(draw: ImageDraw.ImageDraw, building: Building, light: Light, w: int, h: int, ground: int) -> None:

@@ -189,7 +189,7 @@ def shapes(rng: random.Random, width: int = 128, height: int = 128) -> Image.Ima
     w, h = width * 2, height * 2
 
     def colour() -> Colour:
-        return rgb(colorsys.hsv_torgb(rng.random(), rng.random() ** 0.6, rng.random() ** rng.choice((0.5, 2.0))))
+        return rgb(colorsys.hsv_to_rgb(rng.random(), rng.random() ** 0.6, rng.random() ** rng.choice((0.5, 2.0))))
 
     image = gradient((w, h), colour(), colour())
     light = Image.new("RGB", (w, h))
