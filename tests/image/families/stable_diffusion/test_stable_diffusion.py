@@ -275,7 +275,7 @@ def test_samples_at_every_save_with_the_base_in_the_first_row(gallery, paint):
     outcome = paint(gallery(save_steps=1, epochs=1, learning_rate=0.2, sample_prompts=["a ball", "a wall"]))
     places = sorted(p.name for p in (outcome.run.path / "samples").glob("step-*"))
     assert places[0] == "step-000000" and len(places) == outcome.run.manifest()["facts"]["steps"] + 1
-    first, last = (outcome.run.path / "samples" / p / "01.png" for p in (places[0], places[-1]))
+    first, last = (outcome.run.path / "samples" / p / "01-a-ball.png" for p in (places[0], places[-1]))
     assert first.read_bytes() != last.read_bytes()
     with Image.open(outcome.samples) as sheet:
         assert sheet.height > len(places) * 64
