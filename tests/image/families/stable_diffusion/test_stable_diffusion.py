@@ -125,6 +125,7 @@ def test_no_way_of_cutting_a_step_changes_it(gallery, paint, tmp_path):
     [
         {},
         {"lora_variant": "loha", "block_ranks": ["down_blocks.1=2", "mid_block=0"], "sample_prompts": []},
+        {"lora_variant": "lokr", "lokr_factor": 4, "conv_rank": 2, "lora_dropout": 0.1, "ema_decay": 0.9, "sample_prompts": []},
     ],
     ids=lambda values: values.get("lora_variant", "lora"),
 )
