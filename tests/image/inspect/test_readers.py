@@ -408,30 +408,6 @@ def test_an_adapter_folder_of_a_language_model(tmp_path):
     assert isinstance(CliRunner().invoke(inspect, [str(folder)]).exception, RunError)
 
 
-def test_what_is_no_lora_is_refused_with_a_reason(tmp_path):
-    def write(name, data):
-        (tmp_path / name).write_bytes(data)
-        return tmp_path / name
-
-    assert "0 bytes" in refused(write("empty.safetensors", b""))
-    assert "no such file" in refused(tmp_path / "absent.safetensors")
-    assert "too large" in refused(write("bomb.safetensors", struct.pack("<Q", 2**62) + b"{}"))
-    assert "damaged" in refused(write("short.safetensors", b"\x04\x00"))
-    assert "JSON" in refused(write("deep.safetensors", struct.pack("<Q", 200_000) + b"[" * 200_000))
-    assert "damaged" in refused(write("text.safetensors", struct.pack("<Q", 4) + b"\xff\xfe\x00\x00"))
-    save_file(sd1(), tmp_path / "whole.safetensors")
-    assert "damaged" in refused(write("cut.safetensors", (tmp_path / "whole.safetensors").read_bytes()[:-100]))
-    torch.save(sd1(), tmp_path / "old.pt")
-    assert "run any code" in refused(tmp_path / "old.pt")
-    assert "run any code" in refused(write("renamed.safetensors", (tmp_path / "old.pt").read_bytes()))
-    save_file({"conv.weight": torch.ones(2)}, tmp_path / "other.safetensors")
-    assert "holds no LoRA" in refused(tmp_path / "other.safetensors")
-    save_file({"model.diffusion_model.out.weight": torch.ones(2)}, tmp_path / "model.safetensors")
-    assert "whole model" in refused(tmp_path / "model.safetensors")
-    (tmp_path / "hollow").mkdir()
-    assert "adapter_model" in refused(tmp_path / "hollow")
-
-
 def raw(path, entries, body=b"", start=b""):
     """A file with a header of one's own."""
     header = start + (entries if isinstance(entries, bytes) else json.dumps(entries).encode())
