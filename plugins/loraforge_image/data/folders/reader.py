@@ -238,12 +238,13 @@ class FolderReader:
             return None
         prior = self.wishes.prior is not None or (concept is not None and concept.prior)
         trigger = "" if prior else concept.trigger if concept is not None and concept.trigger is not None else self.wishes.trigger
-        source = "own" if caption else "folder"
+        alone = trigger is not None and caption.casefold() == trigger.strip().casefold()  # as prepare --trigger writes it
+        source = "trigger" if caption and alone else "own" if caption else "folder"
         caption = caption or (concept.caption if concept is not None else "") or place.caption
         if not caption and trigger:
             caption, source = trigger, "trigger"
         if not caption and not (prior and said):
-            self._no_caption(where, path, read)
+            self._no_caption(where, path, read, prior)
             return None
         try:
             digest = hash_file(path)
@@ -267,9 +268,12 @@ class FolderReader:
             trigger=concept.trigger if concept is not None and not prior else None,
         )
 
-    def _no_caption(self, where: str, path: Path, read: _Read) -> None:
+    def _no_caption(self, where: str, path: Path, read: _Read, prior: bool) -> None:
         file = read.captions.of.get(path) if path in read.texts else None
-        if file is not None:
+        if prior:
+            text = say("{where}: this prior picture has no caption. Write its class into {stem}.txt, or call its folder like 1_cat.",
+                       where=where, stem=path.stem)  # fmt: skip
+        elif file is not None:
             text = say("{where}: {file} is empty. Write the caption into it, or set trigger_word.", where=where, file=file.name)
         else:
             text = say("{where}: {name} has no caption. Write one into {stem}.txt or metadata.csv, or set trigger_word.", where=where,
@@ -323,7 +327,9 @@ class FolderReader:
                 )
             elif self.wishes.mask == "folder" and bare:
                 said.append(say("without a mask, and learned everywhere: {names}", names=counted(bare)))
-        tables = self._table_name(read.files[0], read) if read.files else ""
+        beside = [path for path in read.captions.of if path not in read.texts]
+        says = dict.fromkeys(file for path in beside if (file := _covering(path, read.files, there.root)) is not None)
+        tables = counted([self._table_name(file, read) for file in says])
         return [
             *said,
             *about_doubled(there),

@@ -15,8 +15,8 @@ from ..review_columns import review_columns
 from .caption_lines import caption_of
 from .inventory import Inventory
 from .keys import MOST_REPEATS, PictureKeys
-from .metadata import COLUMNS, NO, WIDE, doubled_columns, metadata_rows, plain_text, unused_columns
-from .names import METADATA, is_file
+from .metadata import COLUMNS, NO, WIDE, YES, doubled_columns, metadata_rows, plain_text, unused_columns
+from .names import METADATA, is_file, is_picture, loosely
 
 say = speaker(__name__)
 
@@ -63,6 +63,7 @@ class Tables:
         self.keys, self.bad, self.note, self.named, self.split_by = keys, bad, note, named, split_by
         self.rows: dict[Path, Row] = {}
         self.listed: set[Path] = set()
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
 
     def read(self, file: Path, called: str, root: Path) -> int:
         """Adds the rows of a file to ``rows``; how many rows it has.
@@ -97,7 +98,7 @@ class Tables:
             return
         roots = [file.parent, root]
         if values["keep"] is not None and plain_text(values["keep"]).strip().lower() in NO:
-            path = _found(values["file"], roots)
+            path = self._found(values["file"], roots)
             if path is not None:
                 self.rows.setdefault(path, Row(where, file, keep=False))
             else:
@@ -106,6 +107,9 @@ class Tables:
         path = self.inside(where, values["file"], roots)
         if path is None:
             return
+        if values["keep"] is not None and plain_text(values["keep"]).strip().lower() not in YES:
+            shown = plain_text(values["keep"])[:40]
+            self.bad.append(say("{where}: keep must be yes or no; got '{value}'.", where=where, value=shown))
         self.listed.add(path)
         if WIDE in row:
             return
@@ -133,13 +137,14 @@ class Tables:
         if problems:
             self.bad.extend(f"{where}: {problem}" for problem in problems)
             return None
+        caption = caption or None  # blanks say nothing
         said = row.get(self.split_by)
         group = (plain_text(said).strip() if said is not None else "") or None
         return Row(where, file, caption, cut, int(written) if written else None, mask, True, review, group)
 
     def inside(self, where: str, name: str, roots: list[Path]) -> Path | None:
         """The picture that a row names, which must lie in the folder of the metadata or of the data."""
-        path = _found(name, roots)
+        path = self._found(name, roots)
         if path is None:
             self.bad.append(say("{where}: there is no file {name}.", where=where, name=name))
         elif not any(path.resolve().is_relative_to(root.resolve()) for root in roots):
@@ -147,13 +152,31 @@ class Tables:
             return None
         return path
 
+    def _found(self, name: str, roots: list[Path]) -> Path | None:
+        """The file of that name; otherwise the one that Windows or macOS takes for it, or the picture of which only the ending is missing,
+        as sd-scripts writes names."""
+        paths = [Path(os.path.normpath((root / name.replace("\\", "/")).absolute())) for root in roots] if len(name) < 1000 else []
+        if found := next((path for path in paths if is_file(path)), None):
+            return found
+        for path in paths:
+            alike = self._alike(path.parent).get(loosely(path.name), [])
+            same = [file for file in alike if loosely(file.name) == loosely(path.name)] or alike
+            if len(same) == 1:
+                return same[0]
+        return None
 
-def _found(name: str, roots: list[Path]) -> Path | None:
-    for root in roots:
-        path = Path(os.path.normpath((root / name.replace("\\", "/")).absolute()))
-        if len(name) < 1000 and is_file(path):
-            return path
-    return None
+    def _alike(self, folder: Path) -> dict[str, list[Path]]:
+        """The files of a folder by their loose names, and its pictures by those without the ending too."""
+        if folder not in self._folders:
+            by = self._folders[folder] = {}
+            try:
+                files = sorted(file for file in folder.iterdir() if file.is_file())
+            except (OSError, ValueError):
+                files = []
+            for file in files:
+                for name in {loosely(file.name), *([loosely(file.stem)] if is_picture(file) else [])}:
+                    by.setdefault(name, []).append(file)
+        return self._folders[folder]
 
 
 def tables_of(there: Inventory) -> list[Path]:

@@ -103,3 +103,9 @@ def test_nothing_but_what_is_not_read(tmp_path):
     put(tmp_path / "a.kra", "x"), put(tmp_path / "b.txt", "x")
     text = "\n".join(problems(tmp_path))
     assert "no pictures in it" in text and "a.kra" in text and "b.txt" in text
+
+
+def test_a_caption_that_is_the_trigger_word_alone_is_none_of_its_own(tmp_path):
+    for name, text in {"a": "sks", "b": "SKS", "c": "sks, a cat"}.items():
+        picture(tmp_path / f"{name}.png", text)
+    assert "3 pictures, 1 with a caption of their own; 2 take the trigger word alone" in load(tmp_path, trigger_word="sks")[1][0]
