@@ -154,7 +154,8 @@ class FolderReader:
         whole = any(_is_whole(file, read.there.root) for file in read.files)
         for path, row in read.tables.rows.items():
             if not row.keep:
-                account.left[say("the column keep says so")].append(path.name)
+                inside = path.is_relative_to(read.there.root)
+                account.left[say("the column keep says so")].append(read.there.name(path) if inside else path.name)
             elif path not in read.masks.files:
                 found.append(self._of_row(path, row, read, account, nested=not whole))
         for path in read.there.pictures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from .caption_lines import caption_of
 from .inventory import Inventory
 from .keys import MOST_REPEATS, PictureKeys
 from .metadata import COLUMNS, NO, WIDE, YES, doubled_columns, metadata_rows, plain_text, unused_columns
-from .names import METADATA, is_file, is_picture, loosely
+from .names import METADATA, FileNames
 
 say = speaker(__name__)
 
@@ -63,7 +62,7 @@ class Tables:
         self.keys, self.bad, self.note, self.named, self.split_by = keys, bad, note, named, split_by
         self.rows: dict[Path, Row] = {}
         self.listed: set[Path] = set()
-        self._folders: dict[Path, dict[str, list[Path]]] = {}
+        self._names = FileNames()
 
     def read(self, file: Path, called: str, root: Path) -> int:
         """Adds the rows of a file to ``rows``; how many rows it has.
@@ -98,7 +97,7 @@ class Tables:
             return
         roots = [file.parent, root]
         if values["keep"] is not None and plain_text(values["keep"]).strip().lower() in NO:
-            path = self._found(values["file"], roots)
+            path = self._names.find(values["file"], roots)
             if path is not None:
                 self.rows.setdefault(path, Row(where, file, keep=False))
             else:
@@ -144,39 +143,13 @@ class Tables:
 
     def inside(self, where: str, name: str, roots: list[Path]) -> Path | None:
         """The picture that a row names, which must lie in the folder of the metadata or of the data."""
-        path = self._found(name, roots)
+        path = self._names.find(name, roots)
         if path is None:
             self.bad.append(say("{where}: there is no file {name}.", where=where, name=name))
         elif not any(path.resolve().is_relative_to(root.resolve()) for root in roots):
             self.bad.append(say("{where}: {name} lies outside of the folder; copy the picture into it.", where=where, name=name))
             return None
         return path
-
-    def _found(self, name: str, roots: list[Path]) -> Path | None:
-        """The file of that name; otherwise the one that Windows or macOS takes for it, or the picture of which only the ending is missing,
-        as sd-scripts writes names."""
-        paths = [Path(os.path.normpath((root / name.replace("\\", "/")).absolute())) for root in roots] if len(name) < 1000 else []
-        if found := next((path for path in paths if is_file(path)), None):
-            return found
-        for path in paths:
-            alike = self._alike(path.parent).get(loosely(path.name), [])
-            same = [file for file in alike if loosely(file.name) == loosely(path.name)] or alike
-            if len(same) == 1:
-                return same[0]
-        return None
-
-    def _alike(self, folder: Path) -> dict[str, list[Path]]:
-        """The files of a folder by their loose names, and its pictures by those without the ending too."""
-        if folder not in self._folders:
-            by = self._folders[folder] = {}
-            try:
-                files = sorted(file for file in folder.iterdir() if file.is_file())
-            except (OSError, ValueError):
-                files = []
-            for file in files:
-                for name in {loosely(file.name), *([loosely(file.stem)] if is_picture(file) else [])}:
-                    by.setdefault(name, []).append(file)
-        return self._folders[folder]
 
 
 def tables_of(there: Inventory) -> list[Path]:
