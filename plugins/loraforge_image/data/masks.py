@@ -48,10 +48,12 @@ def check_shape(path: Path, mask: tuple[int, int], size: tuple[int, int]) -> Non
 
 
 def has_alpha(path: Path) -> bool:
-    """Whether a picture has transparency, by its header; False if it cannot be read."""
+    """Whether a picture has transparency, by its header where that tells; False if it cannot be read."""
     try:
         with open_picture(path) as image:
-            return _transparent(image)
+            if image.format != "TGA" or not _transparent(image):
+                return _transparent(image)
+        return read_alpha(path) is not None  # many Targa files leave it empty
     except DataError:
         return False
 

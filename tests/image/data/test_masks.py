@@ -73,7 +73,7 @@ def test_a_picture_without_transparency_has_no_mask(tmp_path):
 
 def test_what_a_targa_file_leaves_empty_is_no_transparency(tmp_path):
     Image.new("RGBA", (6, 4), (255, 0, 0, 0)).save(tmp_path / "a.tga")
-    assert read_alpha(tmp_path / "a.tga") is None
+    assert read_alpha(tmp_path / "a.tga") is None and not has_alpha(tmp_path / "a.tga")
 
 
 def test_a_16_bit_grey_that_means_transparent_is(tmp_path):

@@ -20,7 +20,7 @@ from .keys import MOST_REPEATS, PictureKeys
 from .kohya import Place, place_of
 from .masks import Masks, find_masks, masks_of_folder, other_shape
 from .names import METADATA
-from .sidecars import Sidecars, match, read_captions
+from .sidecars import Sidecars, endings_of, match, read_captions
 from .tables import Row, Tables, tables_of
 
 say = speaker(__name__)
@@ -202,7 +202,16 @@ class FolderReader:
             account.left[say("the name of their folder says 0 repeats")].append(name)
             return None
         if (place.repeats or 1) > MOST_REPEATS:
-            text = say("{where}: repeats must be a whole number from 1 to 1000; got '{value}'.", where=where, value=place.repeats)
+            number, _, rest = place.folder.partition("_")
+            text = say(
+                "{where}: a folder called {folder} means {number} repeats, and {most} are the most. If it is no number of repeats, call it "
+                "otherwise, {other} for example.",
+                where=where,
+                folder=place.folder,
+                number=number,
+                most=MOST_REPEATS,
+                other=f"{rest or 'pictures'}_{number}",
+            )
             self.bad.append(text)
             return None
         beside = self._beside(path, where, read, account)
@@ -271,14 +280,15 @@ class FolderReader:
 
     def _no_caption(self, where: str, path: Path, read: _Read, prior: bool) -> None:
         file = read.captions.of.get(path) if path in read.texts else None
+        wanted = path.stem + endings_of(self.keys.caption_extension)[0]
         if prior:
-            text = say("{where}: this prior picture has no caption. Write its class into {stem}.txt, or call its folder like 1_cat.",
-                       where=where, stem=path.stem)  # fmt: skip
+            text = say("{where}: this prior picture has no caption. Write its class into {file}, or call its folder like 1_cat.",
+                       where=where, file=wanted)  # fmt: skip
         elif file is not None:
             text = say("{where}: {file} is empty. Write the caption into it, or set trigger_word.", where=where, file=file.name)
         else:
-            text = say("{where}: {name} has no caption. Write one into {stem}.txt or metadata.csv, or set trigger_word.", where=where,
-                       name=path.name, stem=path.stem)  # fmt: skip
+            text = say("{where}: {name} has no caption. Write one into {file} or metadata.csv, or set trigger_word.", where=where,
+                       name=path.name, file=wanted)  # fmt: skip
         self.bad.append(text)
 
     def _side(self, path: Path, read: _Read) -> Literal["train", "held-out"] | None:
