@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from loraforge import DataError, refuse_machines_fault, speaker
 
+from .formats.colours import opacity
 from .pictures import open_picture, read_picture
 
 say = speaker(__name__)
@@ -47,10 +48,12 @@ def check_shape(path: Path, mask: tuple[int, int], size: tuple[int, int]) -> Non
 
 
 def has_alpha(path: Path) -> bool:
-    """Whether a picture has transparency, by its header; False if it cannot be read."""
+    """Whether a picture has transparency, by its header where that tells; False if it cannot be read."""
     try:
         with open_picture(path) as image:
-            return _transparent(image)
+            if image.format != "TGA" or not _transparent(image):
+                return _transparent(image)
+        return read_alpha(path) is not None  # many Targa files leave it empty
     except DataError:
         return False
 
@@ -66,8 +69,12 @@ def read_alpha(path: Path) -> Image.Image | None:
             return None
         try:
             image.seek(0)
-            turned = ImageOps.exif_transpose(image) or image
-            return turned.convert("RGBA").getchannel("A")
+            image.load()
+            alpha = opacity(image)
+            if alpha is None:
+                return None
+            alpha.getexif()[0x0112] = image.getexif().get(0x0112, 1)
+            return ImageOps.exif_transpose(alpha)
         except Exception as error:  # Pillow raises many kinds for damaged files
             refuse_machines_fault(error)
             raise DataError(say("the picture is damaged: {reason}", reason=str(error) or type(error).__name__)) from None

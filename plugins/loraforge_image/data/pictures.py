@@ -195,6 +195,8 @@ def open_picture(path: Path) -> Any:
             warnings.simplefilter("ignore")  # our own bound is below
             Image.MAX_IMAGE_PIXELS = None
             image = Image.open(path, formats=_kinds(path, size))
+            if image.format == "TIFF":
+                image.filename = ""  # Pillow maps the file into memory by its name, and then scrambles pictures that lie on their side
     except FileNotFoundError:
         raise DataError(say("there is no such file")) from None
     except UnidentifiedImageError:

@@ -18,11 +18,12 @@ from loraforge import REVIEW_COLUMNS, read_text, speaker
 from ..data.cells import unquoted
 from ..data.folders.account import strangers
 from ..data.folders.caption_lines import caption_of, lines_of
+from ..data.folders.concepts import CONCEPT, Concept, concept_of, read_concepts
 from ..data.folders.inventory import inventory
 from ..data.folders.keys import MOST_REPEATS
 from ..data.folders.kohya import place_of
 from ..data.folders.metadata import COLUMNS, NO, WIDE, metadata_rows, plain_text
-from ..data.folders.names import is_file
+from ..data.folders.names import FileNames
 from ..data.folders.sidecars import match, read_captions
 from ..data.folders.tables import tables_of
 from ..data.review_columns import review_columns
@@ -63,11 +64,15 @@ def describe(
     rows, notes = _earlier(folder)
     beside = _beside(folder, pictures, notes)
     bare = bare_before(folder, {seen.name: rows[real] for seen in pictures if (real := seen.path.resolve()) in rows})
+    concepts = _concepts(folder)
+    words = {seen.name: _word(trigger, seen, concepts) for seen in pictures}
     for seen in pictures:
         row = rows.get(seen.path.resolve(), {})
         _kohya(seen, folder, notes)
+        concept = concept_of(seen.path, concepts)
+        seen.caption = (concept.caption if concept is not None else "") or seen.caption
         seen.caption = "\n".join(lines_of(row.get("text", ""))) or beside.get(seen.path, "") or seen.caption
-        if seen.caption in (_bare(template, trigger, seen), bare.get(seen.name)):
+        if seen.caption in (_bare(template, words[seen.name], seen), bare.get(seen.name)):
             seen.caption = ""
         if re.fullmatch("[0-9]{1,4}", row.get("repeats", "").strip()):
             seen.repeats = int(row["repeats"])
@@ -84,7 +89,8 @@ def describe(
         for seen in pictures:
             seen.caption = captions.get(seen.path, seen.caption)
     for seen in pictures:
-        seen.text = _fill(template, trigger, seen)
+        word = words[seen.name]
+        seen.text = _fill(template if word or template != checked_template(None, trigger) else "{caption}", word, seen)
         if template == "{caption}" and bare.get(seen.name):  # the word of the earlier call stays in front
             seen.text = f"{bare[seen.name]}, {seen.caption}" if seen.caption else bare[seen.name]
         if not seen.caption and seen.keep and not any(f.kind == "caption_unreadable" for f in seen.findings):
@@ -120,6 +126,7 @@ def _earlier(folder: Path) -> tuple[dict[Path, dict[str, str]], list[str]]:
     bad: list[str] = []
     rows: dict[Path, dict[str, str]] = {}
     there = inventory(folder, {}, say("it is a link to another folder"))
+    names = FileNames()
     for file in tables_of(there):
         columns = {**COLUMNS, "why": ("why",)}
         table = list(metadata_rows(file, bad, bad.append, there.name(file)))
@@ -133,12 +140,26 @@ def _earlier(folder: Path) -> tuple[dict[Path, dict[str, str]], list[str]]:
             except ValueError as error:
                 bad.append(say("{where}: {problem}", where=where, problem=error))
                 values["text"] = ""
-            path = next((p for home in (file.parent, folder) if is_file(p := home / values["file"].replace("\\", "/"))), None)
-            if values["file"] and len(values["file"]) < 1000 and path is not None:
+            path = names.find(values["file"], [file.parent, folder])
+            if path is not None:
                 rows[path.resolve()] = values
             else:
                 bad.append(say("{where}: there is no file {name}.", where=where, name=values["file"] or "''"))
     return rows, bad
+
+
+def _concepts(folder: Path) -> dict[Path, Concept]:
+    """What ``concept.yaml`` says of the folders."""
+    there = inventory(folder, {}, "")
+    return read_concepts(folder, [file for file in there.others if file.name.lower() in CONCEPT])
+
+
+def _word(trigger: str, seen: InspectedPicture, concepts: Mapping[Path, Concept]) -> str:
+    """The trigger word of a picture: that of its concept where it has one of its own; none for pictures that remind of a class."""
+    concept = concept_of(seen.path, concepts)
+    if concept is None or not trigger:
+        return trigger
+    return "" if concept.prior else trigger if concept.trigger is None else concept.trigger
 
 
 def _kohya(seen: InspectedPicture, folder: Path, notes: list[str]) -> None:
@@ -159,7 +180,8 @@ def _beside(folder: Path, pictures: Sequence[InspectedPicture], notes: list[str]
     """The text in the files beside the pictures, by picture, with its lines; found and decoded as the loader does it."""
     there = inventory(folder, {}, say("it is a link to another folder"))
     files = match([seen.path for seen in pictures], there.others, None)
-    notes += strangers(there, files, {*files.of.values(), *there.metadata, *there.pictures}, "")
+    concepts = [file for file in there.others if file.name.lower() in CONCEPT]
+    notes += strangers(there, files, {*files.of.values(), *there.metadata, *there.pictures, *concepts}, "")
     texts, problems, said = read_captions(files.of, folder, "auto")
     notes += said
     for seen in pictures:

@@ -69,3 +69,16 @@ def test_a_picture_without_transparency_has_no_mask(tmp_path):
     assert read_alpha(tmp_path / "a.png") is None and not has_alpha(tmp_path / "a.png") and not has_alpha(tmp_path / "b.png")
     with pytest.raises(DataError):
         read_alpha(tmp_path / "b.png")
+
+
+def test_what_a_targa_file_leaves_empty_is_no_transparency(tmp_path):
+    Image.new("RGBA", (6, 4), (255, 0, 0, 0)).save(tmp_path / "a.tga")
+    assert read_alpha(tmp_path / "a.tga") is None and not has_alpha(tmp_path / "a.tga")
+
+
+def test_a_16_bit_grey_that_means_transparent_is(tmp_path):
+    image = Image.new("I;16", (6, 4), 5000)
+    image.putpixel((0, 0), 1000)
+    image.save(tmp_path / "a.png", transparency=1000)
+    found = read_alpha(tmp_path / "a.png")
+    assert (found.getpixel((0, 0)), found.getpixel((1, 0))) == (0, 255)

@@ -91,6 +91,22 @@ def test_every_kind_is_turned_as_the_camera_was_held(tmp_path, kind, turn):
     assert near(image.getpixel((3, 3)), first, 40)
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "I;16"])
+def test_a_tiff_that_lies_on_its_side_is_turned_whatever_its_kind(tmp_path, mode, compression):
+    """Pillow scrambles those that it maps into memory: uncompressed ones of some modes."""
+    image = halves().convert(mode) if mode != "I;16" else Image.new("I;16", (40, 20), 60000)
+    if mode == "I;16":
+        image.paste(0, (20, 0, 40, 20))
+    image.save(tmp_path / "upright.tif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.tif", exif=exif, compression=compression)
+    wanted = read_picture(tmp_path / "upright.tif").transpose(Image.Transpose.ROTATE_270)
+    found = read_picture(tmp_path / "a.tif")
+    assert read_size(tmp_path / "a.tif") == found.size == (20, 40) and found.tobytes() == wanted.tobytes()
+
+
 def test_a_targa_without_opacity_is_opaque_and_others_are_no_targa(tmp_path):
     clear = halves().convert("RGBA")
     clear.putalpha(0)

@@ -17,7 +17,7 @@ from loraforge import DataError
 from ..pictures import read_picture, read_size
 from .names import loosely
 
-_BESIDE = re.compile(r"(?P<stem>.+?)(?P<mark>[-_ .]masklabel|[-_.]mask)", re.IGNORECASE)
+_BESIDE = re.compile(r"(?P<stem>.+?)(?P<mark>[-_ .]masklabel|[-_ .]mask)", re.IGNORECASE)
 _FOLDER = re.compile(r"masks?|masklabels?", re.IGNORECASE)
 _FOLDER_OF = re.compile(r"(?P<of>.+?)[-_ .]masks?", re.IGNORECASE)
 # A mask is grey, and most of it black or white.

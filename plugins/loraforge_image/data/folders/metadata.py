@@ -23,7 +23,8 @@ COLUMNS = {
     "repeats": ("repeats", "num_repeats", "重复"),
     "mask": ("mask", "mask_file", "mask_path", "蒙版", "遮罩"),
 }
-NO = ("no", "n", "false", "0", "否", "不")
+NO = ("no", "n", "false", "0", "0.0", "否", "不")
+YES = ("yes", "y", "true", "1", "1.0", "是", "")
 WIDE = "\0"  # under which a row holds cells that no column is for
 # More than anyone writes, and less than fills a machine's memory: bytes of all metadata.
 _TABLE = 100_000_000
@@ -72,7 +73,7 @@ def _table(file: Path, text: str, called: str, bad: list[str], note: Callable[[s
     if separator != usual:
         shown = "Tab" if separator == "\t" else separator
         note(say("{file}: columns are separated by '{separator}'", file=called, separator=shown))
-    reader = csv.DictReader(io.StringIO(text), delimiter=separator, strict=False)
+    reader = csv.DictReader(io.StringIO(text, newline=None), delimiter=separator, strict=False)
     try:
         for number, row in enumerate(reader, first + 1):
             where = f"{called}, row {number}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -58,3 +59,36 @@ def is_cache(path: Path) -> bool:
 def loosely(name: str) -> str:
     """A name as Windows and macOS compare it: without case, and with accents composed or not."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+class FileNames:
+    """Finds the files that metadata name; each folder is listed once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
+
+    def find(self, name: str, roots: list[Path]) -> Path | None:
+        """The file of that name in the first of ``roots`` that has it; otherwise the one that Windows or macOS takes for it, or the picture
+        of which only the ending is missing, as sd-scripts writes names. None if there is none, or more than one."""
+        paths = [Path(os.path.normpath((root / name.replace("\\", "/")).absolute())) for root in roots] if 0 < len(name) < 1000 else []
+        if found := next((path for path in paths if is_file(path)), None):
+            return found
+        for path in paths:
+            alike = self._alike(path.parent).get(loosely(path.name), [])
+            same = [file for file in alike if loosely(file.name) == loosely(path.name)] or alike
+            if len(same) == 1:
+                return same[0]
+        return None
+
+    def _alike(self, folder: Path) -> dict[str, list[Path]]:
+        """The files of a folder by their loose names, and its pictures by those without the ending too."""
+        if folder not in self._folders:
+            by = self._folders[folder] = {}
+            try:
+                files = sorted(file for file in folder.iterdir() if file.is_file())
+            except (OSError, ValueError):
+                files = []
+            for file in files:
+                for name in {loosely(file.name), *([loosely(file.stem)] if is_picture(file) else [])}:
+                    by.setdefault(name, []).append(file)
+        return self._folders[folder]

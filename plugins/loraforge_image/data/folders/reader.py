@@ -20,7 +20,7 @@ from .keys import MOST_REPEATS, PictureKeys
 from .kohya import Place, place_of
 from .masks import Masks, find_masks, masks_of_folder, other_shape
 from .names import METADATA
-from .sidecars import Sidecars, match, read_captions
+from .sidecars import Sidecars, endings_of, match, read_captions
 from .tables import Row, Tables, tables_of
 
 say = speaker(__name__)
@@ -154,7 +154,8 @@ class FolderReader:
         whole = any(_is_whole(file, read.there.root) for file in read.files)
         for path, row in read.tables.rows.items():
             if not row.keep:
-                account.left[say("the column keep says so")].append(path.name)
+                inside = path.is_relative_to(read.there.root)
+                account.left[say("the column keep says so")].append(read.there.name(path) if inside else path.name)
             elif path not in read.masks.files:
                 found.append(self._of_row(path, row, read, account, nested=not whole))
         for path in read.there.pictures:
@@ -201,7 +202,16 @@ class FolderReader:
             account.left[say("the name of their folder says 0 repeats")].append(name)
             return None
         if (place.repeats or 1) > MOST_REPEATS:
-            text = say("{where}: repeats must be a whole number from 1 to 1000; got '{value}'.", where=where, value=place.repeats)
+            number, _, rest = place.folder.partition("_")
+            text = say(
+                "{where}: a folder called {folder} means {number} repeats, and {most} are the most. If it is no number of repeats, call it "
+                "otherwise, {other} for example.",
+                where=where,
+                folder=place.folder,
+                number=number,
+                most=MOST_REPEATS,
+                other=f"{rest or 'pictures'}_{number}",
+            )
             self.bad.append(text)
             return None
         beside = self._beside(path, where, read, account)
@@ -238,12 +248,13 @@ class FolderReader:
             return None
         prior = self.wishes.prior is not None or (concept is not None and concept.prior)
         trigger = "" if prior else concept.trigger if concept is not None and concept.trigger is not None else self.wishes.trigger
-        source = "own" if caption else "folder"
+        alone = trigger is not None and caption.casefold() == trigger.strip().casefold()  # as prepare --trigger writes it
+        source = "trigger" if caption and alone else "own" if caption else "folder"
         caption = caption or (concept.caption if concept is not None else "") or place.caption
         if not caption and trigger:
             caption, source = trigger, "trigger"
         if not caption and not (prior and said):
-            self._no_caption(where, path, read)
+            self._no_caption(where, path, read, prior)
             return None
         try:
             digest = hash_file(path)
@@ -267,13 +278,17 @@ class FolderReader:
             trigger=concept.trigger if concept is not None and not prior else None,
         )
 
-    def _no_caption(self, where: str, path: Path, read: _Read) -> None:
+    def _no_caption(self, where: str, path: Path, read: _Read, prior: bool) -> None:
         file = read.captions.of.get(path) if path in read.texts else None
-        if file is not None:
+        wanted = path.stem + endings_of(self.keys.caption_extension)[0]
+        if prior:
+            text = say("{where}: this prior picture has no caption. Write its class into {file}, or call its folder like 1_cat.",
+                       where=where, file=wanted)  # fmt: skip
+        elif file is not None:
             text = say("{where}: {file} is empty. Write the caption into it, or set trigger_word.", where=where, file=file.name)
         else:
-            text = say("{where}: {name} has no caption. Write one into {stem}.txt or metadata.csv, or set trigger_word.", where=where,
-                       name=path.name, stem=path.stem)  # fmt: skip
+            text = say("{where}: {name} has no caption. Write one into {file} or metadata.csv, or set trigger_word.", where=where,
+                       name=path.name, file=wanted)  # fmt: skip
         self.bad.append(text)
 
     def _side(self, path: Path, read: _Read) -> Literal["train", "held-out"] | None:
@@ -323,7 +338,9 @@ class FolderReader:
                 )
             elif self.wishes.mask == "folder" and bare:
                 said.append(say("without a mask, and learned everywhere: {names}", names=counted(bare)))
-        tables = self._table_name(read.files[0], read) if read.files else ""
+        beside = [path for path in read.captions.of if path not in read.texts]
+        says = dict.fromkeys(file for path in beside if (file := _covering(path, read.files, there.root)) is not None)
+        tables = counted([self._table_name(file, read) for file in says])
         return [
             *said,
             *about_doubled(there),

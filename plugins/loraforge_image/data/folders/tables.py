@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from ..review_columns import review_columns
 from .caption_lines import caption_of
 from .inventory import Inventory
 from .keys import MOST_REPEATS, PictureKeys
-from .metadata import COLUMNS, NO, WIDE, doubled_columns, metadata_rows, plain_text, unused_columns
-from .names import METADATA, is_file
+from .metadata import COLUMNS, NO, WIDE, YES, doubled_columns, metadata_rows, plain_text, unused_columns
+from .names import METADATA, FileNames
 
 say = speaker(__name__)
 
@@ -63,6 +62,7 @@ class Tables:
         self.keys, self.bad, self.note, self.named, self.split_by = keys, bad, note, named, split_by
         self.rows: dict[Path, Row] = {}
         self.listed: set[Path] = set()
+        self._names = FileNames()
 
     def read(self, file: Path, called: str, root: Path) -> int:
         """Adds the rows of a file to ``rows``; how many rows it has.
@@ -97,7 +97,7 @@ class Tables:
             return
         roots = [file.parent, root]
         if values["keep"] is not None and plain_text(values["keep"]).strip().lower() in NO:
-            path = _found(values["file"], roots)
+            path = self._names.find(values["file"], roots)
             if path is not None:
                 self.rows.setdefault(path, Row(where, file, keep=False))
             else:
@@ -106,6 +106,9 @@ class Tables:
         path = self.inside(where, values["file"], roots)
         if path is None:
             return
+        if values["keep"] is not None and plain_text(values["keep"]).strip().lower() not in YES:
+            shown = plain_text(values["keep"])[:40]
+            self.bad.append(say("{where}: keep must be yes or no; got '{value}'.", where=where, value=shown))
         self.listed.add(path)
         if WIDE in row:
             return
@@ -133,27 +136,20 @@ class Tables:
         if problems:
             self.bad.extend(f"{where}: {problem}" for problem in problems)
             return None
+        caption = caption or None  # blanks say nothing
         said = row.get(self.split_by)
         group = (plain_text(said).strip() if said is not None else "") or None
         return Row(where, file, caption, cut, int(written) if written else None, mask, True, review, group)
 
     def inside(self, where: str, name: str, roots: list[Path]) -> Path | None:
         """The picture that a row names, which must lie in the folder of the metadata or of the data."""
-        path = _found(name, roots)
+        path = self._names.find(name, roots)
         if path is None:
             self.bad.append(say("{where}: there is no file {name}.", where=where, name=name))
         elif not any(path.resolve().is_relative_to(root.resolve()) for root in roots):
             self.bad.append(say("{where}: {name} lies outside of the folder; copy the picture into it.", where=where, name=name))
             return None
         return path
-
-
-def _found(name: str, roots: list[Path]) -> Path | None:
-    for root in roots:
-        path = Path(os.path.normpath((root / name.replace("\\", "/")).absolute()))
-        if len(name) < 1000 and is_file(path):
-            return path
-    return None
 
 
 def tables_of(there: Inventory) -> list[Path]:

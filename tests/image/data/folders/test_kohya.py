@@ -87,3 +87,14 @@ def test_prior_pictures_inside_the_folder_are_not_learned(tmp_path):
     records, notes = load(tmp_path, prior_data_dir=str(tmp_path / "reg"))
     assert [(one.caption, one.prior) for one in records] == [("me", False), ("a person", True)]
     assert any("reg: not looked into; it is prior_data_dir" in note for note in notes)
+
+
+def test_a_prior_picture_without_a_class_is_not_sent_to_the_trigger_word(tmp_path):
+    picture(tmp_path / "own" / "a.png", "x"), picture(tmp_path / "prior" / "b.png")
+    first = problems(tmp_path / "own", prior_data_dir=str(tmp_path / "prior"), trigger_word="sks")[0]
+    assert "prior/b.png: this prior picture has no caption" in first and "trigger_word" not in first
+
+
+def test_a_year_in_front_of_a_folder_is_explained(tmp_path):
+    picture(tmp_path / "2024_summer" / "a.png", "x"), picture(tmp_path / "3_cat" / "b.png")
+    assert "a folder called 2024_summer means 2024 repeats" in (first := problems(tmp_path)[0]) and "summer_2024 for example" in first

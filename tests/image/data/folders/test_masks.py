@@ -18,6 +18,7 @@ MASKS = [
     "mask/a.png",
     "masks/a_mask.webp",
     "a.png-mask.png",
+    "a mask.png",
 ]
 
 

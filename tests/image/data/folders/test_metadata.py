@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from builders.picture_folders import load, picture, problems, put
@@ -104,3 +105,41 @@ def test_the_account_stands_even_where_nothing_is_left(folder):
     with pytest.raises(DataError, match="no picture of it is left"):
         load(folder, notes=notes)
     assert "0 pictures" in notes[0] and any("because the column keep says so: a.png" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("there", "listed"), [("e\u0301tude.png", "\u00e9tude.png"), ("A.PNG", "a.png"), ("v1.2.png", "v1.2"), ("s/b.jpg", "s\\B")]
+)
+def test_names_are_compared_as_windows_macos_and_sd_scripts_write_them(tmp_path, there, listed):
+    picture(tmp_path / there), put(tmp_path / "metadata.jsonl", json.dumps({"file_name": listed, "text": "x"}))
+    assert [Path(one.path) for one in load(tmp_path)[0]] == [tmp_path / there]
+
+
+def test_a_name_that_could_be_two_pictures_is_none(tmp_path):
+    picture(tmp_path / "a.png"), picture(tmp_path / "a.jpg"), put(tmp_path / "metadata.csv", "file_name,text\na,x\n")
+    assert "there is no file a" in problems(tmp_path)[0]
+
+
+@pytest.mark.parametrize("text", [" ", '"  "', '""'])
+def test_blanks_are_no_text(tmp_path, text):
+    picture(tmp_path / "a.png", "a cat"), put(tmp_path / "metadata.csv", f"file_name,text\na.png,{text}\n")
+    assert [one.caption for one in load(tmp_path)[0]] == ["a cat"]
+
+
+@pytest.mark.parametrize("word", ["nein", "x", "maybe"])
+def test_a_keep_that_is_neither_yes_nor_no_is_refused(tmp_path, word):
+    picture(tmp_path / "a.png"), put(tmp_path / "metadata.csv", f"file_name,text,keep\na.png,x,{word}\n")
+    assert f"row 2: keep must be yes or no; got '{word}'" in problems(tmp_path)[0]
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_lines_may_end_as_on_any_system(tmp_path, end):
+    picture(tmp_path / "a.png"), put(tmp_path / "metadata.csv", end.join(("file_name,text,keep", 'a.png,"x, y",1.0', "b.png,z,0.0", "")))
+    assert [one.caption for one in load(tmp_path)[0]] == ["x, y"]
+
+
+def test_the_list_that_stands_for_a_caption_is_that_of_its_folder(tmp_path):
+    for part in ("test", "train"):
+        picture(tmp_path / part / "a.png"), put(tmp_path / part / "metadata.csv", "file_name,text\na.png,x\n")
+    picture(tmp_path / "train" / "b.png", "b")
+    assert "caption files that are not read, because train/metadata.csv says the captions: train/b.txt" in load(tmp_path)[1]

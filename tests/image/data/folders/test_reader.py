@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from builders.picture_folders import load, mask, names, picture, put
@@ -103,3 +104,33 @@ def test_nothing_but_what_is_not_read(tmp_path):
     put(tmp_path / "a.kra", "x"), put(tmp_path / "b.txt", "x")
     text = "\n".join(problems(tmp_path))
     assert "no pictures in it" in text and "a.kra" in text and "b.txt" in text
+
+
+def test_a_caption_that_is_the_trigger_word_alone_is_none_of_its_own(tmp_path):
+    for name, text in {"a": "sks", "b": "SKS", "c": "sks, a cat"}.items():
+        picture(tmp_path / f"{name}.png", text)
+    assert "3 pictures, 1 with a caption of their own; 2 take the trigger word alone" in load(tmp_path, trigger_word="sks")[1][0]
+
+
+def test_prepare_knows_concepts_and_names_as_the_loader_does(tmp_path, command):
+    for name in ("ink/a.png", "ink/b.png", "old/c.png", "\u00e9t\u00e9.png"):
+        picture(tmp_path / name, None if name == "ink/a.png" else "a cat", (320, 260))
+    (
+        put(tmp_path / "ink" / "concept.yaml", "trigger_word: inkstyle\ncaption: a drawing\n"),
+        put(tmp_path / "old" / "concept.yaml", "prior: true\n"),
+    )
+    put(tmp_path / "metadata.csv", "file_name,text\ne\u0301te\u0301.png,summer\n")
+    for _ in range(2):  # calling twice is calling once
+        code, out, err = command("prepare", "image", tmp_path, "--trigger", "sks", "--overwrite")
+        assert code == 0 and "concept.yaml" not in out, out + err
+        found = {Path(one.path).name: one.caption for one in load(tmp_path, trigger_word="sks")[0]}
+        assert found == {"a.png": "inkstyle, a drawing", "b.png": "inkstyle, a cat", "c.png": "a cat", "\u00e9t\u00e9.png": "sks, summer"}
+
+
+def test_what_the_column_keep_leaves_out_is_named_with_its_folder(tmp_path):
+    (
+        picture(tmp_path / "s" / "a.png"),
+        picture(tmp_path / "b.png"),
+        put(tmp_path / "metadata.csv", "file_name,text,keep\ns/a.png,x,no\nb.png,x,\n"),
+    )
+    assert "left out, because the column keep says so: s/a.png" in load(tmp_path)[1]

@@ -66,3 +66,8 @@ def test_a_huge_folder_prints_a_handful_of_lines(tmp_path):
     assert len(notes) == 4 and all(len(note) < 300 for note in notes)
     assert any("lost-000.txt, lost-001.txt, lost-002.txt, lost-003.txt, lost-004.txt ... (300)" in note for note in notes)
     assert names(load(tmp_path)[0]) == ["a.png"]
+
+
+def test_the_file_that_would_be_read_is_the_one_that_is_asked_for(tmp_path):
+    picture(tmp_path / "a.png", "x")
+    assert "Write one into a.cap or metadata.csv" in problems(tmp_path, caption_extension=".cap")[0]
