@@ -4,14 +4,21 @@ pictures a pass as own ones."""
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loraforge import speaker
+
 from ...records import Picture
+from .account import counted
 from .keys import MOST_REPEATS
 
+say = speaker(__name__)
+
 KOHYA = re.compile(r"^(\d+)_(.*)$")
+# What kohya's windows and guides call the folder of prior pictures.
+_PRIORS = re.compile(r"reg|regs|regulari[sz]ation|(reg|regulari[sz]ation|class|prior)[-_ ]?(images|pictures|data|imgs?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,53 @@ def place_of(path: Path, root: Path) -> Place:
 
 def _caption(name: str) -> str:
     return name.replace("_", " ").strip()
+
+
+def about_folders(places: Mapping[Path, Place], root: Path, table: str, loose: Sequence[str]) -> list[str]:
+    """How the numbers of folders are taken.
+
+    Args:
+        places: what the folders say of each picture.
+        table: the name of the metadata file that is about all of them; may be empty.
+        loose: the pictures of which no folder says anything, by name.
+    """
+    numbered = sorted({place.folder for place in places.values() if place.repeats is not None and not place.leaf})
+    leaf = next((place for place in places.values() if place.leaf), None)
+    if table and (numbered or leaf):
+        names = counted(numbered or [root.name])
+        return [say("{file} says the repeats; the numbers of folders say nothing ({names})", file=table, names=names)]
+    if leaf is not None:
+        return [
+            say(
+                "{folder} is read as {repeats} repeats of '{caption}'; sd-scripts is given the folder above it, and so can you",
+                folder=root.name,
+                repeats=leaf.repeats,
+                caption=leaf.caption,
+            )
+        ]
+    if numbered and loose:
+        return [
+            say(
+                "in no folder like 10_cat, which sd-scripts would not read: {names}. Here they are read, with the key repeats.",
+                names=counted(loose),
+            )
+        ]
+    return []
+
+
+def about_priors(pictures: Sequence[Path], root: Path) -> list[str]:
+    """Folders that are called like those of prior pictures, and are learned like the others."""
+    tops = {path.relative_to(root).parts[0] for path in pictures if len(path.relative_to(root).parts) > 1}
+    found = sorted(name for name in tops if _PRIORS.fullmatch(name)) if len(tops) > 1 else []
+    return [
+        say(
+            "the folder {name} is called like one of prior pictures, and its pictures are learned like the others. If it holds such, write "
+            "prior_data_dir: {path}",
+            name=name,
+            path=root / name,
+        )
+        for name in found
+    ]
 
 
 def balanced(own: Sequence[Picture], prior: Sequence[Picture]) -> list[Picture]:

@@ -18,6 +18,8 @@ from ..pictures import read_picture, read_size
 from .names import loosely
 
 _BESIDE = re.compile(r"(?P<stem>.+?)(?P<mark>[-_ .]masklabel|[-_ .]mask)", re.IGNORECASE)
+# Names that speak of masks and follow no program's rule: said, and trained.
+_LOOSELY = re.compile(r"masks?[-_ .].+|.+[-_ .]mask(label)?[-_ .]?\d+", re.IGNORECASE)
 _FOLDER = re.compile(r"masks?|masklabels?", re.IGNORECASE)
 _FOLDER_OF = re.compile(r"(?P<of>.+?)[-_ .]masks?", re.IGNORECASE)
 # A mask is grey, and most of it black or white.
@@ -67,6 +69,7 @@ def find_masks(root: Path, pictures: Sequence[Path], captioned: Collection[Path]
     for path in pictures:
         named = _named_like(path, root)
         if named is None:
+            found.ordinary += [path] if _LOOSELY.fullmatch(path.stem) else []
             continue
         kind, surely = named
         owners = next((those for those in _owners(path, root, folders, called) if those), [])

@@ -17,7 +17,7 @@ from .caption_lines import caption_of
 from .concepts import CONCEPT, Concept, concept_of, read_concepts
 from .inventory import Inventory, inventory
 from .keys import MOST_REPEATS, PictureKeys
-from .kohya import Place, place_of
+from .kohya import Place, about_folders, about_priors, place_of
 from .masks import Masks, find_masks, masks_of_folder, other_shape
 from .names import METADATA
 from .sidecars import Sidecars, endings_of, match, read_captions
@@ -353,31 +353,11 @@ class FolderReader:
         root = read.there.root
         pictures = [path for path in read.there.pictures if path not in read.masks.files]
         places = {path: place_of(path, root) for path in pictures}
-        said: list[str] = []
-        numbered = sorted({place.folder for place in places.values() if place.repeats is not None and not place.leaf})
-        leaf = next((place for place in places.values() if place.leaf), None)
-        if whole is not None and (numbered or leaf):
-            names = counted(numbered or [root.name])
-            said.append(say("{file} says the repeats; the numbers of folders say nothing ({names})", file=whole.name, names=names))
-        elif leaf is not None:
-            said.append(
-                say(
-                    "{folder} is read as {repeats} repeats of '{caption}'; sd-scripts is given the folder above it, and so can you",
-                    folder=root.name,
-                    repeats=leaf.repeats,
-                    caption=leaf.caption,
-                )
-            )
-        elif numbered:
-            loose = [read.there.name(path) for path, place in places.items() if place.repeats is None]
-            loose = [name for name in loose if concept_of(root / name, read.concepts) is None]
-            if loose:
-                said.append(
-                    say(
-                        "in no folder like 10_cat, which sd-scripts would not read: {names}. Here they are read, with the key repeats.",
-                        names=counted(loose),
-                    )
-                )
+        loose = [read.there.name(path) for path, place in places.items() if place.repeats is None]
+        loose = [name for name in loose if concept_of(root / name, read.concepts) is None]
+        said = about_folders(places, root, whole.name if whole is not None else "", loose)
+        if self.wishes.prior is None:
+            said += about_priors(pictures, root)
         if read.held:
             said.append(say("the folder {train} is learned; {held} is held out", train="train", held="/".join(
                 sorted({path.relative_to(root).parts[0] for path in pictures} & set(_HELD)))))  # fmt: skip

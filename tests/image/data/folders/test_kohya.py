@@ -98,3 +98,18 @@ def test_a_prior_picture_without_a_class_is_not_sent_to_the_trigger_word(tmp_pat
 def test_a_year_in_front_of_a_folder_is_explained(tmp_path):
     picture(tmp_path / "2024_summer" / "a.png", "x"), picture(tmp_path / "3_cat" / "b.png")
     assert "a folder called 2024_summer means 2024 repeats" in (first := problems(tmp_path)[0]) and "summer_2024 for example" in first
+
+
+@pytest.mark.parametrize("name", ["reg", "Reg_images", "regularization", "class_images"])
+def test_a_folder_of_prior_pictures_that_is_learned_is_told(tmp_path, name):
+    for file in ("img/10_cat/a.png", f"{name}/1_cat/b.png"):
+        picture(tmp_path / file)
+    records, notes = load(tmp_path)
+    assert len(records) == 2 and any(f"write prior_data_dir: {tmp_path / name}" in note for note in notes)
+    records, notes = load(tmp_path, prior_data_dir=str(tmp_path / name))
+    assert [one.prior for one in records] == [False, True] and not any("called like one of prior" in note for note in notes)
+
+
+def test_a_folder_of_that_name_alone_is_what_was_asked_for(tmp_path):
+    picture(tmp_path / "reg" / "1_cat" / "a.png")
+    assert not any("prior" in note for note in load(tmp_path)[1])

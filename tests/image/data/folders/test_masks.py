@@ -113,3 +113,10 @@ def test_the_content_of_a_row_knows_its_mask(tmp_path):
     before = load(tmp_path)[0][0].content_hash()
     mask(tmp_path / "a_mask.png")
     assert load(tmp_path)[0][0].content_hash() != before == load(tmp_path, mask="off")[0][0].content_hash()
+
+
+@pytest.mark.parametrize("file", ["mask_d.png", "masks-d.png", "d_mask_1.png", "d-masklabel2.png"])
+def test_names_that_only_speak_of_masks_are_said(tmp_path, file):
+    picture(tmp_path / "d.png", "d"), mask(tmp_path / file)
+    records, notes = load(tmp_path, trigger_word="x")
+    assert names(records) == sorted(["d.png", file]) and any("called like masks" in note and file in note for note in notes)
