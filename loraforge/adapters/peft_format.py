@@ -146,7 +146,7 @@ def read_peft(folder: Path) -> Adapter:
         loaded = safetensors.torch.load_file(folder / "adapter_model.safetensors")
         own_file = folder / "loraforge.json"
         own = json.loads(read_text(own_file)) if own_file.exists() else {}
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         missing = Path(error.filename).name if error.filename else "adapter_model.safetensors"
         raise RunError(say("{folder} is no adapter folder: it has no {file}.", folder=folder, file=missing)) from None
     except Exception as error:  # safetensors and json raise several kinds; each means the same to the user

@@ -53,6 +53,10 @@ class FiniteRange(click.FloatRange):
             self.fail(say("{value} is not a finite number.", value=value), param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        """What the help says of the bounds: of none, nothing (click writes ``x<=None``)."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 TASK = click.argument("task", shell_complete=complete_task)

@@ -307,7 +307,7 @@ class RunFolder:
         try:
             data = read_file(self.manifest_file, MANIFEST_LIMIT)
             found = read_json(data)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if not self.path.exists():
                 raise RunError(say("{path}: there is no such folder. `loraforge runs` lists runs.", path=self.path.absolute())) from None
             raise RunError(say("{path} is no run: it has no manifest.json. `loraforge runs` lists runs.", path=self.path)) from None

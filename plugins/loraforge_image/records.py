@@ -160,6 +160,8 @@ class _OwnKeys(Keys):
         """``1e-5 5e-6``, as sd-scripts takes it."""
         words = re.split(r"[\s,，]+", value.strip(" []")) if isinstance(value, str) else []
         value = words if len(words) > 1 else value
+        if value == []:
+            raise ValueError(say("the list is empty"))
         return value[0] if isinstance(value, list) and len(value) == 1 else value
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ def test_rates_of_text_encoders_as_sd_scripts_takes_them(written, rates, trained
     assert [keys.text_rate(name) for name in ("text_encoder", "text_encoder_2")] == rates and keys.train_text_encoder is trained
 
 
-@pytest.mark.parametrize("written", [-1, 2, "abc", [1e-5, -1], {"a": 1}])
+@pytest.mark.parametrize("written", [-1, 2, "abc", [1e-5, -1], {"a": 1}, []])
 def test_a_rate_that_is_none_is_refused(written):
     with pytest.raises(ValueError, match="text_encoder_lr"):
         ImageKeys(text_encoder_lr=written)

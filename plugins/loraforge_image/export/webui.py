@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from loraforge import (
     Adapter,
@@ -58,6 +58,12 @@ class WebuiKeys(Keys):
     notes: str = Field("", description="Notes for the WebUI's card.")
     author: str = Field("", description="The author, for the file's metadata.")
     model_license: str = Field("", description="The licence of the adapter, for the file's metadata.")
+
+    @field_validator("output_name")
+    @classmethod
+    def _without_ending(cls, value: str | None) -> str | None:
+        """``style.safetensors`` is ``style``: the ending is put behind the name anyway."""
+        return value[: -len(".safetensors")] if value and value.lower().endswith(".safetensors") else value
 
 
 class WebuiExporter(Exporter):

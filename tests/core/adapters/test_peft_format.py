@@ -283,3 +283,11 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         (tmp_path / missing).unlink()
         with pytest.raises(RunError, match=f"no adapter folder: it has no {missing}"):
             read_peft(tmp_path)
+
+
+def test_a_file_in_place_of_a_folder_is_called_what_it_is(tmp_path):
+    file = tmp_path / "style.safetensors"
+    file.write_bytes(b"weights")
+    with pytest.raises(RunError, match="is no adapter folder") as caught:
+        read_peft(file)
+    assert "Errno" not in str(caught.value)

@@ -66,3 +66,8 @@ def test_a_long_context_is_no_reason_for_advice(project, command):
 def test_an_option_that_is_a_number_is_a_finite_one(command, number):
     code, _, err = command("eval", "run", "--minutes", number)
     assert code == 2 and "--minutes" in err and "Traceback" not in err
+
+
+def test_an_option_without_bounds_shows_none_in_the_help(command):
+    code, out, _ = command("sample", "--help")
+    assert code == 0 and "--scale" in out and "None]" not in out

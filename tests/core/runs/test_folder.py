@@ -198,3 +198,10 @@ def test_what_is_written_has_the_rights_that_the_umask_leaves(tmp_path, mask):
     modes = {path.relative_to(tmp_path).as_posix(): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
     files = dict.fromkeys(("a.txt", "answers/b.png", "c/d"), 0o666 & ~mask)
     assert modes == {**files, **dict.fromkeys(("answers", "c"), 0o777 & ~mask)}
+
+
+def test_a_file_in_place_of_a_run_is_no_run(tmp_path):
+    file = tmp_path / "style.safetensors"
+    file.write_bytes(b"weights")
+    with pytest.raises(RunError, match="is no run"):
+        RunFolder(file).manifest()

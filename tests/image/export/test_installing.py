@@ -119,3 +119,11 @@ def test_an_output_folder_in_which_nothing_can_be_written(gallery, host, tmp_pat
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(ConfigError, match=r"config\.yaml:\d+: output_dir: nothing can be written in "):
         make_plan(host, "image", gallery())
+
+
+@pytest.mark.parametrize(
+    ("written", "name"), [("style.safetensors", "style"), ("风格.SAFETENSORS", "风格"), ("style.v1", "style.v1"), (None, None)]
+)
+def test_an_ending_in_the_name_is_not_written_twice(written, name):
+    assert WebuiKeys(output_name=written).output_name == name
+    assert "must not be empty" in refuses(output_name=".safetensors")

@@ -222,7 +222,8 @@ def _refuse_ranks(config: RunConfig, keys: ImageKeys, placed: Mapping[str, Facto
         if ranks and wanted not in ranks:
             theirs = ranks.most_common(1)[0][0]
             source = str(config.init_from_adapter)
-            tool = command("lora", "resize", source, "resized.safetensors", "--rank", str(wanted))
+            option = "--rank" if key == "lora_rank" else "--conv-rank"
+            tool = command("loraforge", "lora", "resize", source, "resized.safetensors", option, str(wanted))
             problems.append(
                 say(
                     "init_from_adapter: that adapter has rank {theirs}; this config says {key}: {ours}. Set {key}: {theirs}, leave {key} "

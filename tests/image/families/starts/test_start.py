@@ -122,8 +122,10 @@ def test_convolutions_of_another_rank_set_conv_rank(mid, networks, begun, tmp_pa
     start, said = begun(file)
     check_same(lora, start)
     assert "conv_rank is 2" in "\n".join(said)
-    with pytest.raises(ConfigError, match="lora resize"):
+    with pytest.raises(ConfigError, match=r"loraforge lora resize .* --rank 8"):
         begun(file, lora_rank=8)
+    with pytest.raises(ConfigError, match=r"loraforge lora resize .* --conv-rank 5"):
+        begun(file, conv_rank=5)
     _, said = begun(file, conv_rank=0)
     assert "does not train these layers" in "\n".join(said)
 
