@@ -55,6 +55,8 @@ def sample(
     from ..runs.opened import ask, load_run
     from . import answering
 
+    if out is not None and out.exists() and not out.is_dir():
+        raise click.UsageError(say("--out {path}: a file stands there; name a folder.", path=out))
     opened = load_run(host_of(ctx), run)
     wanted = settings(opened.task.sampling.settings, options)
     loaded = opened.adapters(adapters)

@@ -52,6 +52,12 @@ _NUMBERS: dict[str, tuple[str, Callable[[str], Any], float, float]] = {
 _MEANING = "--n negative, --w width, --h height, --d seed, --l cfg, --s steps"
 
 
+def has_flags(entry: str) -> bool:
+    """Whether a flag stands in it that ``parse`` knows, with a value behind it."""
+    found = _FLAG.split(entry)
+    return any(name.lower() in ("n", *_NUMBERS) and text.strip() for name, text in zip(found[1::2], found[2::2], strict=True))
+
+
 def parse(entry: str) -> SamplePrompt:
     """What an entry says.
 

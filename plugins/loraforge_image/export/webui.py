@@ -269,9 +269,12 @@ def _compare(adapter: Adapter, layers: Mapping[str, Sequence[str]], rows: Mappin
                 wrong.append(f"{module} ({error:.1%})")
     if wrong:
         raise ExportError(
-            say("rounded to this precision the file would not do what was trained; nothing was written. Set save_precision: fp32. {names}",
-                names=first_few(wrong))
-        )  # fmt: skip
+            say(
+                "rounded to this precision the file would not do what was trained; nothing was written. Write save_precision: fp32 and "
+                "train again with --resume: what was learned is kept. {names}",
+                names=first_few(wrong),
+            )
+        )
 
 
 def _card(adapter: Adapter, webui: WebuiFormat) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class ImageFamily(ModelFamily):
         for key, reason in self.meaningless().items():
             if getattr(mine, key) != ImageKeys.model_fields[key].default:
                 problems.append(say("{key} means nothing for {family}: {reason}. Leave it out.", key=key, family=self.name, reason=reason))
-        problems += self._level_problems(mine)
+        problems += [*self._level_problems(mine), *_muon_problems(config, mine)]
         if config.lora_variant == "pissa":
             problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora, dora, lokr or loha for pictures."))
         if config.precision == "4bit":
@@ -359,6 +359,22 @@ class ImageFamily(ModelFamily):
         base.settings["base_sha256"] = next((adapter.facts.get("base_sha256") for adapter in adapters.values()), None)
         names = {name: called(adapter) for name, adapter in adapters.items()}
         return ImageInferenceModel(base, network, title(config.base_model), self.multiple, names)
+
+
+def _muon_problems(config: RunConfig, keys: ImageKeys) -> list[str]:
+    """Muon's own step sizes beside what it cannot learn, which AdamW does at the same rate."""
+    given = [str(one).replace(" ", "") for one in config.optimizer_args]
+    strange = any(one.startswith("adjust_lr_fn=") and one.partition("=")[2].strip("'\"") != "match_rms_adamw" for one in given)
+    names = [*(["conv_rank"] if keys.conv_rank else []), *(["lora_variant: dora"] if config.lora_variant == "dora" else [])]
+    if config.optimizer != "muon" or not strange or not names:
+        return []
+    return [
+        say(
+            "optimizer_args: adjust_lr_fn other than match_rms_adamw wants a far higher learning_rate than AdamW, which learns what is no "
+            "matrix here ({names}). Leave it out.",
+            names=", ".join(names),
+        )
+    ]
 
 
 def _not_finite(pipe: Any) -> Iterator[str]:

@@ -9,6 +9,7 @@ from loraforge import ConfigError, File, speaker
 
 from ..data.grids import png
 from ..records import ImageSampling
+from ..sample_prompts import has_flags
 from .image_base import ImageBase
 from .infotext import Called, Drawn
 
@@ -41,6 +42,15 @@ class ImageInferenceModel:
 
         from .drawing import draw, guides
 
+        for prompt in prompts:
+            if has_flags(prompt):
+                raise ConfigError(
+                    say(
+                        "'{prompt}': settings behind a prompt belong to sample_prompts. Here they are options: --negative, --size, --seed, "
+                        "--cfg, --steps.",
+                        prompt=prompt,
+                    )
+                )
         base = self._base
         wanted = ImageSampling(**settings)
         size, sampler = self._size(wanted.size), base.objective.chosen(wanted.sampler)

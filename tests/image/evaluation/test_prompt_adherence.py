@@ -158,7 +158,7 @@ def test_a_scorer_that_is_none_is_said(tmp_path, clip, monkeypatch):
     for name in (str(tmp_path / "gone"), "no-such-folder", "./gone", "~nobody/x", "inside/file"):
         with pytest.raises(ModelError, match="prompt_scorer: .*there is no such folder"):
             Scorer(name)
-    with pytest.raises(ModelError, match=r"prompt_scorer: nobody/nothing: .*"):
+    with pytest.raises(ModelError, match=r"prompt_scorer 'nobody/nothing' from Hugging Face: .*as prompt_scorer"):
         Scorer("nobody/nothing")
     for kind in ("llama", "chinese_clip"):  # behind clip in the alphabet, and before it
         (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -74,7 +75,9 @@ def _pipeline(family: str, unet: Any, vae: Any, encoders: Sequence[Any], tokeniz
     rest: dict[str, Any] = {}
     if len(published.encoders) == 1:
         rest = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    return getattr(diffusers, published.pipeline)(unet=unet, vae=vae, scheduler=scheduler, **parts, **rest)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what old configurations leave out; the pipeline sets it
+        return getattr(diffusers, published.pipeline)(unet=unet, vae=vae, scheduler=scheduler, **parts, **rest)
 
 
 def _set_prediction_type(scheduler: Any, family: str, base: Base, wanted: str, base_model: str, configured: bool) -> None:
