@@ -417,15 +417,6 @@ def test_all_that_is_wrong_is_said_at_once(shared, keys, said, sd_bases):
     assert len(found) == len(said) and all(re.match(one, problem) for one, problem in zip(said, found, strict=True)), found
 
 
-def test_an_adapter_is_taken_from_its_run_or_from_its_own_folder(tmp_path):
-    from loraforge_image.families.image_family import _adapter_folder
-
-    (tmp_path / "adapter").mkdir()
-    assert _adapter_folder(str(tmp_path)) == tmp_path
-    (tmp_path / "adapter" / "adapter_config.json").touch()
-    assert _adapter_folder(str(tmp_path)) == tmp_path / "adapter" == _adapter_folder(str(tmp_path / "adapter"))
-
-
 # --- mistakes of an author -----------------------------------------------------------------------------------------------------
 
 

@@ -85,4 +85,10 @@ def test_the_size_is_what_was_asked_for_or_trained_or_what_the_base_is_made_for(
 def test_settings_behind_a_prompt_are_refused_with_the_options():
     from loraforge_image.sample_prompts import has_flags
 
-    assert [has_flags(text) for text in ("a cat --w 64", "a cat --n blurry", "a cat --ar 3:2", "a cat -- b", "a --w")] == [True, True, False, False, False]
+    assert [has_flags(text) for text in ("a cat --w 64", "a cat --n blurry", "a cat --ar 3:2", "a cat -- b", "a --w")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]

@@ -117,7 +117,7 @@ def test_what_is_published_of_each():
 MEANS = {
     "": "resolution bucket_step bucket_max_ratio bucket_no_upscale crop flip mask unmasked_weight trigger_word caption_shuffle keep_tokens "
     "keep_tokens_separator tag_dropout caption_dropout train_unet min_timestep max_timestep loss_type huber_c huber_schedule ip_noise_gamma "
-    "prior_data_dir prior_loss_weight sample_prompts sample_steps sample_cfg sample_seed cache_dir prompt_scorer "
+    "prior_data_dir prior_loss_weight sample_prompts sample_negative sample_steps sample_cfg sample_seed cache_dir prompt_scorer "
     "more_resolutions",
     "alphas": "prediction_type zero_terminal_snr noise_offset multires_noise_iterations multires_noise_discount min_snr_gamma "
     "debiased_estimation",
