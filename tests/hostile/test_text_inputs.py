@@ -49,9 +49,10 @@ def finished(tmp_path_factory, base) -> Path:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Every file with its kind, size and time, and every folder: a run's own is made for its lease, and goes with it."""
+    """Every file with its kind, size and time, and every folder: a run's own is made for its lease, and goes with it. Not the log of a
+    training that did not begin, which is kept beside it."""
     found = {}
-    for path in [folder, *sorted(folder.rglob("*"))]:
+    for path in [folder, *(path for path in sorted(folder.rglob("*")) if not path.name.endswith(".failed.jsonl"))]:
         told = path.lstat()
         found[str(path)] = (told.st_mode, 0, 0) if path.is_dir() else (told.st_mode, told.st_size, told.st_mtime_ns)
     return found

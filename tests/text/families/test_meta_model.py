@@ -214,7 +214,7 @@ def no_torch(monkeypatch):
 def test_the_other_process_says_the_same(base, tmp_path, monkeypatch, capsys):
     folder = shutil.copytree(base, tmp_path / "base")
     rewrite(folder, num_hidden_layers=1)
-    monkeypatch.setattr(sys, "argv", ["-c", json.dumps({"folder": str(folder), "target": ["q_proj"]})])
+    monkeypatch.setattr(sys, "argv", ["-c", json.dumps({"folder": str(folder), "target": ["q_proj"], "block_ranks": []})])
     meta_model.main()
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said == {"model": list(looked(folder)[1])}
