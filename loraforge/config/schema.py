@@ -338,8 +338,14 @@ class RunConfig(Keys):
         """A mapping too, and one entry alone; each is looked at."""
         entries = [f"{part}={rank}" for part, rank in value.items()] if isinstance(value, dict) else value
         entries = [entry for entry in entries.split(",") if entry.strip()] if isinstance(entries, str) else entries
+        problems = []
         for entry in entries if isinstance(entries, list) else ():
-            parse_block_rank(str(entry))
+            try:
+                parse_block_rank(str(entry))
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("; ".join(problems))
         return entries
 
     @field_validator("lora_target")

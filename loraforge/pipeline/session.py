@@ -352,13 +352,21 @@ class Session:
             self.folder,
             metrics=self.state.metrics,
             seconds=time.time() - self.state.started,
-            question=self.plan.task.question(self.data.records[unseen[0]]),
+            question=self._prompt(unseen[0]),
             samples=self.samples,
             diagnoses=tuple(self.state.diagnoses),
             advised_rate=rate if measured else None,
             seal=seal,
             **done.fields(),
         )
+
+    def _prompt(self, index: int) -> str:
+        """What ``sample`` is given to ask for a row: its question; where the whole text is read and none of it learned, the first line of
+        that, as the model saw it, with what the template put around it."""
+        spans = self.data.texts[index]
+        if any(span.learn for span in spans):
+            return self.plan.task.question(self.data.records[index])
+        return "".join(span.text for span in spans).partition("\n")[0]
 
     def fail(self, error: BaseException) -> None:
         """Notes in the manifest and the log that the run did not end well; the error goes on its way."""

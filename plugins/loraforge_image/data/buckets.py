@@ -173,7 +173,7 @@ def examine_pictures(config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[An
     if own:
         listed = ", ".join(f"{side} ({count})" for side, count in sorted(own.items()))
         lines.append(say("pictures with a resolution of their own: {listed}; the others have {side}", listed=listed, side=keys.resolution))
-    if masked or keys.mask == "alpha":
+    if masked or keys.mask == "alpha" or "unmasked_weight" in keys.model_fields_set:
         lines.append(_mask_line(keys, masked, sum(counts.values())))
     facts: dict[str, Any] = {
         "pictures": sum(counts.values()),
@@ -236,6 +236,8 @@ def _masked(record: Any, keys: ImageKeys, size: tuple[int, int]) -> bool:
 
 
 def _mask_line(keys: ImageKeys, masked: int, pictures: int) -> str:
+    if not masked and keys.mask != "alpha":
+        return say("unmasked_weight changes nothing: none of the {n} pictures has a mask", n=pictures)
     if not masked:
         return say("mask: alpha, but none of the {n} pictures has transparency: all of each is learned", n=pictures)
     return say(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loraforge import ConfigError
+from loraforge import ConfigError, RunConfig
 from loraforge.config.block_ranks import apply_block_ranks, parse_block_rank
 
 UNET = [
@@ -71,3 +71,10 @@ def test_a_mapping_and_a_line_mean_the_same():
     for written in (wanted, {"mid_block": 32, "down_blocks.2": 0}, "mid_block=32, down_blocks.2=0"):
         config = RunConfig(train_data_dir=".", base_model="b", block_ranks=written)
         assert [parse_block_rank(entry) for entry in config.block_ranks] == [parse_block_rank(entry) for entry in wanted]
+
+
+def test_every_bad_entry_is_named_at_once():
+    with pytest.raises(ValueError) as error:
+        RunConfig(train_data_dir="x", base_model="x", block_ranks=["a=x", "b=2", "c"])
+    said = str(error.value)
+    assert said.count("is no rank of a block") == 2 and "'a=x' is no rank" in said and "'c' is no rank" in said

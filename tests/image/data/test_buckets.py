@@ -158,3 +158,4 @@ def test_masks_are_counted_and_those_of_another_shape_named(tmp_path):
     assert not look(("a.png", "wrong.png"), mask="off").problems and not any("mask" in line for line in look(("a.png", "")).lines)
     assert any(line.startswith("1 of 2 pictures have a mask") for line in look(("a.png", ""), ("b.png", ""), mask="alpha").lines)
     assert any("none of the 1 pictures has transparency" in line for line in look(("a.png", ""), mask="alpha").lines)
+    assert any("unmasked_weight changes nothing" in line for line in look(("a.png", ""), unmasked_weight=0.5).lines)

@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-
-import numpy as np
 import pytest
+from builders.prepared import call, kinds, rows, scene
 from click.testing import CliRunner
 from loraforge_image.prepare.command import prepare
 from PIL import Image
 
 from loraforge import ModelError
-
-
-def scene(seed: int) -> Image.Image:
-    blocks = np.random.default_rng(seed).integers(0, 256, (9, 10, 3), dtype=np.uint8)
-    return Image.fromarray(blocks).resize((320, 288), Image.Resampling.NEAREST)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    path = tmp_path / "pictures"
-    path.mkdir()
-    return path
-
-
-def call(*arguments, fails: type[Exception] | None = None):
-    result = CliRunner().invoke(prepare, ["image", *map(str, arguments)])
-    if fails:
-        assert isinstance(result.exception, fails), (result.exception, result.output)
-        return str(result.exception)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result.output
-
-
-def rows(file) -> dict[str, dict[str, str]]:
-    with file.open(encoding="utf-8", newline="") as stream:
-        return {row["file_name"]: row for row in csv.DictReader(stream)}
-
-
-def kinds(folder) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for name, row in ((row["file_name"], row) for row in csv.DictReader((folder / "findings.csv").open(encoding="utf-8", newline=""))):
-        found.setdefault(name, set()).add(row["finding"])
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -130,8 +130,10 @@ def test_no_way_of_cutting_a_step_changes_it(gallery, paint, tmp_path):
     ids=lambda values: values.get("lora_variant", "lora"),
 )
 def test_stopped_and_resumed_equals_never_stopped(gallery, paint, tmp_path, monkeypatch, variant):
-    options = {"save_steps": 2, "epochs": 2, "lora_dropout": 0.1, "ema_decay": 0.9, "flip": True, **variant}
-    whole = paint(gallery("whole.yaml", output_dir=str(tmp_path / "whole"), **options)).run.path
+    options = {"save_steps": 2, "epochs": 2, "lora_dropout": 0.1, "ema_decay": 0.9, "flip": True, "trigger_word": "sks", **variant}
+    done = paint(gallery("whole.yaml", output_dir=str(tmp_path / "whole"), **options))
+    assert done.question.startswith("sks, "), "what to try next calls what was trained"
+    whole = done.run.path
     config = gallery("cut.yaml", output_dir=str(tmp_path / "cut"), **options)
     real = loop.Loop.step
 
