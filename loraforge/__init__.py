@@ -14,7 +14,7 @@ from .plugin_api.hookspecs import hookimpl
 if TYPE_CHECKING:
     from .adapters.targets import match_layers, scanned_layers
     from .cli.options import FiniteRange
-    from .config.adapter_size import adapter_size, weight_copies
+    from .config.adapter_size import adapter_size, dropout_noise, weight_copies
     from .config.block_ranks import apply_block_ranks
     from .config.schema import Keys, KeySet, NoKeys, RunConfig
     from .data.condensing import condense
@@ -82,7 +82,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "adapters.targets": ("match_layers", "scanned_layers"),
     "cli.options": ("FiniteRange",),
-    "config.adapter_size": ("adapter_size", "weight_copies"),
+    "config.adapter_size": ("adapter_size", "dropout_noise", "weight_copies"),
     "config.block_ranks": ("apply_block_ranks",),
     "config.schema": ("Keys", "KeySet", "NoKeys", "RunConfig"),
     "data.condensing": ("condense",),
@@ -216,6 +216,7 @@ __all__ = [
     "decides",
     "decode_text",
     "decode_texts",
+    "dropout_noise",
     "explain_base",
     "fetch_base",
     "first_few",

@@ -42,3 +42,13 @@ def weight_copies(config: RunConfig) -> int:
     """How often the adapter's forward pass makes a weight as large as the layer's, and keeps it for the backward pass: LoKr and LoHa put
     theirs together at each step."""
     return 0 if config.adapter_kind == "lora" else 1
+
+
+def dropout_noise(config: RunConfig, device: str, *, fast: bool) -> float:
+    """Bytes that LoRA's dropout keeps for each number that a layer reads, for the backward pass: peft's own layer a copy on a CPU and a
+    mask of bytes on a GPU, a ``fast`` one on a CPU a bit. LoKr and LoHa drop ranks instead, which are few."""
+    if not config.lora_dropout or config.adapter_kind != "lora":
+        return 0
+    if device != "cpu":
+        return 1
+    return 1 / 8 if fast else 4

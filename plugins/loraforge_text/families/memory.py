@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import MemoryEstimate, RunConfig, adapter_size, apply_block_ranks, match_layers, open_file, read_text, speaker, weight_copies
+from loraforge import (
+    MemoryEstimate,
+    RunConfig,
+    adapter_size,
+    apply_block_ranks,
+    dropout_noise,
+    match_layers,
+    open_file,
+    read_text,
+    speaker,
+    weight_copies,
+)
 
 from .stored_weights import four_bits, sizes, stored_as
 
@@ -260,15 +271,7 @@ def kept(shape: Decoder, config: RunConfig, device: str, length: int) -> float:
     here = {name.split(".", 3)[3]: inputs for name, (_, inputs, _) in adapted(shape, config).items()}
     # A plain LoRA on a plain layer keeps what it reads, once for all layers that read the same, and a mask; others keep what dropout made.
     fast = shape.kind != "gpt2" and config.precision != "4bit" and config.lora_variant != "dora" and config.adapter_kind == "lora"
-    noise: float = (
-        0
-        if not config.lora_dropout or config.adapter_kind != "lora"
-        else 4
-        if not fast and device == "cpu"
-        else 1 / 8
-        if device == "cpu"
-        else 1
-    )
+    noise = dropout_noise(config, device, fast=fast)
     read = {_READS.get(name, name) if fast or not noise else name: width for name, width in here.items()}
     if fast and config.precision == "fp32" and not shape.kind.startswith("gemma"):
         read = {name: width for name, width in read.items() if name not in _RECOMPUTED}

@@ -11,7 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import ConfigError, MemoryEstimate, ModelError, RunConfig, adapter_size, apply_block_ranks, read_text, weight_copies
+from loraforge import (
+    ConfigError,
+    MemoryEstimate,
+    ModelError,
+    RunConfig,
+    adapter_size,
+    apply_block_ranks,
+    dropout_noise,
+    read_text,
+    weight_copies,
+)
 
 from ...records import ImageKeys
 from ..base_files import locate
@@ -320,15 +330,7 @@ def _activations(unet: UNetActivations, lora: Mapping[str, Any], config: RunConf
             dora = config.lora_variant == "dora"
             plain = kind == "transformer" and not dora and config.adapter_kind == "lora"
             fast = plain and not name.endswith(unet.convolutions)
-            noise: float = (
-                0
-                if not config.lora_dropout or config.adapter_kind != "lora"
-                else 4
-                if not fast and device == "cpu"
-                else 1 / 8
-                if device == "cpu"
-                else 1
-            )
+            noise = dropout_noise(config, device, fast=fast)
             again = name.endswith(_RECOMPUTED) if fast else name.endswith(unet.convolutions[:1]) and not noise and plain
             read[name] = numbers * (noise + (0 if full and again else size))
             read[name] += _DORA * size * numbers / inputs * outputs if dora else 0
