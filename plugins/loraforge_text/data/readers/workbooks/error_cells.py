@@ -1,6 +1,6 @@
 """Cells whose formula failed in .xls, .xlsb and .ods: calamine calls them empty, or 0, so they are looked for in the file itself.
 
-Sources: [MS-XLS] 2.4 (BoolErr, Formula, BoundSheet8), [MS-CFB] 2 (compound files), [MS-XLSB] 2.4 (BrtCellError, BrtFmlaError),
+Sources: [MS-XLS] 2.4 (BoolErr, Formula, BoundSheet8), [MS-XLSB] 2.4 (BrtCellError, BrtFmlaError),
 OpenDocument 1.3 part 3, 19 (the attributes of table cells).
 """
 
@@ -14,6 +14,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree
+
+from .compound_file import CompoundFile
 
 Cells = Mapping[int, Mapping[int, str]]  # row -> column -> what the cell shows; both from 0
 
@@ -29,7 +31,6 @@ _CODES = {
 }
 _SHOWN = re.compile("|".join(re.escape(text) for text in _CODES.values()))
 _OWN = re.compile(r"Err:\d{3}")  # LibreOffice's numbers
-_END = 0xFFFFFFFA  # and above: no sector
 
 # What is raised where a file is built otherwise.
 UNKNOWN = (
@@ -51,7 +52,8 @@ def error_cells(data: bytes, suffix: str) -> list[Cells]:
 
 
 def _xls(data: bytes) -> list[Cells]:
-    stream = _workbook_stream(data)
+    file = CompoundFile(data)
+    stream = file.read("workbook" if "workbook" in file.names else "book")
     starts = [struct.unpack_from("<I", body)[0] for kind, body in _biff(stream, 0) if kind == 0x85]
     sheets: list[Cells] = []
     for start in starts:
@@ -83,50 +85,6 @@ def _biff(stream: bytes, at: int) -> Iterator[tuple[int, bytes]]:
         if depth <= 0:
             return
         at += 4 + size
-
-
-def _workbook_stream(data: bytes) -> bytes:
-    """The stream Workbook (or Book) of a compound file."""
-    size, small = 1 << struct.unpack_from("<H", data, 30)[0], 1 << struct.unpack_from("<H", data, 32)[0]
-    if size not in (512, 4096) or small >= size:
-        raise ValueError("sectors of another size")
-    directory, _, cutoff, small_fat, _, more, _ = struct.unpack_from("<7I", data, 48)
-
-    def sector(number: int) -> bytes:
-        return data[(number + 1) * size : (number + 2) * size]
-
-    tables = list(struct.unpack_from("<109I", data, 76))
-    for _ in range(len(data) // size):
-        if more >= _END:
-            break
-        *rest, more = struct.unpack(f"<{size // 4}I", sector(more))
-        tables += rest
-    fat = [entry for table in tables if table < _END for entry in struct.unpack(f"<{size // 4}I", sector(table))]
-
-    def chain(start: int, links: list[int]) -> Iterator[int]:
-        for _ in range(len(links)):
-            if start >= _END:
-                return
-            yield start
-            start = links[start]
-
-    def stream(start: int) -> bytes:
-        return b"".join(sector(number) for number in chain(start, fat))
-
-    entries = stream(directory)
-    parts: dict[str, tuple[int, int]] = {}
-    root = 0
-    for at in range(0, len(entries) - 127, 128):
-        length, kind = struct.unpack_from("<HB", entries, at + 64)
-        start, count = struct.unpack_from("<II", entries, at + 116)
-        parts.setdefault(entries[at : at + max(0, length - 2)].decode("utf-16-le", "replace").lower(), (start, count))
-        root = start if kind == 5 else root
-    start, count = parts["workbook"] if "workbook" in parts else parts["book"]
-    if count >= cutoff:
-        return stream(start)[:count]
-    links = [entry for number in chain(small_fat, fat) for entry in struct.unpack(f"<{size // 4}I", sector(number))]
-    inner = stream(root)
-    return b"".join(inner[number * small : (number + 1) * small] for number in chain(start, links))[:count]
 
 
 def _xlsb(data: bytes) -> list[Cells]:

@@ -13,6 +13,7 @@ from ..extras import needed
 from ..number_formats import cell_text
 from ..packed import refuse_bomb
 from ..rows import FailedCell, Reading, Source, Table
+from .compound_file import refuse_endless
 from .error_cells import UNKNOWN, Cells, error_cells
 from .sheets import Sheet, read_sheets
 
@@ -26,11 +27,13 @@ def read_older(source: Source, reading: Reading) -> list[Table]:
 
     Raises:
         DataError: if it unpacks to more than anybody means, or the library for it is not installed.
-        ValueError: if a sheet has too many cells.
+        ValueError: if a sheet has too many cells, or the sectors of an .xls lead back to themselves.
     """
     with needed("office", ".xls, .xlsb, .ods"):
         import python_calamine
-    if source.suffix != ".xls":
+    if source.suffix == ".xls":
+        refuse_endless(source.data)
+    else:
         refuse_bomb(source)
     book = python_calamine.load_workbook(io.BytesIO(source.data))
     failed = _failed_cells(source, reading)
