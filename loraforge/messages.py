@@ -7,11 +7,12 @@ otherwise that of the locale.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import locale
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 
 from .errors import MachineError, machines_fault, printable
@@ -72,6 +73,22 @@ def refuse_machines_fault(error: BaseException) -> None:
     """
     if machines_fault(error):
         raise out_of_something(error) from None
+
+
+@contextlib.contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Around a library written in Rust that reads somebody's file: where it panics it raises a ``BaseException`` of its own, which passes
+    every ``except Exception``.
+
+    Raises:
+        ValueError: in place of it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # pyo3 makes the class in each library anew, and none exports it
+            raise
+        raise ValueError(" ".join(str(error).split())) from None
 
 
 def out_of_something(error: BaseException | str) -> MachineError:

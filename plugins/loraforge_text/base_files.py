@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loraforge import ModelError, explain_base, fetch_base, read_text, refuse_machines_fault, require_files, speaker
+from loraforge import ModelError, explain_base, fetch_base, panics_as_errors, read_text, refuse_machines_fault, require_files, speaker
 
 from .gguf_bases import conversion
 from .gguf_bases.gguf_file import means_gguf
@@ -249,7 +249,8 @@ def _adds_bos(folder: Path, tokens: Mapping[str, str]) -> bool:
     from tokenizers import Tokenizer
 
     try:
-        encoded = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a")
+        with panics_as_errors():
+            encoded = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a")
     except Exception as error:  # the tokenizers library raises bare Exception
         refuse_machines_fault(error)
         raise _damaged(folder / "tokenizer.json", error) from None

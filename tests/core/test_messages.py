@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from loraforge import DataError, MachineError, RunError, out_of_something, refuse_machines_fault
+from loraforge import DataError, MachineError, RunError, out_of_something, panics_as_errors, refuse_machines_fault
 from loraforge.errors import machines_fault
 
 MACHINES = (
@@ -40,3 +40,11 @@ def test_anything_else_is_not(error):
 def test_what_it_is_short_of_is_said():
     assert "Too many open files." in str(out_of_something(OSError(errno.EMFILE, "Too many open files", "x")))
     assert "MemoryError." in str(out_of_something(MemoryError()))
+
+
+def test_a_panic_of_a_library_in_rust_becomes_an_error():
+    panic = type("PanicException", (BaseException,), {})
+    with pytest.raises(ValueError, match="left: 2 right: 0"), panics_as_errors():
+        raise panic("left: 2\n right: 0")
+    with pytest.raises(KeyboardInterrupt), panics_as_errors():
+        raise KeyboardInterrupt

@@ -25,6 +25,7 @@ from loraforge import (
     RunConfig,
     Span,
     TrainableModel,
+    panics_as_errors,
     scanned_layers,
     speaker,
 )
@@ -206,7 +207,8 @@ def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        made = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with panics_as_errors():
+            made = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(
             say("the tokenizer in {folder} cannot be loaded: {error}", folder=folder, error=str(error).split("\n")[0])

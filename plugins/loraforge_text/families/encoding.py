@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import Examination, ModelError, Record, RunConfig, Span, refuse_machines_fault, speaker
+from loraforge import Examination, ModelError, Record, RunConfig, Span, panics_as_errors, refuse_machines_fault, speaker
 
 from ..base_files import BaseFiles
 from ..records import Conversation
@@ -46,7 +46,8 @@ def tokenizer_of(folder: Path) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        with panics_as_errors():
+            tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the tokenizers library raises bare Exception
         refuse_machines_fault(error)
         raise ModelError(say("{path} of the base model cannot be read: {error}.", path=file, error=error)) from None

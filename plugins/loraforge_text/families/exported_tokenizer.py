@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from loraforge import ModelError, Span, first_few, read_text, speaker
+from loraforge import ModelError, Span, first_few, panics_as_errors, read_text, speaker
 
 from ..base_files import BaseFiles
 
@@ -57,12 +57,13 @@ def _otherwise(tokenizer: Any, base: BaseFiles, stop: str, texts: Sequence[str])
     from transformers import PreTrainedTokenizerFast
 
     try:  # the class that takes tokenizer.json as it stands, which an export falls back to; with the stop that is written into it
-        other = PreTrainedTokenizerFast.from_pretrained(base.folder, local_files_only=True, **({"eos_token": stop} if stop else {}))
-        for text in [*filter(None, texts)][:_ROWS]:
-            wanted = list(tokenizer.encode(text, add_special_tokens=False).ids)
-            found = list(other(text, add_special_tokens=False).input_ids)
-            if found != wanted:
-                return [_difference(base, other, tokenizer, wanted, found)]
+        with panics_as_errors():
+            other = PreTrainedTokenizerFast.from_pretrained(base.folder, local_files_only=True, **({"eos_token": stop} if stop else {}))
+            for text in [*filter(None, texts)][:_ROWS]:
+                wanted = list(tokenizer.encode(text, add_special_tokens=False).ids)
+                found = list(other(text, add_special_tokens=False).input_ids)
+                if found != wanted:
+                    return [_difference(base, other, tokenizer, wanted, found)]
     except Exception as error:  # a tokenizer's files raise nearly anything
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         return [say("base_model {folder}: transformers cannot read its tokenizer: {error}", folder=base.folder, error=reason)]

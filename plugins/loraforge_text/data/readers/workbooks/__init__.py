@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from loraforge import DataError, refuse_machines_fault, speaker
+from loraforge import DataError, panics_as_errors, refuse_machines_fault, speaker
 
 from ..rows import Reading, Source, Table
 
@@ -22,7 +22,8 @@ def read_workbook(source: Source, reading: Reading) -> list[Table]:
     from .older import read_older
 
     try:
-        return read_excel(source, reading) if source.suffix in (".xlsx", ".xlsm") else read_older(source, reading)
+        with panics_as_errors():
+            return read_excel(source, reading) if source.suffix in (".xlsx", ".xlsm") else read_older(source, reading)
     except (DataError, ImportError):
         raise
     except Exception as error:  # the libraries raise whatever the damage leads to

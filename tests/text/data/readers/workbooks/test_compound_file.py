@@ -50,3 +50,11 @@ def test_what_ends_is_left_to_the_library(tmp_path, sound):
     assert len(load(tmp_path / "sound.xls")[0]) == 5
     for data in (b"", b"no such file", sound[:600], sound[: len(sound) // 2], linked(sound, {7: 70}), linked(sound, {7: END})):
         refuse_endless(data)
+
+
+# What a download leaves that broke off. The library for it is written in Rust, and panics at most of these ends.
+@pytest.mark.parametrize("lost", [98, 292, 486, 583, 971, 1068, 1456, 5000], ids=str)
+def test_a_file_that_ends_early_is_refused_in_one_sentence(tmp_path, sound, lost):
+    (tmp_path / "d.xls").write_bytes(sound[:-lost])
+    (said,) = problems(tmp_path / "d.xls")
+    assert "d.xls: is no readable Excel file (.xls): " in said and "\n" not in said
