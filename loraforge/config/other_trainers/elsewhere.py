@@ -262,18 +262,44 @@ _ROWS = (
         unless="none false true",
     ),
     Elsewhere(
+        "masked_loss",
+        description="Masks count in the loss as soon as they lie in the folder; mask: off leaves them out.",
+        unless="true",
+    ),
+    Elsewhere(
+        "alpha_mask",
+        description="mask: alpha takes the transparency of the pictures as their masks.",
+        unless=_OFF,
+    ),
+    Elsewhere(
+        "loraplus_lr_embedding loraplus_unet_lr_ratio loraplus_text_encoder_lr_ratio",
+        description="There is one ratio for all parts of a base: lora_plus_ratio.",
+        unless="1",
+    ),
+    Elsewhere(
+        "dataset_config class_tokens is_reg image_dir",
+        description="Folders of several kinds lie in the one that train_data_dir names; a concept.yaml in each says its repeats, "
+        "resolution, trigger_word and caption, and whether it is a prior.",
+        unless=_OFF,
+    ),
+    Elsewhere(
+        "weighting_scheme timestep_sampling sigmoid_scale discrete_flow_shift logit_mean logit_std mode_scale",
+        description="Which levels of noise are trained follows from the family of the base.",
+        unless=_OFF,
+    ),
+    Elsewhere(
         "lora_modules_to_save modules_to_save additional_target lora_target_parameters target_parameters "
         "neftune_noise_alpha "
         "label_smoothing_factor loftq_config relora use_galore "
         "use_apollo use_badam resize_vocab add_tokens add_special_tokens special_tokens tokens rope_scaling shift_attn streaming "
         "vae color_aug face_crop_aug_range weighted_captions enable_wildcard caption_prefix caption_suffix "
-        "secondary_separator token_warmup_min token_warmup_step alpha_mask masked_loss "
+        "secondary_separator token_warmup_min token_warmup_step "
         "adaptive_noise_scale noise_offset_random_strength "
         "scale_v_pred_loss_like_noise_pred scale_weight_norms blocks_to_swap "
-        "caption_separator custom_attributes class_tokens is_reg image_dir conditioning_data_dir dataset_class dataset_config config_file "
+        "caption_separator custom_attributes conditioning_data_dir dataset_class config_file "
         "dataset_repeats initial_epoch initial_step skip_until_initial_step validation_seed max_validation_steps resize_interpolation "
-        "no_metadata output_config fused_backward_pass cpu_offload_checkpointing perlin_noise mode_scale logit_mean logit_std "
-        "weighting_scheme timestep_sampling sigmoid_scale discrete_flow_shift guidance_scale model_prediction_type v_pred_like_loss "
+        "no_metadata output_config fused_backward_pass cpu_offload_checkpointing perlin_noise "
+        "guidance_scale model_prediction_type v_pred_like_loss "
         "apply_t5_attn_mask t5xxl t5xxl_max_token_length train_t5xxl clip_l clip_g ae base_weights_multiplier parameterization "
         "controlnet_model_name_or_path max_new_tokens ddp_* support_* schedulefree_* optimizer_schedulefree_wrapper galore_* qgalore_* "
         "apollo_* badam_* ppo_* dpo_* kto_* orpo_* cpo_* simpo_* pref_* oft_* freeze_* ref_model* reward_model* "
@@ -281,7 +307,7 @@ _ROWS = (
         "sglang_* profiler_* ray_* generation_* pissa_iter pissa_convert use_ray eval_num_beams eval_accumulation_steps "
         "eval_sequence_len eval_causal_lm_metrics adapter_folder base_model_config ld_alpha eot_tokens "
         "relora_* pose_* use_pose quantization qat hub_* "
-        "loraplus_lr_embedding loraplus_unet_lr_ratio loraplus_text_encoder_lr_ratio "
+        ""
         "dataset_shard* dataset_exact_deduplication deepcompile test_split_size "
         "down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold enable_block_weights enable_base_weight train_norm "
         "dylora_unit use_tucker use_cp use_scalar rank_dropout module_dropout ui_custom_params data_seed random_state "
