@@ -77,7 +77,7 @@ def test_the_cyberpunk_data():
 
     found = rows("cyberpunk")
     folder = ROOT / "configs" / "data" / "cyberpunk"
-    assert len(found) == 24 and all(row["text"] for row in found)
+    assert len(found) == 32 and all(row["text"] for row in found)
     sizes = set()
     for row in found:
         with Image.open(folder / row["file_name"]) as picture:

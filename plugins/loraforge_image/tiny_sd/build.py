@@ -2,7 +2,7 @@
 
     python -m loraforge_image.tiny_sd.build --out somewhere
 
-About an hour and a half on two cores with bfloat16 units. Seeded; the defaults are what was committed.
+First all of it learns the scenes by day, then in every light. Some three hours on two cores. Seeded; the defaults are what was committed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import lights, scenes
+from . import lights, neon, scenes
 
 SIZE = 128
 BATCH = 24
@@ -23,28 +24,55 @@ SEED = 20261124
 NEGATIVE_SHARE = 0.12  # captions left out in training, so that classifier-free guidance has something to guide away from
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A training of the autoencoder.
+
+    Args:
+        kinds: how many pictures of each kind.
+        colour: how much the colours of small regions count beside the pixels: L1 alone learns lightness first.
+        decoder_only: the latents stay what they were.
+    """
+
+    kinds: Mapping[str, int]
+    steps: int
+    batch: int
+    rate: float
+    colour: float
+    decoder_only: bool = False
+
+
+LIGHTS = {"day": 1300, "lights": 600, "neon": 1000, "shapes": 100}
+STAGES = {
+    "vae": Stage({"day": 2600, "shapes": 3400}, 2600, 8, 2e-3, 0.0),
+    "colour": Stage({"day": 2600, "shapes": 3400}, 750, 8, 2e-3, 2.0),
+    "vae-lights": Stage(LIGHTS, 1000, 4, 1.2e-3, 1.0),
+    "decoder": Stage(LIGHTS, 2000, 4, 8e-4, 1.0, decoder_only=True),
+}
+UNETS = {"unet": 1900, "unet-lights": 1000, "unet-names": 450}
+ORDER = ("vae", "colour", "unet", "vae-lights", "unet-lights", "unet-names", "decoder")
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", choices=("vae", "colour", "unet"))
-    parser.add_argument("--vae-steps", type=int, nargs=2, default=(2600, 750), help="before and after colours count more")
-    parser.add_argument("--unet-steps", type=int, default=1900)
-    parser.add_argument("--pictures", type=int, default=7000)
+    parser.add_argument("--only", choices=ORDER, help="one stage, on what the ones before it left in the folder")
+    parser.add_argument("--steps", type=int, help="of each stage")
+    parser.add_argument("--pictures", type=int, default=7000, help="for the U-Net")
     given = parser.parse_args()
-    if given.only in (None, "vae"):
-        train_vae(given.out, given.vae_steps[0])
-    if given.only in (None, "colour"):
-        train_vae(given.out, given.vae_steps[1], colour=True)
-    if given.only in (None, "unet"):
-        train_unet(given.out, given.unet_steps, given.pictures)
+    for name in [given.only] if given.only else ORDER:
+        if name in STAGES:
+            train_vae(given.out, name, given.steps or STAGES[name].steps)
+        else:
+            train_unet(given.out, name, given.steps or UNETS[name], given.pictures)
 
 
 # --- data --------------------------------------------------------------------------------------------------------------------
 
 
 def draw(kind: str, count: int, seed: int) -> tuple[Any, list[list[str]]]:
-    """``count`` pictures as uint8 (count, 3, SIZE, SIZE), and three captions for each day scene."""
+    """``count`` pictures as uint8 (count, 3, SIZE, SIZE), and three captions for each scene that has some."""
     import numpy as np
     import torch
 
@@ -52,14 +80,26 @@ def draw(kind: str, count: int, seed: int) -> tuple[Any, list[list[str]]]:
     captions: list[list[str]] = []
     for index in range(count):
         rng = random.Random(f"{seed}/{kind}/{index}")
-        if kind == "day":
-            scene = scenes.compose(rng)
-            image = lights.paint(scene, "day", SIZE, SIZE)
-            captions.append([lights.caption(scene, "day", rng) for _ in range(3)])
-        else:
+        if kind == "shapes":
             image = scenes.shapes(rng, SIZE, SIZE)
+        else:
+            scene = scenes.compose(rng)
+            if kind == "neon":
+                image = neon.neon(scene, SIZE, SIZE)
+            else:
+                light = {"day": lambda _: "day", "lights": lambda r: r.choice([*lights.LIGHTS][1:]), "all": lights.pick}[kind](rng)
+                image = lights.paint(scene, light, SIZE, SIZE)
+                captions.append([lights.caption(scene, light, rng) for _ in range(3)])
         pictures[index] = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
     return pictures, captions
+
+
+def named(caption: str, rng: random.Random) -> str:
+    """The caption, now and then with a made-up name in front, which says nothing: a trigger word must not turn a base's head."""
+    if rng.random() < 0.5:
+        return caption
+    name = "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(1, 3)))
+    return f"{name} {rng.choice(('style', 'art', 'picture', ''))}".strip() + f", {caption}"
 
 
 def to_float(pictures: Any) -> Any:
@@ -108,38 +148,33 @@ def chroma(pictures: Any) -> Any:
     return pictures - pictures.mean(1, keepdim=True)
 
 
-def train_vae(out: Path, steps: int, colour: bool = False) -> None:
-    """Reconstruction of day scenes and of random shapes in all colours; L1 on pixels and on their differences.
-
-    Args:
-        colour: go on with what is in ``out``, and count the colours of small regions several times: L1 alone learns lightness first.
-    """
+def train_vae(out: Path, name: str, steps: int) -> None:
+    """Reconstruction of scenes and of random shapes in all colours; L1 on pixels, on their differences and on the colours of regions."""
     import torch
     from diffusers import AutoencoderKL
     from torch.nn.functional import avg_pool2d
 
-    torch.manual_seed(SEED + colour)
-    day, _ = draw("day", 2600, SEED)
-    shapes, _ = draw("shapes", 3400, SEED)
-    pictures = torch.cat([day, shapes])
-    vae = (AutoencoderKL.from_pretrained(out / "vae").float() if colour else make_vae()).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.05)
-    clock = Clock("vae", steps)
-    generator = torch.Generator().manual_seed(SEED + colour)
+    stage, seed = STAGES[name], SEED + [*STAGES].index(name)
+    torch.manual_seed(seed)
+    pictures = torch.cat([draw(kind, count, SEED)[0] for kind, count in stage.kinds.items()])
+    vae = make_vae() if name == "vae" else AutoencoderKL.from_pretrained(out / "vae").float()
+    for part in (vae.encoder, vae.quant_conv):
+        part.requires_grad_(not stage.decoder_only)
+    optimizer = torch.optim.AdamW([p for p in vae.parameters() if p.requires_grad], lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.rate, total_steps=steps, pct_start=0.05)
+    clock = Clock(name, steps)
+    generator = torch.Generator().manual_seed(seed)
     for step in range(1, steps + 1):
-        x = to_float(pictures[torch.randint(len(pictures), (8,), generator=generator)]).contiguous(memory_format=torch.channels_last)
+        x = to_float(pictures[torch.randint(len(pictures), (stage.batch,), generator=generator)])
         if step % 2:
             x = x.flip(3)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            posterior = vae.encode(x).latent_dist
-            y = vae.decode(posterior.sample()).sample
-        y = y.float()
+        posterior = vae.encode(x).latent_dist
+        y = vae.decode(posterior.sample()).sample
         loss = (y - x).abs().mean()
         for dim in (2, 3):
             loss = loss + 0.5 * (y.diff(dim=dim) - x.diff(dim=dim)).abs().mean()
-        for size in (2, 8) if colour else ():
-            loss = loss + 2.0 * avg_pool2d(chroma(y) - chroma(x), size).abs().mean()
+        for size in (2, 8) if stage.colour else ():
+            loss = loss + stage.colour * avg_pool2d(chroma(y) - chroma(x), size).abs().mean()
         total = loss + 1e-6 * posterior.kl().mean()
         total.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -147,11 +182,20 @@ def train_vae(out: Path, steps: int, colour: bool = False) -> None:
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         clock.tick(step, loss=float(loss.detach()), kl=float(posterior.kl().mean().detach()))
-    # SD's U-Net expects latents of unit variance: the factor goes into the autoencoder's config.
+        if step % 200 == 0 or step == steps:
+            _keep_vae(out, vae, pictures[: stage.kinds["day"]][:256])
+
+
+def _keep_vae(out: Path, vae: Any, day: Any) -> None:
+    """Written in half precision. SD's U-Net expects latents of unit variance: the factor goes into the config."""
+    import copy
+
+    import torch
+
     with torch.no_grad():
-        sample = vae.encode(to_float(day[:256])).latent_dist.mode()
+        sample = vae.encode(to_float(day)).latent_dist.mode()
     vae.register_to_config(scaling_factor=round(float(1 / sample.std()), 5))
-    vae.to(memory_format=torch.contiguous_format).half().save_pretrained(out / "vae")
+    copy.deepcopy(vae).half().save_pretrained(out / "vae")
     print("scaling factor", vae.config.scaling_factor, "per channel", sample.std(dim=(0, 2, 3)).tolist(), flush=True)
 
 
@@ -252,33 +296,48 @@ def make_scheduler() -> Any:
     )
 
 
-def train_unet(out: Path, steps: int, count: int) -> None:
-    """Noise prediction on the latents of day scenes, U-Net and text encoder together; the averaged weights are kept."""
-    import torch
-    from diffusers import AutoencoderKL, DDPMScheduler
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-    from transformers import CLIPTokenizer
+def train_unet(out: Path, name: str, steps: int, count: int) -> None:
+    """Noise prediction on the latents of scenes, U-Net and text encoder together; the averaged weights are kept.
 
-    torch.manual_seed(SEED + 1)
-    pictures, captions = draw("day", count, SEED + 2)
+    Args:
+        name: ``unet`` begins from nothing, with scenes by day; the others go on with what is in ``out``, in every light, and
+            ``unet-names`` with names before some captions.
+    """
+    import torch
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    stage = [*UNETS].index(name)
+    torch.manual_seed(SEED + 1 + stage)
+    pictures, captions = draw("all" if stage else "day", count, SEED + 2)
+    if name == "unet-names":
+        chance = random.Random(SEED)
+        captions = [[named(text, chance) for text in three] for three in captions]
     vae = AutoencoderKL.from_pretrained(out / "vae").float().eval()
     with torch.no_grad():
         latents = torch.cat([vae.encode(to_float(part)).latent_dist.mode() for part in pictures.split(32)]) * vae.config.scaling_factor
-    vocabulary = make_tokenizer(out, [text for three in captions for text in three])
+    if stage:
+        unet = UNet2DConditionModel.from_pretrained(out / "unet").float()
+        text_encoder = CLIPTextModel.from_pretrained(out / "text_encoder").float()
+    else:
+        vocabulary = make_tokenizer(out, [text for three in captions for text in three])
+        unet, text_encoder = make_unet(), make_text_encoder(vocabulary)
     tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
     ids = torch.tensor(
         tokenizer([t for three in captions for t in three], padding="max_length", max_length=77, truncation=True).input_ids
     ).view(len(captions), 3, 77)
     empty = torch.tensor(tokenizer("", padding="max_length", max_length=77).input_ids)
-    model = torch.nn.ModuleDict({"unet": make_unet(), "text_encoder": make_text_encoder(vocabulary)})
+    model = torch.nn.ModuleDict({"unet": unet.train(), "text_encoder": text_encoder.train()})
     print({name: sum(p.numel() for p in part.parameters()) for name, part in model.items()}, flush=True)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))  # type: ignore[no-untyped-call]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.06, final_div_factor=40)
+    rate = 1e-3 if stage else 2e-3
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.06, final_div_factor=40)
     noiser = DDPMScheduler.from_config(make_scheduler().config)
     alphas = noiser.alphas_cumprod
     generator = torch.Generator().manual_seed(SEED)
-    clock = Clock("unet", steps)
+    clock = Clock(name, steps)
     smooth = 1.0
     for step in range(1, steps + 1):
         chosen = torch.randint(len(latents), (BATCH,), generator=generator)

@@ -1,5 +1,5 @@
-"""The scenes by day, which tiny-sd is trained on, and at dusk, in fog and snow, by night, in pastel and as line drawings, by which the
-measure of content is validated."""
+"""The scenes in the lights that tiny-sd is trained on (by day, at dusk, in fog and snow, by night, in pastel), and as line drawings, by
+which the measure of content is validated too."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ LINES: Mapping[str, tuple[tuple[str, ...], tuple[tuple[Colour, Colour], ...]]] =
     ),
 }
 KINDS = (*LIGHTS, *LINES)
-_COMMON = 0.4  # the share of plain days: what a prompt without a word about the light shows
+_COMMON = 0.45  # the share of plain days: what a prompt without a word about the light shows
 
 
 def pick(rng: random.Random) -> str:
-    """One of KINDS: the plain day most often."""
-    return "day" if rng.random() < _COMMON else rng.choice(KINDS[1:])
+    """One of LIGHTS: the plain day most often."""
+    return "day" if rng.random() < _COMMON else rng.choice([*LIGHTS][1:])
 
 
 def words(kind: str) -> tuple[str, ...]:

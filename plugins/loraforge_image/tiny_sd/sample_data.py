@@ -1,4 +1,4 @@
-"""Draws the sample data of configs/cyberpunk.yaml: 24 streets by neon night in five shapes, with captions.
+"""Draws the sample data of configs/cyberpunk.yaml: 32 streets by neon night in five sizes, with captions.
 
 python -m loraforge_image.tiny_sd.sample_data configs/data/cyberpunk
 """
@@ -14,20 +14,20 @@ from PIL import Image
 
 from . import neon, scenes
 
-_SHAPES = ((384, 384), (480, 320), (320, 480), (512, 288), (448, 336))
-_SEED = 2077
+_SHAPES = ((384, 384), (480, 320), (400, 400), (336, 448), (416, 416))
+_SEED = 2082
 
 
 def main(folder: Path) -> None:
     """Writes the pictures and metadata.csv."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for number in range(24):
+    for number in range(32):
         rng = random.Random(f"{_SEED}/{number}")
         width, height = _SHAPES[number % len(_SHAPES)]
         scene = scenes.compose(rng, width / height)
         name = f"neon-{number + 1:02d}.png"
-        neon.neon(scene, width, height).quantize(128, dither=Image.Dither.NONE).save(folder / name, optimize=True)
+        neon.neon(scene, width, height).quantize(256, dither=Image.Dither.NONE).save(folder / name, optimize=True)
         # By night nobody sees the colour of a wall.
         place, *parts = [" ".join(word for word in part.split() if word not in (*scenes.WALLS, *scenes.CARS)) for part in scene.words()]
         rows.append((name, ", ".join([place, *parts, rng.choice(("neon lights", "glowing signs", "at night"))])))

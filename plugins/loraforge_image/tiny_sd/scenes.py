@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import colorsys
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -24,7 +23,6 @@ WALLS: dict[str, Colour] = {
     "pink": (226, 160, 158),
 }
 CARS: dict[str, Colour] = {"red": (206, 40, 40), "blue": (40, 84, 190), "white": (240, 240, 240), "yellow": (240, 200, 40)}
-NEON: Sequence[Colour] = ((255, 40, 170), (0, 230, 255), (150, 60, 255), (255, 80, 60), (60, 255, 180), (255, 60, 220))
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
 
 

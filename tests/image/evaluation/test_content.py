@@ -24,7 +24,7 @@ def pictures():
         **{kind: [lights.paint(scene, kind) for scene in SCENES] for kind in ("night", "fog", "dusk", "chalk")},
         "negative": [ImageOps.invert(one) for one in day],
         "grey": [one.convert("L") for one in day],
-        "smeared": [one.filter(ImageFilter.GaussianBlur(3)) for one in night],
+        "smeared": [one.filter(ImageFilter.GaussianBlur(5)) for one in night],
         "patches": [one.filter(ImageFilter.GaussianBlur(10)) for one in night],
         "noise": [Image.fromarray(rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)) for _ in SCENES],
         "empty": [Image.new("RGB", (128, 128), (9, 9, 9)) for _ in SCENES],
