@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from loraforge import RunConfig, speaker
+
+from ...records import ImageKeys
+from ..base_files import read_config
 from ..image_base import Conditioning
 from .family import TransformerFamily
-from .flux import TIME, PackedBase, walk_embedding, walk_packed
+from .flux import TIME, PackedBase, unguided, walk_embedding, walk_packed
 from .memory import Walk
 from .single_file import Layout
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+say = speaker(__name__)
 
 
 class Flux1Base(PackedBase):
@@ -71,6 +77,19 @@ class Flux1(TransformerFamily):
         Layout(("single_transformer_blocks.0.proj_mlp.weight", "time_text_embed.text_embedder.linear_1.weight")),
     )
     text_tokens = (512, 512)
+
+    def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
+        said = [*super().remarks(config, keys)]
+        if read_config(self.parts_folder(config, keys.base_config) / "transformer" / "config.json").get("guidance_embeds"):
+            return said
+        said.append(
+            say(
+                "base_model {base} is FLUX.1 schnell, which was distilled to draw in four steps. Training on it as it is undoes that by and "
+                "by, and its pictures become soft: train on FLUX.1 dev if its licence allows what you want",
+                base=config.base_model,
+            )
+        )
+        return [*said, *unguided(keys)]
 
     def text_width(self, configs: Mapping[str, Mapping[str, Any]]) -> int:
         return int(configs["transformer"]["joint_attention_dim"])
