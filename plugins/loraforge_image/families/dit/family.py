@@ -223,7 +223,7 @@ class TransformerFamily(ImageFamily):
                 )
             ]
         draws = keys.sample_prompts is None or bool(keys.sample_prompts)
-        if given and draws and keys.sample_cfg > 1:
+        if given and draws and (keys.sample_cfg or 1) > 1:
             return [
                 say(
                     "sample_cfg: {cfg}: a distilled base draws without guidance and in few steps; write sample_cfg: 1 and sample_steps: 8",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from loraforge import RunConfig, speaker
@@ -70,6 +70,7 @@ class Flux1(TransformerFamily):
     help = "FLUX.1 dev and schnell: a diffusers folder, a hub id, or the transformer as a .safetensors file with base_config."
     pipeline = "FluxPipeline"
     transformer = "FluxTransformer2DModel"
+    distilled = "schnell"
     source = "black-forest-labs/FLUX.1-dev"
     base = Flux1Base
     layouts = (
@@ -78,18 +79,29 @@ class Flux1(TransformerFamily):
     )
     text_tokens = (512, 512)
 
-    def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
-        said = [*super().remarks(config, keys)]
-        if read_config(self.parts_folder(config, keys.base_config) / "transformer" / "config.json").get("guidance_embeds"):
-            return said
-        said.append(
+    def _distilled_remarks(self, config: RunConfig, keys: ImageKeys) -> list[str]:
+        """schnell has no entrance for the strength of the guidance; that tells better than a name."""
+        told = read_config(self.parts_folder(config, keys.base_config) / "transformer" / "config.json").get("guidance_embeds")
+        if told and keys.assistant_adapter:
+            return [
+                say(
+                    "assistant_adapter: base_model {base} is FLUX.1 dev; a training adapter belongs to the distilled base that it was made "
+                    "for, and spoils the training of any other",
+                    base=config.base_model,
+                )
+            ]
+        if told:
+            return []
+        if keys.assistant_adapter:
+            return [*unguided(keys)]
+        return [
             say(
-                "base_model {base} is FLUX.1 schnell, which was distilled to draw in four steps. Training on it as it is undoes that by and "
-                "by, and its pictures become soft: train on FLUX.1 dev if its licence allows what you want",
+                "base_model {base} is FLUX.1 schnell, which was distilled to draw in four steps, and plain training wears that off: "
+                "drawings become blurred. Name its training adapter (assistant_adapter), or train on FLUX.1 dev",
                 base=config.base_model,
-            )
-        )
-        return [*said, *unguided(keys)]
+            ),
+            *unguided(keys),
+        ]
 
     def text_width(self, configs: Mapping[str, Mapping[str, Any]]) -> int:
         return int(configs["transformer"]["joint_attention_dim"])

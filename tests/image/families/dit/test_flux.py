@@ -138,6 +138,7 @@ def test_distilled_bases_are_told_of(loaded):
 
     assert said("dev", sample_cfg=2.0) == said("klein", sample_cfg=2.0) == ""
     assert "is FLUX.1 schnell, which was distilled" in said("schnell") and "sample_cfg" not in said("schnell")
+    assert said("schnell", assistant_adapter="x") == "" and "is FLUX.1 dev; a training adapter" in said("dev", assistant_adapter="x")
     assert "Train on FLUX.2-klein-base of the same size" in said("klein distilled")
     assert all("sample_cfg changes nothing" in said(kind, sample_cfg=2.0) for kind in ("schnell", "klein distilled"))
 
