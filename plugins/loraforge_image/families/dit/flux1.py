@@ -79,6 +79,9 @@ class Flux1(TransformerFamily):
     )
     text_tokens = (512, 512)
 
+    def read_tokens(self, configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
+        return "tokenizer_2", 512 if configs["transformer"].get("guidance_embeds") else 256
+
     def _distilled_remarks(self, config: RunConfig, keys: ImageKeys) -> list[str]:
         """schnell has no entrance for the strength of the guidance; that tells better than a name."""
         told = read_config(self.parts_folder(config, keys.base_config) / "transformer" / "config.json").get("guidance_embeds")

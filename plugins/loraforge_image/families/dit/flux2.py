@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 say = speaker(__name__)
 
 _WORDS = 512
+_TEMPLATE = 12  # of these, what Qwen3's template writes around a caption
 
 
 class KleinBase(ImageBase):
@@ -119,6 +120,9 @@ class Flux2Klein(TransformerFamily):
         ),
     )
     text_tokens = (_WORDS, _WORDS)
+
+    def read_tokens(self, configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
+        return "tokenizer", _WORDS - _TEMPLATE
 
     def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
         said = [*super().remarks(config, keys)]

@@ -143,6 +143,32 @@ def test_distilled_bases_are_told_of(loaded):
     assert all("sample_cfg changes nothing" in said(kind, sample_cfg=2.0) for kind in ("schnell", "klein distilled"))
 
 
+def test_captions_that_are_cut_are_named_with_their_tokens(loaded):
+    """As many tokens as the tokenizer makes of them, against what the network reads."""
+    from loraforge_image.records import Picture
+
+    from loraforge import Span
+
+    rows = [(Picture(where=f"{n}.png", path=f"{n}.png", caption="a" * n, sha256=str(n)), [Span("a" * n, True)]) for n in (9, 600)]
+    for kind, most in (("dev", 512), ("schnell", 256), ("klein", 500), ("chroma", 512)):
+        family, base, folder = loaded(kind)
+        tokenizer = base.pipe.tokenizer_2 if kind in ("dev", "schnell") else base.pipe.tokenizer
+        _, lines = family.examine_captions(RunConfig(train_data_dir="x", base_model=str(folder)), ImageKeys(), rows)
+        assert lines == [f"1 captions are cut at {most} tokens: 600.png ({len(tokenizer('a' * 600).input_ids)})"]
+    asked = base_template(loaded("klein")[1])
+    assert len(asked) == 512 - 500
+
+
+def base_template(base) -> list[int]:
+    """What stands around an empty caption, as the real template has it: its words are one token each there."""
+    import re
+
+    text = base.pipe.tokenizer.apply_chat_template(
+        [{"role": "user", "content": ""}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    return re.findall(r"<[^>]+>|\w+|\n\n|\n", text)
+
+
 # Of the original models, as the files in circulation have them, where diffusers' converters take the real width alone.
 DOUBLE = (
     [f"{side}_{part}" for side in ("img", "txt") for part in ("attn.qkv", "attn.proj", "mlp.0", "mlp.2")],
