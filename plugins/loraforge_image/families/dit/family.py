@@ -39,6 +39,7 @@ class TransformerFamily(ImageFamily):
         source: a hub id that ``base_config`` may name.
         distilled: the word in the names of its distilled bases, which draw in few steps and want an ``assistant_adapter`` in training;
             empty: there are none.
+        relatives: pipelines of the same make that are not trained; of strangers another sentence says what they are.
         smallest: the side in pixels down to which it still draws well.
         text_tokens: (tokens of the template, the most that are read); the same number twice where captions are padded to a length.
     """
@@ -48,6 +49,7 @@ class TransformerFamily(ImageFamily):
     layouts: ClassVar[tuple[Layout, ...]] = ()
     source: ClassVar[str] = ""
     distilled: ClassVar[str] = ""
+    relatives: ClassVar[tuple[str, ...]] = ()
     smallest: ClassVar[int] = 512
     text_tokens: ClassVar[tuple[int, int]] = (512, 512)
 
@@ -102,7 +104,15 @@ class TransformerFamily(ImageFamily):
             return ""
         file = transformer_file(base_model)
         if file is None:
-            return super().describe_base(base_model)
+            found = pipeline_name(base_model)
+            text = say(
+                "{path} is one of a {found}; of {title}, LoRAForge trains those of a {wanted}",
+                path=base_model,
+                found=found,
+                title=self.title,
+                wanted=self.pipeline,
+            )
+            return text if found in self.relatives else ""
         return say("{path} is the transformer of a {title}", path=file, title=self.title) if self._fits(file) else ""
 
     def problems(self, config: RunConfig, keys: ImageKeys) -> list[str]:

@@ -71,6 +71,7 @@ class Flux1(TransformerFamily):
     pipeline = "FluxPipeline"
     transformer = "FluxTransformer2DModel"
     distilled = "schnell"
+    relatives = ("FluxKontextPipeline", "FluxFillPipeline", "FluxControlPipeline", "FluxPriorReduxPipeline")
     source = "black-forest-labs/FLUX.1-dev"
     base = Flux1Base
     layouts = (

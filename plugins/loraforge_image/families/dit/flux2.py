@@ -107,6 +107,7 @@ class Flux2Klein(TransformerFamily):
     transformer = "Flux2Transformer2DModel"
     source = "black-forest-labs/FLUX.2-klein-base-4B"
     base = KleinBase
+    relatives = ("Flux2Pipeline",)
     # FLUX.2 dev is told the strength of the guidance, and reads another text encoder.
     layouts = (
         Layout(

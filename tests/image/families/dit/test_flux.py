@@ -228,6 +228,15 @@ def test_files_of_the_original_model_are_recognised_and_converted(kind, tmp_path
     assert {name: tuple(value.shape) for name, value in found.items()} == wanted
 
 
+@pytest.mark.parametrize(("module", "found"), [(flux1, "FluxKontextPipeline"), (flux2, "Flux2Pipeline"), (chroma, ""), (flux1, "")])
+def test_a_folder_of_a_relative_is_named_and_one_of_a_stranger_left_to_others(module, found, tmp_path):
+    (tmp_path / "model_index.json").write_text(f'{{"_class_name": "{found or "PixArtSigmaPipeline"}"}}', encoding="utf-8")
+    family = module.CASE.family()
+    said = family.describe_base(str(tmp_path))
+    assert not family.matches(str(tmp_path))
+    assert said == (f"{tmp_path} is one of a {found}; of {family.title}, LoRAForge trains those of a {family.pipeline}" if found else "")
+
+
 def test_relatives_are_not_taken_for_these():
     """FLUX.2 dev is told its guidance, and Chroma Radiance draws pixels."""
     named = {

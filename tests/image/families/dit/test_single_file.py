@@ -14,7 +14,6 @@ from loraforge_image.records import ImageKeys
 
 from loraforge import ConfigError, KeySet, ModelError, RunConfig
 
-
 # What is refused, and what is said of a file, does not depend on the family.
 TWO = pytest.mark.parametrize("case", ["flux1", "z-image"], indirect=True)
 
