@@ -39,6 +39,7 @@ class Case:
 
 def cases() -> dict[str, Case]:
     """All families, by name."""
+    from .qwen_image import CASE as qwen_image
     from .z_image import CASE as z_image
 
-    return {"z-image": z_image}
+    return {"qwen-image": qwen_image, "z-image": z_image}

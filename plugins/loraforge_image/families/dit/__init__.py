@@ -7,6 +7,7 @@ from loraforge import ModelFamily
 
 def families() -> list[ModelFamily]:
     """All of them."""
+    from .qwen_image import QwenImage
     from .z_image import ZImage
 
-    return [ZImage()]
+    return [ZImage(), QwenImage()]

@@ -40,6 +40,7 @@ class TransformerFamily(ImageFamily):
         distilled: the word in the names of its distilled bases, which draw in few steps and want an ``assistant_adapter`` in training;
             empty: there are none.
         smallest: the side in pixels down to which it still draws well.
+        tokenizer: the folder of the tokenizer that makes most tokens of a caption.
         text_tokens: (tokens of the template, the most that are read); the same number twice where captions are padded to a length.
     """
 
@@ -49,6 +50,7 @@ class TransformerFamily(ImageFamily):
     source: ClassVar[str] = ""
     distilled: ClassVar[str] = ""
     smallest: ClassVar[int] = 512
+    tokenizer: ClassVar[str] = "tokenizer"
     text_tokens: ClassVar[tuple[int, int]] = (512, 512)
 
     def walk(self, config: Mapping[str, Any], walk: Walk) -> None:
@@ -301,10 +303,20 @@ class TransformerFamily(ImageFamily):
     def examine_captions(
         self, config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[Record, Sequence[Span]]]
     ) -> tuple[Mapping[str, Any], Sequence[str]]:
-        from .memory import caption_facts
+        from .captions import caption_lengths, encoded_texts
 
         facts, lines = super().examine_captions(config, keys, rows)
-        return {**facts, **caption_facts(["".join(span.text for span in spans) for _, spans in rows], keys)}, lines
+        texts = ["".join(span.text for span in spans) for _, spans in rows]
+        facts = {**facts, "texts": encoded_texts(texts, keys)}
+        counted = caption_lengths(self.parts_folder(config, keys.base_config) / self.tokenizer / "tokenizer.json", texts, keys)
+        if counted is None:
+            return facts, [*lines, say("the captions' tokens cannot be counted: the base's tokenizer is not on this computer")]
+        template, most = self.text_tokens
+        read = most if template == most else most - template
+        cut = [f"{record.where} ({count})" for (record, _), count in zip(rows, counted, strict=True) if count > read]
+        if cut:
+            lines = [*lines, say("{n} captions are cut at {tokens} tokens: {names}", n=len(cut), tokens=read, names=first_few(cut, 5))]
+        return {**facts, "caption_tokens": min(most, template + max(counted, default=0))}, lines
 
     def estimate_memory(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> MemoryEstimate | None:
         from .memory import estimate_memory
