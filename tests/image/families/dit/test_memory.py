@@ -43,8 +43,8 @@ def test_published_sizes(case, tiny):
     assert walk.parameters / 1e9 == pytest.approx(billions, abs=0.01)
     config, _ = settings(lora_rank=16)
     assert len(adapted(walk, config, family)) == layers
-    # One forward pass multiplies every weight of the blocks with every token, and the attention comes on top of it.
-    assert walk.macs > 0.5 * walk.parameters * 4096
+    # A forward pass multiplies the weights with the tokens of the picture, or of the caption in streams of its own, and tokens with tokens.
+    assert 0.3 * walk.parameters * 4096 < walk.macs < 2 * walk.parameters * 4608
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -60,8 +60,9 @@ def test_what_autograd_keeps_is_what_is_said(checkpointing, case, base_of):
     targets = base.targets(config, keys[ImageKeys], base.network)
     injected = lora.inject(base.network, config, modules=targets)
     shape = base.latent_shape(256, 192)
-    noisy, words = torch.randn(1, *shape), "word " * 25
-    row = base.embed(words)
+    noisy = torch.randn(1, *shape)
+    row = base.embed("word " * 25)
+    length = max(len(value) for value in row.values() if value.ndim == 2)
     kept: dict[int, int] = {}
     frozen = {value.untyped_storage().data_ptr() for value in injected.model.parameters()}
 
@@ -75,7 +76,7 @@ def test_what_autograd_keeps_is_what_is_said(checkpointing, case, base_of):
         guess = injected.model(noisy, torch.tensor([0.5]), base.join([row]), {})
     measured = sum(kept.values())
     assert guess.requires_grad
-    walk = Walk(base.tokens(shape), len(words))
+    walk = Walk(base.tokens(shape), length)
     family.walk(base.denoiser.config, walk)
     said, _ = activation_bytes(walk, adapted(walk, config, family), config, 1, "cpu")
     if checkpointing:  # beside what blocks are given, that of the block which is computed again
