@@ -42,7 +42,8 @@ def cases() -> dict[str, Case]:
     from .chroma import CASE as chroma
     from .flux1 import CASE as flux1
     from .flux2 import CASE as flux2
+    from .qwen_image import CASE as qwen_image
     from .sd35 import CASE as sd35
     from .z_image import CASE as z_image
 
-    return {"z-image": z_image, "flux2": flux2, "flux1": flux1, "chroma": chroma, "sd35": sd35}
+    return {"z-image": z_image, "flux2": flux2, "flux1": flux1, "chroma": chroma, "qwen-image": qwen_image, "sd35": sd35}

@@ -10,7 +10,8 @@ def families() -> list[ModelFamily]:
     from .chroma import Chroma
     from .flux1 import Flux1
     from .flux2 import Flux2Klein
+    from .qwen_image import QwenImage
     from .sd35 import SD35
     from .z_image import ZImage
 
-    return [ZImage(), Flux2Klein(), Flux1(), Chroma(), SD35()]
+    return [ZImage(), Flux2Klein(), Flux1(), Chroma(), QwenImage(), SD35()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..image_base import Conditioning
@@ -68,8 +69,8 @@ class Chroma(TransformerFamily):
     def text_width(self, configs: Mapping[str, Mapping[str, Any]]) -> int:
         return int(configs["transformer"]["joint_attention_dim"])
 
-    def read_tokens(self, configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
-        return "tokenizer", 512
+    def counted(self, folder: Path) -> tuple[str, int]:
+        return self.tokenizer, 512 - 1  # T5 ends every text with a sign; the token of padding is read where there is room
 
     def walk(self, config: Mapping[str, Any], walk: Walk) -> None:
         wide = int(config["attention_head_dim"]) * int(config["num_attention_heads"])

@@ -41,6 +41,7 @@ class TransformerFamily(ImageFamily):
             empty: there are none.
         relatives: pipelines of the same make that are not trained; of strangers another sentence says what they are.
         smallest: the side in pixels down to which it still draws well.
+        tokenizer: the folder of the tokenizer that makes most tokens of a caption.
         text_tokens: (tokens of the template, the most that are read); the same number twice where captions are padded to a length.
     """
 
@@ -51,6 +52,7 @@ class TransformerFamily(ImageFamily):
     distilled: ClassVar[str] = ""
     relatives: ClassVar[tuple[str, ...]] = ()
     smallest: ClassVar[int] = 512
+    tokenizer: ClassVar[str] = "tokenizer"
     text_tokens: ClassVar[tuple[int, int]] = (512, 512)
 
     def walk(self, config: Mapping[str, Any], walk: Walk) -> None:
@@ -71,13 +73,14 @@ class TransformerFamily(ImageFamily):
         inner = encoder.get("text_config")
         return int(encoder.get("hidden_size") or encoder.get("d_model") or (inner["hidden_size"] if isinstance(inner, dict) else 0))
 
-    def read_tokens(self, configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
-        """(the folder of a tokenizer, how many of its tokens of a caption are read); nothing and 0: they are not counted.
+    def counted(self, folder: Path) -> tuple[str, int]:
+        """(the folder of the tokenizer that makes most tokens of a caption, how many of these are read, without its signs and template).
 
         Args:
-            configs: of every part, by its folder's name.
+            folder: with the configurations of all parts.
         """
-        return "", 0
+        template, most = self.text_tokens
+        return self.tokenizer, most if template == most else most - template
 
     # --- what a base is ----------------------------------------------------------------------------------------------------------
 
@@ -319,27 +322,21 @@ class TransformerFamily(ImageFamily):
     def examine_captions(
         self, config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[Record, Sequence[Span]]]
     ) -> tuple[Mapping[str, Any], Sequence[str]]:
-        from .memory import caption_facts
+        from .captions import caption_lengths, encoded_texts
 
         facts, lines = super().examine_captions(config, keys, rows)
-        lines = [*lines, *self._cut_captions(config, keys, rows)]
-        return {**facts, **caption_facts(["".join(span.text for span in spans) for _, spans in rows], keys)}, lines
-
-    def _cut_captions(self, config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[Record, Sequence[Span]]]) -> list[str]:
-        """A sentence on captions that are longer than what is read of them."""
-        from .caption_length import counts
-        from .memory import read_all
-
-        try:
-            folder = self.parts_folder(config, keys.base_config)
-        except ModelError:
-            return []
-        name, tokens = self.read_tokens(read_all(folder))
-        found = counts(folder / name, keys, ["".join(span.text for span in spans) for _, spans in rows]) if name else ()
-        if found is None:
-            return [say("the captions' tokens cannot be counted: the base's tokenizer is not on this computer")]
-        cut = [f"{record.where} ({count})" for (record, _), count in zip(rows, found, strict=False) if count > tokens]
-        return [say("{n} captions are cut at {tokens} tokens: {names}", n=len(cut), tokens=tokens, names=first_few(cut, 5))] if cut else []
+        texts = ["".join(span.text for span in spans) for _, spans in rows]
+        facts = {**facts, "texts": encoded_texts(texts, keys)}
+        folder = self.parts_folder(config, keys.base_config)
+        tokenizer, read = self.counted(folder)
+        counted = caption_lengths(folder / tokenizer / "tokenizer.json", texts, keys)
+        if counted is None:
+            return facts, [*lines, say("the captions' tokens cannot be counted: the base's tokenizer is not on this computer")]
+        template, most = self.text_tokens
+        cut = [f"{record.where} ({count})" for (record, _), count in zip(rows, counted, strict=True) if count > read]
+        if cut:
+            lines = [*lines, say("{n} captions are cut at {tokens} tokens: {names}", n=len(cut), tokens=read, names=first_few(cut, 5))]
+        return {**facts, "caption_tokens": min(most, template + max(counted, default=0))}, lines
 
     def estimate_memory(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> MemoryEstimate | None:
         from .memory import estimate_memory

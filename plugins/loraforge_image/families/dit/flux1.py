@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraforge import RunConfig, speaker
@@ -78,10 +79,12 @@ class Flux1(TransformerFamily):
         Layout(("double_blocks.0.img_attn.qkv.weight", "vector_in.in_layer.weight"), original=True),
         Layout(("single_transformer_blocks.0.proj_mlp.weight", "time_text_embed.text_embedder.linear_1.weight")),
     )
+    tokenizer = "tokenizer_2"
     text_tokens = (512, 512)
 
-    def read_tokens(self, configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
-        return "tokenizer_2", 512 if configs["transformer"].get("guidance_embeds") else 256
+    def counted(self, folder: Path) -> tuple[str, int]:
+        told = read_config(folder / "transformer" / "config.json").get("guidance_embeds")
+        return self.tokenizer, (512 if told else 256) - 1  # T5 ends every text with a sign
 
     def _distilled_remarks(self, config: RunConfig, keys: ImageKeys) -> list[str]:
         """schnell has no entrance for the strength of the guidance; that tells better than a name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraforge import RunConfig, speaker
@@ -122,8 +123,8 @@ class Flux2Klein(TransformerFamily):
     )
     text_tokens = (_WORDS, _WORDS)
 
-    def read_tokens(self, configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
-        return "tokenizer", _WORDS - _TEMPLATE
+    def counted(self, folder: Path) -> tuple[str, int]:
+        return self.tokenizer, _WORDS - _TEMPLATE
 
     def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
         said = [*super().remarks(config, keys)]

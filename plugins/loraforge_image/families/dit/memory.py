@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraforge import MemoryEstimate, ModelError, RunConfig, adapter_size, apply_block_ranks, dropout_noise, weight_copies
 
-from ...data.captions import alternatives, arrangements, written
 from ...records import ImageKeys
 from ..base_files import header, part_config, read_config
 from ..targets import narrowed
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _PATCH = 16  # pixels of one token, each way
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_WAYS = 24  # as ``Texts`` encodes a caption beforehand
 _HOLES = 40_000_000  # what an allocator keeps between tensors
 
 
@@ -74,25 +72,6 @@ class Walk:
         self.kept[self.block] = self.kept.get(self.block, 0.0) + numbers
 
 
-def caption_facts(texts: Sequence[str], keys: ImageKeys) -> dict[str, Any]:
-    """``texts``: how many captions are encoded, orders included; ``caption_bytes``: of the longest in UTF-8."""
-    plain, longest, ways = {""}, 0, 0
-    for text in texts:
-        for caption in alternatives(text):
-            one = written(caption, keys)
-            plain.add(one)
-            longest = max(longest, len(one.encode()))
-            if keys.varies_captions:
-                ways += len(arrangements(caption, keys, _WAYS) or ())
-    return {"texts": len(plain) + ways, "caption_bytes": longest}
-
-
-def caption_tokens(family: TransformerFamily, facts: Mapping[str, Any]) -> int:
-    """Tokens of the longest caption, at most: three bytes are one, as they are in English at the least and in Chinese about."""
-    template, most = family.text_tokens
-    return min(most, template + math.ceil(int(facts.get("caption_bytes", 3 * most)) / 3))
-
-
 def part_size(folder: Path, name: str) -> int:
     """Parameters of a part: by the headers of its files, or by the list of its shards; 0 where neither is there.
 
@@ -125,7 +104,7 @@ def estimate_memory(
     Raises:
         ConfigError: if ``lora_target`` matches nothing.
     """
-    area, text = largest_area(keys, facts), caption_tokens(family, facts)
+    area, text = largest_area(keys, facts), int(facts.get("caption_tokens", family.text_tokens[1]))
     walk = Walk(round(area / _PATCH**2), text)
     try:
         family.walk(part_config(folder / "transformer" / "config.json"), walk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..image_base import Conditioning, ImageBase
@@ -68,13 +69,15 @@ class SD35(TransformerFamily):
         Layout(("joint_blocks.0.x_block.attn.qkv.weight", "y_embedder.mlp.0.weight"), original=True),
         Layout(("pos_embed.pos_embed", "transformer_blocks.0.attn.add_q_proj.weight", "time_text_embed.text_embedder.linear_1.weight")),
     )
+    tokenizer = "tokenizer_3"
     text_tokens = (_CLIP + _WORDS, _CLIP + _WORDS)
 
     def text_width(self, configs: Mapping[str, Mapping[str, Any]]) -> int:
         return int(configs["transformer"]["joint_attention_dim"])
 
-    def read_tokens(self, configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
-        return ("tokenizer_3", _WORDS) if "text_encoder_3" in configs else ("tokenizer", _CLIP)
+    def counted(self, folder: Path) -> tuple[str, int]:
+        """Of T5, whose texts end with a sign; where there is none, of CLIP, whose begin with one too."""
+        return (self.tokenizer, _WORDS - 1) if (folder / "text_encoder_3").is_dir() else ("tokenizer", _CLIP - 2)
 
     def walk(self, config: Mapping[str, Any], walk: Walk) -> None:
         head, heads, count = int(config["attention_head_dim"]), int(config["num_attention_heads"]), int(config["num_layers"])

@@ -83,7 +83,7 @@ class ZImage(TransformerFamily):
         Layout(("cap_pad_token", "layers.0.adaLN_modulation.0.weight", name), ("siglip_embedder.0.weight",), original)
         for name, original in (("layers.0.attention.qkv.weight", True), ("layers.0.attention.to_q.weight", False))
     )
-    text_tokens = (16, 512)
+    text_tokens = (8, 512)
 
     def walk(self, config: Mapping[str, Any], walk: Walk) -> None:
         wide, captions = int(config["dim"]), int(config["cap_feat_dim"])
