@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .dit.family import TransformerFamily
+    from .dit.single_file import Layout
     from .image_base import Conditioning, Framing, ImageBase
     from .image_family import ImageFamily
     from .objectives import Diffusion, FlowMatching, Objective
@@ -22,12 +24,26 @@ _HOME = {
     "Framing": "image_base",
     "ImageBase": "image_base",
     "ImageFamily": "image_family",
+    "Layout": "dit.single_file",
     "Objective": "objectives",
+    "TransformerFamily": "dit.family",
     "WebuiFormat": "webui_format",
     "WebuiTable": "webui_format",
 }
 
-__all__ = ["Conditioning", "Diffusion", "FlowMatching", "Framing", "ImageBase", "ImageFamily", "Objective", "WebuiFormat", "WebuiTable"]
+__all__ = [
+    "Conditioning",
+    "Diffusion",
+    "FlowMatching",
+    "Framing",
+    "ImageBase",
+    "ImageFamily",
+    "Layout",
+    "Objective",
+    "TransformerFamily",
+    "WebuiFormat",
+    "WebuiTable",
+]
 
 
 def __getattr__(name: str) -> object:

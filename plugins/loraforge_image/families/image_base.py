@@ -55,9 +55,11 @@ class ImageBase(ABC):
         vae_scale: pixels of one latent, each way.
         layers: which linear layers of the denoiser a LoRA may be put on: a regular expression that finds their paths.
         guided: whether drawing follows the prompt by classifier-free guidance; a distilled base does not.
+        usual_steps, usual_cfg: what its pictures are drawn with where nobody says.
         device, dtype: where it is, and in which type its weights are.
         cfg: the strength of the guidance while a picture is drawn, for denoisers that are told; None in training and in evaluation.
         blank: what ``embed`` makes of no caption, for families that fill up the shorter captions of a batch with it.
+        assisted: whether a training adapter acts, where there is one: not while a picture is drawn.
         uncut: whether ``embed`` is given what is to be drawn, which is not cut at the longest caption of the training.
         version: of what ``encode`` and ``embed`` call; raise it when that changes, so that cached results are made again.
     """
@@ -65,7 +67,9 @@ class ImageBase(ABC):
     denoiser_name: ClassVar[str] = "transformer"
     vae_scale: ClassVar[int] = 8
     layers: ClassVar[str] = ""
-    guided: ClassVar[bool] = True
+    guided: bool = True
+    usual_steps: int = 20
+    usual_cfg: float = 7.0
     version: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
@@ -84,6 +88,7 @@ class ImageBase(ABC):
         self.pipe, self.dtype, self.settings = pipe, dtype, dict(settings)
         self.device: Any = pipe.vae.device
         self.cfg: float | None = None
+        self.assisted = True
         self.trains_text = bool(settings.get("train_text_encoder"))
         predicted, ends = settings.get("prediction_type") or "auto", settings.get("zero_terminal_snr")
         if predicted != "auto":

@@ -1,0 +1,42 @@
+"""Captions are counted with the base's own tokenizer, and those that are cut are named."""
+
+from __future__ import annotations
+
+from builders.dit import cases
+from loraforge_image.families.dit.captions import caption_lengths, encoded_texts
+from loraforge_image.records import ImageKeys, Picture
+
+from loraforge import RunConfig, Span
+
+CASE = cases()["z-image"]
+
+
+def test_tokens_are_those_of_transformers(tiny):
+    from transformers import AutoTokenizer
+
+    folder = tiny(CASE) / CASE.family().tokenizer
+    texts = ["a ball", "é, 球", "one\na longer one"]
+    theirs = AutoTokenizer.from_pretrained(folder)
+    lengths = [max(len(theirs(line, add_special_tokens=False).input_ids) for line in text.split("\n")) for text in texts]
+    assert caption_lengths(folder / "tokenizer.json", texts, ImageKeys()) == lengths
+    assert caption_lengths(folder / "nothing.json", texts, ImageKeys()) is None
+
+
+def test_orders_are_counted_with_the_captions():
+    assert encoded_texts(["a, b, c", "d"], ImageKeys()) == 3  # with the empty one
+    assert encoded_texts(["a, b, c", "d"], ImageKeys(caption_shuffle=True)) == 3 + 6 + 1
+
+
+def test_what_is_cut_is_told(case, tiny):
+    family = case.family()
+    template, most = family.text_tokens
+    _, read = family.counted(tiny(case))
+    texts = ["x" * (read + 1), "x" * 3]
+    rows = [(Picture(where=f"row {i}", path="x", caption=text), [Span(text)]) for i, text in enumerate(texts)]
+    config = RunConfig(train_data_dir="x", base_model=str(tiny(case)))
+    facts, lines = family.examine_captions(config, ImageKeys(), rows)
+    assert facts["texts"] == 3 and facts["caption_tokens"] == most
+    if family.tokenizer == "tokenizer":  # here every letter is a token
+        assert lines == [f"1 captions are cut at {read} tokens: row 0 ({read + 1})"]
+    facts, lines = family.examine_captions(config, ImageKeys(), rows[1:])
+    assert not lines and facts["caption_tokens"] <= template + 4
