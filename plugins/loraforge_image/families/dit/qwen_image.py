@@ -138,6 +138,7 @@ class QwenImage(TransformerFamily):
     pipeline = "QwenImagePipeline"
     transformer = "QwenImageTransformer2DModel"
     source = "Qwen/Qwen-Image"
+    drawn = (50, 4.0)
     base = QwenImageBase
     # Published under diffusers' names by all. Layered has another embedding of time, and Edit-2511 a marker in ComfyUI's files.
     layouts = (
