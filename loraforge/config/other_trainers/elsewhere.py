@@ -212,8 +212,8 @@ _ROWS = (
     ),
     Elsewhere("optim_target_modules", description="All parameters of the adapter have the same optimizer.", unless=_OFF),
     Elsewhere(
-        "load_in_8bit gptq fp8 fp8_base fp8_base_unet",
-        description="A base is loaded as precision says: bf16, fp16, fp32 or 4bit.",
+        "load_in_8bit gptq fp8",
+        description="A base is loaded as precision says: bf16, fp16, fp32, 4bit, or fp8 for pictures.",
         unless=_OFF,
     ),
     Elsewhere(

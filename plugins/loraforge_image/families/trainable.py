@@ -135,6 +135,7 @@ class TrainableImages(TrainableModel):
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+        self._base.to(self._base.device)  # not before: text encoders and denoiser together are more than a card may hold
 
     # --- steps -------------------------------------------------------------------------------------------------------------
 
