@@ -166,8 +166,7 @@ class ImageBase(ABC):
     def latent_key(self) -> Mapping[str, Any]:
         """All that decides ``encode``'s result besides the pixels and the autoencoder's weights, as plain JSON values."""
         config = {name: value for name, value in self.pipe.vae.config.items() if not name.startswith("_")}
-        tiled = {"tiled": True} if self.settings.get("vae_tiling") else {}
-        return {"encode": _identity(type(self).encode), "autoencoder": config, "version": self.version, **tiled}
+        return {"encode": _identity(type(self).encode), "autoencoder": config, "version": self.version}
 
     def embed_key(self, caption: str) -> Mapping[str, Any]:
         """All that decides ``embed``'s result besides the text encoders' weights, as plain JSON values."""

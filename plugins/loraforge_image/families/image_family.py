@@ -270,7 +270,7 @@ class ImageFamily(ModelFamily):
         if config.gradient_checkpointing:
             base.enable_gradient_checkpointing()
         base.device = device  # it goes there when the encoders have left: see TrainableImages.on_encoded
-        storing.tile(base)
+        storing.check_tiles(base)
         modules = _trained(base, config, mine)
         start = self._start(open_start(config), config, mine, base, modules) if config.init_from_adapter else None
         modules = {**modules, **start.ranks} if start is not None else modules
@@ -358,6 +358,7 @@ class ImageFamily(ModelFamily):
         known: Mapping[str, Any] = next((adapter.facts["image"] for adapter in adapters.values() if "image" in adapter.facts), {})
         base = self._sound(config, self.load_base(config, {**ImageKeys().model_dump(), "resolution": None, **known}))
         base.device = device
+        storing.check_tiles(base)
         storing.tile(base)
         network = make_network(base, base.text_encoders)
         lora.load_adapters(network, adapters)

@@ -32,6 +32,8 @@ def problems(config: RunConfig, keys: ImageKeys) -> list[str]:
                 precision=config.precision,
             )
         )
+    if keys.offload == "encoders" and keys.train_text_encoder:
+        found.append(say("offload: encoders: the text encoders learn here, so they stay on the card. Use blocks, or none."))
     return found
 
 
@@ -40,20 +42,22 @@ def kept(keys: ImageKeys) -> dict[str, Any]:
     return {name: value for name in KEPT if (value := getattr(keys, name)) != ImageKeys.model_fields[name].default}
 
 
-def tile(base: ImageBase) -> None:
-    """Lets the autoencoder work in tiles where ``vae_tiling`` says so.
-
-    Raises:
-        ConfigError: if it cannot.
+def check_tiles(base: ImageBase) -> None:
+    """Raises:
+    ConfigError: if ``vae_tiling`` asks for what the autoencoder cannot do.
     """
     vae = base.pipe.vae
-    if not base.settings.get("vae_tiling"):
-        return
-    if not hasattr(vae, "enable_tiling"):
+    if base.settings.get("vae_tiling") and not hasattr(vae, "enable_tiling"):
         raise ConfigError(
             say("vae_tiling: the autoencoder of this base ({kind}) does not work in tiles. Leave it out.", kind=type(vae).__name__)
         )
-    vae.enable_tiling()
+
+
+def tile(base: ImageBase) -> None:
+    """Lets the autoencoder decode in tiles where ``vae_tiling`` says so. Called when all pictures are encoded: each tile has norms and an
+    attention of its own, so that its colours are others, and these are not to be learned."""
+    if base.settings.get("vae_tiling"):
+        base.pipe.vae.enable_tiling()
 
 
 def store_denoiser(base: ImageBase, precision: str, settings: Mapping[str, Any], device: torch.device) -> Sequence[str]:
