@@ -54,9 +54,9 @@ def loraforge_checks() -> Iterable[Check]:
 
 @hookimpl
 def loraforge_model_families() -> Iterable[ModelFamily]:
-    from .families.stable_diffusion import families
+    from .families import dit, stable_diffusion
 
-    return families()
+    return [*stable_diffusion.families(), *dit.families()]
 
 
 @hookimpl

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import inspect
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,12 +42,21 @@ def wants_weights() -> bool:
     return not _SHAPES_ONLY.get()
 
 
-def load_pipeline(base_model: str, revision: str | None, kind: str, dtype: torch.dtype) -> Any:
+def load_pipeline(
+    base_model: str,
+    revision: str | None,
+    kind: str,
+    dtype: torch.dtype,
+    *,
+    allow_pickle: bool = False,
+    given: Mapping[str, Any] | None = None,
+) -> Any:
     """A diffusers folder as the pipeline that it says it is, on the CPU.
 
     Args:
         kind: the pipeline's class.
         dtype: of everything but the autoencoder, which stays in float32: half precision overflows in some.
+        given: parts that are loaded already, and whose weights the folder need not have.
 
     Raises:
         ModelError: if it cannot be loaded, or lacks tensors.
@@ -59,13 +68,16 @@ def load_pipeline(base_model: str, revision: str | None, kind: str, dtype: torch
     parts = _listed(base_model, place, kind)
     quiet_diffusers()
     try:
-        loaded: dict[str, Any] = {}
+        loaded: dict[str, Any] = dict(given or {})
         for name, (library, class_name) in parts.items():
+            if name in loaded:
+                continue
             home = getattr(diffusers.pipelines, library, None) if library not in _LIBRARIES else importlib.import_module(library)
             found = getattr(home, class_name, None)
             if inspect.isclass(found) and issubclass(found, torch.nn.Module):
                 part_config(place / name / "config.json")
-                loaded[name] = load_part(found, place, name, torch.float32 if name.startswith("vae") else dtype)
+                kept = torch.float32 if name.startswith("vae") else dtype
+                loaded[name] = load_part(found, place, name, kept, allow_pickle=allow_pickle)
         return getattr(diffusers, kind).from_pretrained(place, local_files_only=True, **loaded)
     except ModelError:
         raise
@@ -155,6 +167,47 @@ def check_pickle(place: Path, files: Sequence[Path], allow: bool) -> None:
                 files=", ".join(file.name for file in files),
             )
         )
+
+
+def read_weights(file: Path, allow_pickle: bool) -> dict[str, Any]:
+    """The tensors of a single file by name.
+
+    Raises:
+        ModelError: if it is damaged, or a pickle that is not allowed or holds more than numbers.
+    """
+    if file.suffix.lower() not in PICKLES:
+        import safetensors.torch
+
+        loaded: dict[str, Any] = safetensors.torch.load_file(file)
+        return loaded
+    import zipfile
+
+    import torch
+
+    check_pickle(file, [file], allow_pickle)
+    try:
+        zipped = zipfile.is_zipfile(file)
+        if zipped:
+            with zipfile.ZipFile(file) as archive:  # torch stores, it packs nothing; what is packed may unpack a thousandfold
+                if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                    raise ValueError
+        found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+        for _ in range(8):
+            if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+                found = found["state_dict"]
+        tensors = {n: t for n, t in found.items() if isinstance(t, torch.Tensor)} if isinstance(found, dict) else {}
+        # A view can claim any size of a few bytes.
+        if any(t.numel() * t.element_size() > t.untyped_storage().nbytes() for t in tensors.values()):
+            raise ValueError
+    except Exception:  # torch's own text would advise to turn weights_only off
+        raise ModelError(
+            say(
+                "base_model {file} is damaged, or holds more than tensors; only tensors are read from a pickle, and nothing in it was run. "
+                "Take the .safetensors of the same model.",
+                file=file,
+            )
+        ) from None
+    return tensors
 
 
 def not_finite(pipe: Any) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from loraforge import ConfigError, ModelError, speaker
 
 from ..base_files import PICKLES, header, locate, part_config
-from ..loading import check_pickle, load_part, quiet_diffusers, wants_weights
+from ..loading import load_part, quiet_diffusers, read_weights, wants_weights
 from ..objectives import with_terminal_snr
 from .identify import WEIGHTS, Base, check_family, config_folder, identify, lacking, of_tensors
 from .published import PUBLISHED
@@ -132,7 +132,7 @@ def _from_file(
     from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    weights = _weights(file, allow_pickle)
+    weights = read_weights(file, allow_pickle)
     said = {} if file.suffix.lower() in PICKLES else header(file).get("__metadata__")
     base = of_tensors(file, {name: tuple(tensor.shape) for name, tensor in weights.items()}, said if isinstance(said, dict) else {})
     check_family(base_model, base, family)
@@ -176,44 +176,3 @@ def _from_file(
     scheduler = DDPMScheduler.from_pretrained(config, subfolder="scheduler")
     encoders = [loaded[name] for name in names]
     return _pipeline(family, loaded["unet"], loaded["vae"], encoders, tokenizers, scheduler), base
-
-
-def _weights(file: Path, allow_pickle: bool) -> dict[str, Any]:
-    """The tensors of a single file by name.
-
-    Raises:
-        ModelError: if it is damaged, or a pickle that is not allowed or holds more than numbers.
-    """
-    if file.suffix.lower() not in PICKLES:
-        import safetensors.torch
-
-        loaded: dict[str, Any] = safetensors.torch.load_file(file)
-        return loaded
-    import zipfile
-
-    import torch
-
-    check_pickle(file, [file], allow_pickle)
-    try:
-        zipped = zipfile.is_zipfile(file)
-        if zipped:
-            with zipfile.ZipFile(file) as archive:  # torch stores, it packs nothing; what is packed may unpack a thousandfold
-                if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-                    raise ValueError
-        found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
-        for _ in range(8):
-            if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-                found = found["state_dict"]
-        tensors = {n: t for n, t in found.items() if isinstance(t, torch.Tensor)} if isinstance(found, dict) else {}
-        # A view can claim any size of a few bytes.
-        if any(t.numel() * t.element_size() > t.untyped_storage().nbytes() for t in tensors.values()):
-            raise ValueError
-    except Exception:  # torch's own text would advise to turn weights_only off
-        raise ModelError(
-            say(
-                "base_model {file} is damaged, or holds more than tensors; only tensors are read from a pickle, and nothing in it was run. "
-                "Take the .safetensors of the same model.",
-                file=file,
-            )
-        ) from None
-    return tensors

@@ -1,0 +1,258 @@
+"""What the families of transformers share before a base is loaded: recognition, single files, and what else a config may ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loraforge import KeySet, MemoryEstimate, ModelError, Record, RunConfig, Span, fetch_base, first_few, speaker
+
+from ...records import ImageKeys
+from ..base_files import EMBEDDED, OTHERS, PICKLES, SMALL, is_hub_id, is_ours, locate, pipeline_name
+from ..image_base import ImageBase
+from ..image_family import ImageFamily
+from .loading import strange
+from .single_file import Layout, read_names, transformer_file
+
+if TYPE_CHECKING:
+    from .memory import Walk
+
+say = speaker(__name__)
+
+# Of the folder that base_config names: all but the transformer, which the single file is.
+_REST = ("vae/*.safetensors*", "text_encoder*/*.safetensors*")
+
+
+class TransformerFamily(ImageFamily):
+    """A family of flow transformers: a diffusers folder, a hub id, or the transformer alone in one file with ``base_config`` for the rest.
+
+    Attributes:
+        title: what people call it.
+        transformer: the denoiser's class in diffusers.
+        layouts: how the tensors of its single files are called: of the original model, and of diffusers.
+        source: a hub id that ``base_config`` may name.
+        smallest: the side in pixels down to which it still draws well.
+        text_tokens: (tokens of the template, the most that are read); the same number twice where captions are padded to a length.
+    """
+
+    title: ClassVar[str] = ""
+    transformer: ClassVar[str] = ""
+    layouts: ClassVar[tuple[Layout, ...]] = ()
+    source: ClassVar[str] = ""
+    smallest: ClassVar[int] = 512
+    text_tokens: ClassVar[tuple[int, int]] = (512, 512)
+
+    def walk(self, config: Mapping[str, Any], walk: Walk) -> None:
+        """Goes through the transformer's layers, see ``memory``.
+
+        Args:
+            config: the transformer's ``config.json``.
+        """
+        raise NotImplementedError
+
+    def text_width(self, configs: Mapping[str, Mapping[str, Any]]) -> int:
+        """Numbers of one token of a caption as it is kept: those of the last text encoder.
+
+        Args:
+            configs: of every part, by its folder's name.
+        """
+        encoder = configs[max(name for name in configs if name.startswith("text_encoder"))]
+        inner = encoder.get("text_config")
+        return int(encoder.get("hidden_size") or encoder.get("d_model") or (inner["hidden_size"] if isinstance(inner, dict) else 0))
+
+    # --- what a base is ----------------------------------------------------------------------------------------------------------
+
+    def meaningless(self) -> Mapping[str, str]:
+        given = super().meaningless()
+        return {key: reason for key, reason in given.items() if key not in ("allow_pickle", "base_config")}
+
+    def settings(self, keys: ImageKeys) -> dict[str, Any]:
+        return {**super().settings(keys), "allow_pickle": keys.allow_pickle, "base_config": keys.base_config}
+
+    def matches(self, base_model: str) -> bool:
+        if not is_ours(base_model):
+            return False
+        file = transformer_file(base_model)
+        return self._fits(file) if file is not None else super().matches(base_model)
+
+    def _fits(self, file: Path) -> bool:
+        names = read_names(file).names
+        return any(layout.fits(names) for layout in self.layouts)
+
+    def describe_base(self, base_model: str) -> str:
+        if not is_ours(base_model):
+            return ""
+        file = transformer_file(base_model)
+        if file is None:
+            return super().describe_base(base_model)
+        return say("{path} is the transformer of a {title}", path=file, title=self.title) if self._fits(file) else ""
+
+    def problems(self, config: RunConfig, keys: ImageKeys) -> list[str]:
+        place = locate(config.base_model, config.revision)
+        if place.is_dir():
+            found = super().problems(config, keys)
+            if keys.base_config is not None:
+                found.append(
+                    say(
+                        "base_config: base_model {base} is a folder and brings all of its parts; base_config belongs to single files. "
+                        "Leave it out.",
+                        base=config.base_model,
+                    )
+                )
+            if not keys.allow_pickle:
+                found += _pickled(place)
+            return found
+        if place.suffix.lower() in PICKLES:
+            if keys.allow_pickle:
+                return self._config_problems(place, keys)
+            return [_pickle_text(place.name, place)]
+        return [*self._file_problems(place), *self._config_problems(place, keys)]
+
+    def _file_problems(self, file: Path) -> list[str]:
+        if not self._fits(file):
+            return [strange(file, self)]
+        packed = read_names(file).packed
+        if not packed:
+            return []
+        return [
+            say(
+                "base_model {file} is stored in 8 or 4 bits with scales ({n} tensors: {names}), which only the program that packed it "
+                "unpacks. Take the file in bf16; precision decides in what it is trained.",
+                file=file,
+                n=len(packed),
+                names=first_few(packed, 2),
+            )
+        ]
+
+    def _config_problems(self, file: Path, keys: ImageKeys) -> list[str]:
+        try:
+            self.config_folder(file, keys.base_config, ())
+        except ModelError as error:
+            return list(error.problems)
+        return []
+
+    def config_folder(self, file: Path, base_config: str | None, weights: Sequence[str] = _REST) -> Path:
+        """The diffusers folder that brings what a single file lacks: encoders, autoencoder, scheduler and configurations.
+
+        Args:
+            weights: patterns of the weights that are fetched of a hub id.
+
+        Raises:
+            ModelError: if it is not named, is not there, is incomplete, or is of another family.
+        """
+        if not base_config:
+            raise ModelError(
+                say(
+                    "base_model {file} is the transformer of a {title} alone. base_config names the diffusers folder or hub id that its "
+                    "text encoder, autoencoder and scheduler come from, such as base_config: {source}.",
+                    file=file,
+                    title=self.title,
+                    source=self.source,
+                )
+            )
+        folder = EMBEDDED.get(base_config) or Path(base_config).expanduser()
+        if not folder.is_dir():
+            if not base_config.startswith("modelscope:") and not is_hub_id(base_config):
+                raise ModelError(say("base_config: '{value}' is neither a folder nor a hub id of the form org/name.", value=base_config))
+            folder = fetch_base(base_config, None, [*SMALL, *weights], OTHERS, "base_config")
+        found = pipeline_name(str(folder))
+        if found != self.pipeline:
+            raise ModelError(
+                say(
+                    "base_config: {file} is a {title} and needs a folder of a {wanted}, but {folder} is one of {found}.",
+                    file=file,
+                    title=self.title,
+                    wanted=self.pipeline,
+                    folder=base_config,
+                    found=found or say("nothing"),
+                )
+            )
+        gone = [name for name in ("transformer", "vae", "scheduler") if not any((folder / name).glob("*.json"))]
+        if gone:
+            raise ModelError(say("base_config {folder} lacks {names}.", folder=base_config, names=", ".join(gone)))
+        return folder.absolute()
+
+    def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
+        file = transformer_file(config.base_model, config.revision)
+        others = read_names(file).others if file is not None else ()
+        if not others:
+            return ()
+        return (
+            say(
+                "base_model {file} holds more than the transformer ({names}); encoders and autoencoder are taken from base_config all "
+                "the same",
+                file=file,
+                names=first_few(others, 5),
+            ),
+        )
+
+    # --- loading -----------------------------------------------------------------------------------------------------------------
+
+    def base_files(self, config: RunConfig) -> Sequence[Path]:
+        place = locate(config.base_model, config.revision)
+        return [place] if place.is_file() else super().base_files(config)
+
+    def parts_folder(self, config: RunConfig, base_config: str | None) -> Path:
+        """The folder with the configurations of all parts.
+
+        Raises:
+            ModelError: if there is none.
+        """
+        place = locate(config.base_model, config.revision)
+        return place if place.is_dir() else self.config_folder(place, base_config, ())
+
+    def load_base(self, config: RunConfig, settings: Mapping[str, Any]) -> ImageBase:
+        from ..loading import load_pipeline, type_of, wants_weights
+        from .loading import load_transformer
+
+        dtype, allowed = type_of(config.precision), bool(settings.get("allow_pickle"))
+        place = locate(config.base_model, config.revision)
+        if place.is_dir():
+            pipe = load_pipeline(config.base_model, config.revision, self.pipeline, dtype, allow_pickle=allowed)
+            return self.base(pipe, dtype, settings)
+        folder = self.config_folder(place, settings.get("base_config"), _REST if wants_weights() else ())
+        given = {}
+        if wants_weights():
+            given["transformer"] = load_transformer(place, folder, self, dtype, allow_pickle=allowed)
+        pipe = load_pipeline(str(folder), None, self.pipeline, dtype, allow_pickle=allowed, given=given)
+        return self.base(pipe, dtype, settings)
+
+    # --- memory ------------------------------------------------------------------------------------------------------------------
+
+    def examine_captions(
+        self, config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[Record, Sequence[Span]]]
+    ) -> tuple[Mapping[str, Any], Sequence[str]]:
+        from .memory import caption_facts
+
+        facts, lines = super().examine_captions(config, keys, rows)
+        return {**facts, **caption_facts(["".join(span.text for span in spans) for _, spans in rows], keys)}, lines
+
+    def estimate_memory(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> MemoryEstimate | None:
+        from .memory import estimate_memory
+
+        mine = keys[ImageKeys]
+        try:
+            folder = self.parts_folder(config, mine.base_config)
+        except ModelError:
+            return None
+        return estimate_memory(self, folder, config, mine, facts, device)
+
+
+def _pickled(place: Path) -> list[str]:
+    """A sentence for every part of a folder that is there as pickles alone."""
+    found = []
+    for part in sorted(p for p in place.iterdir() if p.is_dir()):
+        files = sorted(p.name for p in part.iterdir() if p.suffix in PICKLES and p.name != "training_args.bin")
+        if files and not any(part.glob("*.safetensors*")):
+            found.append(_pickle_text(f"{part.name}/{first_few(files, 2)}", place))
+    return found
+
+
+def _pickle_text(files: str, place: Path) -> str:
+    return say(
+        "base_model {place}: {files} may run code when it is read. Convert it to safetensors, or set allow_pickle: true, which "
+        "reads numbers only (weights_only).",
+        place=place,
+        files=files,
+    )

@@ -1,0 +1,187 @@
+"""The test of a family: what every transformer family is held to. A new one adds its case to ``builders.dit``."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+from loraforge_image.records import ImageKeys, Picture
+
+from loraforge import CheckpointSaved, ConfigError, KeySet, LoraForgeError, RunConfig, Span, hookimpl
+from loraforge.plugin_api.host import PluginHost
+
+CAPTIONS = ("a ball", "a red ball, number 2, on a wall of bricks", "snow", "")
+SET = {
+    "conv_rank": 2, "train_text_encoder": True, "text_encoder_lr": 1e-4, "clip_skip": 2, "max_caption_tokens": 150,
+    "prediction_type": "epsilon", "noise_offset": 0.1, "min_snr_gamma": 5, "zero_terminal_snr": True, "multires_noise_iterations": 6,
+    "multires_noise_discount": 0.5, "debiased_estimation": True, "assistant_adapter": "x.safetensors",
+}  # fmt: skip
+
+
+def trainable_of(case, folder, where, **values):
+    """The family's trainable model on the CPU, with two encoded pictures."""
+    import torch
+    from builders.tiny_images import draw_pictures
+
+    pictures = draw_pictures(where / "pictures", 2, sizes=((64, 96),))
+    shared = {"lora_rank": 4, "lora_dropout": 0.0, "precision": "fp32", **values}
+    config = RunConfig(train_data_dir="x", base_model=str(folder), **shared)
+    keys = ImageKeys(resolution=64, bucket_step=16, sample_prompts=[], cache_dir=str(where / "cache"))
+    torch.manual_seed(0)
+    made = case.family().load(config, KeySet({RunConfig: config, ImageKeys: keys}), torch.device("cpu"))
+    rows = [Picture(where=str(i), path=str(pictures / f"{i}.png"), caption=CAPTIONS[i], sha256=str(i)) for i in range(2)]
+    made.examples = [made.encode(row, [Span(row.caption, True)]) for row in rows]
+    with torch.no_grad():  # a fresh LoRA changes nothing, and half of it has no gradient
+        for name, value in made.lora.model.named_parameters():
+            if "lora_B" in name:
+                value.copy_(torch.randn(value.shape, generator=torch.Generator().manual_seed(1)) / 10)
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(case, tiny, tmp_path_factory):
+    """The trainable model, a batch of both pictures, and the gradients of its loss by parameter."""
+    where = tmp_path_factory.mktemp("contract")
+    made = trainable_of(case, tiny(case), where)
+    batch = made.collate(made.examples, 3)
+    return SimpleNamespace(model=made, batch=batch, gradients=gradients(made, batch), where=where)
+
+
+def gradients(made, batch) -> dict:
+    made.lora.model.train()
+    made.lora.model.zero_grad()
+    made.loss(made.lora.model, batch).backward()
+    return {name: value.grad.clone() for name, value in made.lora.model.named_parameters() if value.requires_grad}
+
+
+def test_a_tiny_base_is_small_and_draws_what_diffusers_draws(case, tiny, base_of):
+    from loraforge_image.testing import check_drawing
+
+    assert sum(file.stat().st_size for file in tiny(case).rglob("*")) < 2_000_000
+    assert case.family().matches(str(tiny(case)))
+    check_drawing(base_of(case), **case.drawing, tolerance=1e-5)
+
+
+def test_a_batch_of_four_is_four_of_one(case, base_of):
+    import torch
+
+    base = base_of(case)
+    shape = base.latent_shape(64, 96)
+    noisy = torch.randn(4, *shape, generator=torch.Generator().manual_seed(2))
+    levels = torch.tensor([0.2, 0.4, 0.6, 0.9])
+    with torch.no_grad():
+        rows = [base.embed(caption) for caption in CAPTIONS]
+        together = base.predict(noisy, levels, base.join(rows), {})
+        alone = torch.cat([base.predict(noisy[i : i + 1], levels[i : i + 1], base.join([rows[i]]), {}) for i in range(4)])
+    assert together.shape == noisy.shape
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_by_default_the_layers_of_the_blocks_learn_and_no_others(case, trained):
+    names = {name.partition(".lora_A.")[0] for name in trained.gradients if ".lora_A." in name}
+    paths = {name.removeprefix(f"{trained.model._base.denoiser_name}.") for name in names}
+    assert len(paths) == case.layers
+    assert all(re.fullmatch(case.blocks, path) for path in paths), sorted(paths)
+
+
+def test_gradients_are_those_of_a_plain_loop(case, tiny, trained):
+    """diffusers' network, peft's LoRA and the loss as it stands in papers; nothing of LoRAForge."""
+    import diffusers
+    import torch
+    from peft import LoraConfig
+
+    pipe = diffusers.DiffusionPipeline.from_pretrained(tiny(case))
+    for part in (pipe.transformer, pipe.vae, pipe.text_encoder):
+        part.requires_grad_(False)
+    ours = {name.removeprefix("transformer."): value for name, value in trained.gradients.items()}
+    names = sorted({name.partition(".lora_A.")[0] for name in ours if ".lora_A." in name})
+    pipe.transformer.add_adapter(LoraConfig(r=4, lora_alpha=trained.model._config.alpha, target_modules=names))
+    values = dict(trained.model.lora.model.named_parameters())
+    learned = {name: value for name, value in pipe.transformer.named_parameters() if value.requires_grad}
+    assert learned.keys() == ours.keys()
+    with torch.no_grad():
+        for name, value in learned.items():
+            value.copy_(values[f"transformer.{name}"])
+    batch = trained.batch
+    losses = [
+        case.plain(pipe, batch["clean"][row : row + 1], batch["noise"][row : row + 1], float(batch["levels"][row]), CAPTIONS[row])
+        for row in range(2)
+    ]
+    torch.stack(losses).mean().backward()
+    for name, value in learned.items():
+        torch.testing.assert_close(ours[name], value.grad, rtol=1e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+    assert max(float(value.abs().max()) for value in ours.values()) > 1e-4
+
+
+def test_checkpointing_gives_the_same_gradients(case, trained):
+    trained.model._base.enable_gradient_checkpointing()
+    again = gradients(trained.model, trained.batch)
+    trained.model._base.denoiser.disable_gradient_checkpointing()
+    assert again.keys() == trained.gradients.keys()
+    apart = max(float((again[name] - value).abs().max()) for name, value in trained.gradients.items())
+    assert apart < 1e-6, apart
+
+
+def test_ten_steps_lower_the_loss_at_fixed_levels(case, trained):
+    import torch
+
+    made = trained.model
+    held_out = made.collate(made.examples)
+    assert len(held_out["levels"]) == 10
+    learn = [value for value in made.lora.model.parameters() if value.requires_grad]
+    optimizer = torch.optim.AdamW(learn, lr=5e-3)
+
+    def measured() -> float:
+        made.lora.model.eval()
+        with torch.no_grad():
+            return float(made.loss(made.lora.model, held_out))
+
+    before = measured()
+    for step in range(10):
+        gradients(made, made.collate(made.examples, 10 + step))
+        optimizer.step()
+    assert measured() < 0.99 * before
+
+
+def test_a_run_that_was_interrupted_goes_on_to_the_bit(case, tiny, gallery, tmp_path):
+    """With the text encoder dropped, captions dropped and an order of their own: everything that is drawn at random."""
+    import safetensors.torch
+
+    from loraforge.pipeline.run import run_training
+    from loraforge.plan import make_plan
+
+    values = {
+        "base_model": str(tiny(case)), "max_steps": 3, "save_steps": 2, "caption_dropout": 0.3, "lora_dropout": 0.1, "sample_prompts": [],
+        "eval_ratio": 0,
+    }  # fmt: skip
+
+    class Stop:
+        @hookimpl
+        def loraforge_event(self, event):
+            if isinstance(event, CheckpointSaved):
+                raise KeyboardInterrupt
+
+    def weights(name):
+        found = safetensors.torch.load_file(tmp_path / name / "adapter" / "adapter_model.safetensors")
+        return {key: value.numpy().tobytes() for key, value in found.items()}
+
+    host, cut = PluginHost(blocked=()), PluginHost(blocked=())
+    cut.register(Stop(), "stop")
+    configs = [gallery(f"{name}.yaml", output_dir=str(tmp_path / name), **values) for name in "ab"]
+    run_training(make_plan(host, "image", configs[0], ()), host)
+    with pytest.raises((KeyboardInterrupt, LoraForgeError)):
+        run_training(make_plan(cut, "image", configs[1], ()), cut)
+    run_training(make_plan(host, "image", configs[1], ()), host, resume=True)
+    assert weights("a") == weights("b")
+
+
+def test_keys_without_meaning_are_refused(case, tiny):
+    family = case.family()
+    config = RunConfig(train_data_dir="x", base_model=str(tiny(case)))
+    reasons = family.meaningless()
+    assert reasons.keys() <= SET.keys() and {"conv_rank", "clip_skip", "min_snr_gamma", "train_text_encoder"} <= reasons.keys()
+    for key, reason in reasons.items():
+        keys = KeySet({RunConfig: config, ImageKeys: ImageKeys(**{key: SET[key]})})
+        with pytest.raises(ConfigError, match=re.escape(f"{key} means nothing for {family.name}: {reason}. Leave it out.")):
+            family.examine(config, keys, [])

@@ -1,0 +1,126 @@
+"""The estimate of what a transformer needs, against the real thing: numbers counted by torch, and what autograd keeps."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from builders.dit.parts import config_of
+from loraforge_image.families.dit.memory import Walk, activation_bytes, adapted, caption_facts, caption_tokens, part_size
+from loraforge_image.records import ImageKeys
+
+from loraforge import KeySet, RunConfig
+
+
+def settings(folder="x", **values):
+    own = {key: value for key, value in values.items() if key in ImageKeys.model_fields}
+    shared = {"precision": "bf16", "lora_dropout": 0.0, **{key: value for key, value in values.items() if key not in own}}
+    config = RunConfig(train_data_dir="x", base_model=str(folder), **shared)
+    return config, KeySet({RunConfig: config, ImageKeys: ImageKeys(**own)})
+
+
+def test_every_number_is_counted(case, tiny, base_of):
+    base, walk = base_of(case), Walk(24, 64)
+    case.family().walk(config_of(tiny(case)), walk)
+    assert walk.parameters == sum(value.numel() for value in base.denoiser.parameters())
+    shapes = {name: tuple(value.shape) for name, value in base.denoiser.named_parameters()}
+    for name, (inputs, outputs, _) in walk.modules.items():
+        assert shapes[f"{name}.weight"] == (outputs, inputs), name
+
+
+def test_published_sizes(case, tiny):
+    """Billions of parameters, and the layers that get a LoRA, of the real model: built by diffusers without numbers."""
+    import diffusers
+    import torch
+
+    given, billions, layers = case.published
+    family = case.family()
+    with torch.device("meta"):
+        model = getattr(diffusers, family.transformer)(**given)
+    walk = Walk(4096, 512)
+    family.walk(model.config, walk)
+    assert walk.parameters == sum(value.numel() for value in model.parameters())
+    assert walk.parameters / 1e9 == pytest.approx(billions, abs=0.01)
+    config, _ = settings(lora_rank=16)
+    assert len(adapted(walk, config, family)) == layers
+    # One forward pass multiplies every weight of the blocks with every token, and the attention comes on top of it.
+    assert walk.macs > 0.5 * walk.parameters * 4096
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_what_autograd_keeps_is_what_is_said(checkpointing, case, base_of):
+    import torch
+
+    from loraforge.adapters import lora
+
+    base, family = base_of(case), case.family()
+    config, keys = settings(lora_rank=4, precision="fp32", gradient_checkpointing=checkpointing, kernels="off")
+    if checkpointing:
+        base.enable_gradient_checkpointing()
+    targets = base.targets(config, keys[ImageKeys], base.network)
+    injected = lora.inject(base.network, config, modules=targets)
+    shape = base.latent_shape(256, 192)
+    noisy, words = torch.randn(1, *shape), "word " * 25
+    row = base.embed(words)
+    kept: dict[int, int] = {}
+    frozen = {value.untyped_storage().data_ptr() for value in injected.model.parameters()}
+
+    def keep(value):
+        if value.untyped_storage().data_ptr() not in frozen:
+            kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        return value
+
+    injected.model.train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        guess = injected.model(noisy, torch.tensor([0.5]), base.join([row]), {})
+    measured = sum(kept.values())
+    assert guess.requires_grad
+    walk = Walk(base.tokens(shape), caption_tokens(family, {"caption_bytes": 3 * len(words)}))
+    family.walk(base.denoiser.config, walk)
+    said, _ = activation_bytes(walk, adapted(walk, config, family), config, 1, "cpu")
+    if checkpointing:  # beside what blocks are given, that of the block which is computed again
+        assert measured < 1.1 * said
+    else:
+        assert 0.8 * measured < said < 1.3 * measured
+
+
+def test_parts_are_counted_by_headers_or_by_the_list_of_shards(case, tiny, base_of, tmp_path):
+    folder, pipe = tiny(case), base_of(case).pipe
+    for name in ("vae", "text_encoder"):
+        assert part_size(folder, name) == sum(value.numel() for value in getattr(pipe, name).state_dict().values())
+    place = tmp_path / "text_encoder"
+    place.mkdir()
+    (place / "config.json").write_text(json.dumps({"dtype": "bfloat16"}), encoding="utf-8")
+    assert part_size(tmp_path, "text_encoder") == 0
+    (place / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": 8_000}, "weight_map": {}}), encoding="utf-8")
+    assert part_size(tmp_path, "text_encoder") == 4_000
+
+
+def test_captions_are_counted_with_their_orders(case):
+    facts = caption_facts(["a, b, c", "é"], ImageKeys(caption_shuffle=True))
+    assert facts == {"texts": 1 + 2 + 6 + 1, "caption_bytes": len("a, b, c")}
+    family = case.family()
+    template, most = family.text_tokens
+    assert caption_tokens(family, {"caption_bytes": 9}) == min(most, template + 3)
+    assert caption_tokens(family, {}) == most
+
+
+def test_the_estimate_follows_the_settings(case, tiny):
+    family, folder = case.family(), tiny(case)
+    facts = {"pictures": 10, "rows": 10, "texts": 11, "caption_bytes": 60, "buckets": [(512, 512, 10)]}
+
+    def needs(**values):
+        config, keys = settings(folder, **{"batch_size": 1, **values})
+        return family.estimate_memory(config, keys, facts, "cuda")
+
+    plain = needs()
+    assert plain.weights == 2 * plain.parameters["transformer"] + 4 * plain.parameters["vae"] // 2
+    assert set(plain.parameters) >= {"transformer", "vae", "text_encoder"}
+    assert plain.phases["encoding"] > 2 * sum(plain.parameters.values())
+    assert needs(sample_prompts=[]).weights == 2 * plain.parameters["transformer"]
+    assert needs(gradient_checkpointing=True).activations < plain.activations < needs(batch_size=4).activations
+    assert needs(lora_rank=32).trainable == 2 * needs(lora_rank=16).trainable > 0
+    latents = 10 * 64 * 64 * case.channels * 2 * 4  # mean and deviation in float32
+    assert latents < plain.files["cache"] < 2 * latents
+    assert needs(flip=True).files["cache"] - plain.files["cache"] == latents
+    assert dict(needs(resolution=1024, bucket_step=64).smaller)
