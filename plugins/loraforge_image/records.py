@@ -218,8 +218,16 @@ class _OwnKeys(Keys):
         "of its own: --n negative --w width --h height --d seed --l cfg --s steps.",
     )
     sample_negative: str = Field("", description="What these pictures should not show, where a prompt has no --n of its own.")
-    sample_steps: int = Field(20, ge=1, le=200, description="Denoising steps of these pictures.")
-    sample_cfg: float = Field(7.0, ge=1, le=30, description="How closely they follow the prompt (classifier-free guidance).")
+    sample_steps: int | None = Field(
+        None, ge=1, le=200, description="Denoising steps of these pictures; by default as many as are usual for the base, such as 20."
+    )
+    sample_cfg: float | None = Field(
+        None,
+        ge=1,
+        le=30,
+        description="How closely they follow the prompt (classifier-free guidance); by default as is usual for the base: 7 for Stable "
+        "Diffusion, 3.5 for FLUX.1 dev.",
+    )
     sample_seed: int = Field(42, ge=0, lt=2**32, description="Their seed; the same at every save.")
     cache_dir: str | None = Field(None, description="Where encoded pictures and captions are kept; by default the user's cache folder.")
     allow_pickle: bool = Field(False, description="Read .ckpt and .bin weights (weights_only, so that they cannot run code).")
@@ -255,8 +263,10 @@ class ImageSampling(Keys):
     """The settings of ``sample`` for pictures."""
 
     negative: str = Field("", description="What the picture should not show.")
-    steps: int = Field(20, ge=1, le=200, description="Denoising steps.")
-    cfg: float = Field(7.0, ge=1, le=30, description="How closely the picture follows the prompt.")
+    steps: int | None = Field(None, ge=1, le=200, description="Denoising steps; by default as many as are usual for the base.")
+    cfg: float | None = Field(
+        None, ge=1, le=30, description="How closely the picture follows the prompt; by default as is usual for the base."
+    )
     size: str | None = Field(None, description="Width x height, like 512x768; by default the resolution that was trained.")
     sampler: Literal["auto", "ddim", "euler", "euler_a", "dpmpp_2m"] = Field(
         "auto", description="Which scheduler draws: ddim, euler, euler_a, dpmpp_2m; auto takes ddim, or euler for flow matching."

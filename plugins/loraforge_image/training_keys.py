@@ -91,6 +91,7 @@ class MemoryKeys(Keys):
     )
     vae_tiling: bool = Field(
         False,
-        description="Decode large drawn pictures in overlapping tiles: less memory, and slightly other colours in each. What is learned is never cut.",
+        description="Decode large drawn pictures in overlapping tiles: less memory, and slightly other colours in each. What is learned is "
+        "never cut.",
         json_schema_extra={"aliases": ["vae_tile", "enable_vae_tiling"]},
     )

@@ -55,6 +55,7 @@ class ImageBase(ABC):
         vae_scale: pixels of one latent, each way.
         layers: which linear layers of the denoiser a LoRA may be put on: a regular expression that finds their paths.
         guided: whether drawing follows the prompt by classifier-free guidance; a distilled base does not.
+        usual_steps, usual_cfg: what its pictures are drawn with where nobody says.
         device, dtype: where it is, and in which type its weights are.
         cfg: the strength of the guidance while a picture is drawn, for denoisers that are told; None in training and in evaluation.
         blank: what ``embed`` makes of no caption, for families that fill up the shorter captions of a batch with it.
@@ -65,7 +66,9 @@ class ImageBase(ABC):
     denoiser_name: ClassVar[str] = "transformer"
     vae_scale: ClassVar[int] = 8
     layers: ClassVar[str] = ""
-    guided: ClassVar[bool] = True
+    guided: bool = True
+    usual_steps: int = 20
+    usual_cfg: float = 7.0
     version: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:

@@ -55,19 +55,20 @@ class ImageInferenceModel:
         base = self._base
         wanted = ImageSampling(**settings)
         size, sampler = self._size(wanted.size), base.objective.chosen(wanted.sampler)
+        steps, cfg = wanted.steps or base.usual_steps, wanted.cfg or base.usual_cfg
         if wanted.negative and not base.guided:
             raise ConfigError(
                 say("--negative: this base draws without guidance, so nothing can be kept out of its pictures. Leave it out.")
             )
         lora.set_adapter(self._network, adapter)
         seeds = [wanted.seed + number for number in range(len(prompts))]
-        negative = [wanted.negative] * len(prompts) if guides(base, wanted.cfg) else []
+        negative = [wanted.negative] * len(prompts) if guides(base, cfg) else []
         encoders = list(base.text_encoders.values())
         bring(encoders, [base.denoiser], base.device)
         with torch.no_grad():
             texts = base.condition([*negative, *prompts])
         bring([base.denoiser], encoders, base.device)
-        pictures = draw(base, base.device, texts, seeds, size, steps=wanted.steps, cfg=wanted.cfg, sampler=sampler)
+        pictures = draw(base, base.device, texts, seeds, size, steps=steps, cfg=cfg, sampler=sampler)
         strengths = {adapter: 1.0} if isinstance(adapter, str) else dict(adapter or {})
         return [
             File(png(picture, self._parameters(prompt, strengths, wanted, seed, size, base.objective.samplers[sampler])), ".png")
@@ -95,9 +96,9 @@ class ImageInferenceModel:
         return Drawn(
             prompt=prompt,
             negative=wanted.negative,
-            steps=wanted.steps,
+            steps=wanted.steps or self._base.usual_steps,
             sampler=sampler,
-            cfg=wanted.cfg,
+            cfg=wanted.cfg or self._base.usual_cfg,
             seed=seed,
             size=size,
             model=self._title,

@@ -258,6 +258,7 @@ class FlowMatching(Objective):
         schedule: the base's FlowMatchEulerDiscreteScheduler; its config decides how it draws.
         shift: k of the training, which differs from the scheduler's in most published recipes.
         mu: for bases whose shift depends on the size: the logarithm of k for so many tokens, in training and in drawing.
+        drawn_mu: for drawing, where it is another one: by the numbers of tokens and of steps.
         sigmas: the levels that are drawn through, by the number of steps; by default the scheduler's own.
     """
 
@@ -271,8 +272,9 @@ class FlowMatching(Objective):
         shift: float = 1.0,
         mu: Callable[[int], float] | None = None,
         sigmas: Callable[[int], Sequence[float]] | None = None,
+        drawn_mu: Callable[[int, int], float] | None = None,
     ) -> None:
-        self._schedule, self._shift, self._mu, self._sigmas = schedule, shift, mu, sigmas
+        self._schedule, self._shift, self._mu, self._sigmas, self._drawn_mu = schedule, shift, mu, sigmas, drawn_mu
         self._times = int(schedule.config.num_train_timesteps)
 
     def level(self, share: float, tokens: int) -> float:
@@ -294,6 +296,8 @@ class FlowMatching(Objective):
 
         made = FlowMatchEulerDiscreteScheduler.from_config(self._schedule.config)
         shifted = {} if self._mu is None else {"mu": self._mu(tokens)}
+        if self._drawn_mu is not None:
+            shifted = {"mu": self._drawn_mu(tokens, steps)}
         if self._sigmas is None:
             made.set_timesteps(steps, device=device, **shifted)
         else:

@@ -91,7 +91,8 @@ class Samples:
     def _settings(self, number: int) -> tuple[tuple[int, int], int, float]:
         """(size, steps, cfg) of one picture."""
         one = self._asked[number]
-        steps, cfg = one.steps or self._keys.sample_steps, one.cfg or self._keys.sample_cfg
+        steps = one.steps or self._keys.sample_steps or self._base.usual_steps
+        cfg = one.cfg or self._keys.sample_cfg or self._base.usual_cfg
         return one.size(self._size, self._multiple) if one.width or one.height else self._size, steps, cfg
 
     def _seed(self, number: int) -> int:

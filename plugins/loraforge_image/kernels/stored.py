@@ -249,7 +249,7 @@ def _frozen(layer: Any) -> bool:
     return bool(plain and layer.weight.is_floating_point() and not any(p.requires_grad for p in layer.parameters()))
 
 
-def store(layers: Iterable[tuple[nn.Module, type[Plain], bool]], device: torch.device) -> int:
+def store(layers: Iterable[tuple[Any, type[Plain], bool]], device: torch.device) -> int:
     """Stores the weights of layers in another way, in place, one after the other.
 
     Args:

@@ -15,9 +15,10 @@ from loraforge import ConfigError, __version__
 SAMPLERS = {"ddim": "DDIM", "euler_a": "Euler a"}
 
 
-def model(multiple: int = 16, guided: bool = True, side: int = 520, **settings) -> ImageInferenceModel:
+def model(multiple: int = 16, guided: bool = True, side: int = 520, usual=(20, 7.0), **settings) -> ImageInferenceModel:
     objective = SimpleNamespace(samplers=SAMPLERS, chosen=lambda sampler: "ddim" if sampler == "auto" else sampler)
     base = SimpleNamespace(settings=settings, side=side, guided=guided, objective=objective, device="there", condition=lambda texts: texts)
+    base.usual_steps, base.usual_cfg = usual
     return ImageInferenceModel(base, "network", "the base", multiple)
 
 
@@ -61,6 +62,12 @@ def test_what_is_drawn_without_being_told_more(adapter, called, drawn):
     assert drawn == [("network", adapter), wanted]
     told = "Steps: 20, Sampler: DDIM, CFG scale: 7, Seed: 0, Size: 512x512, Model: the base"
     assert parameters(answer) == f"a{called}\n{told}, Version: LoRAForge {__version__}"
+
+
+def test_what_is_usual_for_another_base_is_drawn_there(drawn):
+    one, other = (model(usual=(4, 1.0)).generate(["a"], None, **asked)[0] for asked in ({}, {"steps": 9}))
+    assert [(each["steps"], each["cfg"], each["texts"]) for each in drawn if isinstance(each, dict)] == [(4, 1.0, ["a"]), (9, 1.0, ["a"])]
+    assert "Steps: 4, Sampler: DDIM, CFG scale: 1," in parameters(one) and "Steps: 9," in parameters(other)
 
 
 def test_without_guidance_no_negative_prompt_is_drawn_and_one_that_is_asked_for_is_refused(drawn):

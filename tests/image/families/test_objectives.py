@@ -62,6 +62,12 @@ def test_the_times_of_a_flows_scheduler_are_its_levels():
     torch.testing.assert_close(made.level_of(scheduler.timesteps), scheduler.sigmas[:-1])
     own = flow(dynamic=True, mu=lambda tokens: math.log(2), sigmas=lambda steps: [1.0, 0.5])
     torch.testing.assert_close(own.level_of(own.scheduler("euler", 99, 4, "cpu").timesteps), torch.tensor([1.0, 2 / 3]))
+    # Drawn with another shift than it is trained with, by tokens and steps.
+    other = flow(
+        dynamic=True, mu=lambda tokens: 0.0, sigmas=lambda steps: [1.0, 0.5], drawn_mu=lambda tokens, steps: math.log(tokens + steps)
+    )
+    torch.testing.assert_close(other.level_of(other.scheduler("euler", 3, 4, "cpu").timesteps), torch.tensor([1.0, 7 / 8]))
+    assert other.level(0.5, 4) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

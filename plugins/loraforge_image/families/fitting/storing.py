@@ -78,10 +78,10 @@ def store_denoiser(base: ImageBase, precision: str, settings: Mapping[str, Any],
     small: type[stored.Plain] = {"fp8": stored.Float8, "4bit": stored.Nf4}.get(precision, stored.Plain)
     if small is stored.Plain and not share:
         return ()
-    found = [layer for _, layer in stored.storable(base.denoiser)]
-    total, passed, chosen = sum(layer.weight.numel() for layer in found), 0, []  # type: ignore[operator]
+    found: list[Any] = [layer for _, layer in stored.storable(base.denoiser)]
+    total, passed, chosen = sum(layer.weight.numel() for layer in found), 0, []
     for layer in found:
-        size = layer.weight.numel()  # type: ignore[operator]
+        size = layer.weight.numel()
         # Spread evenly over the blocks, so that copying and computing take turns.
         at_home = int(share * (passed + size) / total * len(found)) > int(share * passed / total * len(found)) or share == 1
         passed += size
