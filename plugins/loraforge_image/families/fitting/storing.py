@@ -79,12 +79,13 @@ def store_denoiser(base: ImageBase, precision: str, settings: Mapping[str, Any],
     if small is stored.Plain and not share:
         return ()
     found: list[Any] = [layer for _, layer in stored.storable(base.denoiser)]
-    total, passed, chosen = sum(layer.weight.numel() for layer in found), 0, []
+    passed, waiting, chosen = 0, 0, []
     for layer in found:
         size = layer.weight.numel()
-        # Spread evenly over the blocks, so that copying and computing take turns.
-        at_home = int(share * (passed + size) / total * len(found)) > int(share * passed / total * len(found)) or share == 1
         passed += size
+        # Whichever comes nearer to the share so far: spread over all blocks, so that copying and computing take turns.
+        at_home = share * passed - waiting > size / 2 or share == 1
+        waiting += size if at_home else 0
         # Four bits are made for matrices; a convolution gets eight.
         kind = stored.Float8 if small is stored.Nf4 and isinstance(layer, torch.nn.Conv2d) else small
         if at_home or kind is not stored.Plain:
