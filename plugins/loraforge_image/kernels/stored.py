@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_input
 
 from loraforge.kernels import frozen
 
@@ -165,7 +166,7 @@ class _Convolution(torch.autograd.Function):
         if not context.needs_input_grad[0]:
             return None, None, None, None
         weight = context.stored.ready(grad.device, grad.dtype)
-        return torch.nn.grad.conv2d_input(context.shape, weight, grad, *context.settings), None, None, None
+        return conv2d_input(context.shape, weight, grad, *context.settings), None, None, None  # type: ignore[no-untyped-call]
 
 
 class _StoredLayer(nn.Module):
@@ -177,7 +178,6 @@ class _StoredLayer(nn.Module):
     """
 
     stored: Stored
-    bias: Tensor | None
 
     @property
     def weight(self) -> Tensor:
@@ -191,7 +191,7 @@ class _StoredLayer(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """What moves a module moves its weight; what changes the type of its numbers does not change how they are stored."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.stored.move(fn(torch.empty(0, dtype=torch.uint8, device=self.stored.parts[0].device)).device)
         return self
 
@@ -203,10 +203,11 @@ class _StoredLayer(nn.Module):
         """The input and the bias in the type that is computed in."""
         kind = input.device.type
         x = input.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else input
-        return x, None if self.bias is None else self.bias.to(x.dtype)
+        bias: Any = self.bias
+        return x, None if bias is None else bias.to(x.dtype)
 
 
-class StoredLinear(_StoredLayer, nn.Linear):
+class StoredLinear(_StoredLayer, nn.Linear):  # type: ignore[override]
     """``torch.nn.Linear`` whose weight is stored in another way."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -217,7 +218,7 @@ class StoredLinear(_StoredLayer, nn.Linear):
         return flat.view(*x.shape[:-1], -1)
 
 
-class StoredConv2d(_StoredLayer, nn.Conv2d):
+class StoredConv2d(_StoredLayer, nn.Conv2d):  # type: ignore[override]
     """``torch.nn.Conv2d`` whose weight is stored in another way."""
 
     def forward(self, input: Tensor) -> Tensor:

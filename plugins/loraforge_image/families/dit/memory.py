@@ -27,6 +27,21 @@ _PATCH = 16  # pixels of one token, each way
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _WAYS = 24  # as ``Texts`` encodes a caption beforehand
 _HOLES = 40_000_000  # what an allocator keeps between tensors
+# Millions of parameters of published parts by class and width, where only the configuration of a part in one file has been fetched.
+_PUBLISHED = {
+    ("AutoencoderKL", 128): 83.8,
+    ("AutoencoderKLFlux2", 128): 84.0,
+    ("AutoencoderKLQwenImage", 96): 126.9,
+    ("CLIPTextModel", 768): 123.1,
+    ("CLIPTextModelWithProjection", 768): 123.7,
+    ("CLIPTextModelWithProjection", 1280): 694.7,
+    ("T5EncoderModel", 4096): 4762.3,
+    ("Qwen3Model", 2560): 4022.5,
+    ("Qwen3ForCausalLM", 2560): 4022.5,
+    ("Qwen3ForCausalLM", 4096): 8190.7,
+    ("Qwen2_5_VLForConditionalGeneration", 3584): 8292.2,
+    ("Mistral3ForConditionalGeneration", 5120): 24011.4,
+}
 
 
 class Walk:
@@ -95,7 +110,7 @@ def caption_tokens(family: TransformerFamily, facts: Mapping[str, Any]) -> int:
 
 
 def part_size(folder: Path, name: str) -> int:
-    """Parameters of a part: by the headers of its files, or by the list of its shards; 0 where neither is there.
+    """Parameters of a part: by the headers of its files, by the list of its shards, or as it was published; 0 where none is known.
 
     Raises:
         ModelError: if a file is damaged.
@@ -111,7 +126,24 @@ def part_size(folder: Path, name: str) -> int:
         total = said.get("total_size") if isinstance(said, dict) else None
         if isinstance(total, int) and total > 0:
             return total // _BYTES.get(str(config.get("torch_dtype") or config.get("dtype")), 2)
-    return 0
+    return round(1e6 * _PUBLISHED.get((_class(config), _width(config)), 0))
+
+
+def _class(config: Mapping[str, Any]) -> str:
+    """The class of a part, of diffusers or of transformers."""
+    made = config.get("architectures")
+    return str(config.get("_class_name") or (made[0] if isinstance(made, list) and made else ""))
+
+
+def _width(config: Mapping[str, Any]) -> int:
+    """Numbers of a token, or the channels of an autoencoder at the full resolution."""
+    inner = config.get("text_config")
+    for one in (config, inner if isinstance(inner, dict) else {}):
+        found = one.get("hidden_size") or one.get("d_model") or one.get("base_dim")
+        if isinstance(found, int):
+            return found
+    widths = config.get("block_out_channels")
+    return int(widths[0]) if isinstance(widths, list) and widths else 0
 
 
 def estimate_memory(

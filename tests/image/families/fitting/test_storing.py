@@ -12,7 +12,7 @@ from loraforge import ConfigError, RunConfig, Span, load_run
 from loraforge.config.schema import KeySet
 from loraforge.training import loop
 
-STEPS = 6
+STEPS = 4
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def base(tmp_path_factory):
     """The folder of a tiny Z-Image of four blocks."""
     from builders.dit.z_image import make
 
-    return make(tmp_path_factory.mktemp("fitting") / "base", layers=4)
+    return make(tmp_path_factory.mktemp("fitting") / "base")
 
 
 def measured(images, examples):
@@ -94,9 +94,8 @@ def test_losses_are_near_those_of_float32(trained, values, off):
     losses, images = trained(**values)
     apart = max(abs(one / two - 1) for one, two in zip(losses, exact, strict=True))
     learned = exact[-2] - exact[-1]
-    print("MEASURED", values, apart, exact[-2:], losses[-2:])
     assert apart < off and learned > 0 and losses[-2] - losses[-1] == pytest.approx(learned, rel=0.25), (apart, exact, losses)
-    assert f"precision: {values['precision']}: 47 layers of the denoiser take " in images.notes[0]
+    assert f"precision: {values['precision']}: 31 layers of the denoiser take " in images.notes[0]
 
 
 def test_waiting_and_checkpointing_change_no_bit(trained):
@@ -268,7 +267,7 @@ def test_exports_are_those_of_the_same_adapter_on_the_full_base(run, base, host)
     start = "base_model.model.transformer."
     names = [name[len(start) : -len(".lora_A.weight")] for name in adapter if name.endswith(".lora_A.weight")]
     file = safetensors.torch.load_file(done.exports["diffusers"])
-    assert len(names) == 4 * 7 and set(file) == {f"transformer.{name}.lora_{part}.weight" for name in names for part in "AB"}
+    assert len(names) == 2 * 7 and set(file) == {f"transformer.{name}.lora_{part}.weight" for name in names for part in "AB"}
     for name in names:
         a, b = (adapter[f"{start}{name}.lora_{part}.weight"] for part in "AB")
         change = 2 * b @ a  # alpha is twice the rank
