@@ -262,6 +262,11 @@ _ROWS = (
         unless="none false true",
     ),
     Elsewhere(
+        "blocks_to_swap",
+        description="For pictures, offload: blocks leaves weights of the denoiser in main memory, and offload_share says how many.",
+        unless=_OFF,
+    ),
+    Elsewhere(
         "lora_modules_to_save modules_to_save additional_target lora_target_parameters target_parameters "
         "neftune_noise_alpha "
         "label_smoothing_factor loftq_config relora use_galore "
@@ -269,7 +274,7 @@ _ROWS = (
         "vae color_aug face_crop_aug_range weighted_captions enable_wildcard caption_prefix caption_suffix "
         "secondary_separator token_warmup_min token_warmup_step alpha_mask masked_loss "
         "adaptive_noise_scale noise_offset_random_strength "
-        "scale_v_pred_loss_like_noise_pred scale_weight_norms blocks_to_swap "
+        "scale_v_pred_loss_like_noise_pred scale_weight_norms "
         "caption_separator custom_attributes class_tokens is_reg image_dir conditioning_data_dir dataset_class dataset_config config_file "
         "dataset_repeats initial_epoch initial_step skip_until_initial_step validation_seed max_validation_steps resize_interpolation "
         "no_metadata output_config fused_backward_pass cpu_offload_checkpointing perlin_noise mode_scale logit_mean logit_std "

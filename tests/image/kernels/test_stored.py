@@ -51,7 +51,7 @@ def test_four_bits_are_those_of_bitsandbytes(shape):
 
 @pytest.fixture(scope="module")
 def tiny():
-    """``tiny(store=kind, at_home=False, checkpointing=False, half=False)``: tiny-sd's U-Net with a LoRA that does something, computing."""
+    """``tiny(store=kind, at_home=False, checkpointing=False)``: tiny-sd's U-Net with a LoRA that does something, computing."""
     from pathlib import Path
 
     import loraforge_image
@@ -78,36 +78,30 @@ def tiny():
     return get
 
 
-def figures(unet, half=False):
+def figures(unet):
     noise = torch.Generator().manual_seed(1)
     noisy, context = torch.randn(2, 4, 16, 16, generator=noise), torch.randn(2, 77, 64, generator=noise)
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        loss = (unet(noisy, torch.tensor([10, 500]), context).sample.float() - noisy).square().mean()
+    loss = (unet(noisy, torch.tensor([10, 500]), context).sample - noisy).square().mean()
     loss.backward()
     return float(loss.detach()), torch.cat([p.grad.flatten() for _, p in sorted(unet.named_parameters()) if p.requires_grad])
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_what_waits_in_main_memory_computes_to_the_bit_the_same(tiny, checkpointing):
+def test_what_waits_in_main_memory_computes_to_the_bit_the_same(tiny):
     from loraforge_image.kernels.stored import Plain
 
-    (loss, grads), (own, own_grads) = figures(tiny()), figures(tiny(Plain, at_home=True, checkpointing=checkpointing))
+    (loss, grads), (own, own_grads) = figures(tiny()), figures(tiny(Plain, at_home=True, checkpointing=True))
     assert own == loss and torch.equal(own_grads, grads)
 
 
-@pytest.mark.parametrize(
-    ("kind", "half", "loss_off", "angle"),
-    # Measured: 0.17 % and 0.9981; 0.64 % and 0.9979; four bits 1.8 % and 0.981.
-    [("Float8", False, 0.004, 0.996), ("Float8", True, 0.012, 0.996), ("Nf4", False, 0.04, 0.97)],
-)
-def test_rounded_weights_lose_little(tiny, kind, half, loss_off, angle):
+def test_rounded_weights_lose_little(tiny):
+    """Measured: 0.17 % of the loss and a cosine of 0.998 of the gradients in 8 bits, 1.8 % and 0.981 in 4."""
     pytest.importorskip("bitsandbytes")
     from loraforge_image.kernels import stored
 
     loss, grads = figures(tiny())
-    own, own_grads = figures(tiny(getattr(stored, kind)), half)
-    assert 0 < abs(own / loss - 1) < loss_off
-    assert angle < float(torch.cosine_similarity(grads, own_grads, 0)) < 0.9999
+    for kind, off, angle in ((stored.Float8, 0.004, 0.996), (stored.Nf4, 0.04, 0.97)):
+        own, own_grads = figures(tiny(kind))
+        assert 0 < abs(own / loss - 1) < off and angle < float(torch.cosine_similarity(grads, own_grads, 0)) < 0.9999
 
 
 def test_nothing_of_a_weight_is_kept_for_the_gradient(tiny, monkeypatch):
