@@ -19,7 +19,8 @@ def check_drawing(
     size: tuple[int, int] = (96, 64),
     sampler: str = "auto",
     steps: int = 4,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | Callable[[Any, Sequence[str], Sequence[str]], Mapping[str, Any]] | None = None,
+    negative: str = "blue",
     unpack: Callable[[Any], Tensor] | None = None,
     tolerance: float = 1e-4,
 ) -> None:
@@ -29,7 +30,9 @@ def check_drawing(
         base: in float32 on the CPU; a tiny random one will do. Its pipeline's scheduler may be exchanged.
         size: (width, height); not square, so that exchanged sides are found.
         options: what the pipeline's ``__call__`` is given besides prompts, steps, size, seeds, ``guidance_scale``, and
-            ``negative_prompt`` where the base is guided; or in their place.
+            ``negative_prompt`` where the base is guided; or in their place. A function of the pipeline, the prompts and the negative
+            prompts may make it.
+        negative: what a guided base draws without; a pipeline is not given an empty one, which it takes by itself.
         unpack: makes (rows, channels, ...) of what the pipeline returns as latents, where it returns them packed.
 
     Raises:
@@ -41,7 +44,7 @@ def check_drawing(
     from .families.drawing import draw, guides
 
     seeds, kept, own = list(range(5, 5 + len(prompts))), [], vars(base).get("decode")
-    negative = ["blue"] * len(prompts) if guides(base, cfg) else []
+    without = [negative] * len(prompts) if guides(base, cfg) else []
     chosen = base.objective.chosen(sampler)
 
     def keep(latents: Tensor) -> Tensor:
@@ -51,16 +54,16 @@ def check_drawing(
     with torch.no_grad():
         base.decode = keep  # type: ignore[method-assign]
         try:
-            draw(base, torch.device("cpu"), base.condition([*negative, *prompts]), seeds, size, steps=steps, cfg=cfg, sampler=chosen)
+            draw(base, torch.device("cpu"), base.condition([*without, *prompts]), seeds, size, steps=steps, cfg=cfg, sampler=chosen)
         finally:
             if own is None:
                 del base.decode
         if isinstance(base.objective, Diffusion):
             base.pipe.scheduler = base.objective.scheduler(chosen, steps, 0, "cpu")
         base.pipe.set_progress_bar_config(disable=True)
-        given = {"guidance_scale": cfg, **({"negative_prompt": negative} if negative else {}), **(options or {})}
+        more = options(base.pipe, prompts, without) if callable(options) else options or {}
+        given = {"prompt": list(prompts), "guidance_scale": cfg, **({"negative_prompt": without} if any(without) else {}), **more}
         theirs = base.pipe(
-            list(prompts),
             num_inference_steps=steps,
             width=size[0],
             height=size[1],

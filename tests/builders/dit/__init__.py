@@ -39,6 +39,10 @@ class Case:
 
 def cases() -> dict[str, Case]:
     """All families, by name."""
+    from .chroma import CASE as chroma
+    from .flux1 import CASE as flux1
+    from .flux2 import CASE as flux2
+    from .sd35 import CASE as sd35
     from .z_image import CASE as z_image
 
-    return {"z-image": z_image}
+    return {"z-image": z_image, "flux2": flux2, "flux1": flux1, "chroma": chroma, "sd35": sd35}

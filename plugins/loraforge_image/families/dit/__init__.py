@@ -7,6 +7,10 @@ from loraforge import ModelFamily
 
 def families() -> list[ModelFamily]:
     """All of them."""
+    from .chroma import Chroma
+    from .flux1 import Flux1
+    from .flux2 import Flux2Klein
+    from .sd35 import SD35
     from .z_image import ZImage
 
-    return [ZImage()]
+    return [ZImage(), Flux2Klein(), Flux1(), Chroma(), SD35()]

@@ -52,7 +52,9 @@ def gradients(made, batch) -> dict:
     made.lora.model.train()
     made.lora.model.zero_grad()
     made.loss(made.lora.model, batch).backward()
-    return {name: value.grad.clone() for name, value in made.lora.model.named_parameters() if value.requires_grad}
+    learned = [(name, value) for name, value in made.lora.model.named_parameters() if value.requires_grad]
+    # Of layers whose results are used nowhere, such as what the last block of SD3 asks of the caption, there is none.
+    return {name: value.new_zeros(value.shape) if value.grad is None else value.grad.clone() for name, value in learned}
 
 
 def test_a_tiny_base_is_small_and_draws_what_diffusers_draws(case, tiny, base_of):
@@ -92,8 +94,9 @@ def test_gradients_are_those_of_a_plain_loop(case, tiny, trained):
     from peft import LoraConfig
 
     pipe = diffusers.DiffusionPipeline.from_pretrained(tiny(case))
-    for part in (pipe.transformer, pipe.vae, pipe.text_encoder):
-        part.requires_grad_(False)
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.requires_grad_(False)
     ours = {name.removeprefix("transformer."): value for name, value in trained.gradients.items()}
     names = sorted({name.partition(".lora_A.")[0] for name in ours if ".lora_A." in name})
     pipe.transformer.add_adapter(LoraConfig(r=4, lora_alpha=trained.model._config.alpha, target_modules=names))
@@ -110,7 +113,8 @@ def test_gradients_are_those_of_a_plain_loop(case, tiny, trained):
     ]
     torch.stack(losses).mean().backward()
     for name, value in learned.items():
-        torch.testing.assert_close(ours[name], value.grad, rtol=1e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        theirs = torch.zeros_like(value) if value.grad is None else value.grad
+        torch.testing.assert_close(ours[name], theirs, rtol=1e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
     assert max(float(value.abs().max()) for value in ours.values()) > 1e-4
 
 
