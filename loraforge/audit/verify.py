@@ -68,6 +68,7 @@ def verify(
     _files(verifier, Owners(verifier, sealed, chain))
     verify_figures(verifier, chain)
     _base(verifier)
+    _brought(verifier)
     verify_data(verifier, data)
     _code(verifier)
     _lineage(verifier)
@@ -138,6 +139,17 @@ def _base(verifier: Verifier) -> None:
         else:
             way = say("lies beside the base, and may be loaded with it; this run's LoRAForge did not list such files yet")
             verifier.add("base", name, UNRECORDED, way)
+
+
+def _brought(verifier: Verifier) -> None:
+    """Files that keys of the config name, where they were."""
+    if not (isinstance(verifier.manifest.get("base"), dict) and verifier.manifest["base"].get("brought")):
+        return  # most families bring none, and earlier versions said nothing of them
+    for name, value in (verifier.entry("base", "base", "brought") or {}).items():
+        if isinstance(value, dict) and isinstance(value.get("path"), str):
+            _compare(verifier, "base", name, Path(value["path"]), value.get("sha256"))
+        else:
+            verifier.add("base", name, ALTERED, say("the manifest's entry is not of the form that LoRAForge writes"))
 
 
 def _compare(verifier: Verifier, kind: str, name: str, path: Path | None, value: object, record: Record | None = None) -> None:

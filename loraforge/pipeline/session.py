@@ -137,7 +137,7 @@ class Session:
 
         from ..training.loop import Callbacks, Examples, Loop
 
-        files = self.plan.family.base_files(self.config)
+        files, brought = self.plan.family.base_files(self.config), self.plan.family.brought_files(self.config, self.plan.keys)
         self.tell(StageStarted("base model", self.config.base_model))
         # Before the adapter is made: its random start belongs to the seed too.
         set_seed(self.config.seed)
@@ -176,7 +176,7 @@ class Session:
             Callbacks(tell=self._on_event, save=self._save, sample=self._sample, stop=lambda: self.interrupts.requested),
         )
         if self.accelerator.is_main_process:
-            self.state.base = provenance.base(self.config.base_model, self.config.revision, files)
+            self.state.base = provenance.base(self.config.base_model, self.config.revision, files, brought)
         self.state.facts = {
             "base_model": self.config.base_model,
             "examples": len(train),

@@ -125,6 +125,11 @@ class ModelFamily(Component):
         """The files of the base model, for the manifest's hashes and for readers that need their common folder."""
         return ()
 
+    def brought_files(self, config: RunConfig, keys: KeySet) -> Mapping[str, Path]:
+        """Files beside the base and the data that a run is trained with, by the key that names them, or ``key: name`` for several; the
+        manifest keeps their places and hashes."""
+        return {}
+
     def cautions(self, config: RunConfig, keys: KeySet) -> Sequence[str]:
         """What somebody who hands such an adapter on should know, for the model card; sentences, beside those of the task."""
         return ()

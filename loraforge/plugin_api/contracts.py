@@ -215,6 +215,7 @@ _PROMISES: Mapping[type, Mapping[str, _Rule]] = {
         "typical_ranges": _MAPPING,
         "examine": _Rule("Examination", _is(Examination)),
         "base_files": _Rule("Sequence[Path]", _all(Path)),
+        "brought_files": _MAPPING,
         "cautions": _SEVERAL_TEXTS,
         "estimate_memory": _Rule("MemoryEstimate | None", _is(MemoryEstimate, None)),
         "load": _Rule("TrainableModel", _is(TrainableModel)),

@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -71,18 +71,21 @@ _READ_BY_PEOPLE = re.compile(r"^(readme|licen[cs]e|notice|changelog|use_policy|t
 _TEMPLATES = "additional_chat_templates"
 
 
-def base(name: str, revision: str | None, files: Sequence[Path]) -> dict[str, Any]:
-    """What a manifest says of the base: ``files`` with their hashes, and ``others``, the names of what else lies
-    beside them: a file that joins them later may be loaded with them.
+def base(name: str, revision: str | None, files: Sequence[Path], brought: Mapping[str, Path] | None = None) -> dict[str, Any]:
+    """What a manifest says of the base: ``files`` with their hashes, ``others``, the names of what else lies
+    beside them: a file that joins them later may be loaded with them; and ``brought``, place and hash of what keys name.
 
     Args:
         files: see ``ModelFamily.base_files``.
+        brought: see ``ModelFamily.brought_files``.
     """
     folder = Path(os.path.commonpath([file.parent for file in files])) if files else None
     hashes = {file.relative_to(folder).as_posix(): hash_file(file) for file in files} if folder else {}
     found: dict[str, Any] = {"name": name, "revision": revision, "folder": str(folder) if folder else None, "files": hashes}
     if folder and not is_one_file(name, hashes):
         found["others"] = beside(folder, hashes)
+    if brought:
+        found["brought"] = {key: {"path": str(file.absolute()), "sha256": hash_file(file)} for key, file in sorted(brought.items())}
     return found
 
 

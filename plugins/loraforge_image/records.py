@@ -236,6 +236,12 @@ class _OwnKeys(Keys):
         description="For a base in a single file: the folder or hub id whose configuration and tokenizer belong to it.",
         json_schema_extra={"path": "base"},
     )
+    assistant_adapter: str | None = Field(
+        None,
+        description="For distilled bases such as Z-Image-Turbo: the training adapter (a LoRA file) that undoes the distillation while it "
+        "is trained. It is no part of what is saved, and pictures are drawn without it.",
+        json_schema_extra={"aliases": ["assistant_lora_path"], "path": "input"},
+    )
     prompt_scorer: str | None = Field(
         None,
         description="A CLIP model (folder or hub id) that scores how well drawn pictures follow their prompts; nothing is scored "

@@ -36,7 +36,7 @@ def draw(
     from accelerate.utils import send_to_device
 
     denoiser, vae = base.denoiser, base.pipe.vae
-    was_training, base.cfg = denoiser.training, cfg
+    was_training, base.cfg, base.assisted = denoiser.training, cfg, False
     denoiser.eval()
     vae.to(device)
     mixed = torch.autocast(device.type, dtype=base.dtype) if base.dtype != torch.float32 else contextlib.nullcontext()
@@ -46,7 +46,7 @@ def draw(
         with torch.no_grad():
             return [_picture(base.decode(one)) for one in torch.split(latents.float(), 1)]  # a batch of large ones would need much memory
     finally:
-        base.cfg = None
+        base.cfg, base.assisted = None, True
         denoiser.train(was_training)
         vae.to("cpu")
 

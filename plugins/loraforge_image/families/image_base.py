@@ -59,6 +59,7 @@ class ImageBase(ABC):
         device, dtype: where it is, and in which type its weights are.
         cfg: the strength of the guidance while a picture is drawn, for denoisers that are told; None in training and in evaluation.
         blank: what ``embed`` makes of no caption, for families that fill up the shorter captions of a batch with it.
+        assisted: whether a training adapter acts, where there is one: not while a picture is drawn.
         uncut: whether ``embed`` is given what is to be drawn, which is not cut at the longest caption of the training.
         version: of what ``encode`` and ``embed`` call; raise it when that changes, so that cached results are made again.
     """
@@ -87,6 +88,7 @@ class ImageBase(ABC):
         self.pipe, self.dtype, self.settings = pipe, dtype, dict(settings)
         self.device: Any = pipe.vae.device
         self.cfg: float | None = None
+        self.assisted = True
         self.trains_text = bool(settings.get("train_text_encoder"))
         predicted, ends = settings.get("prediction_type") or "auto", settings.get("zero_terminal_snr")
         if predicted != "auto":

@@ -97,6 +97,7 @@ class ImageFamily(ModelFamily):
             **dict.fromkeys(("train_text_encoder", "text_encoder_lr", "clip_skip", "max_caption_tokens"), clip),
             **dict.fromkeys(_OF_NOISE if self._flow else (), flow),
             **dict.fromkeys(("allow_pickle", "base_config"), files),
+            "assistant_adapter": say("it belongs to distilled bases such as Z-Image-Turbo"),
         }
 
     def settings(self, keys: ImageKeys) -> dict[str, Any]:

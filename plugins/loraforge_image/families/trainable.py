@@ -66,6 +66,11 @@ class TrainableImages(TrainableModel):
         self._seen: list[tuple[Picture, str, Bucket]] = []
         self._samples: Samples | None = None
 
+    @property
+    def base(self) -> ImageBase:
+        """The base that is trained on."""
+        return self._base
+
     # --- once per record ---------------------------------------------------------------------------------------------------
 
     def encode(self, record: Any, text: Sequence[Span]) -> Example:

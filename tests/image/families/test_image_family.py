@@ -228,6 +228,7 @@ SET = {
     "conv_rank": 2, "train_text_encoder": True, "text_encoder_lr": 1e-4, "clip_skip": 2, "max_caption_tokens": 150,
     "prediction_type": "epsilon", "noise_offset": 0.1, "min_snr_gamma": 5, "allow_pickle": True, "base_config": "tiny-sd",
     "zero_terminal_snr": True, "multires_noise_iterations": 6, "multires_noise_discount": 0.5, "debiased_estimation": True,
+    "assistant_adapter": str(SOURCE),
 }  # fmt: skip
 
 
@@ -238,7 +239,7 @@ def test_every_key_that_means_nothing_is_tried_here():
         assert isinstance(family, ImageFamily) and family.meaningless().keys() <= SET.keys()
 
 
-@pytest.mark.parametrize("key", [*SET, "sdxl: clip_skip"])
+@pytest.mark.parametrize("key", [*SET, "sdxl: clip_skip", "sd15: assistant_adapter"])
 def test_a_key_that_means_nothing_is_refused(key, gallery, host):
     from loraforge.data.dataset import load_data
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from loraforge import KeySet, MemoryEstimate, ModelError, Record, RunConfig, Span, fetch_base, first_few, speaker
+from loraforge import Examination, KeySet, MemoryEstimate, ModelError, Record, RunConfig, Span, fetch_base, first_few, speaker
 
 from ...records import ImageKeys
-from ..base_files import EMBEDDED, OTHERS, PICKLES, SMALL, is_hub_id, is_ours, locate, pipeline_name
+from ..base_files import EMBEDDED, OTHERS, PICKLES, SMALL, is_hub_id, is_ours, locate, pipeline_files, pipeline_name
 from ..image_base import ImageBase
 from ..image_family import ImageFamily
+from .assistant import assistant_file
 from .loading import strange
 from .single_file import Layout, read_names, transformer_file
 
 if TYPE_CHECKING:
+    import torch
+
+    from ..trainable import TrainableImages
     from .memory import Walk
 
 say = speaker(__name__)
@@ -32,6 +37,8 @@ class TransformerFamily(ImageFamily):
         transformer: the denoiser's class in diffusers.
         layouts: how the tensors of its single files are called: of the original model, and of diffusers.
         source: a hub id that ``base_config`` may name.
+        distilled: the word in the names of its distilled bases, which draw in few steps and want an ``assistant_adapter`` in training;
+            empty: there are none.
         smallest: the side in pixels down to which it still draws well.
         text_tokens: (tokens of the template, the most that are read); the same number twice where captions are padded to a length.
     """
@@ -40,6 +47,7 @@ class TransformerFamily(ImageFamily):
     transformer: ClassVar[str] = ""
     layouts: ClassVar[tuple[Layout, ...]] = ()
     source: ClassVar[str] = ""
+    distilled: ClassVar[str] = ""
     smallest: ClassVar[int] = 512
     text_tokens: ClassVar[tuple[int, int]] = (512, 512)
 
@@ -65,7 +73,8 @@ class TransformerFamily(ImageFamily):
 
     def meaningless(self) -> Mapping[str, str]:
         given = super().meaningless()
-        return {key: reason for key, reason in given.items() if key not in ("allow_pickle", "base_config")}
+        known = ("allow_pickle", "base_config", *(["assistant_adapter"] if self.distilled else []))
+        return {key: reason for key, reason in given.items() if key not in known}
 
     def settings(self, keys: ImageKeys) -> dict[str, Any]:
         return {**super().settings(keys), "allow_pickle": keys.allow_pickle, "base_config": keys.base_config}
@@ -176,9 +185,11 @@ class TransformerFamily(ImageFamily):
     def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
         file = transformer_file(config.base_model, config.revision)
         others = read_names(file).others if file is not None else ()
+        found = self._distilled_remarks(config, keys)
         if not others:
-            return ()
+            return found
         return (
+            *found,
             say(
                 "base_model {file} holds more than the transformer ({names}); encoders and autoencoder are taken from base_config all "
                 "the same",
@@ -187,11 +198,78 @@ class TransformerFamily(ImageFamily):
             ),
         )
 
+    def _distilled_remarks(self, config: RunConfig, keys: ImageKeys) -> list[str]:
+        """What to know of bases that draw in few steps, which nothing but their names tells."""
+        if not self.distilled:
+            return []
+        names = [config.base_model, keys.base_config or ""]
+        found, given = any(self.distilled in name.lower() for name in names), keys.assistant_adapter
+        if found and not given:
+            return [
+                say(
+                    "base_model {base} is called {word}: such a base is distilled, and plain training wears that off: drawings in few "
+                    "steps become blurred. Name its training adapter (assistant_adapter), or train the base that it was made from",
+                    base=config.base_model,
+                    word=self.distilled,
+                )
+            ]
+        if given and not found:
+            return [
+                say(
+                    "assistant_adapter: base_model {base} is not called {word}; a training adapter belongs to the distilled base that it "
+                    "was made for, and spoils the training of any other",
+                    base=config.base_model,
+                    word=self.distilled,
+                )
+            ]
+        draws = keys.sample_prompts is None or bool(keys.sample_prompts)
+        if given and draws and keys.sample_cfg > 1:
+            return [
+                say(
+                    "sample_cfg: {cfg}: a distilled base draws without guidance and in few steps; write sample_cfg: 1 and sample_steps: 8",
+                    cfg=keys.sample_cfg,
+                )
+            ]
+        return []
+
     # --- loading -----------------------------------------------------------------------------------------------------------------
 
     def base_files(self, config: RunConfig) -> Sequence[Path]:
         place = locate(config.base_model, config.revision)
         return [place] if place.is_file() else super().base_files(config)
+
+    def brought_files(self, config: RunConfig, keys: KeySet) -> Mapping[str, Path]:
+        mine = keys[ImageKeys]
+        found: dict[str, Path] = {}
+        if mine.assistant_adapter:
+            found["assistant_adapter"] = assistant_file(mine.assistant_adapter)
+        place = locate(config.base_model, config.revision)
+        if place.is_file():
+            folder = self.config_folder(place, mine.base_config)
+            there = (file for file in pipeline_files(folder) if file.parent.name != "transformer" or file.suffix == ".json")
+            found |= {f"base_config: {file.relative_to(folder).as_posix()}": file for file in there}
+        return found
+
+    def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
+        examination = super().examine(config, keys, rows)
+        wanted = keys[ImageKeys].assistant_adapter
+        if not wanted:
+            return examination
+        from ..loading import shapes_only
+        from .assistant import Assistant
+
+        exact = config.model_copy(update={"precision": "fp32"})  # shapes have none, and "auto" is settled on the device
+        with shapes_only():
+            base = self.load_base(exact, keys[ImageKeys].model_dump())
+        return dataclasses.replace(examination, lines=[*examination.lines, Assistant(base, wanted).line])
+
+    def load(self, config: RunConfig, keys: KeySet, device: torch.device) -> TrainableImages:
+        from .assistant import Assistant
+
+        made = super().load(config, keys, device)
+        if wanted := keys[ImageKeys].assistant_adapter:
+            Assistant(made.base, wanted).attach(made.model, device)
+        return made
 
     def parts_folder(self, config: RunConfig, base_config: str | None) -> Path:
         """The folder with the configurations of all parts.

@@ -69,6 +69,7 @@ class ZImage(TransformerFamily):
     pipeline = "ZImagePipeline"
     transformer = "ZImageTransformer2DModel"
     source = "Tongyi-MAI/Z-Image"
+    distilled = "turbo"
     base = ZImageBase
     # Lumina 2 is built alike and has no cap_pad_token; with SigLIP it is Z-Image Omni, which edits pictures.
     layouts = tuple(

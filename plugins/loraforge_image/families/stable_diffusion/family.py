@@ -30,7 +30,7 @@ class StableDiffusion(ImageFamily):
     objective = Diffusion
 
     def meaningless(self) -> Mapping[str, str]:
-        return {}
+        return {key: reason for key, reason in super().meaningless().items() if key == "assistant_adapter"}
 
     def matches(self, base_model: str) -> bool:
         return is_ours(base_model) and identify(base_model).family == self.name

@@ -64,4 +64,4 @@ class SDXL(StableDiffusion):
     webui = KohyaFormat("sdxl")
 
     def meaningless(self) -> Mapping[str, str]:
-        return {"clip_skip": say("SDXL takes the last layer but one of both text encoders, always")}
+        return {**super().meaningless(), "clip_skip": say("SDXL takes the last layer but one of both text encoders, always")}

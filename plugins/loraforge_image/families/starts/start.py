@@ -69,8 +69,8 @@ def make_start(
     Raises:
         ConfigError: if it does not fit the base or the config.
     """
-    layers = _layers(base)
-    placed, left = _place(opened, layers, _table(base, layers, targets, webui), targets)
+    layers = layers_of(base)
+    placed, left = place_factors(opened, layers, names_of(base, layers, targets, webui), targets)
     _refuse_others(opened, placed, left, base, family)
     ranks = {**targets, **{name: one.rank for name, one in placed.items()}}
     _refuse_ranks(config, keys, placed, layers)
@@ -81,7 +81,7 @@ def make_start(
 # --- finding the layers ----------------------------------------------------------------------------------------------------------
 
 
-def _layers(base: ImageBase) -> dict[str, torch.nn.Module]:
+def layers_of(base: ImageBase) -> dict[str, torch.nn.Module]:
     """Every layer that a LoRA could sit on, the text encoders' too, by its name in the pipeline."""
     import torch
 
@@ -94,7 +94,7 @@ def _layers(base: ImageBase) -> dict[str, torch.nn.Module]:
     }
 
 
-def _table(
+def names_of(
     base: ImageBase, layers: Mapping[str, torch.nn.Module], targets: Iterable[str], webui: WebuiFormat | None
 ) -> dict[str, tuple[str, ...]]:
     """Canonical name -> the layers behind it, in the order of their rows: more than one where the original model has one for several."""
@@ -107,7 +107,7 @@ def _table(
 
 
 @dataclass(frozen=True)
-class _Left:
+class Left:
     """Modules of the file that this run has no use for, by why: other layers, text encoders that are not trained, layers that are not."""
 
     unknown: list[str] = field(default_factory=list)
@@ -116,12 +116,12 @@ class _Left:
     misfits: list[str] = field(default_factory=list)
 
 
-def _place(
+def place_factors(
     opened: Opened, layers: Mapping[str, torch.nn.Module], table: Mapping[str, Sequence[str]], targets: Mapping[str, int]
-) -> tuple[dict[str, Factors], _Left]:
+) -> tuple[dict[str, Factors], Left]:
     """The factors of every module that is trained, and what is left of the file."""
     placed: dict[str, Factors] = {}
-    left = _Left()
+    left = Left()
     for one in opened.factors:
         parts = table.get(one.called, ())
         if not parts:
@@ -168,7 +168,7 @@ def _pieces(one: Factors, modules: Sequence[torch.nn.Module]) -> list[Factors | 
 # --- refusing --------------------------------------------------------------------------------------------------------------------
 
 
-def _refuse_others(opened: Opened, placed: Mapping[str, Factors], left: _Left, base: ImageBase, family: str) -> None:
+def _refuse_others(opened: Opened, placed: Mapping[str, Factors], left: Left, base: ImageBase, family: str) -> None:
     """Raises:
     ConfigError: if the file belongs to another base.
     """
@@ -263,7 +263,7 @@ def _adapter(config: RunConfig, placed: Mapping[str, Factors]) -> Adapter:
 
 
 def _lines(
-    config: RunConfig, keys: ImageKeys, opened: Opened, placed: Mapping[str, Factors], left: _Left, targets: Mapping[str, int]
+    config: RunConfig, keys: ImageKeys, opened: Opened, placed: Mapping[str, Factors], left: Left, targets: Mapping[str, int]
 ) -> list[str]:
     ranks = Counter(one.rank for one in placed.values())
     shown = ", ".join(f"{rank} x {n}" if len(ranks) > 1 else str(rank) for rank, n in ranks.most_common(6))

@@ -124,6 +124,7 @@ MEANS = {
     "clip": "train_text_encoder text_encoder_lr clip_skip max_caption_tokens",
     "unet": "conv_rank",
     "file": "allow_pickle base_config",
+    "distilled": "assistant_adapter",
 }
 
 
@@ -136,7 +137,7 @@ def test_every_key_means_something_to_a_base_or_is_refused():
     assert set(ImageKeys.model_fields) == known
     assert set(sd3().StableDiffusion3().meaningless()) == known - means[""]
     for family in NAMED.values():
-        assert set(family.meaningless()) == ({"clip_skip"} if family.name == "sdxl" else set())
+        assert set(family.meaningless()) == {"assistant_adapter", *(["clip_skip"] if family.name == "sdxl" else [])}
 
 
 # --- captions and what a base says of itself -------------------------------------------------------------------------------
