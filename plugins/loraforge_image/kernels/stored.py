@@ -230,14 +230,18 @@ class StoredConv2d(_StoredLayer, nn.Conv2d):  # type: ignore[override]
         return made
 
 
-def storable(model: nn.Module) -> list[tuple[str, nn.Module]]:
+def storable(model: nn.Module, *, nested: bool = False) -> list[tuple[str, nn.Module]]:
     """The layers of the blocks of ``model`` whose weights can be stored in another way, by path and in order: plain linear layers and
     convolutions that do not learn.
 
-    Blocks are what stands in a ``ModuleList``, and a U-Net's middle. What is around them (the first and the last layer, embeddings of
-    time and caption) is small and stays as it is, as in diffusers' and the other trainers' eight bits.
+    Blocks are what stands in its ``ModuleList``s, and a U-Net's middle. What is around them (the first and the last layer, embeddings of
+    time and caption, Chroma's network that makes all modulations) is small and stays as it is, as in the other trainers' eight bits.
+
+    Args:
+        nested: also what stands in the lists of its parts, as in text encoders.
     """
-    lists = ("mid_block.", *(f"{name}." for name, module in model.named_modules() if isinstance(module, nn.ModuleList)))
+    named = model.named_modules() if nested else model.named_children()
+    lists = ("mid_block.", *(f"{name}." for name, module in named if isinstance(module, nn.ModuleList)))
     return [
         (name, module)
         for name, module in model.named_modules()

@@ -127,4 +127,4 @@ def store_encoders(base: ImageBase, settings: Mapping[str, Any]) -> None:
     if settings.get("offload", "none") == "none":
         return
     for encoder in base.text_encoders.values():
-        stored.store([(layer, stored.Plain, True) for _, layer in stored.storable(encoder)], torch.device("cpu"))
+        stored.store([(layer, stored.Plain, True) for _, layer in stored.storable(encoder, nested=True)], torch.device("cpu"))
