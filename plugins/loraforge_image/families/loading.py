@@ -78,7 +78,9 @@ def load_pipeline(
                 part_config(place / name / "config.json")
                 kept = torch.float32 if name.startswith("vae") else dtype
                 loaded[name] = load_part(found, place, name, kept, allow_pickle=allow_pickle)
-        return getattr(diffusers, kind).from_pretrained(place, local_files_only=True, **loaded)
+        # diffusers takes parts that a folder is without, such as T5, for missing ones unless it is told.
+        absent = {name: None for name, part in read_config(place / "model_index.json").items() if part == [None, None]}
+        return getattr(diffusers, kind).from_pretrained(place, local_files_only=True, **{**absent, **loaded})
     except ModelError:
         raise
     except Exception as error:  # the libraries raise many kinds for damaged or missing files

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import Case
 from ..tiny_images import make_sd3
+from . import Case
 
 MEDIUM = {
     "num_layers": 24, "num_attention_heads": 24, "attention_head_dim": 64, "caption_projection_dim": 1536, "joint_attention_dim": 4096,

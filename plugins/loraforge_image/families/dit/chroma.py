@@ -68,6 +68,9 @@ class Chroma(TransformerFamily):
     def text_width(self, configs: Mapping[str, Mapping[str, Any]]) -> int:
         return int(configs["transformer"]["joint_attention_dim"])
 
+    def read_tokens(self, configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
+        return "tokenizer", 512
+
     def walk(self, config: Mapping[str, Any], walk: Walk) -> None:
         wide = int(config["attention_head_dim"]) * int(config["num_attention_heads"])
         given, hidden = int(config.get("approximator_num_channels", 64)), int(config.get("approximator_hidden_dim", 5120))

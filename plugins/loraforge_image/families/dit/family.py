@@ -69,6 +69,14 @@ class TransformerFamily(ImageFamily):
         inner = encoder.get("text_config")
         return int(encoder.get("hidden_size") or encoder.get("d_model") or (inner["hidden_size"] if isinstance(inner, dict) else 0))
 
+    def read_tokens(self, configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
+        """(the folder of a tokenizer, how many of its tokens of a caption are read); nothing and 0: they are not counted.
+
+        Args:
+            configs: of every part, by its folder's name.
+        """
+        return "", 0
+
     # --- what a base is ----------------------------------------------------------------------------------------------------------
 
     def meaningless(self) -> Mapping[str, str]:
@@ -223,7 +231,7 @@ class TransformerFamily(ImageFamily):
                 )
             ]
         draws = keys.sample_prompts is None or bool(keys.sample_prompts)
-        if given and draws and keys.sample_cfg > 1:
+        if given and draws and (keys.sample_cfg or 1) > 1:
             return [
                 say(
                     "sample_cfg: {cfg}: a distilled base draws without guidance and in few steps; write sample_cfg: 1 and sample_steps: 8",
@@ -304,7 +312,24 @@ class TransformerFamily(ImageFamily):
         from .memory import caption_facts
 
         facts, lines = super().examine_captions(config, keys, rows)
+        lines = [*lines, *self._cut_captions(config, keys, rows)]
         return {**facts, **caption_facts(["".join(span.text for span in spans) for _, spans in rows], keys)}, lines
+
+    def _cut_captions(self, config: RunConfig, keys: ImageKeys, rows: Sequence[tuple[Record, Sequence[Span]]]) -> list[str]:
+        """A sentence on captions that are longer than what is read of them."""
+        from .caption_length import counts
+        from .memory import read_all
+
+        try:
+            folder = self.parts_folder(config, keys.base_config)
+        except ModelError:
+            return []
+        name, tokens = self.read_tokens(read_all(folder))
+        found = counts(folder / name, keys, ["".join(span.text for span in spans) for _, spans in rows]) if name else ()
+        if found is None:
+            return [say("the captions' tokens cannot be counted: the base's tokenizer is not on this computer")]
+        cut = [f"{record.where} ({count})" for (record, _), count in zip(rows, found, strict=False) if count > tokens]
+        return [say("{n} captions are cut at {tokens} tokens: {names}", n=len(cut), tokens=tokens, names=first_few(cut, 5))] if cut else []
 
     def estimate_memory(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> MemoryEstimate | None:
         from .memory import estimate_memory

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from loraforge import speaker
+
+from ...records import ImageKeys
 from ..image_base import ImageBase
 from ..objectives import FlowMatching
 
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .memory import Walk
+
+say = speaker(__name__)
 
 TIME = 256  # numbers that describe the level of noise
 
@@ -73,6 +78,12 @@ def flux_flow(schedule: Any) -> FlowMatching:
         return FlowMatching(schedule, float(config.get("shift") or 1.0), sigmas=even)
     few, many = config.get("base_image_seq_len") or 256, config.get("max_image_seq_len") or 4096
     return FlowMatching(schedule, mu=line(few, config.get("base_shift") or 0.5, many, config.get("max_shift") or 1.15), sigmas=even)
+
+
+def unguided(keys: ImageKeys) -> Iterator[str]:
+    """A sentence for a ``sample_cfg`` that a distilled base does not ask for."""
+    if keys.sample_cfg is not None:
+        yield say("sample_cfg changes nothing in the sample pictures: the base was distilled to draw without guidance")
 
 
 def walk_joint_attention(walk: Walk, wide: int, heads: int, *, bias: bool = True, last: bool = False) -> None:

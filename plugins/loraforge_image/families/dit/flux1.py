@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from loraforge import RunConfig, speaker
+
+from ...records import ImageKeys
+from ..base_files import read_config
 from ..image_base import Conditioning
 from .family import TransformerFamily
-from .flux import TIME, PackedBase, walk_embedding, walk_packed
+from .flux import TIME, PackedBase, unguided, walk_embedding, walk_packed
 from .memory import Walk
 from .single_file import Layout
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+say = speaker(__name__)
 
 
 class Flux1Base(PackedBase):
@@ -64,6 +70,7 @@ class Flux1(TransformerFamily):
     help = "FLUX.1 dev and schnell: a diffusers folder, a hub id, or the transformer as a .safetensors file with base_config."
     pipeline = "FluxPipeline"
     transformer = "FluxTransformer2DModel"
+    distilled = "schnell"
     source = "black-forest-labs/FLUX.1-dev"
     base = Flux1Base
     layouts = (
@@ -71,6 +78,33 @@ class Flux1(TransformerFamily):
         Layout(("single_transformer_blocks.0.proj_mlp.weight", "time_text_embed.text_embedder.linear_1.weight")),
     )
     text_tokens = (512, 512)
+
+    def read_tokens(self, configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
+        return "tokenizer_2", 512 if configs["transformer"].get("guidance_embeds") else 256
+
+    def _distilled_remarks(self, config: RunConfig, keys: ImageKeys) -> list[str]:
+        """schnell has no entrance for the strength of the guidance; that tells better than a name."""
+        told = read_config(self.parts_folder(config, keys.base_config) / "transformer" / "config.json").get("guidance_embeds")
+        if told and keys.assistant_adapter:
+            return [
+                say(
+                    "assistant_adapter: base_model {base} is FLUX.1 dev; a training adapter belongs to the distilled base that it was made "
+                    "for, and spoils the training of any other",
+                    base=config.base_model,
+                )
+            ]
+        if told:
+            return []
+        if keys.assistant_adapter:
+            return [*unguided(keys)]
+        return [
+            say(
+                "base_model {base} is FLUX.1 schnell, which was distilled to draw in four steps, and plain training wears that off: "
+                "drawings become blurred. Name its training adapter (assistant_adapter), or train on FLUX.1 dev",
+                base=config.base_model,
+            ),
+            *unguided(keys),
+        ]
 
     def text_width(self, configs: Mapping[str, Mapping[str, Any]]) -> int:
         return int(configs["transformer"]["joint_attention_dim"])

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from loraforge import RunConfig, speaker
+
+from ...records import ImageKeys
+from ..base_files import read_config
 from ..image_base import Conditioning, ImageBase
 from ..objectives import FlowMatching
 from .family import TransformerFamily
-from .flux import even, folded, line, packed, places, unfolded, unpacked, walk_embedding, walk_joint_attention
+from .flux import even, folded, line, packed, places, unfolded, unguided, unpacked, walk_embedding, walk_joint_attention
 from .memory import Walk
 from .single_file import Layout
 
@@ -16,7 +20,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+say = speaker(__name__)
+
 _WORDS = 512
+_TEMPLATE = 12  # of these, what Qwen3's template writes around a caption
 
 
 class KleinBase(ImageBase):
@@ -113,6 +120,22 @@ class Flux2Klein(TransformerFamily):
         ),
     )
     text_tokens = (_WORDS, _WORDS)
+
+    def read_tokens(self, configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
+        return "tokenizer", _WORDS - _TEMPLATE
+
+    def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
+        said = [*super().remarks(config, keys)]
+        if not read_config(self.parts_folder(config, keys.base_config) / "model_index.json").get("is_distilled"):
+            return said
+        said.append(
+            say(
+                "base_model {base} is the FLUX.2 klein that was distilled to draw in four steps, which is not trained well. Train on "
+                "FLUX.2-klein-base of the same size: its LoRAs are for the distilled one too",
+                base=config.base_model,
+            )
+        )
+        return [*said, *unguided(keys)]
 
     def text_width(self, configs: Mapping[str, Mapping[str, Any]]) -> int:
         return int(configs["transformer"]["joint_attention_dim"])

@@ -73,6 +73,9 @@ class SD35(TransformerFamily):
     def text_width(self, configs: Mapping[str, Mapping[str, Any]]) -> int:
         return int(configs["transformer"]["joint_attention_dim"])
 
+    def read_tokens(self, configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
+        return ("tokenizer_3", _WORDS) if "text_encoder_3" in configs else ("tokenizer", _CLIP)
+
     def walk(self, config: Mapping[str, Any], walk: Walk) -> None:
         head, heads, count = int(config["attention_head_dim"]), int(config["num_attention_heads"]), int(config["num_layers"])
         wide, patch, dual = head * heads, int(config["patch_size"]) ** 2, config.get("dual_attention_layers") or ()

@@ -12,6 +12,7 @@ from .memory import Walk
 from .single_file import Layout
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 _MULTIPLE = 32  # to which the network fills up the tokens of the picture, and those of the caption
@@ -29,6 +30,12 @@ class ZImageBase(ImageBase):
     """Latents of 16 channels; the last layer but one of Qwen3, as long as the caption is."""
 
     layers = r"^layers\.\d+\.(attention|feed_forward)\."
+    usual_steps, usual_cfg = 50, 4.0
+
+    def __init__(self, pipe: Any, dtype: torch.dtype, settings: Mapping[str, Any]) -> None:
+        super().__init__(pipe, dtype, settings)
+        if settings.get("assistant_adapter"):  # that is Turbo
+            self.usual_steps, self.usual_cfg = 8, 1.0
 
     def make_objective(self) -> FlowMatching:
         config = self.pipe.scheduler.config

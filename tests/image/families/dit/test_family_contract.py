@@ -148,6 +148,8 @@ def test_ten_steps_lower_the_loss_at_fixed_levels(case, trained):
     assert measured() < 0.99 * before
 
 
+# One whose captions are lists, and one whose captions have a fixed length: a run goes through the same with all others.
+@pytest.mark.parametrize("case", ["flux2", "z-image"], indirect=True)
 def test_a_run_that_was_interrupted_goes_on_to_the_bit(case, tiny, gallery, tmp_path):
     """With the text encoder dropped, captions dropped and an order of their own: everything that is drawn at random."""
     import safetensors.torch

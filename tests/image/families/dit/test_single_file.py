@@ -15,6 +15,10 @@ from loraforge_image.records import ImageKeys
 from loraforge import ConfigError, KeySet, ModelError, RunConfig
 
 
+# What is refused, and what is said of a file, does not depend on the family.
+TWO = pytest.mark.parametrize("case", ["flux1", "z-image"], indirect=True)
+
+
 def config_for(file, **keys):
     config = RunConfig(train_data_dir="x", base_model=str(file), precision="fp32")
     return config, KeySet({RunConfig: config, ImageKeys: ImageKeys(resolution=64, bucket_step=16, **keys)})
@@ -61,6 +65,7 @@ def test_base_config_is_needed_and_has_to_be_of_the_family(case, tiny, tmp_path,
     assert "belongs to single files" in problems_of(case, folder, base_config=str(folder))
 
 
+@TWO
 def test_a_file_that_is_not_whole_or_of_another_size_is_refused(case, tiny, tmp_path):
     import safetensors.torch
     import torch
@@ -82,6 +87,7 @@ def test_a_file_that_is_not_whole_or_of_another_size_is_refused(case, tiny, tmp_
         assert said in text and str(file) in text and str(folder) in text
 
 
+@TWO
 def test_packed_files_and_strangers_are_refused_before_anything_is_loaded(case, tiny, tmp_path):
     import safetensors.torch
     import torch
@@ -97,6 +103,7 @@ def test_packed_files_and_strangers_are_refused_before_anything_is_loaded(case, 
     assert f"not those of a {family.title}'s transformer" in problems_of(case, tmp_path / "strange.safetensors", base_config=str(folder))
 
 
+@TWO
 def test_a_pickle_is_read_only_if_it_is_allowed(case, tiny, tmp_path):
     import safetensors.torch
     import torch
@@ -114,6 +121,7 @@ def test_a_pickle_is_read_only_if_it_is_allowed(case, tiny, tmp_path):
         family.load_base(config, {"base_config": str(folder)})
 
 
+@TWO
 def test_what_lies_beside_the_transformer_is_said(case, tiny, tmp_path):
     import safetensors.torch
     import torch
@@ -141,6 +149,7 @@ def test_layouts_and_prefixes():
     assert stripped({"diffusion_model.a": 1, "b": 2}) == {"a": 1}
 
 
+@TWO
 def test_a_folder_of_pickles_needs_leave(case, tiny, tmp_path):
     import safetensors.torch
     import torch

@@ -476,10 +476,10 @@ def test_a_wrong_base_is_told_what_it_is(gallery, host, base, sd_bases, tmp_path
 
 
 def test_a_base_that_is_nothing_of_ours_is_told_on_the_command_line(gallery, command, tmp_path):
-    (tmp_path / "flux").mkdir()
-    (tmp_path / "flux" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}', encoding="utf-8")
+    (tmp_path / "pixart").mkdir()
+    (tmp_path / "pixart" / "model_index.json").write_text('{"_class_name": "PixArtSigmaPipeline"}', encoding="utf-8")
     for options, said in (
-        ({"base_model": str(tmp_path / "flux")}, "is a FluxPipeline, which has no U-Net of Stable Diffusion"),
+        ({"base_model": str(tmp_path / "pixart")}, "is a PixArtSigmaPipeline, which has no U-Net of Stable Diffusion"),
         ({"base_model": "nonsense"}, "no model family takes base_model 'nonsense'. There are: "),
         ({"model_family": "sd2"}, "model_family is sd2, but this is Stable Diffusion 1.x.\nSet model_family: sd15."),
     ):
