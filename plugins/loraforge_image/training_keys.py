@@ -87,11 +87,9 @@ class MemoryKeys(Keys):
         gt=0,
         le=1,
         description="offload: blocks: the share of the denoiser's weights that waits.",
-        json_schema_extra={"needs": "offload"},
     )
     vae_tiling: bool = Field(
         False,
         description="Decode large drawn pictures in overlapping tiles: less memory, and slightly other colours in each. What is learned is "
         "never cut.",
-        json_schema_extra={"aliases": ["vae_tile", "enable_vae_tiling"]},
     )

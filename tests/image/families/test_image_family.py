@@ -395,7 +395,7 @@ def test_what_a_family_says_without_being_told_more(sd_bases, tmp_path):
     ("shared", "keys", "said"),
     [
         ({}, {"resolution": 64, "bucket_step": 64}, []), ({}, {"resolution": 64, "bucket_step": 80}, [r"resolution: must not be smaller than .*\(80\)"]),
-        ({"lora_variant": "pissa"}, {"offload_share": 0.5}, ["lora_variant: pissa does not"]),
+        ({"lora_variant": "pissa"}, {"offload_share": 0.5}, ["lora_variant: pissa does not", "offload_share belongs to offload: blocks"]),
         ({"precision": "fp8"}, {"train_unet": False}, ["precision: fp8 rounds the denoiser", "train_unet and train_text_encoder are both off"]),
         ({}, {"bucket_step": 24, "clip_skip": 2}, ["clip_skip means nothing for sd3", "bucket_step: must be a multiple of 16; got 24"]),
     ],

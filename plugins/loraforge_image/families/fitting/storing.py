@@ -34,6 +34,8 @@ def problems(config: RunConfig, keys: ImageKeys) -> list[str]:
         )
     if keys.offload == "encoders" and keys.train_text_encoder:
         found.append(say("offload: encoders: the text encoders learn here, so they stay on the card. Use blocks, or none."))
+    if keys.offload != "blocks" and keys.offload_share != 1:
+        found.append(say("offload_share belongs to offload: blocks. Write that, or leave offload_share out."))
     return found
 
 

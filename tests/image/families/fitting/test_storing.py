@@ -195,7 +195,8 @@ def test_an_autoencoder_without_tiles_is_named():
         ({"precision": "4bit"}, {}, "precision: 4bit needs bitsandbytes: pip install"),
         ({"precision": "fp8"}, {"train_unet": False}, "precision: fp8 rounds the denoiser, which does not learn here"),
         ({}, {"train_text_encoder": True, "offload": "encoders"}, "offload: encoders: the text encoders learn here"),
-        ({"precision": "fp8", "lora_variant": "dora"}, {"offload": "blocks"}, ""),
+        ({}, {"offload": "encoders", "offload_share": 0.5}, "offload_share belongs to offload: blocks"),
+        ({"precision": "fp8", "lora_variant": "dora"}, {"offload": "blocks", "offload_share": 0.5}, ""),
     ],
     ids=str,
 )
