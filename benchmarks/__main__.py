@@ -15,6 +15,7 @@ _COMMANDS = {
     "lengths": "lengths",
     "techniques": "techniques",
     "gpu": "gpu",
+    "card": "card",
     "intervals": "intervals",
     "serve": "serving",
 }

@@ -53,7 +53,7 @@ def make_accelerator(config: RunConfig) -> tuple[Accelerator, RunConfig]:
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16", "4bit": "bf16"}[precision]
+    mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16", "fp8": "bf16", "4bit": "bf16"}[precision]
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError(say("precision: fp16 needs a GPU; on the CPU use fp32 (or auto)."))
     return Accelerator(mixed_precision=mixed, cpu=cpu), config.model_copy(update={"precision": precision})

@@ -463,6 +463,21 @@ def test_gpu_small_end_to_end_on_the_cpu(work, tmp_path, inside, monkeypatch):
     assert text.count("| loraforge |") == 2 and text.count("| diffusers loop |") == 1 and "failed" not in text
 
 
+def test_a_card_is_measured_beside_the_estimate(tmp_path):
+    import torch
+
+    from benchmarks import card
+
+    run = {"peak": 2**30 - 0.75e9, "seconds": 4.2, "loss": 0.5}
+    found = card.table({"fp8": (run, 1.1 * 2**30), "4bit": ({"reason": "no bitsandbytes"}, None)})
+    assert found.rows == [["fp8", "1.00", "1.10", "1.10", "4", "0.5000"], ["4bit", "-", "-", "-", "-", "-"]]
+    assert found.notes == ["4bit: no bitsandbytes"]
+    if not torch.cuda.is_available():
+        (tmp_path / "c.yaml").touch()
+        done = CliRunner().invoke(main, ["card", str(tmp_path / "c.yaml")])
+        assert done.exit_code == 1 and "there is none" in done.output
+
+
 def test_a_gpu_is_compared_with_trl_at_its_best(monkeypatch):
     from benchmarks import gpu
 

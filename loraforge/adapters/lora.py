@@ -80,8 +80,9 @@ class Lora:
         yield from adapted_layers(self.model, (self.config.adapter_kind,))
 
     def count(self) -> tuple[int, int]:
-        """(trained, all) parameters of the model with the adapter on it. 4-bit weights are packed, two in a byte."""
-        trained = total = 0
+        """(trained, all) parameters of the model with the adapter on it. 4-bit weights are packed, two in a byte; layers that store
+        their weights in a way of their own say how many those are."""
+        trained, total = 0, sum(int(getattr(module, "stored_parameters", 0)) for module in self.model.modules())
         for parameter in self.model.parameters():
             packed = 2 * parameter.element_size() if type(parameter).__name__ == "Params4bit" else 1
             total += parameter.numel() * packed

@@ -11,14 +11,6 @@ say = speaker(__name__)
 def contradictions(config: RunConfig) -> list[str]:
     """What is wrong with the keys that are each right by themselves, one sentence each."""
     problems = []
-    if config.adapter_kind != "lora" and config.precision == "4bit":
-        problems.append(
-            say(
-                "lora_variant: {variant} computes with the base's own weights, which precision: 4bit has packed. Use "
-                "lora_variant: lora, or precision: bf16.",
-                variant=config.lora_variant,
-            )
-        )
     if config.adapter_kind != "lokr":
         given = {"lokr_factor": config.lokr_factor, "lokr_decompose_both": config.lokr_decompose_both}
         problems += [

@@ -223,16 +223,19 @@ class RunConfig(Keys):
     kernels: Literal["auto", "off"] = Field(
         "auto", description="auto computes in less time and memory where the library's own code is known to do the same; off uses that."
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16", "4bit"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp8", "4bit"] = Field(
         "auto",
-        description="Of the base model: auto is bf16 where the hardware has it, otherwise fp32; 4bit is QLoRA.",
+        description="Of the base model: auto is bf16 where the hardware has it, otherwise fp32. fp8 (pictures) and 4bit (QLoRA) keep it "
+        "rounded, and compute in bf16.",
         json_schema_extra={
             "aliases": {
-                "mixed_precision": {"no": "fp32", "within": {"4bit": ["bf16"]}},
-                "bf16": {"true": "bf16", "false": None, "auto": "auto", "within": {"4bit": ["bf16", "auto"]}},
+                "mixed_precision": {"no": "fp32", "within": {"4bit": ["bf16"], "fp8": ["bf16"]}},
+                "bf16": {"true": "bf16", "false": None, "auto": "auto", "within": {"4bit": ["bf16", "auto"], "fp8": ["bf16", "auto"]}},
                 "fp16": {"true": "fp16", "false": None},
                 "load_in_4bit": {"true": "4bit", "false": None},
                 "quantization_bit": {"4": "4bit"},
+                "fp8_base": {"true": "fp8", "false": None},
+                "fp8_base_unet": {"true": "fp8", "false": None},
             },
             "refused": PRECISIONS,
         },

@@ -5,8 +5,8 @@ A model family says what its base needs (``ModelFamily.estimate_memory``); here 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Estimate:
         flops: floating-point operations of the training.
         changes: values of keys with which it would fit, the mildest that were found; nothing if it fits or nothing helps.
         changed: memory with them.
+        sums: how the memory of the base comes about, in sentences.
+        steps: the ``changes`` one after the other, each with the memory it leads to, by what it is for.
     """
 
     device: str
@@ -58,6 +60,8 @@ class Estimate:
     trainable: int = 0
     changes: Mapping[str, Any] = field(default_factory=dict)
     changed: int = 0
+    sums: Sequence[str] = ()
+    steps: Sequence[tuple[Mapping[str, Any], Mapping[str, int]]] = ()
 
     @property
     def needed(self) -> int:
@@ -108,11 +112,13 @@ def estimate(plan: Plan, data: Data, gpu: int | None = None) -> Estimate | None:
         flops,
         sum(needs.parameters.values()),
         needs.trainable,
+        sums=needs.sums,
     )
     if made.fits:
         return made
-    changes, needed = _proposal(plan, data, needs, device, made.available or 0)
-    return replace(made, changes=changes, changed=needed)
+    steps = _proposal(plan, data, needs, device, made.available or 0)
+    changes = {key: value for change, _ in steps for key, value in change.items()}
+    return replace(made, changes=changes, changed=sum(steps[-1][1].values()) if steps else 0, steps=steps)
 
 
 def warnings(plan: Plan, data: Data, *, cpu: bool) -> list[str]:
@@ -166,7 +172,8 @@ def _memory(config: RunConfig, needs: MemoryEstimate, device: str, exports: list
     fixed = _PROCESS if device == "cpu" else _CONTEXT
     training = {"base model": needs.weights, "adapter and optimizer": adapter, "activations": needs.activations + needs.transient}
     merges = {"export": needs.phases.get("export", 0)} if device == "cpu" and any(name in needs.files for name in exports) else {}
-    others = {**{name: round(peak + adapter) for name, peak in needs.phases.items() if name != "export"}, **merges}
+    apart = ("encoding",) if device == "cuda" else ()  # what learns comes to the card after it
+    others = {name: round(peak + (0 if name in apart else adapter)) for name, peak in needs.phases.items() if name != "export"} | merges
     name, peak = max(others.items(), key=lambda pair: pair[1], default=("", 0))
     if peak > sum(training.values()):
         training = {name: peak}
@@ -204,37 +211,45 @@ def _operations(plan: Plan, data: Data, needs: MemoryEstimate, planned: Schedule
 # --- what would fit -----------------------------------------------------------------------------------------------------------
 
 
-def _proposal(plan: Plan, data: Data, needs: MemoryEstimate, device: str, available: int) -> tuple[dict[str, Any], int]:
-    """The changes that make it fit, the most harmless first, without those that are not needed; and the memory with them."""
+def _proposal(plan: Plan, data: Data, needs: MemoryEstimate, device: str, available: int) -> list[tuple[dict[str, Any], Mapping[str, int]]]:
+    """The changes that make it fit, the most harmless first, without those that are not needed, each with the memory it leads to; nothing
+    if none do."""
     exports = [exporter.name for exporter in plan.exporters]
 
-    def joined(changes: list[dict[str, Any]]) -> dict[str, Any]:
-        return {key: value for change in changes for key, value in change.items()}
-
-    def needed(changes: Mapping[str, Any]) -> float:
-        config, keys = with_changes(plan, changes)
+    def memory(changes: list[dict[str, Any]]) -> Mapping[str, int]:
+        config, keys = with_changes(plan, _joined(changes))
         found = _estimate_memory(plan, data, config, keys, device)
-        return sum(_memory(config, found, device, exports).values()) if found else math.inf
+        return _memory(config, found, device, exports) if found else {"": sys.maxsize}
+
+    def needed(changes: list[dict[str, Any]]) -> int:
+        return sum(memory(changes).values())
 
     taken: list[dict[str, Any]] = []
-    least = needed({})
-    for change in _candidates(plan.config, needs, device):
-        amount = needed(joined([*taken, change]))
-        if amount > 0.995 * least:
-            continue
-        taken, least = [*taken, change], amount
-        if amount <= available:
-            break
-    else:
-        return {}, 0
+    least = needed([])
+    waiting = list(_candidates(plan.config, needs, device))
+    while least > available:
+        # From the front each time: what saved nothing may do so by now, where another moment of the run is the worst one.
+        for change in waiting:
+            if (amount := needed([*taken, change])) <= 0.995 * least:
+                taken, least = [*taken, change], amount
+                waiting.remove(change)
+                break
+        else:
+            return []
     for change in reversed(taken[:-1]):
         fewer = [other for other in taken if other is not change]
-        if set(change) <= set(joined(fewer)):
+        if set(change) <= set(_joined(fewer)):
             continue  # a later step of the same kind stands for it
-        if needed(joined(fewer)) <= available:
+        if needed(fewer) <= available:
             taken = fewer
-    changes = joined(taken)
-    return changes, round(needed(changes))
+    last = {key: number for number, change in enumerate(taken) for key in change}  # where a key has its last word
+    shown = [{key: value for key, value in change.items() if last[key] == number} for number, change in enumerate(taken)]
+    shown = [change for change in shown if change]
+    return [(change, memory(shown[: number + 1])) for number, change in enumerate(shown)]
+
+
+def _joined(changes: list[dict[str, Any]]) -> dict[str, Any]:
+    return {key: value for change in changes for key, value in change.items()}
 
 
 def _candidates(config: RunConfig, needs: MemoryEstimate, device: str) -> Iterator[dict[str, Any]]:
@@ -248,7 +263,9 @@ def _candidates(config: RunConfig, needs: MemoryEstimate, device: str) -> Iterat
     if not config.gradient_checkpointing:
         yield {"gradient_checkpointing": True}
     present = config.precision if config.precision != "auto" else "fp32" if device == "cpu" else "bf16"
-    if present in needs.precisions:
+    for saving in needs.savings:
+        yield dict(saving)
+    if present in needs.precisions and not needs.savings:
         for precision in needs.precisions[list(needs.precisions).index(present) + 1 :]:
             yield {"precision": precision}
     if device == "cuda" and config.optimizer == "adamw":
@@ -335,9 +352,16 @@ def lines(fit: Estimate | None) -> list[str]:
             amount=f"{fit.flops / 1e15:,.1f} PFLOP" if fit.flops >= 1e15 else f"{fit.flops / 1e12:.3g} TFLOP",
         )
     )
+    found[1:1] = [f"    {sentence}" for sentence in fit.sums] if fit.device != "cpu" else []
     if fit.fits:
         return [*found, say("  It fits.")] if fit.available is not None else found
     if not fit.changes:
         return [*found, say("  It does not fit, and no milder settings were found that do. A smaller base model would.")]
     found.append(say("  It does not fit. This would ({needed}):", needed=size(fit.changed)))
-    return [*found, *(f"    {key}: {yaml_value(value)}" for key, value in fit.changes.items()), f"    {arguments(fit.changes)}"]
+    found += [*(f"    {key}: {yaml_value(value)}" for key, value in fit.changes.items()), f"    {arguments(fit.changes)}"]
+    found.append(say("  One change after the other, those that cost least first:"))
+    for change, memory in [({}, fit.memory), *fit.steps]:
+        text = ", ".join(f"{key}: {yaml_value(value)}" for key, value in change.items()) or say("as it is")
+        summed = " + ".join(f"{_called(name)} {size(value)}" for name, value in memory.items())
+        found.append(f"    {text}: {summed} = {size(sum(memory.values()))}")
+    return found

@@ -118,8 +118,9 @@ def _helps(config: RunConfig, longest: str) -> str:
     """Settings that need less memory."""
     helps = [] if config.gradient_checkpointing else ["gradient_checkpointing: true"]
     helps += [longest] if longest else []
-    # 4bit is for language models: what bounds an example there is its length in tokens.
-    helps += ["precision: 4bit"] if longest == "max_seq_length" and config.precision not in ("4bit", "auto") else []
+    # What bounds an example is its length in tokens for language models, which are not kept in 8 bits, and its pixels for pictures.
+    fewer = {"max_seq_length": "4bit", "resolution": "fp8"}.get(longest)
+    helps += [f"precision: {fewer}"] if fewer and config.precision not in ("fp8", "4bit", "auto") else []
     return ", ".join(helps or ["batch_size: 1"])
 
 

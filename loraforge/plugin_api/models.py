@@ -45,6 +45,9 @@ class MemoryEstimate:
         files: what else is written: "cache" by encoding, "samples" at every save, and exports of more than the adapter, by exporter.
         smaller: (key, value) of the plugin's own keys that make a run smaller at a price, the mildest first.
         precisions: the values of ``precision`` that such a base is trained in, the exactest first.
+        savings: values of ``precision`` and of the plugin's own keys that make the same run fit, in the order of what they cost; by
+            default the ``precisions``.
+        sums: how ``weights`` and the largest of ``phases`` come about, one sentence each, for people.
     """
 
     parameters: Mapping[str, int]
@@ -57,6 +60,8 @@ class MemoryEstimate:
     files: Mapping[str, int] = field(default_factory=dict)
     smaller: Sequence[tuple[str, Any]] = ()
     precisions: Sequence[str] = ("fp32", "bf16")
+    savings: Sequence[Mapping[str, Any]] = ()
+    sums: Sequence[str] = ()
 
 
 class TrainableModel(ABC):

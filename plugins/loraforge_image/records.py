@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from loraforge import Keys, Record, speaker
 
 from .sample_prompts import parse_all
-from .training_keys import CaptionKeys, LossKeys
+from .training_keys import CaptionKeys, LossKeys, MemoryKeys
 
 say = speaker(__name__)
 
@@ -250,7 +250,7 @@ class _OwnKeys(Keys):
     )
 
 
-class ImageKeys(LossKeys, CaptionKeys, _OwnKeys):
+class ImageKeys(MemoryKeys, LossKeys, CaptionKeys, _OwnKeys):
     """The keys of every image run."""
 
     @property

@@ -72,3 +72,24 @@ class LossKeys(Keys):
     ip_noise_gamma: float = Field(
         0.0, ge=0, le=1, description="Disturb what the denoiser reads, and not what it learns, with noise of this strength; 0.1 is usual."
     )
+
+
+class MemoryKeys(Keys):
+    """What lies in main memory while it is not needed."""
+
+    offload: Literal["none", "encoders", "blocks"] = Field(
+        "none",
+        description="What waits in main memory and comes to the card layer by layer, which takes longer and changes no number: encoders, "
+        "the text encoders while they read captions; blocks, the denoiser's weights as well.",
+    )
+    offload_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="offload: blocks: the share of the denoiser's weights that waits.",
+    )
+    vae_tiling: bool = Field(
+        False,
+        description="Decode large drawn pictures in overlapping tiles: less memory, and slightly other colours in each. What is learned is "
+        "never cut.",
+    )

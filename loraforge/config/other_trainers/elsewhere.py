@@ -212,8 +212,8 @@ _ROWS = (
     ),
     Elsewhere("optim_target_modules", description="All parameters of the adapter have the same optimizer.", unless=_OFF),
     Elsewhere(
-        "load_in_8bit gptq fp8 fp8_base fp8_base_unet",
-        description="A base is loaded as precision says: bf16, fp16, fp32 or 4bit.",
+        "load_in_8bit gptq fp8",
+        description="A base is loaded as precision says: bf16, fp16, fp32, 4bit, or fp8 for pictures.",
         unless=_OFF,
     ),
     Elsewhere(
@@ -288,6 +288,11 @@ _ROWS = (
         unless=_OFF,
     ),
     Elsewhere(
+        "blocks_to_swap",
+        description="For pictures, offload: blocks leaves weights of the denoiser in main memory, and offload_share says how many.",
+        unless=_OFF,
+    ),
+    Elsewhere(
         "lora_modules_to_save modules_to_save additional_target lora_target_parameters target_parameters "
         "neftune_noise_alpha "
         "label_smoothing_factor loftq_config relora use_galore "
@@ -295,7 +300,7 @@ _ROWS = (
         "vae color_aug face_crop_aug_range weighted_captions enable_wildcard caption_prefix caption_suffix "
         "secondary_separator token_warmup_min token_warmup_step "
         "adaptive_noise_scale noise_offset_random_strength "
-        "scale_v_pred_loss_like_noise_pred scale_weight_norms blocks_to_swap "
+        "scale_v_pred_loss_like_noise_pred scale_weight_norms "
         "caption_separator custom_attributes conditioning_data_dir dataset_class config_file "
         "dataset_repeats initial_epoch initial_step skip_until_initial_step validation_seed max_validation_steps resize_interpolation "
         "no_metadata output_config fused_backward_pass cpu_offload_checkpointing perlin_noise "

@@ -48,7 +48,9 @@ SAVES: dict[str, Any] = {
     "no none off best": {"why": "save_steps: 0 saves at the end only; the best checkpoint is kept in any case. Take the line out."}
 }
 PRECISIONS: dict[str, Any] = {
-    "8 2 3 5 6 int8 8bit": {"why": "The only rounded base that is trained on is 4bit (QLoRA): write precision: 4bit."}
+    "8 2 3 5 6 int8 8bit": {
+        "why": "Rounded bases that are trained on are 4bit (QLoRA) and, for pictures, fp8: write precision: 4bit, or precision: fp8."
+    }
 }
 VARIANTS: dict[str, Any] = {
     "*oft boft ia3 full diagoft dylora glora vera locon*": {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +26,7 @@ from loraforge import (
 from ..records import EXPORTERS, ImageKeys
 from ..sample_prompts import remarks
 from .base_files import WEIGHTS, is_ours, locate, missing_parts, old_hash, pipeline_files, pipeline_name, title
+from .fitting import storing
 from .image_base import ImageBase
 from .infotext import called, stem_of
 from .objectives import FlowMatching, Objective
@@ -101,7 +102,8 @@ class ImageFamily(ModelFamily):
 
     def settings(self, keys: ImageKeys) -> dict[str, Any]:
         """What is kept of the keys with an adapter, because drawing and exporting load the base with the same: plain JSON values."""
-        return {"resolution": keys.resolution, "prediction_type": keys.prediction_type, "zero_terminal_snr": keys.zero_terminal_snr}
+        kept = {"resolution": keys.resolution, "prediction_type": keys.prediction_type, "zero_terminal_snr": keys.zero_terminal_snr}
+        return {**kept, **storing.kept(keys)}
 
     def load_base(self, config: RunConfig, settings: Mapping[str, Any]) -> ImageBase:
         """The base on the CPU.
@@ -150,8 +152,7 @@ class ImageFamily(ModelFamily):
         problems += [*self._level_problems(mine), *_muon_problems(config, mine)]
         if config.lora_variant == "pissa":
             problems.append(say("lora_variant: pissa does not work on convolutions; use lora, rslora, dora, lokr or loha for pictures."))
-        if config.precision == "4bit":
-            problems.append(say("precision: 4bit is for language models; use bf16 or fp16 for pictures."))
+        problems += storing.problems(config, mine)
         if not mine.train_unet and not mine.train_text_encoder:
             problems.append(say("train_unet and train_text_encoder are both off; nothing would be trained."))
         if mine.bucket_step % self.multiple:
@@ -269,7 +270,8 @@ class ImageFamily(ModelFamily):
         base = self._sound(config, self.load_base(config, mine.model_dump()))
         if config.gradient_checkpointing:
             base.enable_gradient_checkpointing()
-        base.to(device)
+        base.device = device  # it goes there when the encoders have left: see TrainableImages.on_encoded
+        storing.check_tiles(base)
         modules = _trained(base, config, mine)
         start = self._start(open_start(config), config, mine, base, modules) if config.init_from_adapter else None
         modules = {**modules, **start.ranks} if start is not None else modules
@@ -280,18 +282,21 @@ class ImageFamily(ModelFamily):
         if start is not None:
             lora.fill(injected, start.given)
         replaced = base.replace() if config.kernels == "auto" else {}
+        notes = storing.store_denoiser(base, config.precision, mine.model_dump(), device)
         facts = self._facts(config, mine, base, adapted)
         name = stem_of(str(keys.flat().get("output_name") or Path(config.output_dir).absolute().name))
         base.settings |= {"lora_name": name, "multiple": self.multiple, **{key: facts[key] for key in ("base_title", "base_sha256")}}
         trainable = TrainableImages(base, injected, config, mine, device, facts)
-        trainable.replaced = {**injected.replaced, **replaced}
+        trainable.replaced, trainable.notes = {**injected.replaced, **replaced}, notes
         return trainable
 
     def _sound(self, config: RunConfig, base: ImageBase) -> ImageBase:
         """Raises:
         ModelError: if weights of the base are no numbers: nothing could be learned on it, and the rate is not to blame.
         """
-        strange = list(_not_finite(base.pipe))
+        from .loading import not_finite
+
+        strange = list(not_finite(base.pipe))
         if not strange:
             return base
         half = say(" In precision: {precision} numbers that are too large become infinite; fp32 tells.", precision=config.precision)
@@ -354,8 +359,12 @@ class ImageFamily(ModelFamily):
         known: Mapping[str, Any] = next((adapter.facts["image"] for adapter in adapters.values() if "image" in adapter.facts), {})
         base = self._sound(config, self.load_base(config, {**ImageKeys().model_dump(), "resolution": None, **known}))
         base.device = device
-        network = make_network(base, base.text_encoders).to(device)
+        storing.check_tiles(base)
+        storing.tile(base)
+        network = make_network(base, base.text_encoders)
         lora.load_adapters(network, adapters)
+        storing.store_denoiser(base, config.precision, known, device)
+        storing.store_encoders(base, known)
         network.eval()
         base.settings["base_sha256"] = next((adapter.facts.get("base_sha256") for adapter in adapters.values()), None)
         names = {name: called(adapter) for name, adapter in adapters.items()}
@@ -376,18 +385,6 @@ def _muon_problems(config: RunConfig, keys: ImageKeys) -> list[str]:
             names=", ".join(names),
         )
     ]
-
-
-def _not_finite(pipe: Any) -> Iterator[str]:
-    """The weights of a pipeline's parts that hold a value that is no number, by part and name."""
-    import torch
-
-    for part, module in sorted(pipe.components.items()):
-        for name, tensor in module.state_dict().items() if isinstance(module, torch.nn.Module) else ():
-            # A sum is finite only where all of it is, and takes no memory; one that overflows is looked at again.
-            whole = not tensor.is_floating_point() or tensor.is_meta or bool(torch.isfinite(tensor.sum(dtype=torch.float32)))
-            if not (whole or bool(torch.isfinite(tensor).all())):
-                yield f"{part}.{name}"
 
 
 def _trained(base: ImageBase, config: RunConfig, keys: ImageKeys) -> dict[str, int]:

@@ -10,6 +10,7 @@ from loraforge import ConfigError, File, speaker
 from ..data.grids import png
 from ..records import ImageSampling
 from ..sample_prompts import has_flags
+from .fitting.turns import bring
 from .image_base import ImageBase
 from .infotext import Called, Drawn
 
@@ -62,8 +63,11 @@ class ImageInferenceModel:
         lora.set_adapter(self._network, adapter)
         seeds = [wanted.seed + number for number in range(len(prompts))]
         negative = [wanted.negative] * len(prompts) if guides(base, cfg) else []
+        encoders = list(base.text_encoders.values())
+        bring(encoders, [base.denoiser], base.device)
         with torch.no_grad():
             texts = base.condition([*negative, *prompts])
+        bring([base.denoiser], encoders, base.device)
         pictures = draw(base, base.device, texts, seeds, size, steps=steps, cfg=cfg, sampler=sampler)
         strengths = {adapter: 1.0} if isinstance(adapter, str) else dict(adapter or {})
         return [

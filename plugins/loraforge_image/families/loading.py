@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import ConfigError, ModelError, speaker
+from loraforge import ModelError, speaker
 
 from .base_files import PICKLES, WEIGHTS, check_shards, listed_parts, locate, missing_parts, part_config, read_config
 
@@ -212,17 +212,25 @@ def read_weights(file: Path, allow_pickle: bool) -> dict[str, Any]:
     return tensors
 
 
-def type_of(precision: str) -> torch.dtype:
-    """What ``precision`` means for a model of images.
-
-    Raises:
-        ConfigError: if such models are not trained in it.
-    """
+def not_finite(pipe: Any) -> Iterator[str]:
+    """The weights of a pipeline's parts that hold a value that is no number, by part and name."""
     import torch
 
-    if precision == "4bit":
-        raise ConfigError(say("precision: 4bit is for language models; use bf16 or fp16 for pictures."))
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    for part, module in sorted(pipe.components.items()):
+        for name, tensor in module.state_dict().items() if isinstance(module, torch.nn.Module) else ():
+            # A sum is finite only where all of it is, and takes no memory; one that overflows is looked at again.
+            whole = not tensor.is_floating_point() or tensor.is_meta or bool(torch.isfinite(tensor.sum(dtype=torch.float32)))
+            if not (whole or bool(torch.isfinite(tensor).all())):
+                yield f"{part}.{name}"
+
+
+def type_of(precision: str) -> torch.dtype:
+    """The type that a model of images is read and computed with in, by ``precision``."""
+    import torch
+
+    # What is rounded further (``fitting``) is read and computed with in bfloat16.
+    names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16, "4bit": torch.bfloat16}
+    return names[precision]
 
 
 def quiet_diffusers() -> None:

@@ -15,6 +15,7 @@ from ..data.buckets import Bucket, choose, fit
 from ..data.captions import alternatives, tag_counts, written
 from ..data.pictures import content_hash, read_picture
 from ..records import ImageKeys, Picture
+from .fitting.storing import tile
 from .image_base import Conditioning, ImageBase
 from .latent_cache import Cache, weights_hash
 from .samples import Samples
@@ -137,9 +138,11 @@ class TrainableImages(TrainableModel):
             self._samples = Samples(self._base, self._keys, prompts, (side, side), self._texts.prompt, self._device, continued=continued)
         self._texts.close()
         self._base.forget_encoders()
+        tile(self._base)
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+        self._base.to(self._base.device)  # not before: text encoders and denoiser together are more than a card may hold
 
     # --- steps -------------------------------------------------------------------------------------------------------------
 

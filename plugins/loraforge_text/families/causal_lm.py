@@ -81,6 +81,7 @@ class CausalLM(ModelFamily):
     def examine(self, config: RunConfig, keys: KeySet, rows: Sequence[tuple[Record, Sequence[Span]]]) -> Examination:
         folder = locate(config.base_model, config.revision)
         tokenizer, base = tokenizer_of(folder), read_base(folder)
+        _refuse_precision(config)
         refuse_unusable(base, config.precision)
         text = limits.text_config(base.config)
         limits.refuse_both_ways(text)
@@ -173,6 +174,25 @@ def _refuse_scanned(target: str | Sequence[str], model_type: str | None) -> None
                 "all-linear does so.",
                 names="', '".join(never),
                 kind=model_type,
+            )
+        )
+
+
+def _refuse_precision(config: RunConfig) -> None:
+    """What is kept of a language model in fewer bits, and what then cannot be computed."""
+    if config.precision == "fp8":
+        raise ConfigError(
+            say(
+                "precision: fp8 is for pictures. A language model is kept in fewer bits with precision: 4bit; a base that was stored in "
+                "fp8 is read as it is, with precision: bf16."
+            )
+        )
+    if config.adapter_kind != "lora" and config.precision == "4bit":
+        raise ConfigError(
+            say(
+                "lora_variant: {variant} computes with the base's own weights, which precision: 4bit has packed. Use "
+                "lora_variant: lora, or precision: bf16.",
+                variant=config.lora_variant,
             )
         )
 

@@ -12,8 +12,6 @@ from loraforge.config.contradictions import contradictions
     ("values", "told"),
     [
         ({}, []), ({"lora_variant": "lokr", "lokr_factor": 8, "lokr_decompose_both": True}, []), ({"precision": "4bit"}, []),
-        ({"lora_variant": "loha", "precision": "4bit"}, ["lora_variant: loha computes"]),
-        ({"lora_variant": "lokr", "precision": "4bit"}, ["lora_variant: lokr computes"]),
         ({"lokr_factor": 8, "lokr_decompose_both": True}, ["lokr_factor means", "lokr_decompose_both means"]),
         ({"lora_variant": "loha", "lokr_factor": 8}, ["lokr_factor means"]),
     ],

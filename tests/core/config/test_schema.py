@@ -56,13 +56,13 @@ def test_a_duplicate_key_is_an_error_that_names_both_lines(tmp_path):
 
 def test_all_problems_at_once_in_the_order_of_the_file(tmp_path):
     found = problems(
-        tmp_path, GOOD + "lora_rnak: 8\nbatch_size: 0\nepochs: many\ngradient_checkpointing: 7\nprecision: fp8\nlora_rank: true\n"
+        tmp_path, GOOD + "lora_rnak: 8\nbatch_size: 0\nepochs: many\ngradient_checkpointing: 7\nprecision: fp7\nlora_rank: true\n"
     )
     assert found[0] == "c.yaml:3: unknown key 'lora_rnak'. Did you mean 'lora_rank'?"
     assert found[1] == "c.yaml:4: batch_size: must be 1 or more; got 0. (examples per forward pass and device)"
     assert found[2].startswith("c.yaml:5: epochs: must be a number; got 'many'.")
     assert found[3].startswith("c.yaml:6: gradient_checkpointing: must be true or false; got 7.")
-    assert found[4].startswith("c.yaml:7: precision: must be one of 'auto', 'fp32', 'bf16', 'fp16', '4bit'; got 'fp8'.")
+    assert found[4].startswith("c.yaml:7: precision: must be one of 'auto', 'fp32', 'bf16', 'fp16', 'fp8', '4bit'; got 'fp7'.")
     assert found[5] == "c.yaml:8: lora_rank: must not be true or false; got true."
     assert len(found) == 6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -251,8 +252,20 @@ def test_stable_diffusion_on_usual_cards(published, planned):
     xl = published("sdxl", 1024)
     large = estimate.estimate(*planned("image", xl, "gradient_checkpointing=true"), 24 * GB)
     assert large.fits and 7 * GB < large.needed < 24 * GB
-    small = estimate.estimate(*planned("image", xl), 8 * GB)
-    assert not small.fits
+    plan, data = planned("image", xl)
+    small = estimate.estimate(plan, data, 6 * GB)
+    assert not small.fits and next(iter(small.changes)) == "gradient_checkpointing" and small.changes["precision"] in ("fp8", "4bit")
+    amounts = [small.needed, *(sum(memory.values()) for _, memory in small.steps)]
+    assert amounts == sorted(amounts, reverse=True) and amounts[-1] == small.changed <= 6 * GB < amounts[-2]
+    config, keys = estimate.with_changes(plan, small.changes)
+    assert estimate.estimate(dataclasses.replace(plan, config=config, keys=keys), data, 6 * GB).needed == small.changed
+    lines = "\n".join(estimate.lines(small))
+    assert "denoiser: 2.23 billion numbers of 2 bytes in linear layers, 0.33 of 2 in convolutions" in lines
+    assert (
+        all(f"    {key}: " in lines for key in small.changes)
+        and f"as it is: programs {estimate.size(small.memory['programs'])} + " in lines
+    )
+    assert estimate.estimate(plan, data, 1 * GB).changes == {}
     sd15 = estimate.estimate(*planned("image", published("sd15", 512)), 8 * GB)
     assert sd15.fits and sd15.needed > 3 * GB
 

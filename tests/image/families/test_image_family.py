@@ -336,14 +336,6 @@ def test_what_a_family_cannot_write_is_not_what_it_writes_by_default(gallery, ho
     assert [exporter.name for exporter in make_plan(host, "image", gallery(family="sd3", export=...), ()).exporters] == ["diffusers"]
 
 
-@pytest.mark.parametrize("family", ["sd15", "sd3"])
-def test_four_bits_are_refused_before_anything_is_loaded(family, gallery, host):
-    from loraforge.data.dataset import load_data
-
-    with pytest.raises(ConfigError, match="4bit is for language models"):
-        load_data(make_plan(host, "image", gallery(family=family, precision="4bit"), ()))
-
-
 @pytest.mark.parametrize("size", ["64", "5²x64", "0x64", "64x-64", "64x64x64", "72x64", "x"])
 def test_a_size_that_is_none_is_refused(size):
     from loraforge_image.families.inference import ImageInferenceModel
@@ -403,8 +395,8 @@ def test_what_a_family_says_without_being_told_more(sd_bases, tmp_path):
     ("shared", "keys", "said"),
     [
         ({}, {"resolution": 64, "bucket_step": 64}, []), ({}, {"resolution": 64, "bucket_step": 80}, [r"resolution: must not be smaller than .*\(80\)"]),
-        ({"lora_variant": "pissa", "precision": "4bit"}, {}, ["lora_variant: pissa does not", "precision: 4bit is for"]),
-        ({}, {"train_unet": False}, ["train_unet and train_text_encoder are both off"]),
+        ({"lora_variant": "pissa"}, {"offload_share": 0.5}, ["lora_variant: pissa does not", "offload_share belongs to offload: blocks"]),
+        ({"precision": "fp8"}, {"train_unet": False}, ["precision: fp8 rounds the denoiser", "train_unet and train_text_encoder are both off"]),
         ({}, {"bucket_step": 24, "clip_skip": 2}, ["clip_skip means nothing for sd3", "bucket_step: must be a multiple of 16; got 24"]),
     ],
     ids=str,

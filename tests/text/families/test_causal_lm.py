@@ -429,3 +429,19 @@ def test_the_files_that_make_up_a_base(base, tmp_path):
         found
     )
     assert not {"readme.md", "a.bin", "sub.json"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"precision": "fp8"}, "precision: fp8 is for pictures"),
+        ({"precision": "4bit", "lora_variant": "loha"}, "lora_variant: loha computes with the base's own weights"),
+        ({"precision": "4bit", "lora_variant": "lokr"}, "lora_variant: lokr computes with the base's own weights"),
+    ],
+)
+def test_what_a_language_model_is_not_kept_in(values, said, project, host):
+    from loraforge import ConfigError
+    from loraforge.data.dataset import load_data
+
+    with pytest.raises(ConfigError, match=said):
+        load_data(make_plan(host, "text", project(**values), ()))

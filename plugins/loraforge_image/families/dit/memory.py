@@ -16,6 +16,7 @@ from loraforge import MemoryEstimate, ModelError, RunConfig, adapter_size, apply
 
 from ...records import ImageKeys
 from ..base_files import header, part_config, read_config
+from ..fitting.sizes import PRECISIONS, Weights, encoders, held, savings
 from ..targets import narrowed
 
 if TYPE_CHECKING:
@@ -24,6 +25,21 @@ if TYPE_CHECKING:
 _PATCH = 16  # pixels of one token, each way
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _HOLES = 40_000_000  # what an allocator keeps between tensors
+# Millions of parameters of published parts by class and width, where only the configuration of a part in one file has been fetched.
+_PUBLISHED = {
+    ("AutoencoderKL", 128): 83.8,
+    ("AutoencoderKLFlux2", 128): 84.0,
+    ("AutoencoderKLQwenImage", 96): 126.9,
+    ("CLIPTextModel", 768): 123.1,
+    ("CLIPTextModelWithProjection", 768): 123.7,
+    ("CLIPTextModelWithProjection", 1280): 694.7,
+    ("T5EncoderModel", 4096): 4762.3,
+    ("Qwen3Model", 2560): 4022.5,
+    ("Qwen3ForCausalLM", 2560): 4022.5,
+    ("Qwen3ForCausalLM", 4096): 8190.7,
+    ("Qwen2_5_VLForConditionalGeneration", 3584): 8292.2,
+    ("Mistral3ForConditionalGeneration", 5120): 24011.4,
+}
 
 
 class Walk:
@@ -73,7 +89,7 @@ class Walk:
 
 
 def part_size(folder: Path, name: str) -> int:
-    """Parameters of a part: by the headers of its files, or by the list of its shards; 0 where neither is there.
+    """Parameters of a part: by the headers of its files, by the list of its shards, or as it was published; 0 where none is known.
 
     Raises:
         ModelError: if a file is damaged.
@@ -89,7 +105,24 @@ def part_size(folder: Path, name: str) -> int:
         total = said.get("total_size") if isinstance(said, dict) else None
         if isinstance(total, int) and total > 0:
             return total // _BYTES.get(str(config.get("torch_dtype") or config.get("dtype")), 2)
-    return 0
+    return round(1e6 * _PUBLISHED.get((_class(config), _width(config)), 0))
+
+
+def _class(config: Mapping[str, Any]) -> str:
+    """The class of a part, of diffusers or of transformers."""
+    made = config.get("architectures")
+    return str(config.get("_class_name") or (made[0] if isinstance(made, list) and made else ""))
+
+
+def _width(config: Mapping[str, Any]) -> int:
+    """Numbers of a token, or the channels of an autoencoder at the full resolution."""
+    inner = config.get("text_config")
+    for one in (config, inner if isinstance(inner, dict) else {}):
+        found = one.get("hidden_size") or one.get("d_model") or one.get("base_dim")
+        if isinstance(found, int):
+            return found
+    widths = config.get("block_out_channels")
+    return int(widths[0]) if isinstance(widths, list) and widths else 0
 
 
 def estimate_memory(
@@ -117,10 +150,13 @@ def estimate_memory(
     size = 4 if config.precision == "fp32" else 2
     ranks = adapted(walk, config, family)
     trainable = sum(adapter_size(config, rank, *walk.modules[name][:2]) for name, rank in ranks.items())
-    texts, encoder = sum(counts[name] for name in names), 4 * counts["vae"]
+    encoder = 4 * counts["vae"]
     stays = bool(facts.get("captions_in_step"))
     draws = keys.sample_prompts is None or bool(keys.sample_prompts)
-    held = size * walk.parameters + (size * texts if stays else 0) + (encoder // 2 if draws else 0)
+    matrices = [inputs * outputs for inputs, outputs, _ in walk.modules.values()]
+    stored = held(Weights(sum(matrices), 0, walk.parameters - sum(matrices), max(matrices, default=0)), config, keys, device)
+    reading, summed = encoders({name: counts[name] for name in names}, _widest(folder, names), size, keys, device)
+    there = stored.card + (reading if stays else 0) + (encoder // 2 if draws else 0)
     batch = min(config.batch_size, max(1, int(facts.get("shown_per_pass", config.batch_size))))
     activations, transient = activation_bytes(walk, ranks, config, batch, device)
     views = (4 if keys.crop == "random" else 1) * (2 if keys.flip else 1)
@@ -128,18 +164,19 @@ def estimate_memory(
     latents = views * area / 64 * _latent_channels(vae) * 2 * 4
     examples = pictures * latents + int(facts.get("texts", pictures)) * text * family.text_width(read_all(folder)) * size
     phases = {
-        "encoding": size * (walk.parameters + texts) + encoder + round(4 * 4.5 * width * area),
+        # The transformer comes to the card when the encoders have left; on a CPU they lie in the same memory.
+        "encoding": (stored.card if device == "cpu" else 0) + reading + encoder + round(4 * 4.5 * width * area),
         "export": 2 * 4 * sum(counts.values()),
     }
     if draws:
-        phases["drawing"] = held + round(max(4 * 7 * width * area, 4 * size * 2 * walk.work) + examples)
+        phases["drawing"] = there + stored.ready + round(max(4 * 7 * width * area, 4 * size * 2 * walk.work) + examples)
     again = sum(walk.modules[name][0] * walk.modules[name][1] for name in ranks)
     return MemoryEstimate(
         parameters=counts,
         trainable=trainable,
-        weights=held,
+        weights=there,
         activations=round(activations + examples),
-        transient=round(transient) + _HOLES,
+        transient=round(transient) + stored.ready + _HOLES,
         flops=2 * walk.macs * (3 if config.gradient_checkpointing else 2) + weight_copies(config) * 6 * again,
         phases=phases,
         files={
@@ -148,8 +185,21 @@ def estimate_memory(
             "merged": 4 * sum(counts.values()),
         },
         smaller=_smaller(keys, family.smallest),
-        precisions=("fp32", "bf16"),
+        precisions=PRECISIONS if device != "cpu" else PRECISIONS[:2],
+        savings=savings(config, keys, device),
+        sums=[*stored.sums, summed],
     )
+
+
+def _widest(folder: Path, names: Sequence[str]) -> int:
+    """Numbers of the largest table of words of the text encoders, which does not wait in main memory."""
+    found = [0]
+    for name in names:
+        config = read_config(folder / name / "config.json")
+        inner = config.get("text_config")
+        config = {**config, **inner} if isinstance(inner, dict) else config
+        found.append(int(config.get("vocab_size") or 0) * int(config.get("hidden_size") or config.get("d_model") or 0))
+    return max(found)
 
 
 def adapted(walk: Walk, config: RunConfig, family: TransformerFamily) -> dict[str, int]:

@@ -25,6 +25,7 @@ from loraforge import (
 
 from ...records import ImageKeys
 from ..base_files import locate
+from ..fitting.sizes import PRECISIONS, Weights, encoders, held, savings
 from ..targets import narrowed
 from .caption_length import WINDOW
 from .identify import config_folder
@@ -271,7 +272,10 @@ def _estimate_memory(
     texts = sum(counts[name] for name in clips)
     vae = 4 * counts["vae"]
     stays = keys.train_text_encoder or bool(facts.get("captions_in_step"))
-    held = size * counts["unet"] + (size * texts if stays else 0) + (vae // 2 if _draws(keys) else 0)
+    stored = held(_weights(unet), config, keys, device)
+    widest = max((int(clip["vocab_size"]) * int(clip["hidden_size"]) for clip in clips.values()), default=0)
+    reading, summed = encoders({name: counts[name] for name in clips}, widest, size, keys, device)
+    held_now = stored.card + (size * texts if keys.train_text_encoder else reading if stays else 0) + (vae // 2 if _draws(keys) else 0)
     batch = min(config.batch_size, max(1, int(facts.get("shown_per_pass", config.batch_size))))
     activations, transient = _activations(unet, lora, config, batch, device)
     kept, worked = _weights_made(lora, config, size)
@@ -283,25 +287,44 @@ def _estimate_memory(
     pictures = int(facts.get("pictures", facts.get("rows", 1)))
     context = sum(int(clip["hidden_size"]) for clip in clips.values()) * tokens * size
     examples = pictures * (views * area / 64 * 4 * 2 * 4 + (0 if keys.train_text_encoder else context))
-    everything = size * (counts["unet"] + texts) + vae
+    # The denoiser comes to the card when the encoders have left; on a CPU they lie in the same memory.
+    beside = stored.card if device == "cpu" else 0
+    worked_on = min(area, float(parts["vae"].get("sample_size", 512)) ** 2) if keys.vae_tiling else area  # diffusers' tiles
     phases = {
-        "encoding": everything + 4 * _encoding(parts["vae"], area),
+        "encoding": beside + reading + vae + 4 * _encoding(parts["vae"], area),
         "export": 2 * 4 * sum(counts.values()),
     }
     if _draws(keys):
-        phases["drawing"] = held + round(max(4 * _decoding(parts["vae"], area), 8 * size * (unet.skips + 3 * unet.work)) + examples)
+        phases["drawing"] = (
+            held_now + stored.ready + round(max(4 * _decoding(parts["vae"], worked_on), 8 * size * (unet.skips + 3 * unet.work)) + examples)
+        )
     return MemoryEstimate(
         parameters=counts,
         trainable=trainable,
-        weights=held,
+        weights=held_now,
         activations=round(activations + examples),
-        transient=round(transient) + (_HOLES if device == "cpu" else 0),
+        transient=round(transient) + stored.ready + (_HOLES if device == "cpu" else 0),
         flops=2 * unet.macs * (3 if config.gradient_checkpointing else 2) + weight_copies(config) * 6 * again,
         phases=phases,
         files={"cache": round(examples), "samples": round(1.5 * area) * _drawn(keys), "merged": 4 * sum(counts.values())},
         smaller=_smaller(keys, family),
-        precisions=("fp32", "bf16"),
+        precisions=PRECISIONS if device != "cpu" else PRECISIONS[:2],
+        savings=savings(config, keys, device),
+        sums=[*stored.sums, summed],
     )
+
+
+def _weights(unet: UNetActivations) -> Weights:
+    """What may be stored in another way: every layer of the blocks, but not what is around them."""
+    matrices = convolutions = largest = 0
+    for name, (_, inputs, outputs, kernel) in unet.modules.items():
+        many = inputs * outputs * kernel**2
+        largest = max(largest, many)
+        if kernel > 1 or name.endswith((*unet.convolutions, ".conv_shortcut")):
+            convolutions += many
+        else:
+            matrices += many
+    return Weights(matrices, convolutions, unet.parameters - matrices - convolutions, largest)
 
 
 def _area(keys: ImageKeys, facts: Mapping[str, Any]) -> float:

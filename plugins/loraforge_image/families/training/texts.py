@@ -10,6 +10,7 @@ from loraforge import PluginError
 
 from ...data.captions import arranged, arrangements, written
 from ...records import ImageKeys
+from ..fitting.storing import store_encoders
 from ..image_base import Conditioning, ImageBase
 from ..latent_cache import Cache, weights_hash
 
@@ -31,6 +32,8 @@ class Texts:
     def __init__(self, base: ImageBase, keys: ImageKeys, cache: Cache, device: Any) -> None:
         self._base, self._keys, self._cache, self._device = base, keys, cache, device
         self._hash = "" if base.trains_text else "/".join(weights_hash(encoder) for encoder in base.text_encoders.values())
+        if not base.trains_text:  # from here on: what was hashed above was whole
+            store_encoders(base, base.settings)
         self._kept: dict[str, Conditioning] = {}
         self._measured: dict[str, None] = {}
         self.live = False

@@ -118,6 +118,7 @@ LINES = [
     ("text", "load_best_model_at_end: true", "adapter_from", "best"),
     ("text", "load_best_model_at_end: false", "adapter_from", "last"),
     ("text", "lora_target_modules: [q_proj, v_proj]", "lora_target", ["q_proj", "v_proj"]),
+    ("image", "fp8_base: true", "precision", "fp8"),
     # axolotl, unsloth, peft
     ("text", "lora_r: 32", "lora_rank", 32),
     ("text", "r: 16", "lora_rank", 16),

@@ -190,3 +190,22 @@ def test_keys_without_meaning_are_refused(case, tiny):
         keys = KeySet({RunConfig: config, ImageKeys: ImageKeys(**{key: SET[key]})})
         with pytest.raises(ConfigError, match=re.escape(f"{key} means nothing for {family.name}: {reason}. Leave it out.")):
             family.examine(config, keys, [])
+
+
+def test_a_rounded_base_whose_blocks_wait_learns_nearly_the_same(case, tiny, trained):
+    """Of every family: its blocks are found, nothing reads their weights past their layers, and no bit of the base's type is lost."""
+    import torch
+    from loraforge_image.kernels import stored
+
+    made = trainable_of(case, tiny(case), trained.where, precision="fp8", gradient_checkpointing=True)
+    layers = {name: module for name, module in made.model.named_modules() if isinstance(module, stored.StoredLinear)}
+    adapted = [name for name, _ in made.lora.layers()]
+    assert adapted and all(f"{name}.base_layer" in layers for name in adapted)
+    assert made._base.denoiser.dtype == torch.bfloat16 and not any(value.dtype.itemsize == 1 for value in made.model.parameters())
+    for layer in layers.values():
+        layer.stored.at_home = True
+    batch = made.collate(made.examples, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gradients(made, batch)
+    one, two = (torch.cat([value.float().flatten() for _, value in sorted(some.items())]) for some in (trained.gradients, found))
+    assert found.keys() == trained.gradients.keys() and float(torch.cosine_similarity(one, two, 0)) > 0.97

@@ -98,6 +98,21 @@ def test_parts_are_counted_by_headers_or_by_the_list_of_shards(case, tiny, base_
     assert part_size(tmp_path, "text_encoder") == 4_000
 
 
+@pytest.mark.parametrize(
+    ("config", "millions"),
+    [
+        ({"_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512]}, 83.8), ({"_class_name": "AutoencoderKL"}, 0),
+        ({"architectures": ["T5EncoderModel"], "d_model": 4096}, 4762.3), ({"architectures": ["Qwen3ForCausalLM"], "hidden_size": 64}, 0),
+        ({"architectures": ["Qwen2_5_VLForConditionalGeneration"], "text_config": {"hidden_size": 3584}}, 8292.2), ({}, 0),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_parts_of_which_only_the_configuration_is_there_have_their_published_size(config, millions, tmp_path):
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert part_size(tmp_path, "part") == round(millions * 1e6)
+
+
 def test_the_estimate_follows_the_settings(case, tiny):
     family, folder = case.family(), tiny(case)
     facts = {"pictures": 10, "rows": 10, "texts": 11, "caption_tokens": 30, "buckets": [(512, 512, 10)]}
@@ -109,7 +124,16 @@ def test_the_estimate_follows_the_settings(case, tiny):
     plain = needs()
     assert plain.weights == 2 * plain.parameters["transformer"] + 4 * plain.parameters["vae"] // 2
     assert set(plain.parameters) >= {"transformer", "vae", "text_encoder"}
-    assert plain.phases["encoding"] > 2 * sum(plain.parameters.values())
+    # The transformer comes to the card when the encoders have left.
+    vae = config_of(folder, "vae")
+    width = vae["block_out_channels"][0] if "block_out_channels" in vae else vae["base_dim"]
+    encoding = 2 * sum(plain.parameters.values()) - 2 * plain.parameters["transformer"] + 2 * plain.parameters["vae"]
+    assert plain.phases["encoding"] == encoding + round(4 * 4.5 * 512 * 512 * width)
+    matrices = 2 * plain.parameters["transformer"] - needs(precision="fp8", sample_prompts=[]).weights  # a byte less for each
+    waiting = needs(offload="blocks", offload_share=0.5)
+    assert 0 < matrices < plain.parameters["transformer"] and plain.weights - waiting.weights == matrices
+    assert needs(precision="4bit").weights == plain.weights - round((2 - 4.5 / 8) * matrices) and waiting.transient > plain.transient
+    assert plain.precisions == ("fp32", "bf16", "fp8", "4bit") and plain.savings[0] == {"offload": "encoders"} and len(plain.sums) == 2
     assert needs(sample_prompts=[]).weights == 2 * plain.parameters["transformer"]
     assert needs(gradient_checkpointing=True).activations < plain.activations < needs(batch_size=4).activations
     assert needs(lora_rank=32).trainable == 2 * needs(lora_rank=16).trainable > 0

@@ -118,7 +118,7 @@ MEANS = {
     "": "resolution bucket_step bucket_max_ratio bucket_no_upscale crop flip mask unmasked_weight trigger_word caption_shuffle keep_tokens "
     "keep_tokens_separator tag_dropout caption_dropout train_unet min_timestep max_timestep loss_type huber_c huber_schedule ip_noise_gamma "
     "prior_data_dir prior_loss_weight sample_prompts sample_negative sample_steps sample_cfg sample_seed cache_dir prompt_scorer "
-    "more_resolutions",
+    "more_resolutions offload offload_share vae_tiling",
     "alphas": "prediction_type zero_terminal_snr noise_offset multires_noise_iterations multires_noise_discount min_snr_gamma "
     "debiased_estimation",
     "clip": "train_text_encoder text_encoder_lr clip_skip max_caption_tokens",
