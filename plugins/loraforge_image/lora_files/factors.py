@@ -13,6 +13,7 @@ from loraforge import RunError, first_few, speaker
 from .lora_file import LoraFile, printable, read_lora, read_tensor
 from .modules import Module, grouped
 from .names import canonical
+from .tables import TITLES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,13 +21,7 @@ if TYPE_CHECKING:
 say = speaker(__name__)
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-_TITLES = {
-    "sd15": "Stable Diffusion 1",
-    "sd2": "Stable Diffusion 2",
-    "sdxl": "Stable Diffusion XL",
-    "sd3": "Stable Diffusion 3",
-    "flux": "FLUX",
-}
+_TITLES = {"sd15": "Stable Diffusion 1", "sd2": "Stable Diffusion 2", "sdxl": "Stable Diffusion XL", **TITLES}
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ class Opened:
         factors: in the order of their names.
         family: what ``inspect`` takes it for; unknown for an adapter folder.
         metadata: of the file's header.
-        naming: kohya, diffusers, peft or bare.
+        naming: see ``LoraFile``.
         dtypes: tensors by type.
         leftover: tensors that belong to no module.
     """
@@ -159,7 +154,7 @@ def _of_folder(folder: Path) -> Opened:
 def _of_file(file: LoraFile) -> Opened:
     _refuse(file)
     # ComfyUI calls T5 by what it is; its number among the text encoders depends on the model.
-    t5 = 2 if file.family == "flux" else 3
+    t5 = 2 if file.family == "flux1" else 3
     modules = {module.name: module for module in file.modules}
     factors = [_factors(file.path, modules[name], tensors, canonical(name, t5)) for name, tensors in _tensors(file)]
     twice = [name for name, n in Counter(f.called for f in factors).items() if n > 1]
