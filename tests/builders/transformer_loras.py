@@ -199,3 +199,30 @@ def _state(pipeline: Any, tensors: dict[str, Any]) -> tuple[dict[str, Any], dict
         return state, {"network_alphas": alphas}, metadata
     state, metadata = pipeline.lora_state_dict(tensors, return_lora_metadata=True)
     return state, {}, metadata
+
+
+def changes(file: Path, table: Any, network: Any) -> dict[str, Any]:
+    """What a file does to every module of the transformer, by the definition: alpha / rank * up @ down, rows by the layers' sizes."""
+    import torch
+    from safetensors.torch import load_file
+
+    tensors = load_file(file)
+    found: dict[str, Any] = {}
+    for key in tensors:
+        name, dot, end = key.partition(".lora_down.weight") if ".lora_down." in key else key.partition(".lora_A.weight")
+        if not dot or end:
+            continue
+        up = tensors[name + (".lora_up.weight" if "down" in dot else ".lora_B.weight")].double()
+        down = tensors[key].double()
+        whole = float(tensors.get(f"{name}.alpha", torch.tensor(float(down.shape[0])))) / down.shape[0] * up @ down
+        path = re.sub(r"^(lora_unet_|lora_transformer_|lycoris_|transformer\.|diffusion_model\.|base_model\.model\.)", "", name)
+        layer = table.find(path)
+        original = path.replace(".", "_") == layer.original.replace(".", "_")
+        if original and layer.halves and whole.shape[0] == 2 * whole.shape[1]:
+            whole = torch.cat(whole.chunk(2)[::-1])
+        for part in layer.parts if layer.part is None else [layer.parts[layer.part]]:
+            rows = network.get_submodule(part).out_features
+            here, whole = whole[:rows], whole[rows:]
+            if here.any():
+                found[part] = here
+    return found

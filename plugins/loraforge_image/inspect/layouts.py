@@ -18,7 +18,7 @@ from .transformers import silent, unmeasured
 
 say = speaker(__name__)
 
-COMFY_TEXT = re.compile(r"(text_encoders?[._])?(clip_[lg]|t5xxl)[._]")
+COMFY_TEXT = re.compile(r"(text_encoders?[._])?(clip_[lgh]|t5xxl)[._]")
 
 
 def bare_stable_diffusion(file: LoraFile) -> Iterable[Finding]:

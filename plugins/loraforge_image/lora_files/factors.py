@@ -13,7 +13,7 @@ from loraforge import RunError, first_few, speaker
 from .lora_file import LoraFile, printable, read_lora, read_tensor
 from .modules import Module, grouped
 from .names import canonical
-from .tables import TITLES
+from .tables import FAMILIES, TITLES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,7 +148,9 @@ def _of_folder(folder: Path) -> Opened:
             raise RunError(say("{path}: the factors of {name} have shapes that are not known here.", path=folder, name=module))
         factors.append(Factors(module, canonical(module), down, up.flatten(1), adapter.alpha / adapter.rank))
     family = str(adapter.facts.get("family") or "unknown")
-    return Opened(folder, factors, family, {}, "peft", {"F32": len(adapter.tensors)})
+    family = FAMILIES.get(family, family)
+    words = ", ".join(adapter.facts.get("trigger_words", []))
+    return Opened(folder, factors, family, {"modelspec.trigger_phrase": words} if words else {}, "peft", {"F32": len(adapter.tensors)})
 
 
 def _of_file(file: LoraFile) -> Opened:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 DENOISER, TEXT = "denoiser", "te"
 # How a name begins -> the part; the longest first. "te?" stands for T5, whose number depends on the model.
 _PARTS: tuple[tuple[str, str], ...] = (
-    (r"(?:text_encoders?[._])?(?:clip_l)[._](?:transformer[._])?", "te1"),
+    (r"(?:text_encoders?[._])?(?:clip_[lh])[._](?:transformer[._])?", "te1"),
     (r"(?:text_encoders?[._])?(?:clip_g)[._](?:transformer[._])?", "te2"),
     (r"(?:text_encoders?[._])?(?:t5xxl|t5)[._](?:transformer[._])?", "te?"),
     (r"(?:lycoris_)?lora_te([123])_", "te"),

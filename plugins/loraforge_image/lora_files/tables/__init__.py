@@ -32,4 +32,7 @@ TITLES: Mapping[str, str] = {
     "sd3": "Stable Diffusion 3",
 }
 
-__all__ = ["CHROMA", "FLUX1", "FLUX2", "QWEN_IMAGE", "SD3", "TABLES", "TITLES", "Z_IMAGE"]
+# Families of runs whose files are those of another one here.
+FAMILIES: Mapping[str, str] = {"sd35": "sd3"}
+
+__all__ = ["CHROMA", "FAMILIES", "FLUX1", "FLUX2", "QWEN_IMAGE", "SD3", "TABLES", "TITLES", "Z_IMAGE"]

@@ -1,0 +1,89 @@
+"""One LoRA for several layers that the original model keeps as one, and back: exact in both directions, whatever the file.
+
+Apart: every part gets the whole of ``down`` and its own rows of ``up``. Together: ``down`` is the parts' one below the other, ``up`` has
+each part's rows in its own columns and zeros elsewhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .factors import Factors
+from .webui_format import Layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def split(one: Factors, rows: Sequence[int]) -> list[Factors | None]:
+    """The factors of each part; None for one that is left alone. Columns that are zero in a part's rows are left out: in a file that was
+    fused they belong to another part.
+
+    Args:
+        rows: how many rows each part has.
+
+    Raises:
+        ValueError: if they are not as many as the layer's.
+    """
+    if sum(rows) != one.up.shape[0]:
+        raise ValueError(one.name)
+    if len(rows) == 1:
+        return [one]
+    found: list[Factors | None] = []
+    for count, end in zip(rows, itertools.accumulate(rows), strict=True):
+        up = one.up[end - count : end]
+        used = up.any(0)
+        found.append(replace(one, down=one.down[used], up=up[:, used]) if bool(used.any()) else None)
+    return found
+
+
+def rows_of(layer: Layer, total: int) -> list[int]:
+    """How many rows each part of a layer has.
+
+    Raises:
+        ValueError: if ``total`` rows cannot be shared out.
+    """
+    share, rest = divmod(total, sum(layer.shares))
+    if rest or not share:
+        raise ValueError(layer.original)
+    return [share * one for one in layer.shares]
+
+
+def join(layer: Layer, pairs: Mapping[int, Factors]) -> Factors:
+    """The factors of a layer from those of its parts, by their number. Where all have one scale it stays the scale; otherwise it goes into
+    ``up``.
+
+    Raises:
+        ValueError: if the parts are not as wide as the layer wants them.
+    """
+    import torch
+
+    some = next(iter(pairs.values()))
+    shares = {one.up.shape[0] / layer.shares[number] for number, one in pairs.items()}
+    inputs = {one.down.shape[1] for one in pairs.values()}
+    if len(shares) != 1 or len(inputs) != 1 or not (share := shares.pop()).is_integer():
+        raise ValueError(layer.original)
+    scales = {one.scale for one in pairs.values()}
+    scale = scales.pop() if len(scales) == 1 else 1.0
+    whole = sum(one.rank for one in pairs.values())
+    blocks: list[Tensor] = []
+    before = 0
+    for number, weight in enumerate(layer.shares):
+        if number not in pairs:
+            blocks.append(torch.zeros(int(share) * weight, whole, dtype=torch.float64))
+            continue
+        up = pairs[number].up.double() * (pairs[number].scale / scale if scale else 1.0)
+        blocks.append(torch.nn.functional.pad(up, (before, whole - before - up.shape[1])))
+        before += up.shape[1]
+    down = torch.cat([one.down for _, one in sorted(pairs.items())])
+    return Factors(some.name, some.called, down, torch.cat(blocks), scale)
+
+
+def turned(one: Factors) -> Factors:
+    """The same with both halves of its rows exchanged."""
+    import torch
+
+    return replace(one, up=torch.cat(one.up.chunk(2)[::-1]))
