@@ -10,24 +10,24 @@ from typing import Any
 
 Pair = tuple[Any, Any, float]
 
-# Two heads of 8 and one block of each kind (two where the last is another) are enough for every name.
+# Two heads of 8, and one block of each kind (two where the last is another), are enough for every name.
 _SHAPE: dict[str, Any] = {"attention_head_dim": 8, "num_attention_heads": 2, "joint_attention_dim": 12}
 CLASSES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "z-image": ("ZImageTransformer2DModel", "ZImagePipeline",
-                {"dim": 16, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2, "cap_feat_dim": 12, "in_channels": 4,
+                {"dim": 16, "n_layers": 1, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2, "cap_feat_dim": 12, "in_channels": 4,
                  "axes_dims": [2, 2, 4], "axes_lens": [32, 32, 32]}),
     "flux2": ("Flux2Transformer2DModel", "Flux2Pipeline",
-              {**_SHAPE, "in_channels": 16, "num_layers": 2, "num_single_layers": 2, "timestep_guidance_channels": 8, "axes_dims_rope": (2, 2, 2, 2)}),
+              {**_SHAPE, "in_channels": 16, "num_layers": 1, "num_single_layers": 1, "timestep_guidance_channels": 8, "axes_dims_rope": (2, 2, 2, 2)}),
     "flux1": ("FluxTransformer2DModel", "FluxPipeline",
-              {**_SHAPE, "in_channels": 16, "num_layers": 2, "num_single_layers": 2, "pooled_projection_dim": 6, "guidance_embeds": True,
+              {**_SHAPE, "in_channels": 16, "num_layers": 1, "num_single_layers": 1, "pooled_projection_dim": 6, "guidance_embeds": True,
                "axes_dims_rope": (2, 2, 4)}),
     "chroma": ("ChromaTransformer2DModel", "ChromaPipeline",
-               {**_SHAPE, "in_channels": 16, "num_layers": 2, "num_single_layers": 2, "axes_dims_rope": (2, 2, 4),
-                "approximator_num_channels": 8, "approximator_hidden_dim": 16, "approximator_layers": 2}),
-    "qwen-image": ("QwenImageTransformer2DModel", "QwenImagePipeline", {**_SHAPE, "in_channels": 16, "out_channels": 4, "num_layers": 2,
+               {**_SHAPE, "in_channels": 16, "num_layers": 1, "num_single_layers": 1, "axes_dims_rope": (2, 2, 4),
+                "approximator_num_channels": 8, "approximator_hidden_dim": 16, "approximator_layers": 1}),
+    "qwen-image": ("QwenImageTransformer2DModel", "QwenImagePipeline", {**_SHAPE, "in_channels": 16, "out_channels": 4, "num_layers": 1,
                                                                         "axes_dims_rope": (2, 2, 4)}),
     "sd3": ("SD3Transformer2DModel", "StableDiffusion3Pipeline",
-            {**_SHAPE, "sample_size": 8, "in_channels": 4, "out_channels": 4, "num_layers": 3, "caption_projection_dim": 16,
+            {**_SHAPE, "sample_size": 8, "in_channels": 4, "out_channels": 4, "num_layers": 2, "caption_projection_dim": 16,
              "pooled_projection_dim": 6, "pos_embed_max_size": 8, "dual_attention_layers": (0,)}),
 }  # fmt: skip
 FAMILIES = tuple(CLASSES)
@@ -126,7 +126,7 @@ def write(layout: str, table: Any, lora: Mapping[str, Pair], network: Any, place
             tensors[f"{called}.alpha"] = torch.tensor(alpha)
     if layout == "peft":
         place.mkdir()
-        config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["x"], "alpha_pattern": {n: p[2] for n, p in pairs.items()},
+        config = {"peft_type": "LORA", "auto_mapping": {"base_model_class": type(network).__name__}, "r": 1, "lora_alpha": 1, "target_modules": ["x"], "alpha_pattern": {n: p[2] for n, p in pairs.items()},
                   "rank_pattern": {n: p[0].shape[0] for n, p in pairs.items()}}  # fmt: skip
         (place / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
         save_file(tensors, place / "adapter_model.safetensors")

@@ -63,7 +63,7 @@ class Opened:
         family: what ``inspect`` takes it for; unknown for an adapter folder.
         metadata: of the file's header.
         naming: see ``LoraFile``.
-        dtypes: tensors by type.
+        dtypes: factors by type, as safetensors calls it: F16, BF16, F32 for all others.
         leftover: tensors that belong to no module.
     """
 
@@ -158,13 +158,19 @@ def _of_file(file: LoraFile) -> Opened:
     # ComfyUI calls T5 by what it is; its number among the text encoders depends on the model.
     t5 = 2 if file.family == "flux1" else 3
     modules = {module.name: module for module in file.modules}
-    factors = [_factors(file.path, modules[name], tensors, canonical(name, t5)) for name, tensors in _tensors(file)]
+    found = _tensors(file)
+    factors = [_factors(file.path, modules[name], tensors, canonical(name, t5)) for name, tensors in found]
+    # A scale of another precision does not make the factors more precise.
+    numbers = {"torch.float16": "F16", "torch.bfloat16": "BF16"}
+    kinds = Counter(
+        numbers.get(str(tensor.dtype), "F32") for _, tensors in found for what, tensor in tensors.items() if what not in ("alpha", "scale")
+    )
     twice = [name for name, n in Counter(f.called for f in factors).items() if n > 1]
     if twice:
         raise RunError(
             say("{path}: {n} layers are in it twice, under two names: {names}.", path=file.path, n=len(twice), names=first_few(twice, 3))
         )
-    return Opened(file.path, factors, file.family, file.metadata, file.naming, file.dtypes, [*file.leftover, *file.bundled])
+    return Opened(file.path, factors, file.family, file.metadata, file.naming, kinds, [*file.leftover, *file.bundled])
 
 
 def _refuse(file: LoraFile) -> None:

@@ -20,7 +20,7 @@ from loraforge import RunError, open_file, read_text, require_file, speaker
 from .modules import Module, block_of, grouped, naming_of, part_of
 from .norms import measure
 from .prefixes import place_of
-from .recognise import claims_of, family_of
+from .recognise import base_of, claims_of, family_of
 from .tables import TABLES
 
 say = speaker(__name__)
@@ -97,7 +97,7 @@ def read_lora(path: Path) -> LoraFile:
     claims = claims_of(metadata)
     original = any(re.match(r"lora_unet_(input|output)_blocks_|lora_unet_middle_block_", m.name) for m in modules)
     naming = naming_of(modules)
-    family, evidence, width = family_of(modules, original, claims, naming)
+    family, evidence, width = family_of(modules, original, claims, naming, base_of(config))
     if family in TABLES:
         places = {m.name: place_of(m.name, TABLES[family]) for m in modules}
         modules = [replace(m, part="transformer") if places[m.name] else m for m in modules]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from .modules import Module
 from .prefixes import split_prefix
@@ -39,6 +40,11 @@ _SIGNS: tuple[tuple[str, str | None], ...] = (
     (r"distilled_guidance_layer", "chroma"),
     (r"^joint_blocks_\d+_|^transformer_blocks_\d+_attn2_(add_[qkv]_proj|to_[qkv])$", "sd3"),
 )
+# What the config of an adapter folder says of its base: its name, or the class in diffusers.
+_BASES = (
+    *((r"chroma", "chroma"), (r"flux\.?-?2", "flux2"), (r"flux", "flux1"), (r"z-?image", "z-image"), (r"qwen-?image", "qwen-image")),
+    (r"stable-diffusion-3|sd3", "sd3"),
+)
 _DOUBLE = re.compile(r"^(double|single)_blocks_\d+_|^single_transformer_blocks_\d+_")
 _LUMINA = 2304  # Lumina 2 has the names of Z-Image, whose width is 3840
 _WIDE = (4096, 6144)  # FLUX.2 klein 9B and dev; klein 4B is as wide as FLUX.1
@@ -56,13 +62,27 @@ def claims_of(metadata: Mapping[str, str]) -> dict[str, str]:
     return claims
 
 
-def family_of(modules: Sequence[Module], original: bool, claims: Mapping[str, str], naming: str) -> tuple[str, str, int | None]:
-    """Family, evidence, width of the cross-attention."""
+def base_of(config: Mapping[str, Any]) -> str | None:
+    """The family that an adapter's config names; None if it names none."""
+    mapping = config.get("auto_mapping")
+    told = [config.get("base_model_name_or_path"), mapping.get("base_model_class") if isinstance(mapping, dict) else None]
+    text = " ".join(one for one in told if isinstance(one, str)).lower()
+    return next((family for pattern, family in _BASES if re.search(pattern, text)), None)
+
+
+def family_of(
+    modules: Sequence[Module], original: bool, claims: Mapping[str, str], naming: str, base: str | None = None
+) -> tuple[str, str, int | None]:
+    """Family, evidence, width of the cross-attention.
+
+    Args:
+        base: see ``base_of``; it decides where the tensors fit several families of transformers.
+    """
     names = [m.name for m in modules]
     parts = {m.part for m in modules}
     claimed = Counter(claims.values()).most_common(1)[0][0] if claims else None
     if "transformer" in parts:
-        family, evidence = _transformer(modules, claimed)
+        family, evidence = _transformer(modules, claimed or base)
         return family, evidence, None
     if parts <= {"language", "other"}:
         return "language" if "language" in parts or naming == "peft" else "unknown", "names", None
