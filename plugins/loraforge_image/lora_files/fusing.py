@@ -7,15 +7,21 @@ each part's rows in its own columns and zeros elsewhere.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from .factors import Factors
-from .webui_format import Layer
+from loraforge import RunError, first_few, speaker
+
+from .factors import Factors, Opened
+from .names import canonical
+from .prefixes import place_of
+from .webui_format import Layer, WebuiTable
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+say = speaker(__name__)
 
 
 def split(one: Factors, rows: Sequence[int]) -> list[Factors | None]:
@@ -87,3 +93,75 @@ def turned(one: Factors) -> Factors:
     import torch
 
     return replace(one, up=torch.cat(one.up.chunk(2)[::-1]))
+
+
+@dataclass
+class Apart:
+    """A transformer's LoRA by diffusers' layers.
+
+    Attributes:
+        parts: by diffusers' dotted path; layers: where each of them belongs.
+        text: factors of text encoders, as they were.
+        strange: those that are no layer of the model, or not as wide.
+        twice: the names of those that change a layer which another one changes already.
+    """
+
+    parts: dict[str, Factors] = field(default_factory=dict)
+    layers: dict[str, Layer] = field(default_factory=dict)
+    text: list[Factors] = field(default_factory=list)
+    strange: list[Factors] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+
+
+def apart(factors: Iterable[Factors], table: WebuiTable) -> Apart:
+    """Takes fused layers apart and turns exchanged halves, whatever the naming of each module."""
+    found = Apart()
+    for one in factors:
+        place = place_of(one.name, table)
+        if place is None:
+            (found.text if one.called.startswith("te") else found.strange).append(one)
+            continue
+        layer = place.layer
+        flipped = place.original and layer.halves and one.up.shape[0] == 2 * one.down.shape[1]
+        given = turned(one) if flipped else one
+        try:
+            pieces = [given] if layer.part is not None else split(given, rows_of(layer, one.up.shape[0]))
+        except ValueError:
+            found.strange.append(one)
+            continue
+        names = [layer.parts[layer.part]] if layer.part is not None else layer.parts
+        for name, piece in zip(names, pieces, strict=True):
+            if piece is not None:
+                found.twice += [one.name] if name in found.parts else []
+                found.parts[name], found.layers[name] = piece, layer
+    return found
+
+
+def of_one_naming(files: Sequence[Opened], table: WebuiTable, always: bool = False) -> list[Opened]:
+    """Files whose modules can be added, layer by layer: by diffusers' layers if one has the original model's and another has not.
+
+    Args:
+        always: by diffusers' layers in any case.
+
+    Raises:
+        RunError: if a module is no layer of the model, or a layer is there twice.
+    """
+    places = [place for opened in files for one in opened.factors if (place := place_of(one.name, table)) and not place.layer.same]
+    if not always and len({place.original for place in places}) < 2:
+        return list(files)
+    made = []
+    for opened in files:
+        found = apart(opened.factors, table)
+        wrong = [*(one.name for one in found.strange), *found.twice]
+        if wrong:
+            raise RunError(
+                say(
+                    "{path}: {n} modules are no layers of that model, or are there twice: {names}.",
+                    path=opened.path,
+                    n=len(wrong),
+                    names=first_few(wrong, 3),
+                )
+            )
+        named = [replace(one, name=f"transformer.{path}", called=canonical(f"unet.{path}")) for path, one in found.parts.items()]
+        made.append(replace(opened, factors=[*named, *found.text]))
+    return made

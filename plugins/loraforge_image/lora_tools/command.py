@@ -92,6 +92,8 @@ def resize(
 def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **options: Any) -> None:
     """Put several LoRA files into one, each at its strength: neon.safetensors:0.8 rain.safetensors:0.5."""
     from ..lora_files.factors import open_lora
+    from ..lora_files.fusing import of_one_naming
+    from ..lora_files.tables import TABLES
     from .merge import into_base, split_strength, together
     from .resize import resize as resized
     from .svd import joined
@@ -110,6 +112,9 @@ def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **
             raise click.UsageError(say("one file alone, at strength 1, is merged with nothing. Name another one, or --into BASE."))
     files = [(open_lora(path), strength) for path, strength in wanted]
     family = family_of([opened for opened, _ in files])
+    if family in TABLES:
+        alike = of_one_naming([opened for opened, _ in files], TABLES[family], always=into is not None)
+        files = [(opened, strength) for opened, (_, strength) in zip(alike, files, strict=True)]
     if into is not None:
         done, left = into_base(into, files, out, options["allow_pickle"], options["base_config"])
         lines = [

@@ -13,7 +13,7 @@ from loraforge import ExportError, RunError, command, first_few, printable, spea
 from ..export import lycoris
 from ..families.stable_diffusion.published import PUBLISHED
 from ..lora_files.factors import Factors, Opened, locate_lora, open_lora
-from ..lora_files.fusing import join, rows_of, split, turned
+from ..lora_files.fusing import apart, join, turned
 from ..lora_files.lora_file import LoraFile, read_json, read_lora, read_tensor
 from ..lora_files.modules import grouped
 from ..lora_files.names import canonical
@@ -128,34 +128,12 @@ def _refuse(file: LoraFile, path: Path) -> None:
 
 def _transformer(opened: Opened, table: WebuiTable, layout: str) -> list[Pair]:
     """By diffusers' layers first; then by those of the original model, if the layout has its names."""
-    parts: dict[str, Factors] = {}
-    layers: dict[str, Layer] = {}
-    text: list[Factors] = []
-    strange: list[Factors] = []
-    twice: list[str] = []
-    for one in opened.factors:
-        place = place_of(one.name, table)
-        if place is None:
-            (text if one.called.startswith("te") else strange).append(one)
-            continue
-        layer = place.layer
-        flipped = place.original and layer.halves and one.up.shape[0] == 2 * one.down.shape[1]
-        given = turned(one) if flipped else one
-        try:
-            pieces = [given] if layer.part is not None else split(given, rows_of(layer, one.up.shape[0]))
-        except ValueError:
-            strange.append(one)
-            continue
-        names = [layer.parts[layer.part]] if layer.part is not None else layer.parts
-        for name, piece in zip(names, pieces, strict=True):
-            if piece is not None:
-                twice += [one.name] if name in parts else []
-                parts[name], layers[name] = piece, layer
-    _named(opened.path, strange, twice)
-    found = [Pair(one, of_transformer(layers[name], name, layout)) for name, one in parts.items()]
+    found = apart(opened.factors, table)
+    _named(opened.path, found.strange, found.twice)
+    pairs = [Pair(one, of_transformer(found.layers[name], name, layout)) for name, one in found.parts.items()]
     if layout != "diffusers":
-        found = _joined(opened.path, parts, layers, layout)
-    return found + _text(opened, text, layout)
+        pairs = _joined(opened.path, found.parts, found.layers, layout)
+    return pairs + _text(opened, found.text, layout)
 
 
 def _joined(path: Path, parts: Mapping[str, Factors], layers: Mapping[str, Layer], layout: str) -> list[Pair]:

@@ -226,3 +226,18 @@ def test_nothing_is_overwritten(command, tmp_path):
     (tmp_path / "a-comfyui.safetensors").write_bytes(b"mine")
     code, _, err = command("lora", "convert", tmp_path / "a.safetensors", "--to", "comfyui")
     assert code == 2 and "exists already" in err and (tmp_path / "a-comfyui.safetensors").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("family", ["flux1", "flux2"])
+def test_files_of_two_layouts_are_merged_layer_by_layer(family, networks, command, tmp_path):
+    network, table = networks[family], TABLES[family]
+    one, two = lora_of(network, BLOCKS), lora_of(network, r"attn\.(to_k|to_out)", rank=3)
+    first = write("kohya", table, one, network, tmp_path / "a.safetensors", claimed(family))
+    second = write("diffusers", table, two, network, tmp_path / "b.safetensors", claimed(family))
+    code, _, err = command("lora", "merge", f"{first}:0.5", second, "--out", tmp_path / "c.safetensors")
+    assert code == 0, err
+    found = changes(tmp_path / "c.safetensors", table, network)
+    for name, pair in one.items():
+        wanted = 0.5 * delta(pair) + (delta(two[name]) if name in two else 0)
+        assert torch.allclose(found.pop(name), wanted, atol=1e-5), name
+    assert not found
