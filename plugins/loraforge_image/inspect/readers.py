@@ -13,7 +13,8 @@ from ..families.stable_diffusion.kohya_names import known_modules
 from ..lora_files.lora_file import LoraFile, printable
 from ..lora_files.modules import Module
 from .findings import FORGE_COMFY, LEVELS, READERS, Finding, each
-from .layouts import COMFY_TEXT, bare_stable_diffusion, flux, lycoris_kinds, stable_diffusion_3, unmeasured
+from .layouts import COMFY_TEXT, bare_stable_diffusion, lycoris_kinds, peft_stable_diffusion
+from .transformers import transformers
 
 say = speaker(__name__)
 
@@ -96,14 +97,11 @@ def _own_names(file: LoraFile) -> Iterable[Finding]:
 
 
 def _other_models(file: LoraFile) -> Iterable[Finding]:
-    if file.family == "flux":
-        yield from flux(file)
-    elif file.family == "sd3":
-        yield from stable_diffusion_3(file)
-    elif file.family in ("sd15", "sd2", "sdxl") and file.naming == "bare":
+    if file.family in ("sd15", "sd2", "sdxl") and file.naming in ("comfyui", "lycoris", "onetrainer", "bare"):
         yield from bare_stable_diffusion(file)
-    if file.family not in ("language", "unknown") and file.naming == "peft":
-        yield from each(READERS, "unknown", unmeasured())
+    elif file.family in ("sd15", "sd2", "sdxl") and file.naming == "peft":
+        yield from peft_stable_diffusion(file)
+    yield from transformers(file)
 
 
 def _strangers(file: LoraFile) -> Iterable[Finding]:
@@ -271,3 +269,13 @@ def verdict_of(reader: str, findings: Iterable[Finding]) -> str:
     """The gravest severity that concerns a reader; "takes" if there is none but notes."""
     levels = [LEVELS.index(f.severity) for f in findings if f.reader == reader]
     return LEVELS[max(levels)] if any(levels) else "takes"
+
+
+def modules_read(reader: str, findings: Iterable[Finding], total: int) -> int | None:
+    """How many of a file's modules a reader takes up, rightly or not; None if that was not measured."""
+    mine = [f for f in findings if f.reader == reader]
+    if any(f.severity == "refuses" for f in mine):
+        return 0
+    if any(f.severity == "unknown" for f in mine):
+        return None
+    return max(0, total - sum(f.modules for f in mine if f.severity == "drops"))

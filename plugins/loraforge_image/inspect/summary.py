@@ -14,8 +14,9 @@ from loraforge import speaker
 
 from ..lora_files.lora_file import LoraFile, json_object, printable, read_json
 from ..lora_files.modules import Module
+from ..lora_files.tables import TABLES, TITLES
 from .findings import READERS, Finding
-from .readers import FORBIDDEN, findings_of, verdict_of
+from .readers import FORBIDDEN, findings_of, modules_read, verdict_of
 
 say = speaker(__name__)
 
@@ -83,7 +84,11 @@ def summarise(file: LoraFile) -> dict[str, Any]:
         "stored_hash_agrees": stored == file.body_sha256 if stored else None,
         "prompt": _prompt(file, card),
         "readers": {
-            reader: {"verdict": verdict_of(reader, findings), "findings": [_plain(f) for f in findings if f.reader == reader]}
+            reader: {
+                "verdict": verdict_of(reader, findings),
+                "modules": modules_read(reader, findings, len(file.modules)),
+                "findings": [_plain(f) for f in findings if f.reader == reader],
+            }
             for reader in READERS
         },
     }
@@ -116,7 +121,7 @@ def blocks(modules: Sequence[Module]) -> dict[str, dict[str, float]]:
     named: dict[str, list[Module]] = {}
     for module in modules:
         named.setdefault(module.block, []).append(module)
-    order = ("te1", "te2", "te3", "layer", "down", "mid", "up", "double", "single", "joint", "block", "other")
+    order = ("te1", "te2", "te3", "noise", "context", "layer", "down", "mid", "up", "double", "block", "single", "joint", "other")
 
     def place(block: str) -> tuple[int, int]:
         word, _, number = block.partition(" ")
@@ -184,8 +189,8 @@ def _prompt(file: LoraFile, card: Mapping[str, Any]) -> str | None:
 
 def _identity(file: LoraFile, summary: Mapping[str, Any]) -> list[str]:
     families = {
-        "sd15": "Stable Diffusion 1", "sd2": "Stable Diffusion 2", "sdxl": "Stable Diffusion XL", "sd3": "Stable Diffusion 3",
-        "flux": "FLUX", "language": say("a language model"), "unknown": say("not recognised"),
+        "sd15": "Stable Diffusion 1", "sd2": "Stable Diffusion 2", "sdxl": "Stable Diffusion XL", **TITLES,
+        "language": say("a language model"), "unknown": say("not recognised"),
     }  # fmt: skip
     evidence = {
         "shapes": say("by the shapes of its tensors"),
@@ -200,7 +205,7 @@ def _identity(file: LoraFile, summary: Mapping[str, Any]) -> list[str]:
     path, size = printable(str(file.path), 1000), f"{file.size / 1e6:.2f}"
     lines = [
         say("File:     {path} ({size} MB, {types})", path=path, size=size, types=_listed(file.dtypes)),
-        say("Naming:   {naming}", naming=file.naming + (" (sgm)" if file.original else "")),
+        say("Naming:   {naming}", naming=_called(file)),
         say("Family:   {family}, {evidence}", family=families[file.family], evidence=evidence[file.evidence]),
     ]
     # A base with narrow layers (for tests, say) has the names of its family but not its shapes.
@@ -214,6 +219,17 @@ def _identity(file: LoraFile, summary: Mapping[str, Any]) -> list[str]:
     if special:
         lines.append(say("Kinds:    {kinds}", kinds=_listed(special)))
     return lines
+
+
+def _called(file: LoraFile) -> str:
+    """The naming, and whose names of the layers those are, where a naming leaves that open."""
+    if file.family in TABLES and file.naming in ("kohya", "comfyui", "bare", "peft"):
+        return (
+            say("{naming}, the original model's names", naming=file.naming)
+            if file.original
+            else say("{naming}, diffusers' names", naming=file.naming)
+        )
+    return file.naming + (" (sgm)" if file.original else "")
 
 
 def _listed(counts: Mapping[str, int], most: int = 8) -> str:
@@ -280,7 +296,10 @@ def _use(summary: Mapping[str, Any]) -> list[str]:
     lines.append(say("Readers:"))
     judgements = list(summary["readers"].items())
     for (reader, judged), (_, following) in zip(judgements, [*judgements[1:], ("", None)], strict=True):
-        lines.append(f"  {reader:<14} {verdicts[judged['verdict']]}")
+        verdict = verdicts[judged["verdict"]]
+        if judged["modules"] is not None and 0 < judged["modules"] < summary["modules"]:
+            verdict = say("{verdict}: {n} of {all} are read", verdict=verdict, n=judged["modules"], all=summary["modules"])
+        lines.append(f"  {reader:<14} {verdict}")
         # What is found in several neighbours is said once, below the last of them.
         lines += [f"    - {finding['text']}" for finding in judged["findings"] if judged != following]
     return lines

@@ -13,6 +13,7 @@ from loraforge import RunError, first_few, speaker
 from .lora_file import LoraFile, printable, read_lora, read_tensor
 from .modules import Module, grouped
 from .names import canonical
+from .tables import FAMILIES, TITLES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,13 +21,7 @@ if TYPE_CHECKING:
 say = speaker(__name__)
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-_TITLES = {
-    "sd15": "Stable Diffusion 1",
-    "sd2": "Stable Diffusion 2",
-    "sdxl": "Stable Diffusion XL",
-    "sd3": "Stable Diffusion 3",
-    "flux": "FLUX",
-}
+_TITLES = {"sd15": "Stable Diffusion 1", "sd2": "Stable Diffusion 2", "sdxl": "Stable Diffusion XL", **TITLES}
 
 
 @dataclass(frozen=True)
@@ -67,8 +62,8 @@ class Opened:
         factors: in the order of their names.
         family: what ``inspect`` takes it for; unknown for an adapter folder.
         metadata: of the file's header.
-        naming: kohya, diffusers, peft or bare.
-        dtypes: tensors by type.
+        naming: see ``LoraFile``.
+        dtypes: factors by type, as safetensors calls it: F16, BF16, F32 for all others.
         leftover: tensors that belong to no module.
     """
 
@@ -153,21 +148,29 @@ def _of_folder(folder: Path) -> Opened:
             raise RunError(say("{path}: the factors of {name} have shapes that are not known here.", path=folder, name=module))
         factors.append(Factors(module, canonical(module), down, up.flatten(1), adapter.alpha / adapter.rank))
     family = str(adapter.facts.get("family") or "unknown")
-    return Opened(folder, factors, family, {}, "peft", {"F32": len(adapter.tensors)})
+    family = FAMILIES.get(family, family)
+    words = ", ".join(adapter.facts.get("trigger_words", []))
+    return Opened(folder, factors, family, {"modelspec.trigger_phrase": words} if words else {}, "peft", {"F32": len(adapter.tensors)})
 
 
 def _of_file(file: LoraFile) -> Opened:
     _refuse(file)
     # ComfyUI calls T5 by what it is; its number among the text encoders depends on the model.
-    t5 = 2 if file.family == "flux" else 3
+    t5 = 2 if file.family == "flux1" else 3
     modules = {module.name: module for module in file.modules}
-    factors = [_factors(file.path, modules[name], tensors, canonical(name, t5)) for name, tensors in _tensors(file)]
+    found = _tensors(file)
+    factors = [_factors(file.path, modules[name], tensors, canonical(name, t5)) for name, tensors in found]
+    # A scale of another precision does not make the factors more precise.
+    numbers = {"torch.float16": "F16", "torch.bfloat16": "BF16"}
+    kinds = Counter(
+        numbers.get(str(tensor.dtype), "F32") for _, tensors in found for what, tensor in tensors.items() if what not in ("alpha", "scale")
+    )
     twice = [name for name, n in Counter(f.called for f in factors).items() if n > 1]
     if twice:
         raise RunError(
             say("{path}: {n} layers are in it twice, under two names: {names}.", path=file.path, n=len(twice), names=first_few(twice, 3))
         )
-    return Opened(file.path, factors, file.family, file.metadata, file.naming, file.dtypes, [*file.leftover, *file.bundled])
+    return Opened(file.path, factors, file.family, file.metadata, file.naming, kinds, [*file.leftover, *file.bundled])
 
 
 def _refuse(file: LoraFile) -> None:

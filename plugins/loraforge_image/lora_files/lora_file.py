@@ -11,14 +11,17 @@ import struct
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from loraforge import RunError, open_file, read_text, require_file, speaker
 
-from .modules import Module, block_of, claims_of, family_of, grouped, naming_of, part_of
+from .modules import Module, block_of, grouped, naming_of, part_of
 from .norms import measure
+from .prefixes import place_of
+from .recognise import base_of, claims_of, family_of
+from .tables import TABLES
 
 say = speaker(__name__)
 
@@ -38,15 +41,15 @@ class LoraFile:
 
     Attributes:
         path: the .safetensors itself, also if a folder was given.
-        naming: kohya, diffusers, peft or bare.
-        original: whether U-Net modules have the original (sgm) names.
+        naming: kohya, diffusers, comfyui, peft, onetrainer, lycoris or bare, see ``prefixes``.
+        original: whether modules of the denoiser have the original model's names (sgm's for a U-Net).
         config: the PEFT ``adapter_config.json``, or what diffusers stored in the header.
         dtypes: tensors by type.
         leftover: tensors that are no part of any module known here; bundled: those of embeddings that travel with it.
         nonfinite: tensors with infinities or NaN.
         quoted: whether the header begins with ``{"``, as A1111 wants it.
-        family, evidence, width: sd15, sd2, sdxl, sd3, flux, language or unknown; "shapes", "names" or "metadata"; the cross-attention's
-            width (None if no such module is there).
+        family, evidence, width: sd15, sd2, sdxl, one of ``tables``, language or unknown; "shapes", "names" or "metadata"; the
+            cross-attention's width (None if no such module is there).
         claims: family by metadata key.
         sha256, body_sha256: of the file, of the bytes after its header.
     """
@@ -94,7 +97,11 @@ def read_lora(path: Path) -> LoraFile:
     claims = claims_of(metadata)
     original = any(re.match(r"lora_unet_(input|output)_blocks_|lora_unet_middle_block_", m.name) for m in modules)
     naming = naming_of(modules)
-    family, evidence, width = family_of(modules, original, claims, naming)
+    family, evidence, width = family_of(modules, original, claims, naming, base_of(config))
+    if family in TABLES:
+        places = {m.name: place_of(m.name, TABLES[family]) for m in modules}
+        modules = [replace(m, part="transformer") if places[m.name] else m for m in modules]
+        original = any(place.original for place in places.values() if place)
     return LoraFile(
         path=file,
         size=size,
@@ -306,7 +313,8 @@ def _modules(
             if bad:
                 figures["norm"] = None
             shapes = {what: tuple(t.shape) for what, t in tensors.items()}
-            modules.append(Module(name=name, part=part_of(name), block=block_of(name), shapes=shapes, **figures))
+            down = keys.get("down", "").removeprefix(name).strip("._").split(".")[0]
+            modules.append(Module(name=name, part=part_of(name), block=block_of(name), shapes=shapes, down=down, **figures))
         nonfinite += [key for key in leftover if not _finite(read_tensor(file, handle, key))]
     return modules, sorted(nonfinite)
 

@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from .prefixes import naming_of_name, split_prefix
+
 # What follows a module's name -> what it is. The longest endings come first, since some end others.
 _ENDINGS = (
     {
@@ -37,11 +39,14 @@ _ENDINGS = (
         for name in (
             *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
             *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
-            *("diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "oft_diag", "on_input"),
+            *("diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "oft_diag", "rescale", "on_input"),
         )
     }
     | {
         ".oft_R.weight": "oft_r",
+        ".oft_R.default.weight": "oft_r",
+        ".boft_R": "boft_r",
+        ".boft_s": "boft_s",
         ".lora_B.bias": "bias",
         ".lora_up.bias": "bias",
         **{f".{name}.weight": name for name in ("a1", "a2", "b1", "b2")},
@@ -51,10 +56,15 @@ _ENDINGS = (
 _XLABS = re.compile(r"(.+_lora[12])\.(down|up)\.weight$")
 
 
-_INTO = re.compile(r"attn2[._](processor\.)?to_k$")
 _UNET = re.compile(
     r"(down|up|mid)_blocks?[._]|(in|out)put_blocks[._]|middle_block[._]|"
     r"^(lora_unet_|unet\.)(conv_(in|out|norm_out)|time_embed|add_embed|class_embed|label_emb|out_\d)"
+)
+
+
+# Z-Image's blocks; language models have such names behind a level "model" only.
+_REFINED = re.compile(
+    r"(noise|context)_refiner[._]\d|layers[._]\d+[._](attention[._](to_(q|k|v|out)|qkv|out)|feed_forward[._]w[123]|adaLN_modulation)([._]|$)"
 )
 
 
@@ -66,13 +76,14 @@ class Module:
         name: without the tensors' endings.
         part: attention, convolution, te1, te2, te3, transformer, language or other.
         block: where it is: "down 0", "mid", "te1 3"; "other" if that is not to be seen.
-        kind: lora, loha, lokr, full, oft, oftv2 (OneTrainer's), ia3 or glora.
+        kind: lora, loha, lokr, full, oft, boft, oftv2 (OneTrainer's and PEFT's), ia3 or glora.
         shapes: of its tensors, by what they are ("down", "up", "alpha", ...).
         dora, mid: whether it has a magnitude vector, a middle convolution.
         rank, alpha: None where the kind has none or the file does not say.
         scale: what the product of its factors is multiplied by.
         norm: the Frobenius norm of the change to the layer (for DoRA: before normalising); None if it cannot be had.
         fault: "", "incomplete" (a factor lacks) or "shapes" (they do not fit).
+        down: how the file calls the first of two factors: "lora_down", "lora_A" and so on; empty where there is none.
     """
 
     name: str
@@ -87,6 +98,7 @@ class Module:
     scale: float | None = None
     norm: float | None = None
     fault: str = ""
+    down: str = ""
 
 
 def grouped(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
@@ -118,14 +130,8 @@ def grouped(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]
 
 
 def naming_of(modules: Sequence[Module]) -> str:
-    """kohya, diffusers, peft or bare (no prefix, or that of the original model)."""
-    heads = Counter(
-        "kohya" if m.name.startswith(("lora_unet_", "lora_te")) else
-        "peft" if m.name.startswith("base_model.model.") else
-        "diffusers" if m.name.startswith(("unet.", "text_encoder.", "text_encoder_", "transformer.")) else "bare"
-        for m in modules
-    )  # fmt: skip
-    return heads.most_common(1)[0][0]
+    """That of most modules: kohya, diffusers, comfyui, peft, onetrainer, lycoris or bare (no prefix)."""
+    return Counter(naming_of_name(m.name) for m in modules).most_common(1)[0][0]
 
 
 def part_of(name: str) -> str:
@@ -139,7 +145,9 @@ def part_of(name: str) -> str:
         return "te1"
     if _UNET.search(name):
         return "attention" if re.search(r"attn[12][._]|transformer_blocks|proj_(in|out)$", name) else "convolution"
-    if re.search(r"(double|single|joint)_blocks|^transformer\.|transformer_blocks", name):
+    if re.search(r"(double|single|joint)_blocks|^transformer\.|^lora_transformer_|transformer_blocks", name) or _REFINED.match(
+        split_prefix(name)[1]
+    ):
         return "transformer"
     # LoRAs of video and other picture models name their layers as language models do.
     language = (
@@ -163,86 +171,10 @@ def block_of(name: str) -> str:
     found = re.search(r"(in|out)put_blocks[._](\d{1,3})", name)
     if found and (found[1] == "out" or found[2] != "0"):
         return f"down {(int(found[2]) - 1) // 3}" if found[1] == "in" else f"up {int(found[2]) // 3}"
+    found = re.search(r"(noise|context)_refiner[._](\d{1,3})", name)
+    if found:
+        return f"{found[1]} {found[2]}"
+    if part == "transformer" and layer and layer[1]:
+        return f"layer {layer[1]}"
     found = re.search(r"(double|single|joint)_(?:transformer_)?blocks[._](\d{1,3})|transformer_blocks[._](\d{1,3})", name)
     return (f"{found[1]} {found[2]}" if found[1] else f"block {found[3]}") if found else "other"
-
-
-def claims_of(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What each metadata key says about the family."""
-    claims = {}
-    rules = (
-        ("ss_base_model_version", (("sdxl", "sdxl"), ("sd_v1", "sd15"), ("sd_v2", "sd2"), ("sd3", "sd3"), ("flux", "flux"))),
-        (
-            "modelspec.architecture",
-            (
-                *(("stable-diffusion-xl", "sdxl"), ("stable-diffusion-v1", "sd15"), ("stable-diffusion-v2", "sd2")),
-                *(("stable-diffusion-3", "sd3"), ("flux", "flux")),
-            ),
-        ),
-    )
-    for key, starts in rules:
-        for start, family in starts:
-            if metadata.get(key, "").lower().startswith(start):
-                claims[key] = family
-                break
-    if metadata.get("ss_v2") == "True":
-        claims["ss_v2"] = "sd2"
-    return claims
-
-
-def family_of(modules: Sequence[Module], original: bool, claims: Mapping[str, str], naming: str) -> tuple[str, str, int | None]:
-    """Family, evidence, width of the cross-attention."""
-    names = [m.name for m in modules]
-    parts = {m.part for m in modules}
-    claimed = Counter(claims.values()).most_common(1)[0][0] if claims else None
-    if "transformer" in parts:
-        family = _transformer(modules)
-        return (
-            (family, "names", None) if family else (claimed, "metadata", None) if claimed in ("flux", "sd3") else ("unknown", "names", None)
-        )
-    if parts <= {"language", "other"}:
-        return "language" if "language" in parts or naming == "peft" else "unknown", "names", None
-    width = _commonest(m.shapes["down"][1] for m in modules if _INTO.search(m.name) and len(m.shapes.get("down", ())) > 1)
-    known = {768: "sd15", 1024: "sd2", 2048: "sdxl"}.get(width or 0)
-    if known:
-        return known, "shapes", width
-    if "te2" in parts or any(re.search(r"transformer_blocks[._][1-9]", n) for n in names):
-        return "sdxl", "names", width
-    text = {m.shapes["down"][-1] for m in modules if m.part == "te1" and m.name.endswith("q_proj") and m.shapes.get("down")}
-    if not width and not original and text & {768, 1024} and not any(n.startswith("lora_te1_") for n in names):
-        return ("sd15" if 768 in text else "sd2"), "shapes", None
-    if claimed:
-        return claimed, "metadata", width
-    return ("sdxl" if original and not any("blocks_1_1_" in n for n in names) else "sd15"), "names", width
-
-
-def _transformer(modules: Sequence[Module]) -> str | None:
-    """flux or sd3; None for the many others that are built from the same blocks."""
-    names = " ".join(m.name for m in modules)
-    if re.search(r"img_mlp[._](fc|net)|img_mod[._](linear|1)", names):  # HunyuanVideo, Qwen-Image
-        return None
-    if re.search(r"double_blocks|single_blocks|single_transformer_blocks", names):
-        return "flux"
-    if (
-        "ff_context" in names
-        and _commonest(w for m in modules if m.name.endswith(("attn.to_q", "attn_to_q")) and (w := _inputs(m))) == 3072
-    ):
-        return "flux"  # the first blocks alone
-    if "joint_blocks" in names:
-        return "sd3"
-    width = _commonest(m.shapes["down"][1] for m in modules if m.name.endswith("attn.to_q") and len(m.shapes.get("down", ())) > 1)
-    return "sd3" if width in (1536, 2432) else None
-
-
-def _inputs(module: Module) -> int:
-    """How wide the layer's input is; 0 if the shapes do not say."""
-    shapes = module.shapes
-    last = shapes.get("down") or shapes.get("hada_w1_b")
-    if last:
-        return last[1] if len(last) > 1 else 0
-    small, large = shapes.get("lokr_w1") or shapes.get("lokr_w1_b"), shapes.get("lokr_w2") or shapes.get("lokr_w2_b")
-    return small[1] * large[1] if small and large and len(small) > 1 and len(large) > 1 else 0
-
-
-def _commonest(widths: Iterable[int]) -> int | None:
-    return next((width for width, _ in Counter(widths).most_common(1)), None)

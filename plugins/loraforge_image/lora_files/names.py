@@ -15,7 +15,7 @@ from collections.abc import Sequence
 DENOISER, TEXT = "denoiser", "te"
 # How a name begins -> the part; the longest first. "te?" stands for T5, whose number depends on the model.
 _PARTS: tuple[tuple[str, str], ...] = (
-    (r"(?:text_encoders?[._])?(?:clip_l)[._](?:transformer[._])?", "te1"),
+    (r"(?:text_encoders?[._])?(?:clip_[lh])[._](?:transformer[._])?", "te1"),
     (r"(?:text_encoders?[._])?(?:clip_g)[._](?:transformer[._])?", "te2"),
     (r"(?:text_encoders?[._])?(?:t5xxl|t5)[._](?:transformer[._])?", "te?"),
     (r"(?:lycoris_)?lora_te([123])_", "te"),
@@ -28,7 +28,8 @@ _PARTS: tuple[tuple[str, str], ...] = (
     (r"transformer(?:\.|_(?!blocks))", DENOISER),
 )
 _BARE = re.compile(
-    r"(down|up|mid)_block|(in|out)put_blocks|middle_block|(double|single|joint)_blocks|(single_)?transformer_blocks|time_embed|conv_(in|out)"
+    r"(down|up|mid)_block|(in|out)put_blocks|middle_block|(double|single|joint)_blocks|(single_)?transformer_blocks|time_embed|conv_(in|out)|"
+    r"(layers|noise_refiner|context_refiner)[._]\d+[._](attention|feed_forward|adaLN_modulation)[._]"
 )
 _BARE_TEXT = re.compile(r"text_model[._]|encoder[._]layers[._]")
 # Inside a residual block: the original name -> diffusers'.
@@ -41,7 +42,7 @@ def canonical(name: str, t5: int = 3) -> str:
     Args:
         t5: which of the text encoders ComfyUI's ``t5xxl`` is: the second of FLUX, the third of Stable Diffusion 3.
     """
-    plain = name.removeprefix("base_model.model.")
+    plain = re.sub(r"^(?:(?:unet|transformer)\.)?base_model\.model\.", "", name)
     part, rest = _part(plain, t5)
     if not part:
         return name

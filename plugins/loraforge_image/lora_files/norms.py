@@ -59,9 +59,11 @@ def _bound(*numbers: int) -> None:
 
 
 def _kind(tensors: Mapping[str, Any]) -> str:
-    for sign, kind in (("ia3", "ia3"), ("on_input", "ia3"), ("a1", "glora"), ("oft_r", "oftv2")):
+    for sign, kind in (("ia3", "ia3"), ("on_input", "ia3"), ("a1", "glora"), ("oft_r", "oftv2"), ("boft_r", "boft")):
         if sign in tensors:
             return kind
+    if "oft_blocks" in tensors and tensors["oft_blocks"].dim() == 4:
+        return "boft"
     for start, kind in (("hada_", "loha"), ("lokr_", "lokr"), ("oft_", "oft")):
         if any(t.startswith(start) for t in tensors):
             return kind

@@ -32,7 +32,7 @@ _CONFIG = click.option("--base-config", metavar="FOLDER", help="A diffusers fold
 
 @click.group()
 def lora() -> None:
-    """Tools for LoRA files: another rank, several in one, the difference of two bases."""
+    """Tools for LoRA files: other names, another rank, several in one, the difference of two bases."""
 
 
 @lora.command()
@@ -92,6 +92,8 @@ def resize(
 def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **options: Any) -> None:
     """Put several LoRA files into one, each at its strength: neon.safetensors:0.8 rain.safetensors:0.5."""
     from ..lora_files.factors import open_lora
+    from ..lora_files.fusing import of_one_naming
+    from ..lora_files.tables import TABLES
     from .merge import into_base, split_strength, together
     from .resize import resize as resized
     from .svd import joined
@@ -110,6 +112,9 @@ def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **
             raise click.UsageError(say("one file alone, at strength 1, is merged with nothing. Name another one, or --into BASE."))
     files = [(open_lora(path), strength) for path, strength in wanted]
     family = family_of([opened for opened, _ in files])
+    if family in TABLES:
+        alike = of_one_naming([opened for opened, _ in files], TABLES[family], always=into is not None)
+        files = [(opened, strength) for opened, (_, strength) in zip(alike, files, strict=True)]
     if into is not None:
         done, left = into_base(into, files, out, options["allow_pickle"], options["base_config"])
         lines = [
@@ -145,6 +150,38 @@ def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **
         *_unread([opened for opened, _ in files]),
     ]
     _tell(out, told, lines, as_json)
+
+
+@lora.command()
+@click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--to", "layout", type=click.Choice(["webui", "diffusers", "comfyui"]), required=True, help="Whose names the new file has.")
+@click.option("--out", type=_OUT, help="The new .safetensors file; by default FILE-LAYOUT.safetensors beside FILE.")
+@_PRECISION
+@_JSON
+def convert(source: Path, layout: str, out: Path | None, precision: str | None, as_json: bool) -> None:
+    """Write a LoRA under the names that another program reads: FILE is a file of any program, an adapter folder or a run.
+
+    What it does to every layer stays as it is. webui is for A1111, Forge, ComfyUI and kohya, comfyui for ComfyUI alone, diffusers for
+    load_lora_weights and, where only blocks were trained, for ComfyUI too.
+    """
+    from .convert import convert as converted
+    from .convert import trigger_of
+    from .writing import may_write, precision_of, write_layout
+    from .writing import source as origin
+
+    place = out or source.absolute().parent / f"{source.stem if source.is_file() else source.absolute().name}-{layout}.safetensors"
+    may_write(place)
+    made = converted(source, layout)
+    told = {"command": "lora convert", "to": layout, "from": [origin(made.source.path if made.source else source)]}
+    chosen = precision or (precision_of([made.source]) if made.source else "fp32")
+    lost = write_layout(place, made, layout, chosen, told, trigger_of(source, made.metadata))
+    lines = [say("{n} modules -> {after}, by the names of {layout}", n=made.before, after=made.after, layout=layout), *made.notes]
+    if lost:
+        text = say("rounded to {precision}: at most {share} of a factor; --precision fp32 keeps all", precision=chosen, share=f"{lost:.3%}")
+        lines.append(text)
+    figures = {"path": str(place), "layout": layout, "family": made.family, "modules_before": made.before, "modules": made.after,
+               "precision": chosen if made.source else None, "rounding": lost, "notes": list(made.notes)}  # fmt: skip
+    _tell(place, figures, lines, as_json)
 
 
 @lora.command()

@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loraforge import ExportError, RunError, __version__, hash_file, speaker, usual_rights
 
@@ -16,12 +16,17 @@ from ..export.webui_metadata import serialise
 from ..families.stable_diffusion.kohya_names import of_canonical
 from ..families.stable_diffusion.published import PUBLISHED
 from ..lora_files.factors import Factors, Opened
+from ..lora_files.tables import TABLES
+
+if TYPE_CHECKING:
+    from .convert import Converted
 
 say = speaker(__name__)
 
 PRECISIONS = ("fp16", "bf16", "fp32")
 _STORED = {"F16": "fp16", "BF16": "bf16"}
-_FORMER = ("sshs_model_hash", "sshs_legacy_hash")
+# What a file says of its own tensors: hashes, and the scales that diffusers keeps in the header, which are in the new tensors.
+_FORMER = ("sshs_model_hash", "sshs_legacy_hash", "lora_adapter_metadata")
 
 
 def may_write(out: Path) -> None:
@@ -83,6 +88,63 @@ def write_lora(
         tensors |= {f"{name}.{ends[0]}": one.down.to(kind).contiguous(), f"{name}.{ends[1]}": up.to(kind).contiguous()}
         if kohya:
             tensors[f"{name}.alpha"] = torch.tensor(alpha).to(kind)
+    _finite(tensors, precision)
+    _place(out, serialise(tensors, _metadata(out, factors, family, alpha, made, metadata or {})))
+    return out
+
+
+def write_layout(out: Path, made: Converted, layout: str, precision: str, told: Mapping[str, Any], metadata: Mapping[str, str]) -> float:
+    """Writes a converted file, aside first.
+
+    Args:
+        told: how it was made; plain JSON values.
+        metadata: of the file it comes from.
+
+    Returns:
+        The largest share of a factor that rounding to ``precision`` took away (Frobenius norm); 0 if nothing was rounded.
+
+    Raises:
+        ExportError: if it cannot be written, or a number does not fit into the precision.
+    """
+    import torch
+
+    if made.verbatim:
+        tensors = {name: torch.as_tensor(tensor).contiguous() for name, tensor in made.verbatim.items()}
+        kept = {key: value for key, value in metadata.items() if key not in _FORMER}
+        values = {"ss_network_module": "lycoris.kohya", **kept, **_about(out, told), **_header(made.family, kept)}
+        _place(out, serialise(tensors, values))
+        return 0.0
+    kind = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    tensors, lost = {}, 0.0
+    alphas = {one.factors.scale * one.factors.rank for one in made.pairs}
+    # diffusers loads attention of a U-Net with the commonest alpha; in a transformer every module has its own.
+    common = float(max(one.factors.rank for one in made.pairs)) if made.family in PUBLISHED and len(alphas) > 1 else None
+    for pair in made.pairs:
+        one = pair.factors
+        alpha = one.scale * one.rank if common is None else common
+        up = one.up.double() * (one.scale if layout != "webui" else one.scale * one.rank / alpha if common is not None else 1.0)
+        up = up.reshape(*up.shape, *(1,) * (one.down.ndim - 2))
+        ends = ("lora_down.weight", "lora_up.weight") if layout == "webui" else ("lora_A.weight", "lora_B.weight")
+        for end, exact in zip(ends, (one.down.double(), up), strict=True):
+            stored = exact.to(kind).contiguous()
+            tensors[f"{pair.name}.{end}"] = stored
+            lost = max(lost, float((stored.double() - exact).norm() / exact.norm().clamp_min(1e-300)))
+        if layout == "webui":
+            tensors[f"{pair.name}.alpha"] = torch.tensor(alpha, dtype=torch.float32)
+    _finite(tensors, precision)
+    factors = [pair.factors for pair in made.pairs]
+    shown = common if common is not None else alphas.pop() if len(alphas) == 1 else None
+    values = _metadata(out, factors, made.family, shown if layout == "webui" else None, told, metadata)
+    _place(out, serialise(tensors, values))
+    return lost
+
+
+def _finite(tensors: Mapping[str, Any], precision: str) -> None:
+    """Raises:
+    ExportError: if a number does not fit into the precision.
+    """
+    import torch
+
     wrong = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if wrong:
         raise ExportError(
@@ -93,8 +155,6 @@ def write_lora(
                 name=wrong[0],
             )
         )
-    _place(out, serialise(tensors, _metadata(out, factors, family, alpha, made, metadata or {})))
-    return out
 
 
 def file_name(one: Factors, family: str) -> str:
@@ -108,30 +168,49 @@ def file_name(one: Factors, family: str) -> str:
 
 
 def _metadata(
-    out: Path, factors: Sequence[Factors], family: str, alpha: float, made: Mapping[str, Any], before: Mapping[str, str]
+    out: Path, factors: Sequence[Factors], family: str, alpha: float | None, made: Mapping[str, Any], before: Mapping[str, str]
 ) -> dict[str, str]:
     kept = {key: value for key, value in before.items() if key not in _FORMER}
     ranks = Counter(one.rank for one in factors if one.down.ndim == 2 or tuple(one.down.shape[2:]) == (1, 1))
     wide = Counter(one.rank for one in factors if one.down.ndim == 4 and tuple(one.down.shape[2:]) != (1, 1))
     usual = (ranks or wide).most_common(1)[0][0]
+    said = "Dynamic" if alpha is None else f"{alpha:g}"
     values = {
         **kept,
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(usual) if len(ranks) < 2 else "Dynamic",
-        "ss_network_alpha": f"{alpha:g}",
-        "ss_network_args": json.dumps({"conv_dim": str(wide.most_common(1)[0][0]), "conv_alpha": f"{alpha:g}"}) if wide else "{}",
+        "ss_network_alpha": said,
+        "ss_network_args": json.dumps({"conv_dim": str(wide.most_common(1)[0][0]), "conv_alpha": said}) if wide else "{}",
+        **_about(out, made),
+    }
+    return {**values, **_header(family, kept, values)}
+
+
+def _about(out: Path, made: Mapping[str, Any]) -> dict[str, str]:
+    return {
         "ss_output_name": out.stem,
         "ss_training_comment": f"LoRAForge {__version__}: {made['command']}",
         "modelspec.title": out.stem,
         "loraforge_made": json.dumps(made, ensure_ascii=False),
     }
+
+
+def _header(family: str, kept: Mapping[str, str], values: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What the header says of the family, where the source said nothing."""
+    values = dict(values or kept)
+    if family in TABLES and "modelspec.architecture" not in kept:
+        told = {key: value for key, value in TABLES[family].header("flow").items() if value}
+        return {**{key: value for key, value in told.items() if key not in kept}, "modelspec.sai_model_spec": "1.0.1"}
     if family in PUBLISHED and "modelspec.architecture" not in kept:
         published = PUBLISHED[family]
-        values.setdefault("ss_base_model_version", published.versions[0])
-        values.setdefault("ss_v2", str(published.v2))
-        values |= {"modelspec.sai_model_spec": "1.0.1", "modelspec.architecture": published.architectures[0]}
-        values["modelspec.implementation"] = published.implementation
-    return values
+        return {
+            "ss_base_model_version": values.get("ss_base_model_version", published.versions[0]),
+            "ss_v2": values.get("ss_v2", str(published.v2)),
+            "modelspec.sai_model_spec": "1.0.1",
+            "modelspec.architecture": published.architectures[0],
+            "modelspec.implementation": published.implementation,
+        }
+    return {}
 
 
 def source(path: Path, **more: Any) -> dict[str, Any]:

@@ -78,7 +78,8 @@ def test_kohyas_plain_module_reads_no_lycoris_kind(kind, look):
     name = f"lora_unet_{BLOCK.replace('.', '_')}attn2_to_k"
     found, verdicts = look({f"{name}.{what}": torch.ones(shape) for what, shape in KINDS[kind].items()})
     assert found["kinds"] == {kind: 1} and verdicts["kohya"] == "refuses" and not found["leftover"]
-    assert verdicts["ComfyUI"] == ("unknown" if kind in ("ia3", "glora", "oftv2") else "takes")
+    assert verdicts["ComfyUI"] == {"glora": "unknown", "ia3": "refuses", "oftv2": "refuses"}.get(kind, "takes")
+    assert verdicts["Forge"] == {"glora": "unknown", "ia3": "refuses", "oftv2": "refuses", "oft": "refuses"}.get(kind, "takes")
 
 
 @pytest.mark.parametrize(
@@ -98,17 +99,17 @@ def test_flux_by_naming(name, parts, expected, look):
     if "final" in name:
         tensors |= pair("lora_unet_double_blocks_0_img_attn_qkv", parts=parts)
     found, verdicts = look(tensors)
-    assert found["family"] == "flux" and {reader: verdicts[reader] for reader in expected} == expected and verdicts["A1111"] == "refuses"
+    assert found["family"] == "flux1" and {reader: verdicts[reader] for reader in expected} == expected and verdicts["A1111"] == "refuses"
 
 
 def test_flux_of_xlabs_and_lokr_of_flux_are_recognised(look):
     xlabs = {f"double_blocks.0.processor.{which}.{way}.weight": torch.ones(shape)
              for which in ("qkv_lora1", "qkv_lora2", "proj_lora1") for way, shape in (("down", (2, 3072)), ("up", (8, 2)))}  # fmt: skip
     found, verdicts = look(xlabs)
-    assert found["family"] == "flux" and found["modules"] == 3 and not found["leftover"] and verdicts["ComfyUI"] == "unknown"
+    assert found["family"] == "flux1" and found["modules"] == 3 and not found["leftover"] and verdicts["ComfyUI"] == "unknown"
     lokr = {f"lycoris_transformer_blocks_0_{layer}.{what}": torch.ones(shape) for layer in ("attn_to_q", "ff_context_net_2")
             for what, shape in (("lokr_w1", (4, 4)), ("lokr_w2", (768, 768)))}  # fmt: skip
-    assert look(lokr)[0]["family"] == "flux"
+    assert look(lokr)[0]["family"] == "flux1"
 
 
 def test_a_bias_beside_a_pair_belongs_to_its_module(look):

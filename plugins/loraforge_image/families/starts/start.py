@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraforge import Adapter, ConfigError, RunConfig, command, first_few, speaker
 
 from ...lora_files.factors import Factors, Opened, open_lora
+from ...lora_files.fusing import split
 from ...lora_files.names import canonical, of_network, part_of_name
 from ...records import ImageKeys
 from ..image_base import ImageBase
@@ -150,19 +150,16 @@ def _pieces(one: Factors, modules: Sequence[torch.nn.Module]) -> list[Factors | 
     """The factors for each of the layers that one of the file's stands for, None for those that it leaves alone; nothing if the shapes are
     others."""
     weights: list[Any] = [module.weight for module in modules]
-    rows = [int(weight.shape[0]) for weight in weights]
-    if one.up.shape[0] != sum(rows) or any(_inputs(one.down) != weight[0].numel() for weight in weights):
+    if any(_inputs(one.down) != weight[0].numel() for weight in weights):
         return None
-    found: list[Factors | None] = []
-    ends = list(itertools.accumulate(rows))
-    for weight, count, end in zip(weights, rows, ends, strict=True):
-        up = one.up[end - count : end]
-        used = up.any(0) if len(rows) > 1 else None  # a file for several layers has zeros where another's rank is
-        keep = used if used is not None and bool(used.any()) else slice(None)
-        down = one.down[keep]
-        shaped = down.reshape(down.shape[0], *weight.shape[1:])
-        found.append(None if used is not None and not bool(used.any()) else Factors(one.name, one.called, shaped, up[:, keep], one.scale))
-    return found
+    try:
+        pieces = split(one, [int(weight.shape[0]) for weight in weights])
+    except ValueError:
+        return None
+    return [
+        piece and replace(piece, down=piece.down.reshape(piece.rank, *weight.shape[1:]))
+        for piece, weight in zip(pieces, weights, strict=True)
+    ]
 
 
 # --- refusing --------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,295 @@
+"""``loraforge lora convert``: the same LoRA under the names that another program reads. What it does to every layer stays as it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraforge import ExportError, RunError, command, first_few, printable, speaker
+
+from ..export import lycoris
+from ..families.stable_diffusion.published import PUBLISHED
+from ..lora_files.factors import Factors, Opened, locate_lora, open_lora
+from ..lora_files.fusing import apart, join, turned
+from ..lora_files.lora_file import LoraFile, read_json, read_lora, read_tensor
+from ..lora_files.modules import grouped
+from ..lora_files.names import canonical
+from ..lora_files.prefixes import place_of
+from ..lora_files.tables import TABLES, TITLES
+from ..lora_files.webui_format import Layer, WebuiTable
+from .targets import of_text, of_transformer, of_unet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+say = speaker(__name__)
+
+_LYCORIS = ("loha", "lokr", "full", "oft", "boft", "lora")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two factors under their new name.
+
+    Attributes:
+        factors: what it does.
+        name: in the file, without the tensors' endings.
+    """
+
+    factors: Factors
+    name: str
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What came out.
+
+    Attributes:
+        pairs: two factors each; empty where ``verbatim`` is not.
+        verbatim: tensors that only changed their names, by their new ones.
+        family: whose names they are.
+        before: how many modules the file had; after: how many it has now.
+        metadata: of the file it comes from.
+        notes: what somebody should know of it.
+    """
+
+    pairs: Sequence[Pair]
+    verbatim: Mapping[str, Tensor]
+    family: str
+    before: int
+    after: int
+    metadata: Mapping[str, str]
+    source: Opened | None = None
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def convert(path: Path, layout: str) -> Converted:
+    """The LoRA at ``path`` in another layout.
+
+    Args:
+        layout: webui, diffusers or comfyui.
+
+    Raises:
+        RunError: if it is no LoRA, is damaged, or is for a base whose layers have no other names here.
+        ExportError: if the layout has no way to say it.
+    """
+    place, _ = locate_lora(path)
+    file = read_lora(place)
+    _refuse(file, path)
+    if any(module.kind != "lora" for module in file.modules):
+        return _renamed(file, path, layout)
+    opened = open_lora(place)
+    if opened.family not in TABLES and opened.family not in PUBLISHED:
+        opened = replace(opened, family=file.family)
+    if opened.leftover:
+        raise ExportError(_lost(path, opened.leftover))
+    pairs = _transformer(opened, TABLES[opened.family], layout) if opened.family in TABLES else _unet(opened, layout)
+    return Converted(pairs, {}, opened.family, len(opened.factors), len(pairs), opened.metadata, opened)
+
+
+def _lost(path: Path, names: Sequence[str]) -> str:
+    return say(
+        "{path}: {n} tensors belong to no LoRA module and would be lost: {names}.",
+        path=path,
+        n=len(names),
+        names=first_few([printable(name) for name in names], 3),
+    )
+
+
+def _refuse(file: LoraFile, path: Path) -> None:
+    """Raises:
+    RunError, ExportError: if it cannot be done for any of the file's modules.
+    """
+    if file.family not in TABLES and file.family not in PUBLISHED:
+        known = ", ".join(["Stable Diffusion 1, 2, XL", *TITLES.values()])
+        raise RunError(
+            say(
+                "{path}: for which base it is made was not recognised, so the other names of its layers are not known. Known are {known}.",
+                path=path,
+                known=known,
+            )
+        )
+    if any(module.dora for module in file.modules):
+        raise ExportError(
+            say(
+                "{path} is a DoRA. What such a file does differs between programs (14 to 86 % off where it was measured), so it is not "
+                "converted. If you have the run that it comes from, write the whole model: {command}",
+                path=path,
+                command=command("loraforge", "export", "RUN", "--to", "merged"),
+            )
+        )
+
+
+# --- pairs of factors ------------------------------------------------------------------------------------------------------------
+
+
+def _transformer(opened: Opened, table: WebuiTable, layout: str) -> list[Pair]:
+    """By diffusers' layers first; then by those of the original model, if the layout has its names."""
+    found = apart(opened.factors, table)
+    _named(opened.path, found.strange, found.twice)
+    pairs = [Pair(one, of_transformer(found.layers[name], name, layout)) for name, one in found.parts.items()]
+    if layout != "diffusers":
+        pairs = _joined(opened.path, found.parts, found.layers, layout)
+    return pairs + _text(opened, found.text, layout)
+
+
+def _joined(path: Path, parts: Mapping[str, Factors], layers: Mapping[str, Layer], layout: str) -> list[Pair]:
+    by_layer: dict[str, dict[int, Factors]] = {}
+    whole: dict[str, Layer] = {}
+    for name, one in parts.items():
+        layer = layers[name]
+        whole[layer.original] = layer
+        by_layer.setdefault(layer.original, {})[layer.parts.index(name)] = one
+    found, misfits = [], []
+    for original, pairs in by_layer.items():
+        layer = whole[original]
+        try:
+            made = join(layer, pairs) if len(layer.parts) > 1 else pairs[0]
+        except ValueError:
+            misfits.append(next(iter(pairs.values())))
+            continue
+        if layer.halves and made.up.shape[0] == 2 * made.down.shape[1]:
+            made = turned(made)
+        found.append(Pair(made, of_transformer(layer, layer.parts[0], layout)))
+    _named(path, misfits, [])
+    return found
+
+
+def _text(opened: Opened, factors: Sequence[Factors], layout: str) -> list[Pair]:
+    found, strange = [], []
+    for one in factors:
+        try:
+            found.append(Pair(one, of_text(one.called, layout, opened.family)))
+        except ValueError:
+            strange.append(one.name)
+    _unnamed(opened.path, strange, layout)
+    return found
+
+
+def _unet(opened: Opened, layout: str) -> list[Pair]:
+    found, strange = [], []
+    for one in opened.factors:
+        try:
+            found.append(Pair(one, of_unet(one.called, layout, opened.family)))
+        except ValueError:
+            strange.append(one.name)
+    _unnamed(opened.path, strange, layout)
+    return found
+
+
+def _named(path: Path, strange: Sequence[Factors], twice: Sequence[str]) -> None:
+    """Raises:
+    ExportError: if modules are no layers of the family, or are there under two names.
+    """
+    if strange:
+        raise ExportError(
+            say(
+                "{path}: {n} modules are no layers of that model, or have other sizes: {names}.",
+                path=path,
+                n=len(strange),
+                names=first_few([printable(one.name) for one in strange], 3),
+            )
+        )
+    if twice:
+        names = first_few([printable(name) for name in twice], 3)
+        raise RunError(say("{path}: {n} layers are in it twice, under two names: {names}.", path=path, n=len(twice), names=names))
+
+
+def _unnamed(path: Path, names: Sequence[str], layout: str) -> None:
+    if names:
+        shown = first_few([printable(name) for name in names], 3)
+        raise ExportError(
+            say("{path}: the layout {layout} has no names for {n} modules: {names}.", path=path, layout=layout, n=len(names), names=shown)
+        )
+
+
+# --- other kinds -----------------------------------------------------------------------------------------------------------------
+
+
+def _renamed(file: LoraFile, path: Path, layout: str) -> Converted:
+    """LoHa, LoKr and the like: their tensors stay, under other names. They cannot be put together or taken apart."""
+    kinds = {module.kind for module in file.modules}
+    if layout == "diffusers":
+        raise ExportError(
+            say("{path} holds {kinds}, which diffusers does not read. --to webui or comfyui.", path=path, kinds=", ".join(sorted(kinds)))
+        )
+    if not kinds <= set(_LYCORIS):
+        shown = ", ".join(sorted(kinds.difference(_LYCORIS)))
+        raise ExportError(say("{path} holds {kinds}, which no layout but its own can say.", path=path, kinds=shown))
+    names = _names(file, layout)
+    tensors, metadata = _verbatim(file, path)
+    made = {f"{names[module]}{ending}": tensor for (module, ending), tensor in tensors.items()}
+    own = any(name.startswith("transformer.") for name in names.values())
+    said = say(
+        "the modules are parts of layers that the original model keeps as one, and {kinds} cannot be put together: they have diffusers' "
+        "names, which ComfyUI reads as parts",
+        kinds=", ".join(sorted(kinds)),
+    )
+    return Converted((), made, file.family, len(names), len(names), metadata, None, (said,) if own else ())
+
+
+def _names(file: LoraFile, layout: str) -> dict[str, str]:
+    """The new name of every module."""
+    if file.leftover:
+        shown = first_few([printable(name) for name in file.leftover], 3)
+        raise ExportError(
+            say(
+                "{path}: {n} tensors belong to no LoRA module and would be lost: {names}.",
+                path=file.path,
+                n=len(file.leftover),
+                names=shown,
+            )
+        )
+    t5 = 2 if file.family == "flux1" else 3
+    if file.family not in TABLES:
+        plain = [Factors(m.name, canonical(m.name, t5), *(None,) * 2, 1.0) for m in file.modules]  # type: ignore[arg-type]
+        return {pair.factors.name: pair.name for pair in _unet(Opened(file.path, plain, file.family), layout)}
+    places = {m.name: place_of(m.name, TABLES[file.family]) for m in file.modules}
+    parts = [name for name, place in places.items() if place and place.layer.part is not None]
+    wholes = [name for name, place in places.items() if place and place.layer.part is None and len(place.layer.parts) > 1]
+    halves = [name for name, place in places.items() if place and place.layer.halves]
+    strange = [n for n, p in places.items() if p is None and not n.startswith(("lora_te", "text_encoder", "te"))]
+    if (parts and wholes) or halves or strange:
+        shown = first_few([printable(name) for name in (wholes if parts and wholes else halves or strange)], 3)
+        raise ExportError(
+            say("{path}: these modules cannot be said in another layout without their base: {names}.", path=file.path, names=shown)
+        )
+    found = {}
+    for name, place in places.items():
+        if place is None:
+            found[name] = of_text(canonical(name, t5), layout, file.family)
+        else:
+            path = place.layer.parts[place.layer.part or 0]
+            found[name] = of_transformer(place.layer, path, "diffusers" if parts else layout)
+    return found
+
+
+def _verbatim(file: LoraFile, path: Path) -> tuple[dict[tuple[str, str], Any], Mapping[str, str]]:
+    """The tensors by module and ending. An adapter folder has its scale elsewhere: it is brought into the tensors."""
+    import safetensors
+
+    if file.naming == "peft":
+        from loraforge.adapters import lora
+
+        folder = path if path.is_dir() else path.parent
+        adapter = lora.read_peft(folder)
+        found: dict[tuple[str, str], Any] = {}
+        prefix = re.match(r"base_model\.model\.", file.modules[0].name)
+        for module in adapter.modules:
+            for ending, value in lycoris.tensors(adapter, module, None).items():
+                found[(prefix[0] if prefix else "") + module, f".{ending}"] = value
+        return found, {}
+    with safetensors.safe_open(str(file.path), framework="pt") as handle:
+        groups, _ = grouped(handle.keys())
+        tensors = {(name, key[len(name) :]): read_tensor(file.path, handle, key) for name, keys in groups.items() for key in keys.values()}
+    return tensors, file.metadata
+
+
+def trigger_of(source: Path, metadata: Mapping[str, str]) -> dict[str, str]:
+    """The metadata, with the trigger words of the card beside the file where they say none."""
+    card = read_json(source.with_suffix(".json")).get("activation text", "") if source.is_file() else ""
+    words = card.strip() if isinstance(card, str) else ""
+    return {**({"modelspec.trigger_phrase": words} if words else {}), **metadata}
