@@ -1,4 +1,4 @@
-"""Draws the sample data of configs/cyberpunk.yaml: 32 streets by neon night in five sizes, with captions.
+"""Draws the sample data of configs/cyberpunk.yaml: 64 streets by neon night in five sizes, with captions.
 
 python -m loraforge_image.tiny_sd.sample_data configs/data/cyberpunk
 """
@@ -6,6 +6,7 @@ python -m loraforge_image.tiny_sd.sample_data configs/data/cyberpunk
 from __future__ import annotations
 
 import csv
+import itertools
 import random
 import sys
 from pathlib import Path
@@ -15,26 +16,31 @@ from PIL import Image
 from . import neon, scenes
 
 _SHAPES = ((384, 384), (480, 320), (400, 400), (336, 448), (416, 416))
+_COUNT = 64
 _SEED = 2082
 
 
 def main(folder: Path) -> None:
     """Writes the pictures and metadata.csv."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for number in range(32):
-        rng = random.Random(f"{_SEED}/{number}")
-        width, height = _SHAPES[number % len(_SHAPES)]
+    rows: dict[str, str] = {}
+    tries = itertools.count()
+    while len(rows) < _COUNT:
+        rng = random.Random(f"{_SEED}/{next(tries)}")
+        width, height = _SHAPES[len(rows) % len(_SHAPES)]
         scene = scenes.compose(rng, width / height)
-        name = f"neon-{number + 1:02d}.png"
-        neon.neon(scene, width, height).quantize(256, dither=Image.Dither.NONE).save(folder / name, optimize=True)
         # By night nobody sees the colour of a wall.
         place, *parts = [" ".join(word for word in part.split() if word not in (*scenes.WALLS, *scenes.CARS)) for part in scene.words()]
-        rows.append((name, ", ".join([place, *parts, rng.choice(("neon lights", "glowing signs", "at night"))])))
+        caption = ", ".join([place, *parts, rng.choice(("neon lights", "glowing signs", "at night"))])
+        if caption in rows.values():
+            continue
+        name = f"neon-{len(rows) + 1:02d}.png"
+        neon.neon(scene, width, height).quantize(256, dither=Image.Dither.NONE).save(folder / name, optimize=True)
+        rows[name] = caption
     with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file_name", "text"))
-        writer.writerows(rows)
+        writer.writerows(rows.items())
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...lora_files.tables import CHROMA
 from ..image_base import Conditioning
 from .family import TransformerFamily
 from .flux import PackedBase, walk_packed
@@ -59,6 +60,7 @@ class Chroma(TransformerFamily):
     transformer = "ChromaTransformer2DModel"
     source = "lodestones/Chroma1-HD"
     base = ChromaBase
+    webui = CHROMA
     # Radiance is built alike, has no autoencoder, and takes in pixels elsewhere.
     layouts = (
         Layout(("double_blocks.0.img_attn.qkv.weight", "distilled_guidance_layer.in_proj.weight", "img_in.weight"), original=True),

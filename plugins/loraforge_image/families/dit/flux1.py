@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraforge import RunConfig, speaker
 
+from ...lora_files.tables import FLUX1
 from ...records import ImageKeys
 from ..base_files import read_config
 from ..image_base import Conditioning
@@ -75,6 +76,7 @@ class Flux1(TransformerFamily):
     relatives = ("FluxKontextPipeline", "FluxFillPipeline", "FluxControlPipeline", "FluxPriorReduxPipeline")
     source = "black-forest-labs/FLUX.1-dev"
     base = Flux1Base
+    webui = FLUX1
     layouts = (
         Layout(("double_blocks.0.img_attn.qkv.weight", "vector_in.in_layer.weight"), original=True),
         Layout(("single_transformer_blocks.0.proj_mlp.weight", "time_text_embed.text_embedder.linear_1.weight")),

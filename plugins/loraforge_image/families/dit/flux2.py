@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraforge import RunConfig, speaker
 
+from ...lora_files.tables import FLUX2
 from ...records import ImageKeys
 from ..base_files import read_config
 from ..image_base import Conditioning, ImageBase
@@ -108,6 +109,7 @@ class Flux2Klein(TransformerFamily):
     transformer = "Flux2Transformer2DModel"
     source = "black-forest-labs/FLUX.2-klein-base-4B"
     base = KleinBase
+    webui = FLUX2
     relatives = ("Flux2Pipeline",)
     # FLUX.2 dev is told the strength of the guidance, and reads another text encoder.
     layouts = (

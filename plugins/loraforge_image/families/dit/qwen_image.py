@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...lora_files.tables import QWEN_IMAGE
 from ..image_base import Conditioning, ImageBase
 from ..objectives import FlowMatching
 from .family import TransformerFamily
@@ -140,6 +141,7 @@ class QwenImage(TransformerFamily):
     source = "Qwen/Qwen-Image"
     drawn = (50, 4.0)
     base = QwenImageBase
+    webui = QWEN_IMAGE
     # Published under diffusers' names by all. Layered has another embedding of time, and Edit-2511 a marker in ComfyUI's files.
     layouts = (
         Layout(

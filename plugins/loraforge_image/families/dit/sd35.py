@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...lora_files.tables import SD3
 from ..image_base import Conditioning, ImageBase
 from ..objectives import FlowMatching
 from .family import TransformerFamily
@@ -65,6 +66,7 @@ class SD35(TransformerFamily):
     transformer = "SD3Transformer2DModel"
     source = "stabilityai/stable-diffusion-3.5-medium"
     base = SD35Base
+    webui = SD3
     layouts = (
         Layout(("joint_blocks.0.x_block.attn.qkv.weight", "y_embedder.mlp.0.weight"), original=True),
         Layout(("pos_embed.pos_embed", "transformer_blocks.0.attn.add_q_proj.weight", "time_text_embed.text_embedder.linear_1.weight")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...lora_files.tables import Z_IMAGE
 from ..image_base import Conditioning, ImageBase
 from ..objectives import FlowMatching
 from .family import TransformerFamily
@@ -79,6 +80,7 @@ class ZImage(TransformerFamily):
     distilled = "turbo"
     drawn = (50, 4.0)
     base = ZImageBase
+    webui = Z_IMAGE
     # Lumina 2 is built alike and has no cap_pad_token; with SigLIP it is Z-Image Omni, which edits pictures.
     layouts = tuple(
         Layout(("cap_pad_token", "layers.0.adaLN_modulation.0.weight", name), ("siglip_embedder.0.weight",), original)
