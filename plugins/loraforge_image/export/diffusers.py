@@ -12,6 +12,9 @@ from typing import Any
 
 from loraforge import Adapter, Exporter, ExportError, KeySet, ModelFamily, RunConfig, printable, read_text, speaker
 
+from ..families import dit
+from ..families.dit.family import TransformerFamily
+from ..families.dit.single_file import transformer_file
 from ..families.loading import load_pipeline
 from ..families.objectives import with_terminal_snr
 from ..families.stable_diffusion.loading import load_base
@@ -76,8 +79,17 @@ class MergedExporter(Exporter):
     help = "A whole model in a diffusers folder, with the adapter merged into the weights."
 
     def refuses_family(self, family: ModelFamily, config: RunConfig, keys: KeySet) -> str:
-        known = family.name in PUBLISHED or bool(getattr(family, "pipeline", ""))
-        return "" if known else _no_pipeline(self.name, family)
+        if family.name not in PUBLISHED and not getattr(family, "pipeline", None):
+            return _no_pipeline(self.name, family)
+        strange = isinstance(family, TransformerFamily) and all(one.name != family.name for one in dit.families())
+        if strange and transformer_file(config.base_model, config.revision) is not None:
+            return say(
+                "export: {exporter} merges into single files of the built-in families only, and '{family}' is none. Take a diffusers "
+                "folder as base_model.",
+                exporter=self.name,
+                family=family.name,
+            )
+        return ""
 
     def export(self, adapter: Adapter, destination: Path) -> Path:
         import torch
@@ -138,6 +150,9 @@ def _load(adapter: Adapter, dtype: Any) -> Any:
     family, revision = str(adapter.facts.get("family")), adapter.facts.get("revision")
     settings = dict(adapter.facts.get("image", {}))
     if family not in PUBLISHED:
+        known = next((one for one in dit.families() if isinstance(one, TransformerFamily) and one.name == family), None)
+        if known is not None:
+            return known.load_pipe(str(adapter.base_model), revision, dtype, settings)
         pipe = load_pipeline(adapter.base_model, revision, _pipeline_name(adapter), dtype)
         if settings.get("prediction_type", "auto") != "auto":
             pipe.scheduler.register_to_config(prediction_type=settings["prediction_type"])

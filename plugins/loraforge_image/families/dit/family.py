@@ -206,7 +206,7 @@ class TransformerFamily(ImageFamily):
     def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
         file = transformer_file(config.base_model, config.revision)
         others = read_names(file).others if file is not None else ()
-        found = self._distilled_remarks(config, keys)
+        found = [*self._distilled_remarks(config, keys), *self._drawing_remarks(config, keys)]
         if not others:
             return found
         return (
@@ -223,8 +223,7 @@ class TransformerFamily(ImageFamily):
         """What to know of bases that draw in few steps, which nothing but their names tells."""
         if not self.distilled:
             return []
-        names = [config.base_model, keys.base_config or ""]
-        found, given = any(self.distilled in name.lower() for name in names), keys.assistant_adapter
+        found, given = self._is_distilled(config, keys), keys.assistant_adapter
         if found and not given:
             return [
                 say(
@@ -252,6 +251,31 @@ class TransformerFamily(ImageFamily):
                 )
             ]
         return []
+
+    def _is_distilled(self, config: RunConfig, keys: ImageKeys) -> bool:
+        """Whether its name says so: nothing else of it does."""
+        return bool(self.distilled) and any(self.distilled in name.lower() for name in (config.base_model, keys.base_config or ""))
+
+    def _drawing_remarks(self, config: RunConfig, keys: ImageKeys) -> list[str]:
+        """A note on steps and guidance of the sample pictures that are far from those that such a base is made for."""
+        draws = keys.sample_prompts is None or bool(keys.sample_prompts)
+        if not draws or self._is_distilled(config, keys):
+            return []
+        steps, cfg = self.base.usual_steps, self.base.usual_cfg
+        asked = (keys.sample_steps or steps, keys.sample_cfg or cfg)
+        if asked[0] >= steps / 2 and asked[1] <= 1.5 * cfg:
+            return []
+        return [
+            say(
+                "sample_steps: {steps} and sample_cfg: {cfg}: a {title} is drawn in about {usual} steps with a cfg of {guidance}; other "
+                "pictures look unfinished or burnt, whatever is trained",
+                steps=asked[0],
+                cfg=asked[1],
+                title=self.title,
+                usual=steps,
+                guidance=cfg,
+            )
+        ]
 
     # --- loading -----------------------------------------------------------------------------------------------------------------
 
@@ -302,20 +326,29 @@ class TransformerFamily(ImageFamily):
         return place if place.is_dir() else self.config_folder(place, base_config, ())
 
     def load_base(self, config: RunConfig, settings: Mapping[str, Any]) -> ImageBase:
-        from ..loading import load_pipeline, type_of, wants_weights
+        from ..loading import type_of
+
+        dtype = type_of(config.precision)
+        return self.base(self.load_pipe(config.base_model, config.revision, dtype, settings), dtype, settings)
+
+    def load_pipe(self, base_model: str, revision: str | None, dtype: torch.dtype, settings: Mapping[str, Any]) -> Any:
+        """The base as diffusers' pipeline, on the CPU.
+
+        Args:
+            settings: what ``settings`` kept, or all of ``ImageKeys``.
+
+        Raises:
+            ModelError: if it cannot be loaded.
+        """
+        from ..loading import load_pipeline, wants_weights
         from .loading import load_transformer
 
-        dtype, allowed = type_of(config.precision), bool(settings.get("allow_pickle"))
-        place = locate(config.base_model, config.revision)
+        place, allowed = locate(base_model, revision), bool(settings.get("allow_pickle"))
         if place.is_dir():
-            pipe = load_pipeline(config.base_model, config.revision, self.pipeline, dtype, allow_pickle=allowed)
-            return self.base(pipe, dtype, settings)
+            return load_pipeline(base_model, revision, self.pipeline, dtype, allow_pickle=allowed)
         folder = self.config_folder(place, settings.get("base_config"), _REST if wants_weights() else ())
-        given = {}
-        if wants_weights():
-            given["transformer"] = load_transformer(place, folder, self, dtype, allow_pickle=allowed)
-        pipe = load_pipeline(str(folder), None, self.pipeline, dtype, allow_pickle=allowed, given=given)
-        return self.base(pipe, dtype, settings)
+        given = {"transformer": load_transformer(place, folder, self, dtype, allow_pickle=allowed)} if wants_weights() else {}
+        return load_pipeline(str(folder), None, self.pipeline, dtype, allow_pickle=allowed, given=given)
 
     # --- memory ------------------------------------------------------------------------------------------------------------------
 

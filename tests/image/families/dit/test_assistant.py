@@ -152,7 +152,10 @@ def test_it_is_recorded_and_a_change_is_found(tiny, adapter, gallery, tmp_path, 
 @pytest.mark.parametrize(
     ("name", "keys", "said"),
     [
+        ("Z-Image", {"sample_prompts": []}, ""),
         ("Z-Image", {}, ""),
+        ("Z-Image", {"sample_steps": 20, "sample_cfg": 7.0}, "is drawn in about 50 steps with a cfg of 4.0"),
+        ("Z-Image", {"sample_steps": 30, "sample_cfg": 5.0}, ""),
         ("Z-Image-Turbo", {}, "is called turbo: such a base is distilled"),
         ("Z-Image", {"assistant_adapter": "x"}, "is not called turbo"),
         ("Z-Image-Turbo", {"assistant_adapter": "x", "sample_cfg": 4.0}, "write sample_cfg: 1 and sample_steps: 8"),

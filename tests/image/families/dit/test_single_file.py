@@ -130,7 +130,7 @@ def test_what_lies_beside_the_transformer_is_said(case, tiny, tmp_path):
     file = tmp_path / "all.safetensors"
     safetensors.torch.save_file({**tensors, "vae.decoder.conv_in.weight": torch.zeros(2), "text_encoders.x.weight": torch.zeros(2)}, file)
     config, keys = config_for(file, base_config=str(folder))
-    (said,) = case.family().remarks(config, keys[ImageKeys])
+    said = case.family().remarks(config, keys[ImageKeys])[-1]
     assert "holds more than the transformer (text_encoders, vae)" in said
     case.family().load_base(config, {"base_config": str(folder)})
 
@@ -164,3 +164,41 @@ def test_a_folder_of_pickles_needs_leave(case, tiny, tmp_path):
     family.examine(config, keys, [])
     family.load_base(config, family.settings(keys[ImageKeys]))
     assert json.loads((tmp_path / "base" / "model_index.json").read_text())["_class_name"] == family.pipeline
+
+
+def test_the_whole_model_is_exported_with_what_was_learned(case, tiny, tmp_path):
+    import safetensors.torch
+    import torch
+    from loraforge_image.export.diffusers import MergedExporter
+
+    from loraforge import Adapter
+
+    folder, family = tiny(case), case.family()
+    file = one_file(folder, tmp_path / "x.safetensors", case.original or dict, "model.diffusion_model.")
+    before = safetensors.torch.load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    name = next(key for key in before if key.endswith("to_q.weight") and "refiner" not in key).removesuffix(".weight")
+    down, up = torch.randn(2, before[f"{name}.weight"].shape[1]), torch.randn(before[f"{name}.weight"].shape[0], 2)
+    adapter = Adapter(
+        tensors={f"transformer.{name}.lora_A.weight": down, f"transformer.{name}.lora_B.weight": up},
+        rank=2,
+        alpha=1,
+        targets=("to_q",),
+        probes={},
+        base_model=str(file),
+        facts={"family": family.name, "image": {"pipeline": family.pipeline, "base_config": str(folder)}},
+    )
+    MergedExporter().export(adapter, tmp_path / "whole")
+    after = safetensors.torch.load_file(tmp_path / "whole" / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert [key for key in before if not before[key].equal(after[key])] == [f"{name}.weight"]
+    torch.testing.assert_close(after[f"{name}.weight"], before[f"{name}.weight"] + up @ down / 2)
+    assert family.matches(str(tmp_path / "whole"))
+
+
+def test_another_plugins_family_is_told_beforehand_what_cannot_be_merged(case, tiny, tmp_path):
+    from loraforge_image.export.diffusers import MergedExporter
+
+    strange = type("Strange", (type(case.family()),), {"name": "strange"})()
+    file = one_file(tiny(case), tmp_path / "x.safetensors")
+    exporter = MergedExporter()
+    assert "single files of the built-in families only" in exporter.refuses_family(strange, *config_for(file))
+    assert not exporter.refuses_family(case.family(), *config_for(file)) and not exporter.refuses_family(strange, *config_for(tiny(case)))
