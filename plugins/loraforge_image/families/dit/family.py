@@ -15,7 +15,7 @@ from ..image_base import ImageBase
 from ..image_family import ImageFamily
 from .assistant import assistant_file
 from .loading import strange
-from .single_file import Layout, read_names, transformer_file
+from .single_file import Layout, pickle_text, pickled_parts, read_names, transformer_file
 
 if TYPE_CHECKING:
     import torch
@@ -131,12 +131,12 @@ class TransformerFamily(ImageFamily):
                     )
                 )
             if not keys.allow_pickle:
-                found += _pickled(place)
+                found += pickled_parts(place)
             return found
         if place.suffix.lower() in PICKLES:
             if keys.allow_pickle:
                 return self._config_problems(place, keys)
-            return [_pickle_text(place.name, place)]
+            return [pickle_text(place.name, place)]
         return [*self._file_problems(place), *self._config_problems(place, keys)]
 
     def _file_problems(self, file: Path) -> list[str]:
@@ -380,22 +380,3 @@ class TransformerFamily(ImageFamily):
         except ModelError:
             return None
         return estimate_memory(self, folder, config, mine, facts, device)
-
-
-def _pickled(place: Path) -> list[str]:
-    """A sentence for every part of a folder that is there as pickles alone."""
-    found = []
-    for part in sorted(p for p in place.iterdir() if p.is_dir()):
-        files = sorted(p.name for p in part.iterdir() if p.suffix in PICKLES and p.name != "training_args.bin")
-        if files and not any(part.glob("*.safetensors*")):
-            found.append(_pickle_text(f"{part.name}/{first_few(files, 2)}", place))
-    return found
-
-
-def _pickle_text(files: str, place: Path) -> str:
-    return say(
-        "base_model {place}: {files} may run code when it is read. Convert it to safetensors, or set allow_pickle: true, which "
-        "reads numbers only (weights_only).",
-        place=place,
-        files=files,
-    )
