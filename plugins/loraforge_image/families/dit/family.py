@@ -15,7 +15,7 @@ from ..image_base import ImageBase
 from ..image_family import ImageFamily
 from .assistant import assistant_file
 from .loading import strange
-from .single_file import Layout, read_names, transformer_file
+from .single_file import Layout, pickle_text, pickled_parts, read_names, transformer_file
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,6 @@ class TransformerFamily(ImageFamily):
         distilled: the word in the names of its distilled bases, which draw in few steps and want an ``assistant_adapter`` in training;
             empty: there are none.
         relatives: pipelines of the same make that are not trained; of strangers another sentence says what they are.
-        drawn: (steps, cfg) that its bases are drawn with, if they are not distilled; None: nothing is said of it.
         smallest: the side in pixels down to which it still draws well.
         tokenizer: the folder of the tokenizer that makes most tokens of a caption.
         text_tokens: (tokens of the template, the most that are read); the same number twice where captions are padded to a length.
@@ -52,7 +51,6 @@ class TransformerFamily(ImageFamily):
     source: ClassVar[str] = ""
     distilled: ClassVar[str] = ""
     relatives: ClassVar[tuple[str, ...]] = ()
-    drawn: ClassVar[tuple[int, float] | None] = None
     smallest: ClassVar[int] = 512
     tokenizer: ClassVar[str] = "tokenizer"
     text_tokens: ClassVar[tuple[int, int]] = (512, 512)
@@ -133,12 +131,12 @@ class TransformerFamily(ImageFamily):
                     )
                 )
             if not keys.allow_pickle:
-                found += _pickled(place)
+                found += pickled_parts(place)
             return found
         if place.suffix.lower() in PICKLES:
             if keys.allow_pickle:
                 return self._config_problems(place, keys)
-            return [_pickle_text(place.name, place)]
+            return [pickle_text(place.name, place)]
         return [*self._file_problems(place), *self._config_problems(place, keys)]
 
     def _file_problems(self, file: Path) -> list[str]:
@@ -261,17 +259,18 @@ class TransformerFamily(ImageFamily):
     def _drawing_remarks(self, config: RunConfig, keys: ImageKeys) -> list[str]:
         """A note on steps and guidance of the sample pictures that are far from those that such a base is made for."""
         draws = keys.sample_prompts is None or bool(keys.sample_prompts)
-        if self.drawn is None or not draws or self._is_distilled(config, keys):
+        if not draws or self._is_distilled(config, keys):
             return []
-        steps, cfg = self.drawn
-        if keys.sample_steps >= steps / 2 and keys.sample_cfg <= 1.5 * cfg:
+        steps, cfg = self.base.usual_steps, self.base.usual_cfg
+        asked = (keys.sample_steps or steps, keys.sample_cfg or cfg)
+        if asked[0] >= steps / 2 and asked[1] <= 1.5 * cfg:
             return []
         return [
             say(
                 "sample_steps: {steps} and sample_cfg: {cfg}: a {title} is drawn in about {usual} steps with a cfg of {guidance}; other "
                 "pictures look unfinished or burnt, whatever is trained",
-                steps=keys.sample_steps,
-                cfg=keys.sample_cfg,
+                steps=asked[0],
+                cfg=asked[1],
                 title=self.title,
                 usual=steps,
                 guidance=cfg,
@@ -381,22 +380,3 @@ class TransformerFamily(ImageFamily):
         except ModelError:
             return None
         return estimate_memory(self, folder, config, mine, facts, device)
-
-
-def _pickled(place: Path) -> list[str]:
-    """A sentence for every part of a folder that is there as pickles alone."""
-    found = []
-    for part in sorted(p for p in place.iterdir() if p.is_dir()):
-        files = sorted(p.name for p in part.iterdir() if p.suffix in PICKLES and p.name != "training_args.bin")
-        if files and not any(part.glob("*.safetensors*")):
-            found.append(_pickle_text(f"{part.name}/{first_few(files, 2)}", place))
-    return found
-
-
-def _pickle_text(files: str, place: Path) -> str:
-    return say(
-        "base_model {place}: {files} may run code when it is read. Convert it to safetensors, or set allow_pickle: true, which "
-        "reads numbers only (weights_only).",
-        place=place,
-        files=files,
-    )

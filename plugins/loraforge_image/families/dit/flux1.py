@@ -88,9 +88,12 @@ class Flux1(TransformerFamily):
         told = read_config(folder / "transformer" / "config.json").get("guidance_embeds")
         return self.tokenizer, (512 if told else 256) - 1  # T5 ends every text with a sign
 
-    def _distilled_remarks(self, config: RunConfig, keys: ImageKeys) -> list[str]:
+    def _is_distilled(self, config: RunConfig, keys: ImageKeys) -> bool:
         """schnell has no entrance for the strength of the guidance; that tells better than a name."""
-        told = read_config(self.parts_folder(config, keys.base_config) / "transformer" / "config.json").get("guidance_embeds")
+        return not read_config(self.parts_folder(config, keys.base_config) / "transformer" / "config.json").get("guidance_embeds")
+
+    def _distilled_remarks(self, config: RunConfig, keys: ImageKeys) -> list[str]:
+        told = not self._is_distilled(config, keys)
         if told and keys.assistant_adapter:
             return [
                 say(

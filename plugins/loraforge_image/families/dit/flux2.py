@@ -128,9 +128,12 @@ class Flux2Klein(TransformerFamily):
     def counted(self, folder: Path) -> tuple[str, int]:
         return self.tokenizer, _WORDS - _TEMPLATE
 
+    def _is_distilled(self, config: RunConfig, keys: ImageKeys) -> bool:
+        return bool(read_config(self.parts_folder(config, keys.base_config) / "model_index.json").get("is_distilled"))
+
     def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
         said = [*super().remarks(config, keys)]
-        if not read_config(self.parts_folder(config, keys.base_config) / "model_index.json").get("is_distilled"):
+        if not self._is_distilled(config, keys):
             return said
         said.append(
             say(

@@ -139,7 +139,6 @@ class QwenImage(TransformerFamily):
     pipeline = "QwenImagePipeline"
     transformer = "QwenImageTransformer2DModel"
     source = "Qwen/Qwen-Image"
-    drawn = (50, 4.0)
     base = QwenImageBase
     webui = QWEN_IMAGE
     # Published under diffusers' names by all. Layered has another embedding of time, and Edit-2511 a marker in ComfyUI's files.

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..base_files import header, locate
+from loraforge import first_few, speaker
+
+from ..base_files import PICKLES, header, locate
+
+say = speaker(__name__)
 
 # What ComfyUI and others put in front of a transformer's names; beside it such files may hold encoders and an autoencoder.
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.")
@@ -89,3 +93,23 @@ def transformer_file(base_model: str, revision: str | None = None) -> Path | Non
     """The safetensors file that a base is, if it is one."""
     place = locate(base_model, revision)
     return place if place.is_file() and place.suffix.lower() == ".safetensors" else None
+
+
+def pickled_parts(place: Path) -> list[str]:
+    """A sentence for every part of a folder that is there as pickles alone."""
+    found = []
+    for part in sorted(p for p in place.iterdir() if p.is_dir()):
+        files = sorted(p.name for p in part.iterdir() if p.suffix in PICKLES and p.name != "training_args.bin")
+        if files and not any(part.glob("*.safetensors*")):
+            found.append(pickle_text(f"{part.name}/{first_few(files, 2)}", place))
+    return found
+
+
+def pickle_text(files: str, place: Path) -> str:
+    """The sentence about files that may run code."""
+    return say(
+        "base_model {place}: {files} may run code when it is read. Convert it to safetensors, or set allow_pickle: true, which "
+        "reads numbers only (weights_only).",
+        place=place,
+        files=files,
+    )

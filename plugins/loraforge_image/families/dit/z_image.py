@@ -78,7 +78,6 @@ class ZImage(TransformerFamily):
     transformer = "ZImageTransformer2DModel"
     source = "Tongyi-MAI/Z-Image"
     distilled = "turbo"
-    drawn = (50, 4.0)
     base = ZImageBase
     webui = Z_IMAGE
     # Lumina 2 is built alike and has no cap_pad_token; with SigLIP it is Z-Image Omni, which edits pictures.
