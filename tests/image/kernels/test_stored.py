@@ -38,14 +38,26 @@ def test_eight_bits_are_the_nearest_number_at_the_scale_of_the_row(shape):
     assert Float8(weight).nbytes == weight.numel() + 4 * len(weight)
 
 
+# The 16 numbers of nf4 (Dettmers et al. 2023, appendix E).
+NF4 = torch.tensor(
+    [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+     -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224, 0.44070982933044434,
+     0.5626170039176941, 0.7229568362236023, 1.0]
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("shape", [(64, 96), (7, 33)])
-def test_four_bits_are_those_of_bitsandbytes(shape):
-    functional = pytest.importorskip("bitsandbytes.functional")
+def test_four_bits_are_the_nearest_of_sixteen_numbers_at_the_scale_of_64_weights(shape):
+    pytest.importorskip("bitsandbytes")
     from loraforge_image.kernels.stored import Nf4
 
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    wanted = functional.dequantize_4bit(*functional.quantize_4bit(weight, blocksize=64, quant_type="nf4"))
-    assert torch.equal(Nf4(weight).ready(CPU, torch.float32), wanted)
+    found = Nf4(weight).ready(CPU, torch.float32)
+    assert found.shape == weight.shape
+    for given, made in zip(weight.flatten().split(64), found.flatten().split(64), strict=True):
+        scale = given.abs().max()
+        nearest = NF4[(given[:, None] / scale - NF4).abs().argmin(1)] * scale
+        torch.testing.assert_close(made, nearest, rtol=1e-6, atol=1e-7)
     assert Nf4(torch.zeros(64, 64)).nbytes == 64 * 64 * 4.5 / 8
 
 
