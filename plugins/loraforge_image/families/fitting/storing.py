@@ -104,20 +104,22 @@ def _told(precision: str, layers: Sequence[Any], device: torch.device) -> list[s
     if precision in ("fp8", "4bit"):
         notes.append(
             say(
-                "precision: {precision}: {n} layers of the denoiser take {size:.2f} GB instead of {before:.2f} GB",
+                "precision: {precision}: {n} layers of the denoiser take {size} instead of {before}",
                 precision=precision,
                 n=len(layers),
-                size=rounded / 2**30,
-                before=2 * numbers / 2**30,
+                size=_size(rounded),
+                before=_size(2 * numbers),
             )
         )
     if waiting and device.type == "cpu":
         notes.append(say("offload: blocks: nothing is moved, since a CPU computes in main memory"))
     elif waiting:
-        notes.append(
-            say("offload: blocks: {size:.2f} GB of weights stay in main memory and come to the card when needed", size=waiting / 2**30)
-        )
+        notes.append(say("offload: blocks: {size} of weights stay in main memory and come to the card when needed", size=_size(waiting)))
     return notes
+
+
+def _size(amount: float) -> str:
+    return f"{amount / 2**30:.1f} GB" if amount >= 2**30 else f"{amount / 2**20:.1f} MB"
 
 
 def store_encoders(base: ImageBase, settings: Mapping[str, Any]) -> None:
