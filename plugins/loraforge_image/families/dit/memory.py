@@ -16,6 +16,7 @@ from loraforge import MemoryEstimate, ModelError, RunConfig, adapter_size, apply
 
 from ...records import ImageKeys
 from ..base_files import header, part_config, read_config
+from ..stable_diffusion.memory import autoencoder, text_encoder
 from ..targets import narrowed
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Walk:
 
 
 def part_size(folder: Path, name: str) -> int:
-    """Parameters of a part: by the headers of its files, or by the list of its shards; 0 where neither is there.
+    """Parameters of a part: by the headers of its files, by the list of its shards, or by its configuration where neither has been
+    fetched and it is of a kind that is published in one file; otherwise 0.
 
     Raises:
         ModelError: if a file is damaged.
@@ -89,7 +91,9 @@ def part_size(folder: Path, name: str) -> int:
         total = said.get("total_size") if isinstance(said, dict) else None
         if isinstance(total, int) and total > 0:
             return total // _BYTES.get(str(config.get("torch_dtype") or config.get("dtype")), 2)
-    return 0
+    if config.get("_class_name") == "AutoencoderKL":
+        return autoencoder(config)
+    return text_encoder(config) if config.get("model_type") == "clip_text_model" else 0
 
 
 def estimate_memory(
