@@ -17,6 +17,7 @@ from loraforge import MemoryEstimate, ModelError, RunConfig, adapter_size, apply
 from ...records import ImageKeys
 from ..base_files import header, part_config, read_config
 from ..fitting.sizes import PRECISIONS, Weights, encoders, held, savings
+from ..stable_diffusion.memory import autoencoder, text_encoder
 from ..targets import narrowed
 
 if TYPE_CHECKING:
@@ -27,12 +28,8 @@ _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _HOLES = 40_000_000  # what an allocator keeps between tensors
 # Millions of parameters of published parts by class and width, where only the configuration of a part in one file has been fetched.
 _PUBLISHED = {
-    ("AutoencoderKL", 128): 83.8,
     ("AutoencoderKLFlux2", 128): 84.0,
     ("AutoencoderKLQwenImage", 96): 126.9,
-    ("CLIPTextModel", 768): 123.1,
-    ("CLIPTextModelWithProjection", 768): 123.7,
-    ("CLIPTextModelWithProjection", 1280): 694.7,
     ("T5EncoderModel", 4096): 4762.3,
     ("Qwen3Model", 2560): 4022.5,
     ("Qwen3ForCausalLM", 2560): 4022.5,
@@ -89,7 +86,8 @@ class Walk:
 
 
 def part_size(folder: Path, name: str) -> int:
-    """Parameters of a part: by the headers of its files, by the list of its shards, or as it was published; 0 where none is known.
+    """Parameters of a part: by the headers of its files, by the list of its shards, by its configuration, or as it was published; 0 where
+    none is known.
 
     Raises:
         ModelError: if a file is damaged.
@@ -105,6 +103,10 @@ def part_size(folder: Path, name: str) -> int:
         total = said.get("total_size") if isinstance(said, dict) else None
         if isinstance(total, int) and total > 0:
             return total // _BYTES.get(str(config.get("torch_dtype") or config.get("dtype")), 2)
+    if config.get("_class_name") == "AutoencoderKL":
+        return autoencoder(config)
+    if config.get("model_type") == "clip_text_model":
+        return text_encoder(config)
     return round(1e6 * _PUBLISHED.get((_class(config), _width(config)), 0))
 
 

@@ -85,7 +85,7 @@ def test_what_autograd_keeps_is_what_is_said(checkpointing, case, base_of):
         assert 0.8 * measured < said < 1.3 * measured
 
 
-def test_parts_are_counted_by_headers_or_by_the_list_of_shards(case, tiny, base_of, tmp_path):
+def test_parts_are_counted_by_headers_shards_or_configurations(case, tiny, base_of, tmp_path):
     folder, pipe = tiny(case), base_of(case).pipe
     for name in ("vae", "text_encoder"):
         whole = {value.data_ptr(): value.numel() for value in getattr(pipe, name).state_dict().values()}  # files hold shared tensors once
@@ -96,12 +96,17 @@ def test_parts_are_counted_by_headers_or_by_the_list_of_shards(case, tiny, base_
     assert part_size(tmp_path, "text_encoder") == 0
     (place / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": 8_000}, "weight_map": {}}), encoding="utf-8")
     assert part_size(tmp_path, "text_encoder") == 4_000
+    vae = config_of(folder, "vae")
+    if vae["_class_name"] == "AutoencoderKL":  # nothing but the configuration of a hub id is fetched by check
+        (tmp_path / "vae").mkdir()
+        (tmp_path / "vae" / "config.json").write_text(json.dumps(vae), encoding="utf-8")
+        assert part_size(tmp_path, "vae") == part_size(folder, "vae")
 
 
 @pytest.mark.parametrize(
     ("config", "millions"),
     [
-        ({"_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512]}, 83.8), ({"_class_name": "AutoencoderKL"}, 0),
+        ({"_class_name": "AutoencoderKLQwenImage", "base_dim": 96}, 126.9), ({"_class_name": "AutoencoderKLQwenImage"}, 0),
         ({"architectures": ["T5EncoderModel"], "d_model": 4096}, 4762.3), ({"architectures": ["Qwen3ForCausalLM"], "hidden_size": 64}, 0),
         ({"architectures": ["Qwen2_5_VLForConditionalGeneration"], "text_config": {"hidden_size": 3584}}, 8292.2), ({}, 0),
     ],
