@@ -47,7 +47,7 @@ STAGES = {
     "vae": Stage({"day": 2600, "shapes": 3400}, 2600, 8, 2e-3, 0.0),
     "colour": Stage({"day": 2600, "shapes": 3400}, 750, 8, 2e-3, 2.0),
     "vae-lights": Stage(LIGHTS, 1000, 4, 1.2e-3, 1.0),
-    "decoder": Stage(LIGHTS, 2000, 4, 8e-4, 1.0, decoder_only=True),
+    "decoder": Stage(LIGHTS, 700, 4, 8e-4, 1.0, decoder_only=True),
 }
 UNETS = {"unet": 1900, "unet-lights": 1000, "unet-names": 450}
 ORDER = ("vae", "colour", "unet", "vae-lights", "unet-lights", "unet-names", "decoder")

@@ -15,7 +15,7 @@ from loraforge.config.contradictions import contradictions
 from loraforge.config.schema import validate
 from loraforge.config.yaml_reader import read
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[1] / "configs"
 FAMILIES = {"zimage": "z-image", "flux2-klein": "flux2", "sdxl": "sdxl", "qwen-image": "qwen-image"}
 
 
