@@ -56,7 +56,7 @@ def metadata(adapter: Adapter, stem: str, webui: WebuiFormat) -> dict[str, str]:
         "ss_lr_scheduler": config.get("lr_scheduler", ""),
         "ss_batch_size_per_device": config.get("batch_size", ""),
         "ss_gradient_accumulation_steps": config.get("gradient_accumulation", 1),
-        "ss_epoch": training.get("epochs", ""),
+        "ss_epoch": round(epochs, 2) if isinstance(epochs := training.get("epochs", ""), float) else epochs,
         "ss_num_epochs": config.get("epochs", ""),
         "ss_steps": training.get("steps", ""),
         "ss_max_train_steps": training.get("steps", ""),
