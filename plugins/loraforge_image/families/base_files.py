@@ -18,7 +18,7 @@ EMBEDDED: Mapping[str, Path] = {"tiny-sd": Path(__file__).parent.parent / "tiny_
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 SMALL = ("model_index.json", "*/*.json", "*processor/*", "tokenizer*/*")
 WEIGHTS = ("*/*.safetensors*",)
-OTHERS = ("*onnx*", "*openvino*", "*flax*", "*non_ema*", "safety_checker/*", "*.fp16.*")
+OTHERS = ("*onnx*", "*openvino*", "*flax*", "*non_ema*", "safety_checker/*", "*.fp16.*", "*.fp16-*", "text_encoders/*")
 _CONFIG, _HEADER = 20_000_000, 25_000_000  # bytes; published ones stay below a tenth of it
 # Numbers in configurations by which memory and time grow: sizes, and how many layers there are of something.
 _LARGEST, _LAYERS = 1_000_000, 512

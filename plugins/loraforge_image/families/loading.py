@@ -129,8 +129,8 @@ def load_part(kind: Any, place: Path, name: str, dtype: torch.dtype, *, allow_pi
     if not wants_weights():
         return _shell(kind, place, name)
     check_shards(there)
-    plain = [p for p in there.glob("*.safetensors*") if ".fp16." not in p.name]
-    half = list(there.glob("*.fp16.safetensors*"))
+    plain = [p for p in there.glob("*.safetensors*") if ".fp16" not in p.name]
+    half = list(there.glob("*.fp16*.safetensors*"))
     chosen: dict[str, Any] = {"local_files_only": True, "use_safetensors": bool(plain or half), "low_cpu_mem_usage": True}
     if not plain and not half:
         check_pickle(there, sorted(p for p in there.iterdir() if p.suffix in PICKLES), allow_pickle)

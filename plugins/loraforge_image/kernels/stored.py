@@ -178,11 +178,12 @@ class _StoredLayer(nn.Module):
     """
 
     stored: Stored
+    _at: torch.device | None = None  # where it computes, which is not where a weight is that waits at home
 
     @property
     def weight(self) -> Tensor:
-        """The weight in numbers, made for whoever asks; it is not kept."""
-        return self.stored.ready(self.stored.parts[0].device, self.stored.dtype)
+        """The weight in numbers, where the layer computes, made for whoever asks (DoRA does); it is not kept."""
+        return self.stored.ready(self._at or self.stored.parts[0].device, self.stored.dtype)
 
     @property
     def stored_parameters(self) -> int:
@@ -192,12 +193,13 @@ class _StoredLayer(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """What moves a module moves its weight; what changes the type of its numbers does not change how they are stored."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.stored.move(fn(torch.empty(0, dtype=torch.uint8, device=self.stored.parts[0].device)).device)
+        self._at = fn(torch.empty(0, dtype=torch.uint8, device=self._at or self.stored.parts[0].device)).device
+        self.stored.move(self._at)
         return self
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[f"{prefix}weight"] = self.weight
+        destination[f"{prefix}weight"] = self.stored.ready(self.stored.parts[0].device, self.stored.dtype)
 
     def _given(self, input: Tensor) -> tuple[Tensor, Tensor | None]:
         """The input and the bias in the type that is computed in."""

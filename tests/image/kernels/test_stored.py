@@ -169,3 +169,16 @@ def test_a_layer_takes_its_weight_along_unless_that_stays_at_home():
         layer.to("meta")
     assert [part.device.type for layer in layers for part in layer.stored.parts] == ["meta", "meta", "cpu", "cpu", "cpu"]
     assert all(layer.bias.device.type == "meta" for layer in layers)
+
+
+def test_whoever_asks_for_a_weight_that_waits_gets_it_where_the_layer_computes():
+    """As DoRA does in every step. Torch's device without memory stands for a card."""
+    from loraforge_image.kernels.stored import Plain, store
+
+    layer = torch.nn.Linear(8, 4, bias=False).requires_grad_(False)
+    before = layer.weight.clone()
+    store([(layer, Plain, True)], CPU)
+    layer.to("meta")
+    assert layer.weight.device.type == "meta" and torch.equal(layer.state_dict()["weight"], before)
+    layer.to("meta")
+    assert layer.weight.device.type == "meta"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from loraforge import Examination, KeySet, MemoryEstimate, ModelError, Record, RunConfig, Span, fetch_base, first_few, speaker
 
 from ...records import ImageKeys
-from ..base_files import EMBEDDED, OTHERS, PICKLES, SMALL, is_hub_id, is_ours, locate, pipeline_files, pipeline_name
+from ..base_files import EMBEDDED, OTHERS, PICKLES, SMALL, is_hub_id, is_ours, locate, pipeline_files, pipeline_name, title
 from ..image_base import ImageBase
 from ..image_family import ImageFamily
 from .assistant import assistant_file
@@ -90,7 +90,8 @@ class TransformerFamily(ImageFamily):
         return {key: reason for key, reason in given.items() if key not in known}
 
     def settings(self, keys: ImageKeys) -> dict[str, Any]:
-        return {**super().settings(keys), "allow_pickle": keys.allow_pickle, "base_config": keys.base_config}
+        known = {"distilled": True} if keys.assistant_adapter else {}
+        return {**super().settings(keys), "allow_pickle": keys.allow_pickle, "base_config": keys.base_config, **known}
 
     def matches(self, base_model: str) -> bool:
         if not is_ours(base_model):
@@ -253,8 +254,11 @@ class TransformerFamily(ImageFamily):
         return []
 
     def _is_distilled(self, config: RunConfig, keys: ImageKeys) -> bool:
-        """Whether its name says so: nothing else of it does."""
-        return bool(self.distilled) and any(self.distilled in name.lower() for name in (config.base_model, keys.base_config or ""))
+        return self.called_distilled(config.base_model)
+
+    def called_distilled(self, base_model: str) -> bool:
+        """Whether a base's own name says that it is distilled, where nothing else of it does."""
+        return bool(self.distilled) and self.distilled in title(base_model).lower()
 
     def _drawing_remarks(self, config: RunConfig, keys: ImageKeys) -> list[str]:
         """A note on steps and guidance of the sample pictures that are far from those that such a base is made for."""
@@ -329,6 +333,8 @@ class TransformerFamily(ImageFamily):
         from ..loading import type_of
 
         dtype = type_of(config.precision)
+        known = settings.get("distilled") or settings.get("assistant_adapter") or self.called_distilled(config.base_model)
+        settings = {**settings, "distilled": bool(known)}
         return self.base(self.load_pipe(config.base_model, config.revision, dtype, settings), dtype, settings)
 
     def load_pipe(self, base_model: str, revision: str | None, dtype: torch.dtype, settings: Mapping[str, Any]) -> Any:
@@ -364,7 +370,7 @@ class TransformerFamily(ImageFamily):
         tokenizer, read = self.counted(folder)
         counted = caption_lengths(folder / tokenizer / "tokenizer.json", texts, keys)
         if counted is None:
-            return facts, [*lines, say("the captions' tokens cannot be counted: the base's tokenizer is not on this computer")]
+            return facts, [*lines, say("the captions' tokens cannot be counted: there is no tokenizer.json of the base on this computer")]
         template, most = self.text_tokens
         cut = [f"{record.where} ({count})" for (record, _), count in zip(rows, counted, strict=True) if count > read]
         if cut:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from loraforge import RunConfig, speaker
 
 from ...lora_files.tables import FLUX2
 from ...records import ImageKeys
-from ..base_files import read_config
+from ..base_files import read_config, title
 from ..image_base import Conditioning, ImageBase
 from ..objectives import FlowMatching
 from .family import TransformerFamily
@@ -37,7 +38,7 @@ class KleinBase(ImageBase):
 
     def __init__(self, pipe: Any, dtype: torch.dtype, settings: Mapping[str, Any]) -> None:
         super().__init__(pipe, dtype, settings)
-        if pipe.config.is_distilled:
+        if pipe.config.is_distilled or settings.get("distilled"):
             self.guided, self.usual_steps, self.usual_cfg = False, 4, 1.0
 
     def make_objective(self) -> FlowMatching:
@@ -129,7 +130,13 @@ class Flux2Klein(TransformerFamily):
         return self.tokenizer, _WORDS - _TEMPLATE
 
     def _is_distilled(self, config: RunConfig, keys: ImageKeys) -> bool:
-        return bool(read_config(self.parts_folder(config, keys.base_config) / "model_index.json").get("is_distilled"))
+        told = read_config(self.parts_folder(config, keys.base_config) / "model_index.json").get("is_distilled")
+        return bool(told) or self.called_distilled(config.base_model)
+
+    def called_distilled(self, base_model: str) -> bool:
+        """Of a single file nothing else says so: the folder beside it may be that of the base."""
+        name = title(base_model).lower()
+        return re.search(r"klein[-_ ]?\d+b", name) is not None and "base" not in name
 
     def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
         said = [*super().remarks(config, keys)]

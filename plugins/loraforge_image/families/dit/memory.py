@@ -93,7 +93,7 @@ def part_size(folder: Path, name: str) -> int:
         ModelError: if a file is damaged.
     """
     place = folder / name
-    files = [file for file in place.glob("*.safetensors") if ".fp16." not in file.name] or list(place.glob("*.safetensors"))
+    files = [file for file in place.glob("*.safetensors") if ".fp16" not in file.name] or list(place.glob("*.safetensors"))
     if files:
         shapes = [one["shape"] for file in files for key, one in header(file).items() if key != "__metadata__" and isinstance(one, dict)]
         return sum(math.prod(shape) for shape in shapes)
@@ -144,7 +144,7 @@ def estimate_memory(
     try:
         family.walk(part_config(folder / "transformer" / "config.json"), walk)
         vae = read_config(folder / "vae" / "config.json")
-        names = sorted(p.name for p in folder.glob("text_encoder*") if p.is_dir())
+        names = sorted(p.parent.name for p in folder.glob("text_encoder*/config.json"))
         counts = {"transformer": walk.parameters, "vae": part_size(folder, "vae"), **{name: part_size(folder, name) for name in names}}
         width = _first_width(vae)
     except (KeyError, TypeError, ValueError, IndexError, ModelError):
@@ -171,7 +171,7 @@ def estimate_memory(
         "export": 2 * 4 * sum(counts.values()),
     }
     if draws:
-        phases["drawing"] = there + stored.ready + round(max(4 * 7 * width * area, 4 * size * 2 * walk.work) + examples)
+        phases["drawing"] = there + stored.ready + round(max(4 * 7 * width * _tile(vae, keys, area), 4 * size * 2 * walk.work) + examples)
     again = sum(walk.modules[name][0] * walk.modules[name][1] for name in ranks)
     return MemoryEstimate(
         parameters=counts,
@@ -199,8 +199,10 @@ def _widest(folder: Path, names: Sequence[str]) -> int:
     for name in names:
         config = read_config(folder / name / "config.json")
         inner = config.get("text_config")
+        head = _class(config).endswith(("ForCausalLM", "ForConditionalGeneration")) and not config.get("tie_word_embeddings", True)
         config = {**config, **inner} if isinstance(inner, dict) else config
-        found.append(int(config.get("vocab_size") or 0) * int(config.get("hidden_size") or config.get("d_model") or 0))
+        table = int(config.get("vocab_size") or 0) * int(config.get("hidden_size") or config.get("d_model") or 0)
+        found.append(2 * table if head else table)  # the head is another table, and no block either
     return max(found)
 
 
@@ -249,6 +251,12 @@ def _first_width(vae: Mapping[str, Any]) -> int:
     """Channels of an autoencoder at the full resolution, where its memory is needed."""
     widths = vae.get("block_out_channels")
     return int(widths[0]) if isinstance(widths, list) else int(vae["base_dim"])
+
+
+def _tile(vae: Mapping[str, Any], keys: ImageKeys, area: float) -> float:
+    """Pixels that the autoencoder decodes at once."""
+    side = 256 if "base_dim" in vae else int(vae.get("sample_size") or 512)
+    return min(area, float(side * side)) if keys.vae_tiling else area
 
 
 def _latent_channels(vae: Mapping[str, Any]) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loraforge import RunConfig, speaker
+
 from ...lora_files.tables import SD3
+from ...records import ImageKeys
+from ..base_files import title
 from ..image_base import Conditioning, ImageBase
 from ..objectives import FlowMatching
 from .family import TransformerFamily
@@ -16,6 +20,8 @@ from .single_file import Layout
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+say = speaker(__name__)
 
 _CLIP = 77
 _WORDS = 256  # of T5, padding included, which the network reads like words
@@ -73,6 +79,18 @@ class SD35(TransformerFamily):
     )
     tokenizer = "tokenizer_3"
     text_tokens = (_CLIP + _WORDS, _CLIP + _WORDS)
+
+    def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
+        said = [*super().remarks(config, keys)]
+        if "turbo" in title(config.base_model).lower():
+            said.append(
+                say(
+                    "base_model {base} is called turbo: it was distilled to draw in four steps without guidance, and is not meant to be "
+                    "trained. Train on Stable Diffusion 3.5 large; where it must be this one, write sample_steps: 4 and sample_cfg: 1",
+                    base=config.base_model,
+                )
+            )
+        return said
 
     def text_width(self, configs: Mapping[str, Mapping[str, Any]]) -> int:
         return int(configs["transformer"]["joint_attention_dim"])

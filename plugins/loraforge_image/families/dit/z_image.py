@@ -35,7 +35,7 @@ class ZImageBase(ImageBase):
 
     def __init__(self, pipe: Any, dtype: torch.dtype, settings: Mapping[str, Any]) -> None:
         super().__init__(pipe, dtype, settings)
-        if settings.get("assistant_adapter"):  # that is Turbo
+        if settings.get("distilled"):  # that is Turbo
             self.usual_steps, self.usual_cfg = 8, 1.0
 
     def make_objective(self) -> FlowMatching:
@@ -43,7 +43,7 @@ class ZImageBase(ImageBase):
         if config.get("use_dynamic_shifting"):
             return FlowMatching(self.pipe.scheduler, mu=self._mu, sigmas=_sigmas)
         # 2 is what trainers of the base use; Turbo's own schedule has 3.
-        return FlowMatching(self.pipe.scheduler, shift=3.0 if self.settings.get("assistant_adapter") else 2.0, sigmas=_sigmas)
+        return FlowMatching(self.pipe.scheduler, shift=3.0 if self.settings.get("distilled") else 2.0, sigmas=_sigmas)
 
     def _mu(self, tokens: int) -> float:
         config = self.pipe.scheduler.config

@@ -168,3 +168,16 @@ def test_what_is_said_of_distilled_bases(name, keys, said, tiny, tmp_path):
     config, given = settings(tmp_path / name, **keys)
     found = "\n".join(ZImage().remarks(config, given[ImageKeys]))
     assert said in found if said else not found
+
+
+@pytest.mark.parametrize(("name", "keys", "usual"), [("Z-Image", {}, (50, 4.0)), ("Z-Image-Turbo", {}, (8, 1.0)), ("mine", {"assistant_adapter": "x"}, (8, 1.0))])  # fmt: skip
+def test_a_run_is_drawn_from_as_it_was_drawn_in_training(name, keys, usual, tiny, tmp_path):
+    """8 steps without guidance are what Turbo was made for; the folder around the base says nothing of it."""
+    (tmp_path / "turbo").mkdir()
+    (tmp_path / "turbo" / name).symlink_to(tiny(Z_IMAGE))
+    config, given = settings(tmp_path / "turbo" / name, **keys)
+    family = ZImage()
+    trained = family.load_base(config, given[ImageKeys].model_dump())
+    opened = family.load_base(config, family.settings(given[ImageKeys]))
+    assert (trained.usual_steps, trained.usual_cfg) == (opened.usual_steps, opened.usual_cfg) == usual
+    assert trained.objective.level(0.5, 16) == opened.objective.level(0.5, 16)

@@ -140,6 +140,8 @@ def test_distilled_bases_are_told_of(loaded):
     assert "is FLUX.1 schnell, which was distilled" in said("schnell") and "sample_cfg" not in said("schnell")
     assert said("schnell", assistant_adapter="x") == "" and "is FLUX.1 dev; a training adapter" in said("dev", assistant_adapter="x")
     assert "Train on FLUX.2-klein-base of the same size" in said("klein distilled")
+    names = {"flux-2-klein-4b": True, "flux-2-klein-base-4b": False, "FLUX.2_klein_9B-fp8": True, "my-klein-style": False}
+    assert {name: MADE["klein"].CASE.family().called_distilled(f"{name}.safetensors") for name in names} == names
     assert all("sample_cfg changes nothing" in said(kind, sample_cfg=2.0) for kind in ("schnell", "klein distilled"))
 
 
