@@ -109,7 +109,9 @@ class WebuiExporter(Exporter):
         tensors: dict[str, Any] = {}
         for name, parts in layers.items():
             for ending, value in _tensors(adapter, parts, webui.rows, kind == torch.float16).items():
-                tensors[f"{name}.{ending}"] = torch.as_tensor(value).to(kind).contiguous()
+                # Sixteen bits cannot hold every sum of ranks.
+                wanted = torch.float32 if ending == "alpha" else kind
+                tensors[f"{name}.{ending}"] = torch.as_tensor(value).to(wanted).contiguous()
         stem = exported_stem(adapter)
         file = destination / f"{stem}.safetensors"
         file.write_bytes(serialise(tensors, metadata(adapter, stem, webui)))

@@ -141,6 +141,7 @@ def _of_folder(folder: Path) -> Opened:
                 kinds=f"{adapter.kind} x {len(adapter.modules)}",
             )
         )
+    _nonempty(folder, {name: [adapter.tensors[f"{name}.lora_{end}.weight"].shape for end in "AB"] for name in adapter.modules})
     factors = []
     for module in adapter.modules:
         down, up = adapter.tensors[f"{module}.lora_A.weight"], adapter.tensors[f"{module}.lora_B.weight"]
@@ -204,10 +205,20 @@ def _refuse(file: LoraFile) -> None:
                 names=names,
             )
         )
+    _nonempty(file.path, {m.name: [m.shapes[what] for what in ("down", "up", "mid") if what in m.shapes] for m in file.modules})
     endless = [*file.nonfinite, *(m.name for m in file.modules if m.scale is None)]
     if endless:
         names = first_few([printable(name) for name in endless], 3)
         raise RunError(say("{path}: {n} tensors hold NaN or infinity: {names}.", path=file.path, n=len(endless), names=names))
+    if file.notes and any("alpha" not in m.shapes for m in file.modules):
+        raise RunError(
+            say(
+                "{path}: its header gives alphas by expressions that are not judged here, so its strength is not known. Convert it with "
+                "diffusers, or ask for a file with an alpha for every module. {notes}",
+                path=file.path,
+                notes="; ".join(file.notes),
+            )
+        )
     if file.naming == "peft" and all(m.alpha is None for m in file.modules):
         raise RunError(
             say(
@@ -215,6 +226,17 @@ def _refuse(file: LoraFile) -> None:
                 "adapter_config.json of the same adapter beside it, and call the file adapter_model.safetensors.",
                 path=file.path,
             )
+        )
+
+
+def _nonempty(path: Path, shapes: Mapping[str, Sequence[Sequence[int]]]) -> None:
+    """Raises:
+    RunError: if a factor has no numbers.
+    """
+    empty = [printable(name) for name, factors in shapes.items() if any(0 in shape for shape in factors)]
+    if empty:
+        raise RunError(
+            say("{path}: the factors of {n} modules hold no numbers (rank 0): {names}.", path=path, n=len(empty), names=first_few(empty, 3))
         )
 
 

@@ -26,7 +26,7 @@ say = speaker(__name__)
 
 def split(one: Factors, rows: Sequence[int]) -> list[Factors | None]:
     """The factors of each part; None for one that is left alone. Columns that are zero in a part's rows are left out: in a file that was
-    fused they belong to another part.
+    fused they belong to another part. Where all are zero, every part keeps one of them.
 
     Args:
         rows: how many rows each part has.
@@ -38,6 +38,11 @@ def split(one: Factors, rows: Sequence[int]) -> list[Factors | None]:
         raise ValueError(one.name)
     if len(rows) == 1:
         return [one]
+    if not bool(one.up.any()):  # untrained: nothing says which parts it has
+        return [
+            replace(one, down=one.down[:1], up=one.up[end - count : end, :1])
+            for count, end in zip(rows, itertools.accumulate(rows), strict=True)
+        ]
     found: list[Factors | None] = []
     for count, end in zip(rows, itertools.accumulate(rows), strict=True):
         up = one.up[end - count : end]

@@ -352,6 +352,7 @@ def stored_alpha(config: Mapping[str, Any], name: str) -> tuple[float | None, bo
     if isinstance(patterns, dict):
         # The ends of the name are looked up: a stranger may have written as many patterns as there is room for.
         ends = {end for i in range(len(words)) if (end := ".".join(words[i:])) in patterns and not set(end) & _SIGNS}
+        ends |= {whole for whole in ("^" + ".".join(words),) if whole in patterns}
         if ends:
             alpha = patterns[next(pattern for pattern in patterns if pattern in ends)]
     usable = isinstance(alpha, int | float) and abs(alpha) < 1e30
@@ -361,7 +362,7 @@ def stored_alpha(config: Mapping[str, Any], name: str) -> tuple[float | None, bo
 def _unjudged(config: Mapping[str, Any]) -> list[str]:
     """A note for each of the first patterns that are expressions."""
     patterns = [pattern for key, found in config.items() if key.endswith("alpha_pattern") and isinstance(found, dict) for pattern in found]
-    strange = list(dict.fromkeys(printable(pattern) for pattern in patterns if set(pattern) & _SIGNS))
+    strange = list(dict.fromkeys(printable(pattern) for pattern in patterns if set(pattern.removeprefix("^")) & _SIGNS))
     return [say("alpha_pattern has an expression that is not judged here: {pattern}", pattern=pattern) for pattern in strange[:_NOTES]]
 
 

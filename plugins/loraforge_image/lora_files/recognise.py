@@ -38,7 +38,8 @@ _SIGNS: tuple[tuple[str, str | None], ...] = (
     (r"attn_to_qkv_mlp_proj|_ff(_context)?_linear_(in|out)|stream_modulation|time_guidance_embed", "flux2"),
     (r"^single_transformer_blocks_\d+_attn_to_out$", "flux2"),
     (r"distilled_guidance_layer", "chroma"),
-    (r"^joint_blocks_\d+_|^transformer_blocks_\d+_attn2_(add_[qkv]_proj|to_[qkv])$", "sd3"),
+    (r"(^|_)attn1_", None),  # LTX, PixArt, Sana, Cosmos
+    (r"^joint_blocks_\d+_|^transformer_blocks_\d+_attn2_add_[qkv]_proj$", "sd3"),
 )
 # What the config of an adapter folder says of its base: its name, or the class in diffusers.
 _BASES = (
@@ -46,6 +47,9 @@ _BASES = (
     (r"stable-diffusion-3|sd3", "sd3"),
 )
 _DOUBLE = re.compile(r"^(double|single)_blocks_\d+_|^single_transformer_blocks_\d+_")
+_SECOND = re.compile(r"^transformer_blocks_\d+_attn2_to_[qkv]$")
+_SD3 = (1536, 2432)
+_NUMBER = re.compile(r"^(double_blocks|transformer_blocks|single_blocks|single_transformer_blocks)_(\d+)_")
 _LUMINA = 2304  # Lumina 2 has the names of Z-Image, whose width is 3840
 _WIDE = (4096, 6144)  # FLUX.2 klein 9B and dev; klein 4B is as wide as FLUX.1
 
@@ -101,6 +105,17 @@ def family_of(
 
 
 def _transformer(modules: Sequence[Module], claimed: str | None) -> tuple[str, str]:
+    """As ``_built``, but FLUX.1 and Chroma have 19 double and 38 single blocks: HunyuanVideo's, of the same width, are more."""
+    family, evidence = _built(modules, claimed)
+    if family in ("flux1", "chroma"):
+        for module in modules:
+            found = _NUMBER.match(split_prefix(module.name)[1].replace(".", "_"))
+            if found and int(found[2]) > (37 if found[1].startswith("single") else 18):
+                return "unknown", "names"
+    return family, evidence
+
+
+def _built(modules: Sequence[Module], claimed: str | None) -> tuple[str, str]:
     """The family of a transformer and what says so; unknown for the many others that are built from the same blocks."""
     paths = {re.sub(r"[._]processor(?=[._])", "", split_prefix(m.name)[1]).replace(".", "_"): m for m in modules}
     believed = claimed if claimed in TABLES else None
@@ -110,6 +125,11 @@ def _transformer(modules: Sequence[Module], claimed: str | None) -> tuple[str, s
             return "unknown", "shapes"
         if found:
             return (family, "names") if family else ("unknown", "names")
+    second = [path for path in paths if _SECOND.search(path)]
+    if second and (believed == "sd3" or any(re.search(r"_add_[qkv]_proj$", path) for path in paths)):
+        return "sd3", "names"
+    if second:
+        return ("sd3", "shapes") if _commonest(_inputs(paths[path]) for path in second) in _SD3 else ("unknown", "shapes")
     if any(_DOUBLE.search(path) for path in paths):
         shaped = _flux_by_shape(paths)
         if shaped == "flux2":
@@ -127,7 +147,7 @@ def _transformer(modules: Sequence[Module], claimed: str | None) -> tuple[str, s
         return (believed, "metadata") if believed == "chroma" else ("flux1", "names")
     if width == 3072 and last > 18 and any("add_q_proj" in path for path in paths):  # more blocks than FLUX has
         return "qwen-image", "names"
-    if width in (1536, 2432):
+    if width in _SD3:
         return "sd3", "names"
     return (believed, "metadata") if believed else ("unknown", "names")
 

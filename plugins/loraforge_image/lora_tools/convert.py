@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -220,6 +221,8 @@ def _renamed(file: LoraFile, path: Path, layout: str) -> Converted:
         shown = ", ".join(sorted(kinds.difference(_LYCORIS)))
         raise ExportError(say("{path} holds {kinds}, which no layout but its own can say.", path=path, kinds=shown))
     names = _names(file, layout)
+    taken = Counter(names.values())
+    _named(path, [], [name for name, new in names.items() if taken[new] > 1])
     tensors, metadata = _verbatim(file, path)
     made = {f"{names[module]}{ending}": tensor for (module, ending), tensor in tensors.items()}
     own = any(name.startswith("transformer.") for name in names.values())

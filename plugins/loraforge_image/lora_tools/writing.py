@@ -87,7 +87,7 @@ def write_lora(
         ends = ("lora_down.weight", "lora_up.weight") if kohya else ("lora_A.weight", "lora_B.weight")
         tensors |= {f"{name}.{ends[0]}": one.down.to(kind).contiguous(), f"{name}.{ends[1]}": up.to(kind).contiguous()}
         if kohya:
-            tensors[f"{name}.alpha"] = torch.tensor(alpha).to(kind)
+            tensors[f"{name}.alpha"] = torch.tensor(alpha, dtype=torch.float32)
     _finite(tensors, precision)
     _place(out, serialise(tensors, _metadata(out, factors, family, alpha, made, metadata or {})))
     return out

@@ -241,3 +241,78 @@ def test_files_of_two_layouts_are_merged_layer_by_layer(family, networks, comman
         wanted = 0.5 * delta(pair) + (delta(two[name]) if name in two else 0)
         assert torch.allclose(found.pop(name), wanted, atol=1e-5), name
     assert not found
+
+
+def kohya(name, rank, rows, inputs=16):
+    return {f"{name}.lora_down.weight": torch.randn(rank, inputs), f"{name}.lora_up.weight": torch.zeros(rows, rank)}
+
+
+def test_a_fused_layer_that_does_nothing_is_taken_apart(convert, tmp_path):
+    save_file(kohya("lora_unet_double_blocks_0_img_attn_qkv", 3, 48), tmp_path / "a.safetensors")
+    tensors = load_file(convert(tmp_path / "a.safetensors", "diffusers")[0])
+    assert len(tensors) == 6 and all(t.shape == ((1, 16) if "lora_A" in n else (16, 1)) for n, t in tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words", "said"),
+    [
+        (kohya("lora_unet_double_blocks_0_img_attn_proj", 0, 16), ("resize", "IN", "OUT", "--rank", "1"), "rank 0"),
+        (kohya("lora_unet_double_blocks_0_img_attn_proj", 0, 16), ("merge", "IN:0.5", "--out", "OUT"), "rank 0"),
+        (
+            {f"{name}.{end}": torch.ones(4, 4)
+             for name in ("lycoris_single_transformer_blocks_0_proj_out", "lora_unet_single_blocks_0_linear2") for end in ("lokr_w1", "lokr_w2")},
+            ("convert", "IN", "--to", "webui", "--out", "OUT"),
+            "twice",
+        ),
+    ],
+)  # fmt: skip
+def test_modules_that_cannot_be_taken_are_named(tensors, words, said, command, tmp_path):
+    save_file(tensors, tmp_path / "a.safetensors")
+    places = {"IN": "a.safetensors", "IN:0.5": "a.safetensors:0.5", "OUT": "b.safetensors"}
+    code, _, err = command("lora", *(f"{tmp_path / places[word]}" if word in places else word for word in words))
+    assert code == 2 and said in re.sub(r"\s+", " ", err) and "Traceback" not in err and not (tmp_path / "b.safetensors").exists()
+
+
+def test_alphas_that_stand_in_the_header_by_expressions(command, tmp_path):
+    """PEFT's ``^path`` means the path; other expressions are refused, since they would be taken for scale 1."""
+    from loraforge_image.lora_files.factors import open_lora
+
+    name = "single_transformer_blocks.0.attn.to_q"
+    tensors = {f"transformer.{name}.lora_A.weight": torch.ones(2, 16), f"transformer.{name}.lora_B.weight": torch.ones(16, 2)}
+    for pattern, scale in ((f"^{name}", 3.0), (r"single_.*to_q", None)):
+        config = {"transformer.lora_alpha": 2, "transformer.r": 2, "transformer.alpha_pattern": {pattern: 6}}
+        save_file(tensors, tmp_path / "a.safetensors", metadata={"lora_adapter_metadata": json.dumps(config)})
+        if scale:
+            assert open_lora(tmp_path / "a.safetensors").factors[0].scale == scale
+        else:
+            code, _, err = command("lora", "resize", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--rank", 1)
+            assert code == 2 and "strength is not known" in re.sub(r"\s+", " ", err)
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+def test_alpha_is_no_sixteen_bit_number(kind, command, tmp_path):
+    name = "lora_unet_double_blocks_0_img_mlp_0"
+    pair = {f"{name}.lora_down.weight": torch.randn(2049, 16), f"{name}.lora_up.weight": torch.randn(64, 2049)}
+    save_file({**pair, f"{name}.alpha": torch.tensor(1.0)}, tmp_path / "a.safetensors")
+    code, _, err = command("lora", "merge", f"{tmp_path}/a.safetensors:1e-0", f"{tmp_path}/a.safetensors:.5", "--out", tmp_path / "b.safetensors", "--precision", kind)  # fmt: skip
+    assert code == 0, err
+    assert float(load_file(tmp_path / "b.safetensors")[f"{name}.alpha"]) == 4098
+
+
+@pytest.mark.parametrize(
+    ("names", "width"),
+    [
+        (["transformer_blocks.0.attn1.to_q", "transformer_blocks.0.attn2.to_q"], 1152),
+        (["transformer_blocks.0.attn2.to_q"], 2240),
+        (["double_blocks.19.img_attn_proj"], 3072),
+        (["single_transformer_blocks.38.attn.to_q"], 3072),
+    ],
+)
+def test_video_models_with_the_same_blocks_are_not_taken_for_others(names, width, command, tmp_path):
+    tensors = {}
+    for name in names:
+        called = "lora_unet_" + name.replace(".", "_")
+        tensors |= {f"{called}.lora_down.weight": torch.ones(1, width), f"{called}.lora_up.weight": torch.ones(width, 1)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    code, _, err = command("lora", "convert", tmp_path / "a.safetensors", "--to", "comfyui")
+    assert code == 2 and "was not recognised" in re.sub(r"\s+", " ", err)
