@@ -62,7 +62,7 @@ def ids(case: Case) -> str:
     return str(case).replace("\0", "").replace("::", ":")
 
 
-@pytest.mark.parametrize("case", CASES if "LORAFORGE_ALL_HOSTILE" in os.environ else CASES[::2], ids=ids)  # every second: minutes
+@pytest.mark.parametrize("case", CASES if "LORAFORGE_ALL_HOSTILE" in os.environ else CASES[::3], ids=ids)  # every third: minutes
 def test_a_malformed_input_ends_in_a_message_and_leaves_nothing_behind(case, tmp_path, base, finished, command, monkeypatch, watchdog):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("loraforge_text.templates.prompting.SECONDS", 1)

@@ -46,7 +46,7 @@ def test_a_loss_that_hardly_moved_is_not_put_down_to_answers():
 
 def test_too_little_memory_is_not_helped_by_what_only_language_models_have(gallery, host):
     plan = make_plan(host, "image", gallery(precision="fp16"))
-    assert failures._helps(plan.config, failures._longest(plan)) == "gradient_checkpointing: true, resolution"
+    assert failures._helps(plan.config, failures._longest(plan)) == "gradient_checkpointing: true, resolution, precision: fp8"
 
 
 def test_strengths_stand_side_by_side_with_labels_in_the_users_language(monkeypatch):

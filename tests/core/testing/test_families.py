@@ -8,7 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from builders import ROOT
+from builders import ROOT, everyday
 from builders.toy_family import BASE, toy, toy_config, toy_rows
 
 from loraforge import Examination, KeySet, RunConfig
@@ -86,9 +86,18 @@ def pictures_alike(one, other) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "more", [{}, {"train_text_encoder": True, "conv_rank": 2, "crop": "random", "flip": True, "caption_shuffle": True, "min_snr_gamma": 5}],
-    ids=["plain", "everything"],
-)  # fmt: skip
+    "more",
+    everyday(
+        [
+            pytest.param({}, id="plain"),
+            pytest.param(
+                {"train_text_encoder": True, "conv_rank": 2, "crop": "random", "flip": True, "caption_shuffle": True, "min_snr_gamma": 5},
+                id="everything",
+            ),
+        ],
+        1,
+    ),
+)
 def test_the_image_family_keeps_the_contract(host, tmp_path, more):
     from builders.tiny_images import draw_pictures
     from loraforge_image.records import ImageKeys

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from builders import everyday
 
 from loraforge import RunError
 from loraforge.runs.folder import RunFolder
@@ -115,7 +116,7 @@ def start(config: Path, step: int, action: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", everyday([signal.SIGTERM, signal.SIGINT], 1))
 def test_a_stopped_run_goes_on_to_the_same_bytes(number, project, train, tmp_path):
     settings = {"epochs": 60, "lora_dropout": 0.1, "save_steps": 50}
     config = project(output_dir=str(tmp_path / "stopped"), **settings)

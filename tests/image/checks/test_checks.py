@@ -20,7 +20,7 @@ from loraforge.plan import make_plan
 @pytest.mark.parametrize("name", list(CHECKS))
 def test_the_shipped_pictures_have_no_finding(name):
     data = shipped()
-    assert len(data) == 24 and run_check(name, data, trigger_word="cyberpunk style", resolution=128, bucket_step=32) == []
+    assert len(data) == 64 and run_check(name, data, trigger_word="cyberpunk style", resolution=128, bucket_step=32) == []
 
 
 def test_the_checks_are_part_of_the_task(host):

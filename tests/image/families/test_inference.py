@@ -12,13 +12,15 @@ from PIL import Image
 
 from loraforge import ConfigError, __version__
 
+THERE = SimpleNamespace(type="there")
 SAMPLERS = {"ddim": "DDIM", "euler_a": "Euler a"}
 
 
 def model(multiple: int = 16, guided: bool = True, side: int = 520, usual=(20, 7.0), **settings) -> ImageInferenceModel:
     objective = SimpleNamespace(samplers=SAMPLERS, chosen=lambda sampler: "ddim" if sampler == "auto" else sampler)
-    base = SimpleNamespace(settings=settings, side=side, guided=guided, objective=objective, device="there", condition=lambda texts: texts)
-    base.usual_steps, base.usual_cfg = usual
+    base = SimpleNamespace(settings=settings, side=side, guided=guided, objective=objective, device=THERE, condition=lambda texts: texts)
+    base.usual_steps, base.usual_cfg, base.text_encoders = *usual, {}
+    base.denoiser = SimpleNamespace(parameters=lambda: (), to=lambda device: None)
     return ImageInferenceModel(base, "network", "the base", multiple)
 
 
@@ -45,7 +47,7 @@ def test_every_prompt_is_drawn_with_its_own_seed_and_says_all_that_draws_it_agai
     asked = {"negative": "blue", "steps": 3, "cfg": 4.5, "size": "64x32", "sampler": "euler_a", "seed": 40}
     answers = model(clip_skip=2).generate(["a", "b"], {"one": 0.8, "two": 1.0}, **asked)
     texts = ["blue", "blue", "a", "b"]  # the negative ones first
-    wanted = {"device": "there", "texts": texts, "seeds": [40, 41], "size": (64, 32), "steps": 3, "cfg": 4.5, "sampler": "euler_a"}
+    wanted = {"device": THERE, "texts": texts, "seeds": [40, 41], "size": (64, 32), "steps": 3, "cfg": 4.5, "sampler": "euler_a"}
     assert drawn == [("network", {"one": 0.8, "two": 1.0}), wanted]
     for number, answer in enumerate(answers):
         assert answer.suffix == ".png" and Image.open(io.BytesIO(answer.data)).getpixel((0, 0)) == (40 + number, 0, 0)
@@ -58,7 +60,7 @@ def test_every_prompt_is_drawn_with_its_own_seed_and_says_all_that_draws_it_agai
 @pytest.mark.parametrize(("adapter", "called"), [("mine", " <lora:mine:1>"), (None, "")])
 def test_what_is_drawn_without_being_told_more(adapter, called, drawn):
     (answer,) = model(clip_skip=1).generate(["a"], adapter)
-    wanted = {"device": "there", "texts": ["", "a"], "seeds": [0], "size": (512, 512), "steps": 20, "cfg": 7.0, "sampler": "ddim"}
+    wanted = {"device": THERE, "texts": ["", "a"], "seeds": [0], "size": (512, 512), "steps": 20, "cfg": 7.0, "sampler": "ddim"}
     assert drawn == [("network", adapter), wanted]
     told = "Steps: 20, Sampler: DDIM, CFG scale: 7, Seed: 0, Size: 512x512, Model: the base"
     assert parameters(answer) == f"a{called}\n{told}, Version: LoRAForge {__version__}"

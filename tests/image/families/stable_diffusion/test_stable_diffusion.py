@@ -12,6 +12,7 @@ import weakref
 from pathlib import Path
 
 import pytest
+from builders import everyday
 
 from loraforge import ConfigError, ModelError, load_run
 from loraforge.data.dataset import load_data
@@ -339,7 +340,7 @@ def test_eval_measures_a_distance_for_both(gallery, paint, command):
 # --- exports -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
+@pytest.mark.parametrize("family", everyday(["sd15", "sd2", "sdxl"], 0, 2))
 def test_diffusers_draws_from_every_export_what_we_draw(family, gallery, paint, host, sd_bases):
     """webui and diffusers files through load_lora_weights, and the merged model, against our own sampling."""
     import numpy as np
