@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +87,11 @@ def convert(path: Path, layout: str) -> Converted:
         opened = replace(opened, family=file.family)
     if opened.leftover:
         raise ExportError(_lost(path, opened.leftover))
-    pairs = _transformer(opened, TABLES[opened.family], layout) if opened.family in TABLES else _unet(opened, layout)
+    pairs = (
+        _transformer(opened, TABLES[opened.family], layout)
+        if opened.family in TABLES
+        else _one_for_one(opened, opened.factors, layout, of_unet)
+    )
     return Converted(pairs, {}, opened.family, len(opened.factors), len(pairs), opened.metadata, opened)
 
 
@@ -134,7 +138,7 @@ def _transformer(opened: Opened, table: WebuiTable, layout: str) -> list[Pair]:
     pairs = [Pair(one, of_transformer(found.layers[name], name, layout)) for name, one in found.parts.items()]
     if layout != "diffusers":
         pairs = _joined(opened.path, found.parts, found.layers, layout)
-    return pairs + _text(opened, found.text, layout)
+    return pairs + _one_for_one(opened, found.text, layout, of_text)
 
 
 def _joined(path: Path, parts: Mapping[str, Factors], layers: Mapping[str, Layer], layout: str) -> list[Pair]:
@@ -159,22 +163,16 @@ def _joined(path: Path, parts: Mapping[str, Factors], layers: Mapping[str, Layer
     return found
 
 
-def _text(opened: Opened, factors: Sequence[Factors], layout: str) -> list[Pair]:
+def _one_for_one(opened: Opened, factors: Sequence[Factors], layout: str, called: Callable[[str, str, str], str]) -> list[Pair]:
+    """Modules by their names in a layout, one for one.
+
+    Args:
+        called: ``called(name of the module, layout, family)``; a ValueError says that it has none.
+    """
     found, strange = [], []
     for one in factors:
         try:
-            found.append(Pair(one, of_text(one.called, layout, opened.family)))
-        except ValueError:
-            strange.append(one.name)
-    _unnamed(opened.path, strange, layout)
-    return found
-
-
-def _unet(opened: Opened, layout: str) -> list[Pair]:
-    found, strange = [], []
-    for one in opened.factors:
-        try:
-            found.append(Pair(one, of_unet(one.called, layout, opened.family)))
+            found.append(Pair(one, called(one.called, layout, opened.family)))
         except ValueError:
             strange.append(one.name)
     _unnamed(opened.path, strange, layout)
@@ -249,7 +247,7 @@ def _names(file: LoraFile, layout: str) -> dict[str, str]:
     t5 = 2 if file.family == "flux1" else 3
     if file.family not in TABLES:
         plain = [Factors(m.name, canonical(m.name, t5), *(None,) * 2, 1.0) for m in file.modules]  # type: ignore[arg-type]
-        return {pair.factors.name: pair.name for pair in _unet(Opened(file.path, plain, file.family), layout)}
+        return {pair.factors.name: pair.name for pair in _one_for_one(Opened(file.path, plain, file.family), plain, layout, of_unet)}
     places = {m.name: place_of(m.name, TABLES[file.family]) for m in file.modules}
     parts = [name for name, place in places.items() if place and place.layer.part is not None]
     wholes = [name for name, place in places.items() if place and place.layer.part is None and len(place.layer.parts) > 1]
