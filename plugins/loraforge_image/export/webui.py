@@ -32,6 +32,7 @@ from ..families.stable_diffusion.kohya_names import KohyaFormat
 from ..families.stable_diffusion.published import PUBLISHED
 from ..families.stable_diffusion.targets import splits_text_attention
 from ..families.webui_format import WebuiFormat, WebuiTable
+from ..lora_files.factors import balanced as balanced_factors
 from ..records import ImageKeys
 from . import lycoris
 from .installing import install, name_problem, place_problem
@@ -144,7 +145,7 @@ class WebuiExporter(Exporter):
 def _tensors(adapter: Adapter, parts: Sequence[str], rows: Mapping[str, int], balanced: bool) -> dict[str, Any]:
     """One layer of the file by its tensors' endings."""
     if adapter.kind != "lora":
-        return lycoris.tensors(adapter, parts[0], _balanced if balanced else None)
+        return lycoris.tensors(adapter, parts[0], balanced_factors if balanced else None)
     down, up, alpha = _factors(adapter, parts, rows, balanced)
     return {"alpha": alpha, "lora_down.weight": down, "lora_up.weight": up}
 
@@ -169,7 +170,7 @@ def _factors(adapter: Adapter, parts: Sequence[str], rows: Mapping[str, int], ba
     for module in parts:
         if f"{module}.lora_A.weight" in adapter.tensors:
             down, up = adapter.tensors[f"{module}.lora_A.weight"], adapter.tensors[f"{module}.lora_B.weight"]
-            pairs[module] = _balanced(down, up) if balanced else (down, up)
+            pairs[module] = balanced_factors(down, up) if balanced else (down, up)
     if len(parts) == 1:
         ((down, up),) = pairs.values()
         return down, up, scale * down.shape[0]
@@ -183,16 +184,6 @@ def _factors(adapter: Adapter, parts: Sequence[str], rows: Mapping[str, int], ba
         blocks.append(torch.nn.functional.pad(up, (before, rank - before - up.shape[1])))
         before += up.shape[1]
     return torch.cat([down for down, _ in pairs.values()]), torch.cat(blocks), float(rank)
-
-
-def _balanced(down: Any, up: Any) -> tuple[Any, Any]:
-    """Both factors times and over one power of two, which changes no digit of their product: float16 loses digits below 2^-14, where a
-    factor that was hardly trained lies."""
-    large, small = float(down.abs().max()), float(up.abs().max())
-    if not large or not small or small >= 2**-7:
-        return down, up
-    factor = 2.0 ** round(math.log2(large / small) / 2)
-    return down / factor, up * factor
 
 
 def _no_dora() -> str:

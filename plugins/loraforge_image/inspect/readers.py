@@ -262,6 +262,9 @@ def findings_of(file: LoraFile) -> list[Finding]:
     found = [finding for rule in RULES for finding in rule(file)]
     # Who loses all modules has loaded nothing.
     found = [replace(f, severity="refuses") if f.severity == "drops" and f.modules == len(file.modules) else f for f in found]
+    for reader in {f.reader for f in found}:
+        if modules_read(reader, found, len(file.modules)) == 0:  # several findings together
+            found = [replace(f, severity="refuses") if f.reader == reader and f.severity == "drops" else f for f in found]
     return sorted(found, key=lambda f: (READERS.index(f.reader), -LEVELS.index(f.severity)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -142,6 +143,9 @@ def _of_folder(folder: Path) -> Opened:
             )
         )
     _nonempty(folder, {name: [adapter.tensors[f"{name}.lora_{end}.weight"].shape for end in "AB"] for name in adapter.modules})
+    endless = [printable(name) for name, tensor in adapter.tensors.items() if not bool(tensor.isfinite().all())]
+    if endless:
+        raise RunError(say("{path}: {n} tensors hold NaN or infinity: {names}.", path=folder, n=len(endless), names=first_few(endless, 3)))
     factors = []
     for module in adapter.modules:
         down, up = adapter.tensors[f"{module}.lora_A.weight"], adapter.tensors[f"{module}.lora_B.weight"]
@@ -149,7 +153,8 @@ def _of_folder(folder: Path) -> Opened:
             raise RunError(say("{path}: the factors of {name} have shapes that are not known here.", path=folder, name=module))
         factors.append(Factors(module, canonical(module), down, up.flatten(1), adapter.alpha / adapter.rank))
     family = str(adapter.facts.get("family") or "unknown")
-    family = FAMILIES.get(family, family)
+    # PEFT's own folders say nothing: the shapes and names do.
+    family = read_lora(folder).family if family == "unknown" else FAMILIES.get(family, family)
     words = ", ".join(adapter.facts.get("trigger_words", []))
     return Opened(folder, factors, family, {"modelspec.trigger_phrase": words} if words else {}, "peft", {"F32": len(adapter.tensors)})
 
@@ -290,6 +295,16 @@ def peek_ranks(path: Path) -> dict[str, tuple[int, bool]]:
             return found
     except Exception:  # safetensors raises several kinds of its own
         return {}
+
+
+def balanced(down: Any, up: Any) -> tuple[Any, Any]:
+    """Both factors times and over one power of two, which changes no digit of their product: float16 loses digits below 2^-14, where a
+    factor that was hardly trained lies."""
+    large, small = float(down.abs().max()), float(up.abs().max())
+    if not large or not small or small >= 2**-7:
+        return down, up
+    factor = 2.0 ** round(math.log2(large / small) / 2)
+    return down / factor, up * factor
 
 
 def scaled(factors: Factors, strength: float) -> Factors:

@@ -142,18 +142,12 @@ def apart(factors: Iterable[Factors], table: WebuiTable) -> Apart:
     return found
 
 
-def of_one_naming(files: Sequence[Opened], table: WebuiTable, always: bool = False) -> list[Opened]:
-    """Files whose modules can be added, layer by layer: by diffusers' layers if one has the original model's and another has not.
-
-    Args:
-        always: by diffusers' layers in any case.
+def of_one_naming(files: Sequence[Opened], table: WebuiTable) -> list[Opened]:
+    """Files whose modules can be added to a base, layer by layer: all by diffusers' names.
 
     Raises:
         RunError: if a module is no layer of the model, or a layer is there twice.
     """
-    places = [place for opened in files for one in opened.factors if (place := place_of(one.name, table)) and not place.layer.same]
-    if not always and len({place.original for place in places}) < 2:
-        return list(files)
     made = []
     for opened in files:
         found = apart(opened.factors, table)

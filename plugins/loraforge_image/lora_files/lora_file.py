@@ -327,6 +327,8 @@ def read_tensor(file: Path, handle: Any, key: str) -> Any:
     """
     try:
         tensor = handle.get_tensor(key)
+        if tensor.is_complex():
+            raise ValueError(say("complex numbers"))
         return tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
     except Exception as error:  # as above
         reason = printable(str(error) or type(error).__name__)

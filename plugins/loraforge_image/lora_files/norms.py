@@ -28,6 +28,8 @@ def measure(tensors: Mapping[str, Any], stored: float | None, rooted: bool) -> d
         "kind": _kind(tensors), "dora": "dora" in tensors, "mid": bool({"mid", "hada_t1", "lokr_t2"} & set(tensors)),
         "rank": None, "alpha": alpha, "scale": None, "norm": None, "fault": "",
     }  # fmt: skip
+    if "alpha" in tensors and tensors["alpha"].numel() != 1:
+        return {**figures, "scale": 1.0, "fault": "shapes"}
     if not _complete(tensors, figures["kind"]):
         return {**figures, "fault": "incomplete"}
     rank = _rank(tensors, figures["kind"])

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ def resize(
     By singular values, so that no file of that rank comes nearer. A higher rank does what IN does, with room to learn more.
     """
     from ..lora_files.factors import open_lora
+    from .convert import alike, trigger_of
     from .resize import resize as resized
     from .writing import family_of, may_write, precision_of, write_lora
     from .writing import source as origin
@@ -60,22 +62,23 @@ def resize(
     if rank is None and conv_rank is None and keep is None:
         raise click.UsageError(say("say how: --rank N, --conv-rank N, or --keep SHARE."))
     may_write(out)
-    opened = open_lora(source)
+    opened = alike([open_lora(source)])[0]
     with _progress(say("resizing"), len(opened.factors)) as tick:
         done = resized([[one] for one in opened.factors], rank, conv_rank, keep, tick)
     asked = {"rank": rank, "conv_rank": conv_rank, "keep": keep}
     made = {"command": "lora resize", **{k: v for k, v in asked.items() if v is not None}, "from": [origin(opened.path)]}
-    write_lora(out, done.factors, family_of([opened]), precision or precision_of([opened]), made, opened.metadata)
+    kind = precision or precision_of([opened])
+    lost = write_lora(out, done.factors, family_of([opened]), kind, made, trigger_of(source, opened.metadata))
     before = Counter(one.rank for one in opened.factors)
     told = {"path": str(out), "modules": len(done.factors), "ranks_before": dict(before), "ranks": done.ranks, "kept": done.kept,
-            "worst": {"module": done.worst[0], "kept": done.worst[1]}, "family": opened.family}  # fmt: skip
+            "worst": {"module": done.worst[0], "kept": done.worst[1]}, "rounding": lost, "family": opened.family}  # fmt: skip
     lines = [
         say("{n} modules: rank {before} -> {after}", n=len(done.factors), before=_spread(before), after=_spread(done.ranks)),
         say("{share} of the change is kept (Frobenius norm)", share=f"{done.kept:.2%}"),
     ]
     if done.worst[0] and done.worst[1] < 0.9995:
         lines.append(say("least in {name}: {share}", name=done.worst[0], share=f"{done.worst[1]:.2%}"))
-    lines += _unread([opened])
+    lines += [*_rounded(kind, lost), *_unread([opened])]
     _tell(out, told, lines, as_json)
 
 
@@ -94,6 +97,7 @@ def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **
     from ..lora_files.factors import open_lora
     from ..lora_files.fusing import of_one_naming
     from ..lora_files.tables import TABLES
+    from .convert import alike
     from .merge import into_base, split_strength, together
     from .resize import resize as resized
     from .svd import joined
@@ -112,9 +116,9 @@ def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **
             raise click.UsageError(say("one file alone, at strength 1, is merged with nothing. Name another one, or --into BASE."))
     files = [(open_lora(path), strength) for path, strength in wanted]
     family = family_of([opened for opened, _ in files])
-    if family in TABLES:
-        alike = of_one_naming([opened for opened, _ in files], TABLES[family], always=into is not None)
-        files = [(opened, strength) for opened, (_, strength) in zip(alike, files, strict=True)]
+    given = [replace(opened, family=family) for opened, _ in files]
+    named = of_one_naming(given, TABLES[family]) if into is not None and family in TABLES else alike(given)
+    files = [(opened, strength) for opened, (_, strength) in zip(named, files, strict=True)]
     if into is not None:
         done, left = into_base(into, files, out, options["allow_pickle"], options["base_config"])
         lines = [
@@ -136,10 +140,11 @@ def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **
     made = {"command": "lora merge", "from": [origin(opened.path, strength=strength) for opened, strength in files]}
     shared = {k: v for k, v in files[0][0].metadata.items() if all(opened.metadata.get(k) == v for opened, _ in files)}
     precision = options["precision"] or precision_of([opened for opened, _ in files])
-    write_lora(out, factors, family, precision, made, shared)
+    lost = write_lora(out, factors, family, precision, made, shared)
     ranks = Counter(one.rank for one in factors)
     parts = [{"path": str(opened.path), "strength": strength, "modules": len(opened.factors)} for opened, strength in files]
-    told = {"path": str(out), "modules": len(factors), "ranks": dict(ranks), "kept": kept, "family": family, "from": parts}
+    told = {"path": str(out), "modules": len(factors), "ranks": dict(ranks), "kept": kept, "rounding": lost, "family": family,
+            "from": parts}  # fmt: skip
     lines = [
         *(
             say("{name} at {strength}: {n} modules", name=opened.path.name, strength=f"{strength:g}", n=len(opened.factors))
@@ -147,6 +152,7 @@ def merge(sources: Sequence[str], out: Path, into: str | None, as_json: bool, **
         ),
         say("together {n} modules of rank {ranks}", n=len(factors), ranks=_spread(ranks)),
         say("{share} of the change is kept (Frobenius norm)", share=f"{kept:.2%}"),
+        *_rounded(precision, lost),
         *_unread([opened for opened, _ in files]),
     ]
     _tell(out, told, lines, as_json)
@@ -176,7 +182,7 @@ def convert(source: Path, layout: str, out: Path | None, precision: str | None, 
     chosen = precision or (precision_of([made.source]) if made.source else "fp32")
     lost = write_layout(place, made, layout, chosen, told, trigger_of(source, made.metadata))
     lines = [say("{n} modules -> {after}, by the names of {layout}", n=made.before, after=made.after, layout=layout), *made.notes]
-    if lost:
+    if lost and chosen != "fp32":
         text = say("rounded to {precision}: at most {share} of a factor; --precision fp32 keeps all", precision=chosen, share=f"{lost:.3%}")
         lines.append(text)
     figures = {"path": str(place), "layout": layout, "family": made.family, "modules_before": made.before, "modules": made.after,
@@ -243,6 +249,11 @@ def extract(
         *([_left(done.strange)] if done.strange else []),
     ]
     _tell(out, told, lines, as_json)
+
+
+def _rounded(precision: str, lost: float) -> list[str]:
+    """What rounding took away, where it is to be seen."""
+    return [say("rounding to {precision} takes {share} of it", precision=precision, share=f"{lost:.2%}")] if lost >= 5e-5 else []
 
 
 def _unread(files: Sequence[Opened]) -> list[str]:

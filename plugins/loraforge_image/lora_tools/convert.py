@@ -18,7 +18,7 @@ from ..lora_files.fusing import apart, join, turned
 from ..lora_files.lora_file import LoraFile, read_json, read_lora, read_tensor
 from ..lora_files.modules import grouped
 from ..lora_files.names import canonical
-from ..lora_files.prefixes import place_of
+from ..lora_files.prefixes import naming_of_name, place_of
 from ..lora_files.tables import TABLES, TITLES
 from ..lora_files.webui_format import Layer, WebuiTable
 from .targets import of_text, of_transformer, of_unet
@@ -287,6 +287,31 @@ def _verbatim(file: LoraFile, path: Path) -> tuple[dict[tuple[str, str], Any], M
         groups, _ = grouped(handle.keys())
         tensors = {(name, key[len(name) :]): read_tensor(file.path, handle, key) for name, keys in groups.items() for key in keys.values()}
     return tensors, file.metadata
+
+
+def alike(files: Sequence[Opened]) -> list[Opened]:
+    """Files of one family whose modules have the names of one layout throughout, so that they can be one: as they are where all have one,
+    otherwise diffusers', or the WebUIs' where a T5 has a LoRA, which diffusers has no names for.
+
+    Raises:
+        RunError, ExportError: if a module has no name there, or is there twice.
+    """
+    family = files[0].family
+    if family not in TABLES:
+        return list(files)
+    names = [one.name for opened in files for one in opened.factors]
+    places = [place for name in names if (place := place_of(name, TABLES[family])) and not place.layer.same]
+    one = len({naming_of_name(name) for name in names}) == 1 and len({place.original for place in places}) < 2
+    if one and not any(opened.naming == "peft" for opened in files):
+        return list(files)
+    layout = "webui" if any(re.match(r"te\d_encoder_block", one.called) for opened in files for one in opened.factors) else "diffusers"
+    t5 = 2 if family == "flux1" else 3
+    made = []
+    for opened in files:
+        pairs = _transformer(opened, TABLES[family], layout)
+        named = [replace(pair.factors, name=pair.name, called=canonical(pair.name, t5)) for pair in pairs]
+        made.append(replace(opened, factors=named, naming="kohya" if layout == "webui" else "diffusers"))
+    return made
 
 
 def trigger_of(source: Path, metadata: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from ..families.stable_diffusion.kohya_names import of_canonical
 from ..families.stable_diffusion.published import PUBLISHED
 from ..lora_files.factors import Factors, Opened
 from ..lora_files.tables import TABLES
+from .rounding import Rounding, shaped
 
 if TYPE_CHECKING:
     from .convert import Converted
@@ -26,7 +27,7 @@ say = speaker(__name__)
 PRECISIONS = ("fp16", "bf16", "fp32")
 _STORED = {"F16": "fp16", "BF16": "bf16"}
 # What a file says of its own tensors: hashes, and the scales that diffusers keeps in the header, which are in the new tensors.
-_FORMER = ("sshs_model_hash", "sshs_legacy_hash", "lora_adapter_metadata")
+_FORMER = ("sshs_model_hash", "sshs_legacy_hash", "lora_adapter_metadata", "modelspec.hash_sha256")
 
 
 def may_write(out: Path) -> None:
@@ -62,13 +63,16 @@ def family_of(files: Sequence[Opened]) -> str:
 
 def write_lora(
     out: Path, factors: Sequence[Factors], family: str, precision: str, made: Mapping[str, Any], metadata: Mapping[str, str] | None = None
-) -> Path:
+) -> float:
     """Writes ``factors`` into ``out``, aside first.
 
     Args:
         family: whose layout is written; of an unknown one the modules keep their names.
         made: what it was made from, by which command; plain JSON values.
         metadata: of the file it comes from, if it is one.
+
+    Returns:
+        The share of the whole change that rounding to ``precision`` took away (Frobenius norm).
 
     Raises:
         ExportError: if it cannot be written, or a number does not fit into the precision.
@@ -79,18 +83,19 @@ def write_lora(
     alpha = float(max(one.rank for one in factors))  # one for all: some readers take the first for every module
     kohya = family in PUBLISHED or all(one.name.startswith("lora_") for one in factors)
     tensors: dict[str, Any] = {}
+    rounding = Rounding(kind)
     for one in factors:
-        # A pair and its inverse factor: sixteen bits lose what is very small.
         up = one.up.double() * (one.scale * (one.rank / alpha if kohya else 1.0))
-        up = up.reshape(*up.shape, *(1,) * (one.down.ndim - 2))
         name = file_name(one, family)
+        down, up = rounding.stored(*shaped(name, one.down, up, family if kohya else ""))
         ends = ("lora_down.weight", "lora_up.weight") if kohya else ("lora_A.weight", "lora_B.weight")
-        tensors |= {f"{name}.{ends[0]}": one.down.to(kind).contiguous(), f"{name}.{ends[1]}": up.to(kind).contiguous()}
+        tensors |= {f"{name}.{ends[0]}": down, f"{name}.{ends[1]}": up}
         if kohya:
             tensors[f"{name}.alpha"] = torch.tensor(alpha, dtype=torch.float32)
     _finite(tensors, precision)
+    share = rounding.share(precision)
     _place(out, serialise(tensors, _metadata(out, factors, family, alpha, made, metadata or {})))
-    return out
+    return share
 
 
 def write_layout(out: Path, made: Converted, layout: str, precision: str, told: Mapping[str, Any], metadata: Mapping[str, str]) -> float:
@@ -115,7 +120,8 @@ def write_layout(out: Path, made: Converted, layout: str, precision: str, told: 
         _place(out, serialise(tensors, values))
         return 0.0
     kind = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-    tensors, lost = {}, 0.0
+    tensors = {}
+    rounding = Rounding(kind)
     alphas = {one.factors.scale * one.factors.rank for one in made.pairs}
     # diffusers loads attention of a U-Net with the commonest alpha; in a transformer every module has its own.
     common = float(max(one.factors.rank for one in made.pairs)) if made.family in PUBLISHED and len(alphas) > 1 else None
@@ -123,20 +129,18 @@ def write_layout(out: Path, made: Converted, layout: str, precision: str, told: 
         one = pair.factors
         alpha = one.scale * one.rank if common is None else common
         up = one.up.double() * (one.scale if layout != "webui" else one.scale * one.rank / alpha if common is not None else 1.0)
-        up = up.reshape(*up.shape, *(1,) * (one.down.ndim - 2))
         ends = ("lora_down.weight", "lora_up.weight") if layout == "webui" else ("lora_A.weight", "lora_B.weight")
-        for end, exact in zip(ends, (one.down.double(), up), strict=True):
-            stored = exact.to(kind).contiguous()
-            tensors[f"{pair.name}.{end}"] = stored
-            lost = max(lost, float((stored.double() - exact).norm() / exact.norm().clamp_min(1e-300)))
+        both = rounding.stored(*shaped(pair.name, one.down, up, made.family if layout == "webui" else ""))
+        tensors |= {f"{pair.name}.{end}": stored for end, stored in zip(ends, both, strict=True)}
         if layout == "webui":
             tensors[f"{pair.name}.alpha"] = torch.tensor(alpha, dtype=torch.float32)
     _finite(tensors, precision)
+    rounding.share(precision)
     factors = [pair.factors for pair in made.pairs]
     shown = common if common is not None else alphas.pop() if len(alphas) == 1 else None
     values = _metadata(out, factors, made.family, shown if layout == "webui" else None, told, metadata)
     _place(out, serialise(tensors, values))
-    return lost
+    return rounding.largest
 
 
 def _finite(tensors: Mapping[str, Any], precision: str) -> None:

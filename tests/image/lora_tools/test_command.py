@@ -209,3 +209,53 @@ def test_the_strength_is_told_from_a_colon_of_the_path():
     assert split_strength("a.safetensors:0.8") == (Path("a.safetensors"), 0.8)
     assert split_strength("C:\\loras\\a.safetensors") == (Path("C:\\loras\\a.safetensors"), 1.0)
     assert split_strength("C:\\a.safetensors:-1e-1") == (Path("C:\\a.safetensors"), -0.1)
+
+
+SD1 = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+SD3 = "lora_unet_joint_blocks_0_x_block_attn_qkv"
+
+
+def pair(name, rank=2, rows=320, inputs=320, **more):
+    made = {f"{name}.lora_down.weight": torch.randn(rank, inputs), f"{name}.lora_up.weight": torch.randn(rows, rank)}
+    return {**made, f"{name}.alpha": torch.tensor(float(rank)), **{f"{name}.{end}": value for end, value in more.items()}}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        (pair(SD1, alpha=torch.tensor([1.0, 2.0])), "or their shapes do not fit together"),
+        (pair(SD1, alpha=torch.tensor(1 + 2j)), "complex numbers"),
+        ({name: value.to(torch.complex64) if "down" in name else value for name, value in pair(SD1).items()}, "complex numbers"),
+        ({name: value * torch.inf if "down" in name else value for name, value in pair(SD1).items()}, "NaN or infinity"),
+    ],
+    ids=["two alphas", "complex alpha", "complex factor", "endless factor"],
+)  # fmt: skip
+@pytest.mark.parametrize("words", [("resize", "--rank", "1"), ("convert", "--to", "diffusers")], ids=lambda words: words[0])
+def test_numbers_that_mean_nothing_are_refused_in_a_sentence(tensors, said, words, command, tmp_path):
+    save_file(tensors, tmp_path / "a.safetensors")
+    out = (tmp_path / "b.safetensors",) if words[0] == "resize" else ("--out", tmp_path / "b.safetensors")
+    code, _, err = command("lora", words[0], tmp_path / "a.safetensors", *out, *words[1:])
+    assert code == 2 and said in err and "Traceback" not in err and not (tmp_path / "b.safetensors").exists()
+
+
+def test_files_of_two_models_are_not_added(command, tmp_path):
+    """Of a PEFT folder too, which says nothing of its model: its layers do."""
+    folder = tmp_path / "sd15"
+    folder.mkdir()
+    name = "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    save_file(
+        {f"{name}.lora_A.weight": torch.randn(2, 768), f"{name}.lora_B.weight": torch.randn(320, 2)}, folder / "adapter_model.safetensors"
+    )
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["to_k"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(pair(SD3, rows=72, inputs=24), tmp_path / "sd3.safetensors")
+    code, _, err = command("lora", "merge", folder, tmp_path / "sd3.safetensors", "--out", tmp_path / "b.safetensors")
+    assert code == 2 and "sd15" in err and "sd3" in err and not (tmp_path / "b.safetensors").exists()
+
+
+def test_a_smaller_file_keeps_the_words_of_its_card_and_no_hash_of_the_larger(run, tmp_path):
+    save_file(pair(SD1), tmp_path / "a.safetensors", {"modelspec.hash_sha256": "0xabc", "ss_base_model_version": "sd_v1"})
+    (tmp_path / "a.json").write_text(json.dumps({"activation text": "zz style"}), encoding="utf-8")
+    run("resize", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--rank", "1")
+    told = metadata(tmp_path / "b.safetensors")
+    assert told["modelspec.trigger_phrase"] == "zz style" and "modelspec.hash_sha256" not in told

@@ -316,3 +316,49 @@ def test_video_models_with_the_same_blocks_are_not_taken_for_others(names, width
     save_file(tensors, tmp_path / "a.safetensors")
     code, _, err = command("lora", "convert", tmp_path / "a.safetensors", "--to", "comfyui")
     assert code == 2 and "was not recognised" in re.sub(r"\s+", " ", err)
+
+
+def folder_of(place, tensors):
+    place.mkdir()
+    save_file({f"base_model.model.{name}": tensor for name, tensor in tensors.items()}, place / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["x"]}
+    config["auto_mapping"] = {"base_model_class": "FluxTransformer2DModel"}
+    (place / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return place
+
+
+def test_files_of_one_family_become_one_layout(command, tmp_path):
+    """A PEFT folder, OneTrainer's names and a text encoder in kohya's: all have diffusers' names afterwards."""
+    name = "single_transformer_blocks.0.attn.to_q"
+    folder = folder_of(tmp_path / "f", {f"{name}.lora_A.weight": torch.randn(2, 16), f"{name}.lora_B.weight": torch.randn(16, 2)})
+    other = kohya("lora_transformer_single_transformer_blocks_0_attn_to_k", 2, 16)
+    other |= kohya("lora_te1_text_model_encoder_layers_0_self_attn_q_proj", 2, 16)
+    save_file({n: torch.randn(t.shape) for n, t in other.items()}, tmp_path / "a.safetensors")
+    code, _, err = command("lora", "merge", folder, tmp_path / "a.safetensors", "--out", tmp_path / "b.safetensors")
+    assert code == 0, err
+    assert {n.rpartition(".lora_")[0] for n in load_file(tmp_path / "b.safetensors")} == {
+        f"transformer.{name}", f"transformer.{name[:-1]}k", "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+    }  # fmt: skip
+    code, _, err = command("lora", "resize", folder, tmp_path / "c.safetensors", "--rank", 1)
+    assert code == 0 and set(load_file(tmp_path / "c.safetensors")) == {f"transformer.{name}.lora_{end}.weight" for end in "AB"}, err
+
+
+def test_sixteen_bits_lose_little_of_a_weak_file(command, tmp_path):
+    """Alpha 1 at rank 128, a factor near 1e-4: without balance a fiftieth is lost. And 1x1 convolutions have four dimensions."""
+    name, flat = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k", "lora_unet_down_blocks_0_attentions_0_proj_in"
+    tensors = {f"{name}.lora_down.weight": torch.randn(128, 768) / 46, f"{name}.lora_up.weight": torch.randn(320, 128) * 2e-4}
+    tensors |= {f"{flat}.lora_down.weight": torch.randn(2, 320), f"{flat}.lora_up.weight": torch.randn(320, 2) * 1e-4}
+    tensors |= {f"{name}.alpha": torch.tensor(1.0), f"{flat}.alpha": torch.tensor(1e-4)}
+    tensors = {n: t.half() if "weight" in n else t for n, t in tensors.items()}
+    save_file(tensors, tmp_path / "a.safetensors")
+    code, out, err = command("lora", "merge", f"{tmp_path}/a.safetensors:0.5", "--out", tmp_path / "b.safetensors", "--json")
+    assert code == 0, err
+    made = load_file(tmp_path / "b.safetensors")
+
+    def change(found):
+        return float(found[f"{name}.alpha"]) / 128 * found[f"{name}.lora_up.weight"].double() @ found[f"{name}.lora_down.weight"].double()
+
+    wanted = 0.5 * change(tensors)
+    lost = float((change(made) - wanted).norm() / wanted.norm())
+    assert lost < 1e-3 and json.loads(out)["rounding"] == pytest.approx(lost, rel=0.05)
+    assert made[f"{flat}.lora_down.weight"].shape == (2, 320, 1, 1) and made[f"{flat}.lora_up.weight"].shape == (320, 2, 1, 1)
