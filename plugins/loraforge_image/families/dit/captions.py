@@ -1,4 +1,5 @@
-"""How long captions are for a base's own tokenizer, counted before anything is loaded. Without torch and transformers."""
+"""How long captions are for a base's own tokenizer, counted before anything is loaded. Without torch; transformers is
+asked where a folder has the older files alone."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import read_text
+from loraforge import panics_as_errors, read_text
 
 from ...data.captions import alternatives, arrangements, written
 from ...records import ImageKeys
@@ -15,9 +16,9 @@ from ...records import ImageKeys
 _WAYS = 24  # as ``Texts`` encodes a caption beforehand
 
 
-def caption_lengths(file: Path, texts: Sequence[str], keys: ImageKeys) -> list[int] | None:
-    """The tokens of each text, of its longest caption where it has several; None if ``file`` is no tokenizer of the tokenizers library."""
-    tokenizer = _tokenizer(file)
+def caption_lengths(folder: Path, texts: Sequence[str], keys: ImageKeys) -> list[int] | None:
+    """The tokens of each text, of its longest caption where it has several; None if no tokenizer is in ``folder``."""
+    tokenizer = _tokenizer(folder)
     if tokenizer is None:
         return None
 
@@ -29,15 +30,26 @@ def caption_lengths(file: Path, texts: Sequence[str], keys: ImageKeys) -> list[i
 
 
 @functools.cache
-def _tokenizer(file: Path) -> Any:
+def _tokenizer(folder: Path) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        found = Tokenizer.from_str(read_text(file))
-    except Exception:  # the library raises bare Exception for what it cannot use
+        with panics_as_errors():
+            whole = folder / "tokenizer.json"
+            found = Tokenizer.from_str(read_text(whole)) if whole.is_file() else _older(folder)
+    except Exception:  # the libraries raise nearly anything for what they cannot use
         return None
     found.no_truncation()
     return found
+
+
+def _older(folder: Path) -> Any:
+    """What transformers makes of a vocabulary and its merges, as Qwen-Image and SD3's CLIPs are published with."""
+    if not (folder / "tokenizer_config.json").is_file():
+        raise FileNotFoundError(folder)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False).backend_tokenizer
 
 
 def encoded_texts(texts: Sequence[str], keys: ImageKeys) -> int:

@@ -368,9 +368,9 @@ class TransformerFamily(ImageFamily):
         facts = {**facts, "texts": encoded_texts(texts, keys)}
         folder = self.parts_folder(config, keys.base_config)
         tokenizer, read = self.counted(folder)
-        counted = caption_lengths(folder / tokenizer / "tokenizer.json", texts, keys)
+        counted = caption_lengths(folder / tokenizer, texts, keys)
         if counted is None:
-            return facts, [*lines, say("the captions' tokens cannot be counted: there is no tokenizer.json of the base on this computer")]
+            return facts, [*lines, say("the captions' tokens cannot be counted: the base's tokenizer is not on this computer")]
         template, most = self.text_tokens
         cut = [f"{record.where} ({count})" for (record, _), count in zip(rows, counted, strict=True) if count > read]
         if cut:

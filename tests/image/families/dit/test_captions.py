@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from builders.dit import cases
 from loraforge_image.families.dit.captions import caption_lengths, encoded_texts
 from loraforge_image.records import ImageKeys, Picture
@@ -18,8 +20,21 @@ def test_tokens_are_those_of_transformers(tiny):
     texts = ["a ball", "é, 球", "one\na longer one"]
     theirs = AutoTokenizer.from_pretrained(folder)
     lengths = [max(len(theirs(line, add_special_tokens=False).input_ids) for line in text.split("\n")) for text in texts]
-    assert caption_lengths(folder / "tokenizer.json", texts, ImageKeys()) == lengths
-    assert caption_lengths(folder / "nothing.json", texts, ImageKeys()) is None
+    assert caption_lengths(folder, texts, ImageKeys()) == lengths
+    assert caption_lengths(folder / "nothing", texts, ImageKeys()) is None
+
+
+def test_the_older_files_of_a_tokenizer_are_enough(tiny, tmp_path):
+    """A vocabulary of bytes and no merges, as files of their own: a token for every byte. And of what is damaged nothing is counted."""
+    model = json.loads((tiny(CASE) / CASE.family().tokenizer / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}', encoding="utf-8")
+    texts = ["a ball", "é, 球 on a wall"]
+    assert caption_lengths(tmp_path, texts, ImageKeys()) == [len(text.encode()) for text in texts]
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "tokenizer.json").write_text("{}", encoding="utf-8")
+    assert caption_lengths(tmp_path / "damaged", texts, ImageKeys()) is None
 
 
 def test_orders_are_counted_with_the_captions():
