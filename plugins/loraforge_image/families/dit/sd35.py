@@ -19,6 +19,7 @@ from .memory import Walk
 from .single_file import Layout
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 say = speaker(__name__)
@@ -33,6 +34,11 @@ class SD35Base(ImageBase):
     layers = r"^transformer_blocks\.\d+\.(attn2?|ff|ff_context)\."
 
     usual_steps, usual_cfg = 28, 7.0
+
+    def __init__(self, pipe: Any, dtype: torch.dtype, settings: Mapping[str, Any]) -> None:
+        super().__init__(pipe, dtype, settings)
+        if settings.get("distilled"):
+            self.usual_steps, self.usual_cfg = 4, 1.0
 
     def make_objective(self) -> FlowMatching:
         """Trained without a shift, as the paper has it; drawn with the scheduler's."""
@@ -82,15 +88,18 @@ class SD35(TransformerFamily):
 
     def remarks(self, config: RunConfig, keys: ImageKeys) -> Sequence[str]:
         said = [*super().remarks(config, keys)]
-        if "turbo" in title(config.base_model).lower():
+        if self.called_distilled(config.base_model):
             said.append(
                 say(
                     "base_model {base} is called turbo: it was distilled to draw in four steps without guidance, and is not meant to be "
-                    "trained. Train on Stable Diffusion 3.5 large; where it must be this one, write sample_steps: 4 and sample_cfg: 1",
+                    "trained. Train on Stable Diffusion 3.5 large; pictures of this one are drawn in 4 steps with a cfg of 1",
                     base=config.base_model,
                 )
             )
         return said
+
+    def called_distilled(self, base_model: str) -> bool:
+        return "turbo" in title(base_model).lower()
 
     def text_width(self, configs: Mapping[str, Mapping[str, Any]]) -> int:
         return int(configs["transformer"]["joint_attention_dim"])

@@ -5,16 +5,22 @@ from __future__ import annotations
 import pytest
 from builders.dit import sd35
 from builders.tiny_images import make_sd3
+from loraforge_image.records import ImageKeys
 
 from loraforge import RunConfig
 
 
-def test_without_t5_zeros_are_read_in_its_place(tmp_path):
+@pytest.mark.parametrize(("name", "usual"), [("base", (28, 7.0)), ("stable-diffusion-3.5-large-turbo", (4, 1.0))])
+def test_without_t5_zeros_are_read_in_its_place(name, usual, tmp_path):
+    """And the distilled one, which its name tells, is drawn as it was made for, with a word about it."""
     import torch
     from loraforge_image.testing import check_drawing
 
-    folder = make_sd3(tmp_path / "base", t5=False)
-    base = sd35.CASE.family().load_base(RunConfig(train_data_dir="x", base_model=str(folder), precision="fp32"), {})
+    folder = make_sd3(tmp_path / name, t5=False)
+    family, config = sd35.CASE.family(), RunConfig(train_data_dir="x", base_model=str(folder), precision="fp32")
+    base = family.load_base(config, {})
+    assert (base.usual_steps, base.usual_cfg) == usual
+    assert any("is not meant to be trained" in one for one in family.remarks(config, ImageKeys())) == ("turbo" in name)
     with torch.no_grad():
         context = base.embed("a ball")["context"]
     assert base.pipe.text_encoder_3 is None and context.shape == (77 + 256, 32)
