@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from .runs.provenance import hash_file
     from .terminal import UNSEEN, command, console, first_few, quoted, show
 
-__version__ = "0.1.0"
+    __version__: str
 
 _HOMES = {
     "adapters.targets": ("match_layers", "scanned_layers"),
@@ -254,9 +254,21 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _version()
     if name in _HOME:
         return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
     raise AttributeError(f"module 'loraforge' has no attribute {name!r}")
+
+
+def _version() -> str:
+    """The version that was installed, which is the tag in git that it was built from."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("loraforge")
+    except metadata.PackageNotFoundError:  # run from its folder, without an installation
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -222,6 +222,6 @@ def test_an_offline_machine_is_installed_from_a_wheelhouse(tmp_path):
     subprocess.run([*install, "--no-deps", "loraforge"], check=True, env=environment)
     program = tmp_path / "venv" / "bin" / "loraforge"
     told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
-    assert "0.1.0" in told.stdout
+    assert re.search(r"\b\d+\.\d+", told.stdout)
     keys = subprocess.run([program, "keys", "text"], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
     assert "eval_minutes" in keys.stdout and "max_seq_length" in keys.stdout, keys.stderr

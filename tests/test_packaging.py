@@ -56,6 +56,33 @@ def installed(wheel, tmp_path_factory) -> Path:
     return python
 
 
+def test_the_version_is_the_tag_and_the_links_lead_to_where_it_was_built(tmp_path):
+    """In a clone, since a tag put here would stay."""
+    clone = tmp_path / "clone"
+    for line in (("clone", "-q", ROOT, clone), ("-C", clone, "tag", "v7.8.9")):
+        assert run("git", *line, cwd=tmp_path).returncode == 0
+    done = run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "-q",
+        "-w",
+        tmp_path,
+        clone,
+        cwd=tmp_path,
+        PROJECT_URL="https://example.org/fork/",
+    )
+    assert done.returncode == 0, done.stderr
+    wheel = zipfile.ZipFile(tmp_path / "loraforge-7.8.9-py3-none-any.whl")
+    metadata = wheel.read("loraforge-7.8.9.dist-info/METADATA").decode()
+    assert (
+        "Project-URL: Source, https://example.org/fork\n" in metadata
+        and "Project-URL: Issues, https://example.org/fork/issues\n" in metadata
+    )
+
+
 def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
