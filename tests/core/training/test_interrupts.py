@@ -118,7 +118,7 @@ def start(config: Path, step: int, action: str) -> subprocess.Popen:
 
 @pytest.mark.parametrize("number", everyday([signal.SIGTERM, signal.SIGINT], 1))
 def test_a_stopped_run_goes_on_to_the_same_bytes(number, project, train, tmp_path):
-    settings = {"epochs": 60, "lora_dropout": 0.1, "save_steps": 50}
+    settings = {"epochs": 4, "lora_dropout": 0.1, "save_steps": 50}
     config = project(output_dir=str(tmp_path / "stopped"), **settings)
     process = start(config, 7, f"os.kill(os.getpid(), {int(number)})")
     out = process.communicate()[0]
@@ -155,5 +155,5 @@ def test_the_claim_of_a_killed_run_is_void(project, train, tmp_path):
         train(config, resume=True)
     process.kill()
     process.communicate()
-    outcome = train(config, "epochs=200", "max_steps=400", resume=False, fresh=True)
+    outcome = train(config, "epochs=200", "max_steps=20", resume=False, fresh=True)
     assert outcome.run.manifest()["status"] == "finished"
