@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import everyday
 from builders.tiny_images import draw_pictures, make_sd
 from builders.tiny_text import make_base, make_tokenizer, write_config, write_rows
 
@@ -133,8 +134,11 @@ def test_a_decoders_parameters_and_its_loras_are_those_that_torch_counts(kind):
             assert attached.count()[0] == memory.trainable(shape, wanted), (target, variant)
 
 
-@pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
-@pytest.mark.parametrize("values", [{}, {"conv_rank": 2}, {"train_text_encoder": True}], ids=str)
+@pytest.mark.parametrize(
+    ("family", "values"),
+    everyday([(f, v) for f in ("sd15", "sd2", "sdxl") for v in ({}, {"conv_rank": 2}, {"train_text_encoder": True})], 0, 4, 8),
+    ids=str,
+)
 def test_stable_diffusions_parameters_and_its_loras_are_those_that_torch_counts(tmp_path, family, values):
     from builders.tiny_images import encoders_of, load_sd, network_of
     from loraforge_image.families.stable_diffusion import memory

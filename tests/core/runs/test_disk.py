@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import everyday
 
 from loraforge import RunError, RunFinished, StepFinished, hookimpl
 from loraforge.diagnosis import diagnose
@@ -136,7 +137,7 @@ def at(moment: str, step: int, act, host, monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     ("after", "number"),
-    [(0, errno.ENOSPC), (2, errno.EROFS), (11, errno.ENOSPC), (40, errno.EROFS), (70, errno.ENOSPC), (85, errno.ENOSPC)],
+    everyday([(0, errno.ENOSPC), (2, errno.EROFS), (11, errno.ENOSPC), (40, errno.EROFS), (70, errno.ENOSPC), (85, errno.ENOSPC)], 0, 3, 5),
 )
 def test_a_disk_that_refuses_ends_in_a_message_and_the_run_can_go_on(after, number, wanted, project, command, train, disk, tmp_path):
     config, run = project(**SETTINGS), RunFolder(tmp_path / "out")
@@ -243,15 +244,15 @@ STARTING = (("started", ">loraforge.pipeline.session:Session._start"), ("told th
 LOGGING = (("before a line", "<loraforge.runs.observers:JsonLog._append"), ("after a line", ">loraforge.runs.observers:JsonLog._append"))
 
 
-@pytest.mark.parametrize(
-    ("step", "moment", "goes_on"),
-    [
-        pytest.param(step, moment, goes_on, id=f"{name}, step {step}")
-        for steps, moments, goes_on in (((0,), STARTING, True), ((1,), LOGGING, True), ((2, 3), SAVING, True), ((3,), ENDING, False))
-        for name, moment in moments
-        for step in steps
-    ],
-)
+VANISHING = [
+    pytest.param(step, moment, goes_on, id=f"{name}, step {step}")
+    for steps, moments, goes_on in (((0,), STARTING, True), ((1,), LOGGING, True), ((2, 3), SAVING, True), ((3,), ENDING, False))
+    for name, moment in moments
+    for step in steps
+]
+
+
+@pytest.mark.parametrize(("step", "moment", "goes_on"), everyday(VANISHING, *range(0, len(VANISHING), 3)))
 def test_a_folder_may_vanish_at_any_moment(step, moment, goes_on, soon, project, train, command, host, tmp_path, monkeypatch):
     from loraforge_text.families.causal_lm import TrainableCausalLM
 
