@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
@@ -27,7 +28,7 @@ READ = ["audit", "cli", "config", "configs", "data-checks", "deploy", "lora-file
 READ += ["train-image", "train-text", "trust", "webui"]
 HELPS = {"cli.md", "config.md"}  # docs/generate.py writes them from the code, in both languages
 MONTHS = "January February March April May June July August September October November December".split()
-SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "万": 1e4, "亿": 1e8}
+SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "万": 10**4, "亿": 10**8}
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
@@ -49,7 +50,7 @@ def figures(text: str) -> Counter[float]:
     months = "|".join(MONTHS)
     text = re.sub(rf"(\d+ )({months})\b|\b({months})( \d+)", lambda m: f"{m[1] or ''}{MONTHS.index(m[2] or m[3]) + 1}{m[4] or ''}", text)
     found = re.findall(rf"({NUMBER})(?:[ -]?({'|'.join(SCALES)}))?", text)
-    return Counter(round(float(number.replace(",", "")) * SCALES.get(scale, 1), 9) for number, scale in found)
+    return Counter(float(Decimal(number.replace(",", "")) * SCALES.get(scale, 1)) for number, scale in found)
 
 
 @cache
@@ -125,7 +126,7 @@ def unlike(english: str, chinese: str, language: str) -> list[str]:
     for one, other in zip(ours, theirs, strict=True):
         (code, comment), (code2, comment2) = code_and_comment(one, language), code_and_comment(other, language)
         printed = language in ("text", "") and CHINESE.search(code2) is not None
-        equal = code == code2 or (printed and figures(code) == figures(code2) and names(code) == names(code2))
+        equal = code == code2 or (printed and figures(code) == figures(code2) and not names(code) - names(code2))
         if not equal or bool(comment) != bool(comment2) or figures(comment) != figures(comment2):
             wrong.append(f"{one!r} against {other!r}")
     return wrong
