@@ -28,7 +28,7 @@ READ = ["audit", "cli", "config", "configs", "data-checks", "deploy", "lora-file
 READ += ["train-image", "train-text", "trust", "webui"]
 HELPS = {"cli.md", "config.md"}  # docs/generate.py writes them from the code, in both languages
 MONTHS = "January February March April May June July August September October November December".split()
-SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "万": 10**4, "亿": 10**8}
+SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "megapixels": 10**6, "万": 10**4, "亿": 10**8}
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
