@@ -15,8 +15,9 @@ WORDS = {
         "other language": "[中文]({name}.zh-CN.md)",
         "keys": "# Keys of the YAML file",
         "keys come from": "<!-- Written by docs/generate.py; edit the declarations in the code instead. -->",
-        "about keys": "A config is flat: `key: value`, one a line. `loraforge keys text` prints this page; `loraforge keys text --schema` prints\n"
-        "a JSON Schema for editors. Relative paths are looked up from the working directory first, from the config file's folder second.",
+        "about keys": "A config is flat: `key: value`, one a line. `loraforge keys text` prints this page; "
+        "`loraforge keys text --schema` prints\na JSON Schema for editors. "
+        "Relative paths are looked up from the working directory first, from the config file's folder second.",
         "columns": "| key | default | what may stand there | what it does |",
         "also taken": " Also taken: {names}.",
         "comma": ", ",
@@ -29,7 +30,8 @@ WORDS = {
         "other language": "[English]({name}.md)",
         "keys": "# YAML 键",
         "keys come from": "<!-- 由 docs/generate.py 写出；要修改请改代码里的声明及 zh.json 里的译文。 -->",
-        "about keys": "配置文件不分节：`key: value`，一行一个。`loraforge keys text` 打印本页；`loraforge keys text --schema` 打印供编辑器使用的 JSON Schema。"
+        "about keys": "配置文件不分节：`key: value`，一行一个。`loraforge keys text` 打印本页；"
+        "`loraforge keys text --schema` 打印供编辑器使用的 JSON Schema。"
         "相对路径先从当前工作目录找，再从配置文件所在的文件夹找。",
         "columns": "| 键 | 默认值 | 可以写什么 | 作用 |",
         "also taken": "也可写作：{names}。",
@@ -72,7 +74,15 @@ def cli_page(words: dict[str, str]) -> str:
     from loraforge.cli.main import cli
     from loraforge.plugin_api.host import PluginHost
 
-    lines = [words["commands"], "", words["other language"].format(name="cli"), "", words["commands come from"], "", words["about commands"]]
+    lines = [
+        words["commands"],
+        "",
+        words["other language"].format(name="cli"),
+        "",
+        words["commands come from"],
+        "",
+        words["about commands"],
+    ]
     root = click.Context(cli, info_name="loraforge", terminal_width=100, max_content_width=100)
     root.obj = PluginHost(blocked=("echo",))
     pages = [("loraforge", cli, root)]

@@ -1,7 +1,7 @@
 """A page and its Chinese page say the same: piece by piece, whatever does not depend on the language is compared.
 
 A piece is a heading, a paragraph, an entry of a list, a cell of a table or a block of code. Both pages have the same kinds of pieces in
-the same order, and each piece has the same figures, the same words in code type and the same links as its counterpart. In blocks, code is
+the same order, and each piece has the same figures, words in code type, links, and bold or slanted passages as its counterpart. In blocks, code is
 equal to the character; comments, and lines that a program prints, may be in Chinese, with the same figures and names. So whoever changes
 one page alone is told which piece of the other one to change.
 
@@ -10,6 +10,7 @@ Figures count where they stand in digits: "five" is 五, "5" is 5, "4 billion" i
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ PAIRS = sorted(page.with_name(page.name.removesuffix(ENDING) + ".md") for page i
 READ = ["audit", "cli", "config", "configs", "data-checks", "deploy", "lora-files", "optimizers", "reliability", "security", "serve"]
 READ += ["train-image", "train-text", "trust", "webui"]
 HELPS = {"cli.md", "config.md"}  # docs/generate.py writes them from the code, in both languages
-MONTHS = "January February March April May June July August September October November December".split()
+MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "megapixels": 10**6, "万": 10**4, "亿": 10**8}
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -43,6 +44,7 @@ class Piece:
     figures: Counter[float] = field(default_factory=Counter)
     code: Counter[str] = field(default_factory=Counter)
     links: list[tuple[str, int | None]] = field(default_factory=list)
+    marks: Counter[str] = field(default_factory=Counter)
 
 
 def figures(text: str) -> Counter[float]:
@@ -74,8 +76,7 @@ def link(page: Path, target: str) -> tuple[str, int | None]:
     name, _, anchor = unquote(target).partition("#")
     file = (page.parent / name).resolve() if name else page
     where = anchors(file).index(anchor) if anchor else None  # a heading that is not there is a dead link
-    same = file.with_name(file.name.replace(ENDING, ".md")).relative_to(ROOT.resolve()).as_posix()
-    return same, where
+    return os.path.relpath(file.with_name(file.name.replace(ENDING, ".md")), page.parent), where
 
 
 def pieces(page: Path) -> list[Piece]:
@@ -96,6 +97,10 @@ def pieces(page: Path) -> list[Piece]:
                     piece.code[child.content] += 1
                 elif child.type == "link_open":
                     piece.links.append(link(page, child.attrs["href"]))
+                elif child.type == "image":
+                    piece.links.append(link(page, child.attrs["src"]))
+                elif child.nesting:
+                    piece.marks[child.tag] += child.nesting == 1
                 else:
                     piece.text += " " if child.type == "softbreak" else child.content
             piece.links.sort(key=str)
@@ -114,7 +119,11 @@ def code_and_comment(line: str, language: str) -> tuple[str, str]:
 
 def names(line: str) -> Counter[str]:
     """What a program's output names: options, paths, files and keys."""
-    return Counter(re.findall(r"--[a-z][\w-]+|[\w.~-]*[/\\_=][\w./\\=~-]*[\w/]|\b\w+\.(?:csv|html|jsonl?|md|png|safetensors|txt|yaml)\b", line, re.ASCII))
+    return Counter(
+        re.findall(
+            r"--[a-z][\w-]+|[\w.~-]*[/\\_=][\w./\\=~-]*[\w/]|\b\w+\.(?:csv|html|jsonl?|md|png|safetensors|txt|yaml)\b", line, re.ASCII
+        )
+    )
 
 
 def unlike(english: str, chinese: str, language: str) -> list[str]:
@@ -144,13 +153,45 @@ def differences(english: Path) -> list[str]:
         if "```" in one.kind:
             found += [f"{where}: {line}" for line in unlike(one.text, other.text, one.kind.partition("```")[2])]
             continue
-        for what in ("figures", "code", "links"):
+        for what in ("figures", "code", "links", "marks"):
             if getattr(one, what) != getattr(other, what):
                 here, there = Counter(getattr(one, what)), Counter(getattr(other, what))
                 found.append(f"{where}: {what}: only here {list((here - there).elements())}, only there {list((there - here).elements())}")
-    if len(ours) != len(theirs):
-        found.append(f"{english.name} has {len(ours)} pieces, {chinese.name} {len(theirs)}")
+    if len(ours) != len(theirs):  # all that follows the piece that one lacks is unlike, too
+        return [*found[:1], f"{english.name} has {len(ours)} pieces, {chinese.name} {len(theirs)}"]
     return found
+
+
+ENGLISH = "# Loss\n\n[中文](p.zh-CN.md)\n\nOn May 2, 2024 it was 7.5 in **2** of 4 thousand runs with `lr`.\n\n| a | b |\n|---|---|\n| 1 | x |\n\n"
+ENGLISH += "```yaml\nlr: 1e-4  # or 2e-4\n```\n\n```text\n3 rows in d.csv\n  loraforge runs\n```\n"
+CHINESE_PAGE = (
+    "# 损失\n\n[English](p.md)\n\n2024 年 5 月 2 日，设 `lr` 的 4000 次里有 **2** 次是 7.5。\n\n| 甲 | 乙 |\n|---|---|\n| 1 | 某 |\n\n"
+)
+CHINESE_PAGE += "```yaml\nlr: 1e-4  # 或 2e-4\n```\n\n```text\nd.csv 有 3 行\n  loraforge runs\n```\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("", "", None),
+        ("7.5", "7.6", "figures"),
+        ("`lr`", "`rate`", "code"),
+        ("**2**", "2", "marks"),
+        ("| 1 | x |\n", "", "against table"),
+        ("# Loss", "## Loss", "h2 against h1"),
+        ("```yaml", "More.\n\n```yaml", "against ```yaml"),
+        ("lr: 1e-4", "lr: 1e-5", "1e-5"),
+        ("or 2e-4", "or 3e-4", "3e-4"),
+        ("3 rows", "4 rows", "4 rows"),
+        ("d.csv", "e.csv", "e.csv"),
+        ("loraforge runs", "loraforge list", "loraforge list"),
+    ],
+)
+def test_a_change_of_one_page_alone_is_told(before, after, told, tmp_path):
+    (tmp_path / "p.md").write_text(ENGLISH.replace(before, after) if before else ENGLISH, encoding="utf-8")
+    (tmp_path / "p.zh-CN.md").write_text(CHINESE_PAGE, encoding="utf-8")
+    found = differences(tmp_path / "p.md")
+    assert (found == []) if told is None else any(told in line for line in found), found
 
 
 def test_every_page_that_users_read_is_there_in_chinese():
