@@ -1,54 +1,88 @@
-"""Writes docs/config.md and docs/cli.md from the code. ``--check`` only says whether they are up to date."""
+"""Writes docs/config.md and docs/cli.md, and their Chinese pages, from the code. ``--check`` only says whether they are up to date."""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
-os.environ["LORAFORGE_LANG"] = "en"
-os.environ.pop("LORAFORGE_BLOCK", None)
-
-import click
-
-from loraforge.cli.main import cli
-from loraforge.config.key_docs import describe
-from loraforge.plan import owners_of
-from loraforge.plugin_api.host import PluginHost
-
 DOCS = Path(__file__).parent
+ENDINGS = {"en": ".md", "zh": ".zh-CN.md"}
+WORDS = {
+    "en": {
+        "other language": "[中文]({name}.zh-CN.md)",
+        "keys": "# Keys of the YAML file",
+        "keys come from": "<!-- Written by docs/generate.py; edit the declarations in the code instead. -->",
+        "about keys": "A config is flat: `key: value`, one a line. `loraforge keys text` prints this page; "
+        "`loraforge keys text --schema` prints\na JSON Schema for editors. "
+        "Relative paths are looked up from the working directory first, from the config file's folder second.",
+        "columns": "| key | default | what may stand there | what it does |",
+        "also taken": " Also taken: {names}.",
+        "comma": ", ",
+        "stop": ".",
+        "commands": "# Commands",
+        "commands come from": "<!-- Written by docs/generate.py; edit the docstrings in the code instead. -->",
+        "about commands": "Exit codes: 0 done, 2 something in the input, 1 anything else. Every command that reports takes `--json`.",
+    },
+    "zh": {
+        "other language": "[English]({name}.md)",
+        "keys": "# YAML 键",
+        "keys come from": "<!-- 由 docs/generate.py 写出；要修改请改代码里的声明及 zh.json 里的译文。 -->",
+        "about keys": "配置文件不分节：`key: value`，一行一个。`loraforge keys text` 打印本页；"
+        "`loraforge keys text --schema` 打印供编辑器使用的 JSON Schema。"
+        "相对路径先从当前工作目录找，再从配置文件所在的文件夹找。",
+        "columns": "| 键 | 默认值 | 可以写什么 | 作用 |",
+        "also taken": "也可写作：{names}。",
+        "comma": "、",
+        "stop": "。",
+        "commands": "# 命令",
+        "commands come from": "<!-- 由 docs/generate.py 写出；要修改请改代码里的说明及 zh.json 里的译文。 -->",
+        "about commands": "退出码：0 完成，2 输入有问题，1 其他情况。凡是报告结果的命令都有 `--json`。",
+    },
+}
 
 
-def config_page() -> str:
+def config_page(words: dict[str, str]) -> str:
     """Every key of every task, one table per owner."""
+    from loraforge.config.key_docs import describe
+    from loraforge.plan import owners_of
+    from loraforge.plugin_api.host import PluginHost
+
     host = PluginHost(blocked=())
-    lines = [
-        "# Keys of the YAML file",
-        "",
-        "<!-- Written by docs/generate.py; edit the declarations in the code instead. -->",
-        "",
-        "A config is flat: `key: value`, one a line. `loraforge keys text` prints this page; `loraforge keys text --schema` prints",
-        "a JSON Schema for editors. Relative paths are looked up from the working directory first, from the config file's folder second.",
-    ]
+    lines = [words["keys"], "", words["other language"].format(name="config"), "", words["keys come from"], "", words["about keys"]]
     for task in host.tasks():
         for owner, keys in owners_of(host, host.task(task)):
-            lines += ["", f"## {owner}", "", "| key | default | what may stand there | what it does |", "|---|---|---|---|"]
+            lines += ["", f"## {owner}", "", words["columns"], "|---|---|---|---|"]
             for row in describe(owner, keys):
-                also = f" Also taken: {', '.join(f'`{alias}`' for alias in row.aliases)}." if row.aliases else ""
+                also = words["also taken"].format(names=words["comma"].join(f"`{alias}`" for alias in row.aliases)) if row.aliases else ""
                 cells = [
                     f"`{row.name}`",
                     f"`{row.default}`" if row.default else "",
                     row.kind,
-                    row.help.rstrip(".") + "." + also if also else row.help,
+                    row.help.rstrip(".。") + words["stop"] + also if also else row.help,
                 ]
                 lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def cli_page() -> str:
+def cli_page(words: dict[str, str]) -> str:
     """``--help`` of every command that comes with the package."""
-    lines = ["# Commands", "", "<!-- Written by docs/generate.py; edit the docstrings in the code instead. -->", ""]
-    lines += ["Exit codes: 0 done, 2 something in the input, 1 anything else. Every command that reports takes `--json`."]
+    import click
+
+    from loraforge.cli.main import cli
+    from loraforge.plugin_api.host import PluginHost
+
+    lines = [
+        words["commands"],
+        "",
+        words["other language"].format(name="cli"),
+        "",
+        words["commands come from"],
+        "",
+        words["about commands"],
+    ]
     root = click.Context(cli, info_name="loraforge", terminal_width=100, max_content_width=100)
     root.obj = PluginHost(blocked=("echo",))
     pages = [("loraforge", cli, root)]
@@ -65,17 +99,31 @@ def cli_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def pages_in(language: str) -> dict[str, str]:
+    """Both pages in one language, made in a process of their own: some helps are put into words when their module is imported."""
+    environment = {name: value for name, value in os.environ.items() if name != "LORAFORGE_BLOCK"}
+    environment |= {"LORAFORGE_LANG": language, "PYTHONIOENCODING": "utf-8"}
+    asked = [sys.executable, __file__, "--print", language]
+    done = subprocess.run(asked, env=environment, stdout=subprocess.PIPE, encoding="utf-8", check=True)
+    return dict(json.loads(done.stdout))
+
+
 def main() -> None:
-    """Writes or checks both pages."""
+    """Writes or checks the pages of both languages."""
+    if "--print" in sys.argv:
+        words = WORDS[sys.argv[-1]]
+        print(json.dumps({"config": config_page(words), "cli": cli_page(words)}))
+        return
     stale = []
-    for name, made in (("config.md", config_page()), ("cli.md", cli_page())):
-        file = DOCS / name
-        if file.exists() and file.read_text(encoding="utf-8") == made:
-            continue
-        stale.append(name)
-        if "--check" not in sys.argv:
-            file.write_text(made, encoding="utf-8", newline="\n")
-            print(f"wrote docs/{name}")
+    for language, ending in ENDINGS.items():
+        for name, made in pages_in(language).items():
+            file = DOCS / (name + ending)
+            if file.exists() and file.read_text(encoding="utf-8") == made:
+                continue
+            stale.append(file.name)
+            if "--check" not in sys.argv:
+                file.write_text(made, encoding="utf-8", newline="\n")
+                print(f"wrote docs/{file.name}")
     if "--check" in sys.argv and stale:
         sys.exit(f"docs/{', docs/'.join(stale)} are out of date: run python docs/generate.py")
 
