@@ -66,7 +66,7 @@ class GgufBackend:
         self, base: Path, longest: int | None, convert: Callable[[Path, Path], Path], first: Sequence[Version] = (), parallel: int = 4
     ) -> None:
         if importlib.util.find_spec("xllamacpp") is None:
-            raise ConfigError(say("--backend gguf needs llama.cpp as a Python package: pip install xllamacpp"))
+            raise ConfigError(say("--backend gguf needs llama.cpp as a Python package: pip install 'loraforge[gguf]'"))
         try:
             require_file(base)
             with open_file(base) as file:
