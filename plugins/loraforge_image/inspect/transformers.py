@@ -210,7 +210,9 @@ def _unmeasured_readers(family: str, placed: list[_Placed]) -> Iterable[Finding]
         else:
             yield Finding("A1111", "unknown", unmeasured())
     if not ((kohya and family in ("flux1", "sd3")) or (own and family == "flux1")):
-        yield Finding("SD.Next", "unknown", unmeasured())
+        # The file is in the WebUI format already.
+        text = say("{family} was not measured with it.", family=TITLES[family]) if kohya else unmeasured()
+        yield Finding("SD.Next", "unknown", text)
     if family in ("flux1", "chroma", "sd3") and not kohya:
         trainer = sum(one.place.naming == "onetrainer" for one in placed)
         if trainer:

@@ -120,6 +120,8 @@ def test_the_other_programs(family, layout, expected, files):
     summary = files[family, layout][3]
     for reader, wanted in expected.items():
         assert summary["readers"][reader]["modules"] == (summary["modules"] if wanted == "all" else wanted), reader
+    advised = any("an export in the WebUI format" in finding["text"] for finding in summary["readers"]["SD.Next"]["findings"])
+    assert not (layout == "kohya" and advised), "it is one"
 
 
 def test_the_text_names_the_model_the_naming_and_the_count(command, files, tmp_path):
