@@ -119,7 +119,9 @@ def _hub(key: str, value: str, *wanted: Path) -> str:
     """For ``org/name`` where no folder ``org`` is: other keys take such ids, and this one's value is published on a hub too."""
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", value) or any(path.parent.exists() for path in wanted):
         return ""
-    return say(" If that is the id of something on a hub: {key} is a place on this computer. Download it, and write where it lies.", key=key)
+    return say(
+        " If that is the id of something on a hub: {key} is a place on this computer. Download it, and write where it lies.", key=key
+    )
 
 
 def _nearest(*wanted: Path) -> str:

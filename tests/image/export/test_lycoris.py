@@ -141,5 +141,7 @@ def test_a_run_is_converted_wherever_it_is_named(live, tmp_path, kind, place):
     made = convert(tmp_path / place, "webui")
     assert made.metadata["modelspec.trigger_phrase"] == "neon city"
     for module, delta in deltas.items():
-        got = as_readers_do({end: torch.as_tensor(value) for end, value in made.verbatim.items()}, "lora_" + module.replace(".", "_"), delta.shape)
+        got = as_readers_do(
+            {end: torch.as_tensor(value) for end, value in made.verbatim.items()}, "lora_" + module.replace(".", "_"), delta.shape
+        )
         np.testing.assert_allclose(got, delta, atol=1e-6, rtol=1e-4)

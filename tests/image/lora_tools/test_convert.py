@@ -185,7 +185,9 @@ def test_embeddings_that_travel_with_it_go_on_or_are_told_of(ends, convert, tmp_
     """OneTrainer's; A1111 and Forge read them out of the LoRA's file."""
     name = "lora_unet_double_blocks_0_img_attn_proj"
     emb = torch.randn(2, 768)
-    save_file({**{f"{name}.{end}": torch.randn(shape) for end, shape in ends.items()}, "bundle_emb.neon.clip_l": emb}, tmp_path / "a.safetensors")
+    save_file(
+        {**{f"{name}.{end}": torch.randn(shape) for end, shape in ends.items()}, "bundle_emb.neon.clip_l": emb}, tmp_path / "a.safetensors"
+    )
     made, told = convert(tmp_path / "a.safetensors", "webui", out="w.safetensors")
     assert torch.equal(load_file(made)["bundle_emb.neon.clip_l"], emb) and not told["notes"]
     made, told = convert(tmp_path / "a.safetensors", "comfyui", out="c.safetensors")
