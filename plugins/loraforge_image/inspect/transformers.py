@@ -67,8 +67,8 @@ def transformers(file: LoraFile) -> Iterable[Finding]:
         return
     if control(file):
         yield Finding("A1111", "refuses", say("it knows no {family}.", family=TITLES[file.family]), len(file.modules))
-        text = say("a control LoRA of Black Forest Labs: ComfyUI and diffusers have a converter made for it; nothing else was measured.")
-        yield from each([reader for reader in READERS if reader != "A1111"], "unknown", text)
+        told = say("a control LoRA of Black Forest Labs: ComfyUI and diffusers have a converter made for it; nothing else was measured.")
+        yield from each([reader for reader in READERS if reader != "A1111"], "unknown", told)
         return
     found = [(module, place_of(module.name, table)) for module in file.modules]
     placed = [_Placed(module, place) for module, place in found if place is not None]
