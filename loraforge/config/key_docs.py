@@ -59,10 +59,9 @@ def describe(owner: str, keys: type[Keys]) -> list[KeyInfo]:
         info = keys.model_fields[name]
         if info.is_required():
             default = say("(required)")
-        elif info.default_factory is not None:
-            default = "{}"
         else:
-            default = "" if info.default is None else plain(info.default).strip("'")
+            given = info.get_default(call_default_factory=True, validated_data={})
+            default = "" if given is None else plain(given).strip("'")
         found.append(KeyInfo(name, owner, _kind(part), default, say(info.description or ""), tuple(aliases_of(info))))
     return found
 

@@ -72,7 +72,7 @@ def resolve_path(source: Source, value: Value, info: FieldInfo, key: str, proble
             "{where}: {key}: '{value}' is an address on the web. Write {ours}.", where=value.where, key=key, value=value.value, ours=ours
         )
         return value.value
-    hint = _escaped(value.value) or _windows(value.value) or _nearest(first, second)
+    hint = _escaped(value.value) or _windows(value.value) or _nearest(first, second) or _hub(key, value.value, first, second)
     if os.path.normpath(first) == os.path.normpath(second):
         problem = say(
             "{where}: {key}: there is no '{value}' (looked at {first}).", where=value.where, key=key, value=value.value, first=first
@@ -113,6 +113,15 @@ def _windows(value: str) -> str:
     if os.path.exists(other):
         return say(" Did you mean '{word}'?", word=other)
     return say(" That is a path of Windows, and this computer is none: write it as it is here, with forward slashes.")
+
+
+def _hub(key: str, value: str, *wanted: Path) -> str:
+    """For ``org/name`` where no folder ``org`` is: other keys take such ids, and this one's value is published on a hub too."""
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", value) or any(path.parent.exists() for path in wanted):
+        return ""
+    return say(
+        " If that is the id of something on a hub: {key} is a place on this computer. Download it, and write where it lies.", key=key
+    )
 
 
 def _nearest(*wanted: Path) -> str:

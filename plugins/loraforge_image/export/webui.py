@@ -136,7 +136,13 @@ class WebuiExporter(Exporter):
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
         config = adapter.facts.get("config", {})
         words = ", ".join(adapter.facts.get("trigger_words", []))
-        lines = [] if config.get("webui") else [f"cp {quoted(path.parent / path.stem)}.* stable-diffusion-webui/models/Lora/"]
+        copied = f"cp {quoted(path.parent / path.stem)}.* "
+        if str(adapter.facts.get("family")) not in PUBLISHED:  # A1111 knows none of the transformers but SD3; ComfyUI knows them all
+            lines = [] if config.get("webui") else [f"{copied}ComfyUI/models/loras/"]
+            weight = f"{float(config.get('preferred_weight', 0.8)):g}"
+            lines.append(say("# in ComfyUI: the node LoraLoader with {name}, strength {weight}", name=printable(path.name), weight=weight))
+            return [*lines, *([say("# in the prompt: {text}", text=" ".join(printable(words).split()))] if words else [])]
+        lines = [] if config.get("webui") else [f"{copied}stable-diffusion-webui/models/Lora/"]
         written = f"<lora:{path.stem}:{float(config.get('preferred_weight', 0.8)):g}> {words}".rstrip()
         # As a comment: the words are the data's, and a shell would obey them where somebody pastes all the lines.
         return [*lines, say("# in the prompt: {text}", text=" ".join(printable(written).split()))]

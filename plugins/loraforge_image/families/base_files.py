@@ -171,6 +171,21 @@ def pipeline_name(base_model: str, revision: str | None = None) -> str:
     return found if isinstance(found, str) else ""
 
 
+def other_pipeline(base_model: str, revision: str | None, family: str, wanted: str) -> str:
+    """The sentence about a folder of another pipeline than a family trains, which ``model_family`` forces on it; nothing if it is right."""
+    found = pipeline_name(base_model, revision)
+    if found == wanted or not locate(base_model, revision).is_dir():
+        return ""
+    return say(
+        "base_model {base}: model_family is {family}, which trains a {wanted}, but its model_index.json says {found}. Leave model_family "
+        "out: what a base is, is recognised.",
+        base=base_model,
+        family=family,
+        wanted=wanted,
+        found=found or say("nothing"),
+    )
+
+
 def listed_parts(place: Path) -> dict[str, tuple[str, str]]:
     """(library, class) of every part that ``model_index.json`` names."""
     index = read_config(place / "model_index.json")

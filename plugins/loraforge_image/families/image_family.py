@@ -25,7 +25,7 @@ from loraforge import (
 
 from ..records import EXPORTERS, ImageKeys
 from ..sample_prompts import remarks
-from .base_files import WEIGHTS, is_ours, locate, missing_parts, old_hash, pipeline_files, pipeline_name, title
+from .base_files import WEIGHTS, is_ours, locate, missing_parts, old_hash, other_pipeline, pipeline_files, pipeline_name, title
 from .fitting import storing
 from .image_base import ImageBase
 from .infotext import called, stem_of
@@ -138,6 +138,8 @@ class ImageFamily(ModelFamily):
 
     def problems(self, config: RunConfig, keys: ImageKeys) -> list[str]:
         """What is wrong with a config, besides what holds for every family."""
+        if other := other_pipeline(config.base_model, config.revision, self.name, self.pipeline):
+            return [other]
         gone = missing_parts(locate(config.base_model, config.revision))
         return [say("base_model {folder} lacks {names}.", folder=config.base_model, names=", ".join(gone))] if gone else []
 

@@ -93,6 +93,19 @@ DIFFUSERS: Mapping[str, Mapping[tuple[str, bool], Row]] = {
         ("diffusers", True): ("error", "error", "error", "error"),
     },
 }
+# diffusers, for files with lora_A.default and lora_B.default, which PEFT's own state has: DiffSynth's files. Of the others nothing is read.
+DEFAULT: Mapping[str, Mapping[tuple[str, bool], Outcome]] = {
+    "z-image": {
+        **{("comfyui", False): "all", ("bare", False): "all", ("comfyui", True): "same", ("bare", True): "same"},
+        **{(naming, original): "error" for naming in ("diffusers", "peft", "peft pipeline") for original in (False, True)},
+    },
+    "flux2": {("comfyui", True): "error"},
+    **{family: {(naming, one): "error" for naming in ("peft", "peft pipeline") for one in (False, True)} for family in ("flux1", "chroma")},
+    "qwen-image": {
+        **{("comfyui", False): "all", ("bare", False): "all"},
+        **{(naming, False): "error" for naming in ("diffusers", "peft", "peft pipeline")},
+    },
+}
 # Layers outside of the blocks that diffusers reads where it reads "blocks".
 KEPT: Mapping[str, frozenset[str]] = {
     "z-image": frozenset({"cap_embedder.1", "t_embedder.mlp.0", "t_embedder.mlp.2"}),

@@ -14,7 +14,7 @@ from ..lora_files.lora_file import LoraFile, printable
 from ..lora_files.modules import Module
 from .findings import FORGE_COMFY, LEVELS, READERS, Finding, each
 from .layouts import COMFY_TEXT, bare_stable_diffusion, lycoris_kinds, peft_stable_diffusion
-from .transformers import transformers
+from .transformers import control, transformers
 
 say = speaker(__name__)
 
@@ -196,7 +196,7 @@ def _other_kinds(file: LoraFile) -> Iterable[Finding]:
 
 
 def _leftover(file: LoraFile) -> Iterable[Finding]:
-    if file.family == "language":
+    if file.family == "language" or control(file):
         return
     own = file.naming == "diffusers" and file.family in ("sd15", "sd2", "sdxl")
     lost = [m for m in file.modules if _FLAT.match(m.name) or COMFY_TEXT.match(m.name) or (own and _plain_attention(m))]

@@ -14,7 +14,7 @@ from ..lora_files.modules import Module
 from ..lora_files.prefixes import Place, place_of
 from ..lora_files.tables import TABLES, TITLES
 from .findings import FORGE_COMFY, READERS, Finding, each
-from .matrix import COMFYUI, DIFFUSERS, FORGE, KEPT, UNMAPPED
+from .matrix import COMFYUI, DEFAULT, DIFFUSERS, FORGE, KEPT, UNMAPPED
 
 say = speaker(__name__)
 
@@ -35,6 +35,11 @@ class _Placed:
         return "alpha" in self.module.shapes
 
     @property
+    def named(self) -> bool:
+        """Whether the factors have the name of PEFT's adapter in theirs."""
+        return self.module.down == "lora_A.default"
+
+    @property
     def scaled(self) -> bool:
         """Whether its scale matters."""
         return self.module.scale not in (None, 1.0)
@@ -50,10 +55,20 @@ def silent(n: int) -> str:
     return say("{n} modules are not read under these names, and no error says so.", n=n)
 
 
+def control(file: LoraFile) -> bool:
+    """Whether it is one of Black Forest Labs' own control LoRAs (depth, canny), which bring norms and biases: by what ComfyUI goes by."""
+    return "single_blocks.0.norm.key_norm.scale" in file.leftover and any(module.name == "img_in" for module in file.modules)
+
+
 def transformers(file: LoraFile) -> Iterable[Finding]:
     """What every reader does with the modules of a transformer."""
     table = TABLES.get(file.family)
     if table is None:
+        return
+    if control(file):
+        yield Finding("A1111", "refuses", say("it knows no {family}.", family=TITLES[file.family]), len(file.modules))
+        told = say("a control LoRA of Black Forest Labs: ComfyUI and diffusers have a converter made for it; nothing else was measured.")
+        yield from each([reader for reader in READERS if reader != "A1111"], "unknown", told)
         return
     found = [(module, place_of(module.name, table)) for module in file.modules]
     placed = [_Placed(module, place) for module, place in found if place is not None]
@@ -113,6 +128,8 @@ def _comfyui(family: str, placed: list[_Placed]) -> Iterable[Finding]:
 
 def _forge(family: str, placed: list[_Placed]) -> Iterable[Finding]:
     def reads(one: _Placed) -> bool:
+        if one.named:
+            return False
         if one.place.naming in ("kohya", "comfyui"):
             return one.place.original or one.place.layer.same
         return not one.place.original and one.place.naming in FORGE[family]
@@ -132,6 +149,10 @@ def _diffusers(family: str, placed: list[_Placed]) -> Iterable[Finding]:
         else:
             yield Finding("diffusers", "drops", say("{n} modules are no pairs of factors, and are not read.", n=len(other)), len(other))
     mine = [one for one in placed if one.module.kind == "lora"]
+    strange = [one for one in mine if not one.named and one.module.down not in ("lora_A", "lora_down", "")]
+    if strange:
+        yield Finding("diffusers", "unknown", unmeasured(), len(strange))
+        return
     # The loader looks at the whole file first.
     alphas, downs = any(one.stored for one in mine), any(one.module.down == "lora_down" for one in mine)
     outcomes = Counter(_outcome(family, one, 2 * downs + alphas) for one in mine)
@@ -152,9 +173,10 @@ def _diffusers(family: str, placed: list[_Placed]) -> Iterable[Finding]:
 
 def _outcome(family: str, one: _Placed, column: int) -> str:
     """read, lost, outside (lost because it is no block), halves, scale (wrong), or error."""
-    row = DIFFUSERS[family].get((one.place.naming, one.place.original))
+    named = one.place.naming, one.place.original
+    row = DIFFUSERS[family].get(named)
     # A name that both models have is what the names beside it are.
-    rule = row[column] if row else "none"
+    rule = DEFAULT.get(family, {}).get(named, "none") if one.named else row[column] if row else "none"
     layer = one.place.layer
     kept = not layer.outside or layer.original in KEPT.get(family, ())
     ends: dict[str, str] = {
@@ -176,9 +198,10 @@ def _outcome(family: str, one: _Placed, column: int) -> str:
 
 def _unmeasured_readers(family: str, placed: list[_Placed]) -> Iterable[Finding]:
     """A1111 (SD3 alone), SD.Next and kohya's scripts: what they are known to read, and what nobody tried."""
+    usual = not any(one.named for one in placed)
     namings = {(one.place.naming, one.place.original or one.place.layer.same) for one in placed}
-    kohya = all(naming == "kohya" and original for naming, original in namings)
-    own = all(naming == "diffusers" and (not original or family == "qwen-image") for naming, original in namings)
+    kohya = usual and all(naming == "kohya" and original for naming, original in namings)
+    own = usual and all(naming == "diffusers" and (not original or family == "qwen-image") for naming, original in namings)
     if family == "sd3":
         if own:
             yield Finding("A1111", "note", say("only version 1.10 and newer read SD3."))
@@ -187,7 +210,9 @@ def _unmeasured_readers(family: str, placed: list[_Placed]) -> Iterable[Finding]
         else:
             yield Finding("A1111", "unknown", unmeasured())
     if not ((kohya and family in ("flux1", "sd3")) or (own and family == "flux1")):
-        yield Finding("SD.Next", "unknown", unmeasured())
+        # The file is in the WebUI format already.
+        text = say("{family} was not measured with it.", family=TITLES[family]) if kohya else unmeasured()
+        yield Finding("SD.Next", "unknown", text)
     if family in ("flux1", "chroma", "sd3") and not kohya:
         trainer = sum(one.place.naming == "onetrainer" for one in placed)
         if trainer:

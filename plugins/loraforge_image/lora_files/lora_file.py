@@ -313,7 +313,7 @@ def _modules(
             if bad:
                 figures["norm"] = None
             shapes = {what: tuple(t.shape) for what, t in tensors.items()}
-            down = keys.get("down", "").removeprefix(name).strip("._").split(".")[0]
+            down = keys.get("down", "").removeprefix(name).strip("._").removesuffix(".weight")
             modules.append(Module(name=name, part=part_of(name), block=block_of(name), shapes=shapes, down=down, **figures))
         nonfinite += [key for key in leftover if not _finite(read_tensor(file, handle, key))]
     return modules, sorted(nonfinite)

@@ -83,7 +83,7 @@ class Module:
         scale: what the product of its factors is multiplied by.
         norm: the Frobenius norm of the change to the layer (for DoRA: before normalising); None if it cannot be had.
         fault: "", "incomplete" (a factor lacks) or "shapes" (they do not fit).
-        down: how the file calls the first of two factors: "lora_down", "lora_A" and so on; empty where there is none.
+        down: how the file calls the first of two factors: "lora_down", "lora_A", "lora_A.default" and so on; empty where there is none.
     """
 
     name: str

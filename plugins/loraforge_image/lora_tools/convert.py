@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 say = speaker(__name__)
 
-_LYCORIS = ("loha", "lokr", "full", "oft", "boft", "lora")
+_LYCORIS = ("loha", "lokr", "full", "oft", "boft")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Converted:
         before: how many modules the file had; after: how many it has now.
         metadata: of the file it comes from.
         notes: what somebody should know of it.
+        beside: tensors that are no module and travel with them.
     """
 
     pairs: Sequence[Pair]
@@ -65,6 +66,7 @@ class Converted:
     metadata: Mapping[str, str]
     source: Opened | None = None
     notes: Sequence[str] = field(default_factory=tuple)
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def convert(path: Path, layout: str) -> Converted:
@@ -81,18 +83,37 @@ def convert(path: Path, layout: str) -> Converted:
     file = read_lora(place)
     _refuse(file, path)
     if any(module.kind != "lora" for module in file.modules):
-        return _renamed(file, path, layout)
+        return _with_embeddings(_renamed(file, path, layout), file, layout)
     opened = open_lora(place)
     if opened.family not in TABLES and opened.family not in PUBLISHED:
         opened = replace(opened, family=file.family)
-    if opened.leftover:
-        raise ExportError(_lost(path, opened.leftover))
+    if file.leftover:
+        raise ExportError(_lost(path, file.leftover))
     pairs = (
         _transformer(opened, TABLES[opened.family], layout)
         if opened.family in TABLES
         else _one_for_one(opened, opened.factors, layout, of_unet)
     )
-    return Converted(pairs, {}, opened.family, len(opened.factors), len(pairs), opened.metadata, opened)
+    made = Converted(pairs, {}, opened.family, len(opened.factors), len(pairs), opened.metadata, opened)
+    return _with_embeddings(made, file, layout)
+
+
+def _with_embeddings(made: Converted, file: LoraFile, layout: str) -> Converted:
+    """With the embeddings that came with the LoRA, which the WebUIs look for in its file; other programs do not, and it is said."""
+    if not file.bundled:
+        return made
+    if layout != "webui":
+        text = say(
+            "{n} tensors of embeddings that came with it are left out, since only WebUIs look for them in a LoRA file: {names}",
+            n=len(file.bundled),
+            names=first_few(file.bundled, 3),
+        )
+        return replace(made, notes=(*made.notes, text))
+    import safetensors
+
+    with safetensors.safe_open(str(file.path), framework="pt") as handle:
+        found = {key: read_tensor(file.path, handle, key) for key in handle.keys() if key.startswith("bundle_emb.")}  # noqa: SIM118
+    return replace(made, beside=found)
 
 
 def _lost(path: Path, names: Sequence[str]) -> str:
@@ -210,24 +231,23 @@ def _unnamed(path: Path, names: Sequence[str], layout: str) -> None:
 
 def _renamed(file: LoraFile, path: Path, layout: str) -> Converted:
     """LoHa, LoKr and the like: their tensors stay, under other names. They cannot be put together or taken apart."""
-    kinds = {module.kind for module in file.modules}
+    kinds = {module.kind for module in file.modules} - {"lora"}
+    shown = ", ".join(sorted(kinds))
     if layout == "diffusers":
-        raise ExportError(
-            say("{path} holds {kinds}, which diffusers does not read. --to webui or comfyui.", path=path, kinds=", ".join(sorted(kinds)))
-        )
+        raise ExportError(say("{path} holds {kinds}, which diffusers does not read. --to webui or comfyui.", path=path, kinds=shown))
     if not kinds <= set(_LYCORIS):
         shown = ", ".join(sorted(kinds.difference(_LYCORIS)))
         raise ExportError(say("{path} holds {kinds}, which no layout but its own can say.", path=path, kinds=shown))
     names = _names(file, layout)
     taken = Counter(names.values())
     _named(path, [], [name for name, new in names.items() if taken[new] > 1])
-    tensors, metadata = _verbatim(file, path)
+    tensors, metadata = _verbatim(file)
     made = {f"{names[module]}{ending}": tensor for (module, ending), tensor in tensors.items()}
     own = any(name.startswith("transformer.") for name in names.values())
     said = say(
         "the modules are parts of layers that the original model keeps as one, and {kinds} cannot be put together: they have diffusers' "
         "names, which ComfyUI reads as parts",
-        kinds=", ".join(sorted(kinds)),
+        kinds=shown,
     )
     return Converted((), made, file.family, len(names), len(names), metadata, None, (said,) if own else ())
 
@@ -235,15 +255,7 @@ def _renamed(file: LoraFile, path: Path, layout: str) -> Converted:
 def _names(file: LoraFile, layout: str) -> dict[str, str]:
     """The new name of every module."""
     if file.leftover:
-        shown = first_few([printable(name) for name in file.leftover], 3)
-        raise ExportError(
-            say(
-                "{path}: {n} tensors belong to no LoRA module and would be lost: {names}.",
-                path=file.path,
-                n=len(file.leftover),
-                names=shown,
-            )
-        )
+        raise ExportError(_lost(file.path, file.leftover))
     t5 = 2 if file.family == "flux1" else 3
     if file.family not in TABLES:
         plain = [Factors(m.name, canonical(m.name, t5), *(None,) * 2, 1.0) for m in file.modules]  # type: ignore[arg-type]
@@ -268,21 +280,21 @@ def _names(file: LoraFile, layout: str) -> dict[str, str]:
     return found
 
 
-def _verbatim(file: LoraFile, path: Path) -> tuple[dict[tuple[str, str], Any], Mapping[str, str]]:
+def _verbatim(file: LoraFile) -> tuple[dict[tuple[str, str], Any], Mapping[str, str]]:
     """The tensors by module and ending. An adapter folder has its scale elsewhere: it is brought into the tensors."""
     import safetensors
 
     if file.naming == "peft":
         from loraforge.adapters import lora
 
-        folder = path if path.is_dir() else path.parent
-        adapter = lora.read_peft(folder)
+        adapter = lora.read_peft(file.path.parent)
         found: dict[tuple[str, str], Any] = {}
         prefix = re.match(r"base_model\.model\.", file.modules[0].name)
         for module in adapter.modules:
             for ending, value in lycoris.tensors(adapter, module, None).items():
                 found[(prefix[0] if prefix else "") + module, f".{ending}"] = value
-        return found, {}
+        words = ", ".join(adapter.facts.get("trigger_words", []))
+        return found, {"modelspec.trigger_phrase": words} if words else {}
     with safetensors.safe_open(str(file.path), framework="pt") as handle:
         groups, _ = grouped(handle.keys())
         tensors = {(name, key[len(name) :]): read_tensor(file.path, handle, key) for name, keys in groups.items() for key in keys.values()}

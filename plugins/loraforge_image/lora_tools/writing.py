@@ -114,13 +114,13 @@ def write_layout(out: Path, made: Converted, layout: str, precision: str, told: 
     import torch
 
     if made.verbatim:
-        tensors = {name: torch.as_tensor(tensor).contiguous() for name, tensor in made.verbatim.items()}
+        tensors = {name: torch.as_tensor(tensor).contiguous() for name, tensor in [*made.verbatim.items(), *made.beside.items()]}
         kept = {key: value for key, value in metadata.items() if key not in _FORMER}
         values = {"ss_network_module": "lycoris.kohya", **kept, **_about(out, told), **_header(made.family, kept)}
         _place(out, serialise(tensors, values))
         return 0.0
     kind = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-    tensors = {}
+    tensors = dict(made.beside)
     rounding = Rounding(kind)
     alphas = {one.factors.scale * one.factors.rank for one in made.pairs}
     # diffusers loads attention of a U-Net with the commonest alpha; in a transformer every module has its own.

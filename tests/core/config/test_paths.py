@@ -45,6 +45,11 @@ def test_nothing_is_guessed_where_nothing_is_near(tree, written):
     assert "Did you mean" not in said(tree, f"train_data_dir: {written}")
 
 
+def test_a_hub_id_where_a_file_is_wanted(tree):
+    assert "If that is the id of something on a hub: init_from_adapter is" in said(tree, "init_from_adapter: ostris/training_adapter")
+    assert "on a hub" not in said(tree, "init_from_adapter: models/training_adapter")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="there they are paths")
 def test_backslashes_on_a_system_that_has_none(tree, monkeypatch):
     monkeypatch.chdir(tree)

@@ -150,6 +150,14 @@ def test_every_key_has_help_and_a_readable_kind():
         assert row.help and row.kind, row.name
 
 
+def test_an_empty_default_is_shown_as_what_it_is():
+    class Own(Keys):
+        several: list[int] = Field(default_factory=list, description="a list")
+        named: dict[str, str] = Field(default_factory=dict, description="lines")
+
+    assert [row.default for row in key_docs.describe("own", Own)] == ["[]", "{}"]
+
+
 def test_values_cannot_be_changed(tmp_path):
     with pytest.raises(ValueError, match="frozen"):
         values(tmp_path, "").seed = 3

@@ -129,3 +129,19 @@ def test_layers_that_the_original_model_fuses_stand_under_diffusers_names(live, 
     assert {key.rpartition(".")[0] for key in tensors} == set(layers)
     for module, delta in deltas.items():
         np.testing.assert_allclose(as_readers_do(tensors, module, delta.shape), delta, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["lokr", "loha"])
+@pytest.mark.parametrize("place", ["run", "run/adapter", "run/adapter/adapter_model.safetensors"])
+def test_a_run_is_converted_wherever_it_is_named(live, tmp_path, kind, place):
+    from loraforge_image.lora_tools.convert import convert
+
+    adapter, deltas = live(kind, facts={"trigger_words": ["neon city"]})
+    lora.write_peft(adapter, tmp_path / "run" / "adapter")
+    made = convert(tmp_path / place, "webui")
+    assert made.metadata["modelspec.trigger_phrase"] == "neon city"
+    for module, delta in deltas.items():
+        got = as_readers_do(
+            {end: torch.as_tensor(value) for end, value in made.verbatim.items()}, "lora_" + module.replace(".", "_"), delta.shape
+        )
+        np.testing.assert_allclose(got, delta, atol=1e-6, rtol=1e-4)

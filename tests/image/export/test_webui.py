@@ -127,6 +127,16 @@ def test_metadata_hashes_and_card(tmp_path):
     assert WebuiExporter().usage(adapter, file)[-1] == "# in the prompt: <lora:neon:0.7> zz style"
 
 
+@pytest.mark.parametrize("family", ["z-image", "flux2", "flux1", "chroma", "qwen-image", "sd35"])
+def test_a_transformers_file_goes_to_comfyui(family, tmp_path):
+    file = tmp_path / "neon.safetensors"
+    lines = WebuiExporter().usage(make_adapter(family=family, config={"preferred_weight": 0.7}, trigger_words=["zz style"]), file)
+    assert lines[0].endswith("neon.* ComfyUI/models/loras/") and "neon.safetensors, strength 0.7" in lines[1]
+    assert lines[2:] == ["# in the prompt: zz style"] and not any("<lora:" in line for line in lines)
+    installed = make_adapter(family=family, config={"webui": "/w"}, trigger_words=[])
+    assert len(WebuiExporter().usage(installed, file)) == 1
+
+
 def test_folders_keep_their_names_in_the_tags(tmp_path):
     def place(repeats):
         return {"repeats": repeats, "pictures": 1, "tags": {"a": 1}}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from builders.transformer_loras import BLOCKS, FAMILIES, LAYOUTS, delta, fused, lora_of, read_by_diffusers, tiny, write
 from loraforge_image.inspect.summary import summarise
 from loraforge_image.lora_files.lora_file import read_lora
 from loraforge_image.lora_files.tables import TABLES
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 # ComfyUI's own code (February 2026) on files of these very models: modules read, of those in the blocks.
 COMFYUI = {
@@ -56,6 +58,38 @@ def test_diffusers_does_what_is_said_of_it(family, layout, files):
     assert (said["verdict"] == "wrong") == bool(wrong)
 
 
+@pytest.mark.parametrize("layout", ["diffusers", "comfyui", "ai-toolkit", "bare", "bare, original", "peft"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_factors_with_the_adapters_name_are_what_diffusers_makes_of_them(family, layout, files, tmp_path):
+    """DiffSynth's files; ComfyUI asks for the name with every layer, Forge with none."""
+    source, modules, _, _ = files[family, layout]
+    weights = load_file(source / "adapter_model.safetensors" if source.is_dir() else source)
+    file = tmp_path / "a.safetensors"
+    architecture = {"modelspec.architecture": TABLES[family].architecture}
+    save_file({re.sub(r"(lora_[AB])\.", r"\1.default.", name): value for name, value in weights.items()}, file, architecture)
+    readers = summarise(read_lora(file))["readers"]
+    try:
+        found = read_by_diffusers(family, file)
+    except Exception:
+        found = {}
+    table = TABLES[family]
+    read = {table.find(name).original if LAYOUTS[layout][1] else name for name in found}
+    assert readers["diffusers"]["modules"] == len(read) and (readers["diffusers"]["verdict"] == "refuses") == (not read)
+    assert readers["Forge"]["modules"] == 0 and readers["ComfyUI"]["modules"] == COMFYUI[layout].get(family, len(modules))
+
+
+def test_a_control_lora_of_the_makers_is_not_called_unreadable(tmp_path):
+    """Both programs look for these very tensors and convert the file."""
+    tensors, _ = figures(["img_in", "double_blocks.0.img_attn.proj"], 3072, 3072, kind=("lora_A", "lora_B"))
+    tensors |= {"img_in.lora_B.bias": torch.zeros(3072), "double_blocks.0.img_attn.proj.lora_B.bias": torch.zeros(3072)}
+    tensors |= {f"single_blocks.{n}.norm.{which}_norm.scale": torch.ones(128) for n in range(9) for which in ("key", "query")}
+    save_file(tensors, tmp_path / "a.safetensors")
+    said = summarise(read_lora(tmp_path / "a.safetensors"))
+    assert said["family"] == "flux1" and {name: one["verdict"] for name, one in said["readers"].items()} == {
+        "A1111": "refuses", **dict.fromkeys(("Forge", "ComfyUI", "SD.Next", "kohya", "diffusers"), "unknown")
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_comfyui_reads_as_many_modules_as_were_measured(family, layout, files):
@@ -86,6 +120,8 @@ def test_the_other_programs(family, layout, expected, files):
     summary = files[family, layout][3]
     for reader, wanted in expected.items():
         assert summary["readers"][reader]["modules"] == (summary["modules"] if wanted == "all" else wanted), reader
+    advised = any("an export in the WebUI format" in finding["text"] for finding in summary["readers"]["SD.Next"]["findings"])
+    assert not (layout == "kohya" and advised), "it is one"
 
 
 def test_the_text_names_the_model_the_naming_and_the_count(command, files, tmp_path):

@@ -180,6 +180,28 @@ def test_lokr_of_parts_of_a_fused_layer_keeps_diffusers_names(convert, tmp_path)
     assert set(load_file(made)) == {f"lora_unet_single_blocks_0_linear2.{end}" for end in ("lokr_w1", "lokr_w2")} and not told["notes"]
 
 
+@pytest.mark.parametrize("ends", [{"lora_down.weight": (2, 16), "lora_up.weight": (16, 2)}, {"lokr_w1": (4, 4), "lokr_w2": (4, 4)}])
+def test_embeddings_that_travel_with_it_go_on_or_are_told_of(ends, convert, tmp_path):
+    """OneTrainer's; A1111 and Forge read them out of the LoRA's file."""
+    name = "lora_unet_double_blocks_0_img_attn_proj"
+    emb = torch.randn(2, 768)
+    save_file(
+        {**{f"{name}.{end}": torch.randn(shape) for end, shape in ends.items()}, "bundle_emb.neon.clip_l": emb}, tmp_path / "a.safetensors"
+    )
+    made, told = convert(tmp_path / "a.safetensors", "webui", out="w.safetensors")
+    assert torch.equal(load_file(made)["bundle_emb.neon.clip_l"], emb) and not told["notes"]
+    made, told = convert(tmp_path / "a.safetensors", "comfyui", out="c.safetensors")
+    assert not any("bundle" in key for key in load_file(made)) and "bundle_emb.neon.clip_l" in told["notes"][0]
+
+
+def test_what_is_no_lora_is_named_without_the_loras_beside_it(command, tmp_path):
+    name = "lora_unet_double_blocks_0_img_attn_proj"
+    tensors = {f"{name}.lora_down.weight": torch.randn(2, 16), f"{name}.lora_up.weight": torch.randn(16, 2)}
+    save_file({**tensors, "lora_unet_double_blocks_0_txt_attn_proj.diff": torch.randn(16, 16)}, tmp_path / "a.safetensors")
+    code, _, err = command("lora", "convert", tmp_path / "a.safetensors", "--to", "diffusers")
+    assert code == 2 and "holds full, which diffusers does not read" in re.sub(r"\s+", " ", err)
+
+
 def test_the_trigger_of_the_card_and_the_usual_name(command, tmp_path):
     name = "lora_unet_double_blocks_0_img_attn_proj"
     save_file({f"{name}.lora_down.weight": torch.randn(2, 16), f"{name}.lora_up.weight": torch.randn(16, 2)}, tmp_path / "neon.safetensors")

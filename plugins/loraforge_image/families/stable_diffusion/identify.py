@@ -153,8 +153,10 @@ def check_family(base_model: str, base: Base, wanted: str) -> None:
     """
     if base.family == wanted or not base.read:
         return
+    if not base.family:  # what was found is a sentence then
+        raise ModelError(say("base_model {base}: model_family is {wanted}, but {found}.", base=base_model, wanted=wanted, found=base.what))
     lines = [say("base_model {base}: model_family is {wanted}, but this is {found}.", base=base_model, wanted=wanted, found=base.what)]
-    raise ModelError([*lines, say("Set model_family: {family}.", family=base.family)] if base.family else lines)
+    raise ModelError([*lines, say("Set model_family: {family}.", family=base.family)])
 
 
 def config_folder(file: Path, family: str, base_config: str | None) -> Path:

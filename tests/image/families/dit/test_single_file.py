@@ -30,6 +30,17 @@ def problems_of(case, file, **keys) -> str:
     return "\n".join(caught.value.problems)
 
 
+@pytest.mark.parametrize("family", families(), ids=lambda family: family.name)
+@pytest.mark.parametrize("other", ["StableDiffusionXLPipeline", "PixArtSigmaPipeline", None])
+def test_a_folder_that_model_family_misnames_is_refused_before_anything_is_loaded(family, other, tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": other} if other else {}), encoding="utf-8")
+    config, given = config_for(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        family.examine(config, given, [])
+    (said,) = caught.value.problems
+    assert f"model_family is {family.name}, which trains a {family.pipeline}" in said and (other or "nothing") in said
+
+
 def test_both_layouts_are_recognised_and_loaded_whole(case, tiny, tmp_path):
     import torch
 
