@@ -1,8 +1,10 @@
-"""Writes docs/config.md and docs/cli.md from the code. ``--check`` only says whether they are up to date."""
+"""Writes docs/config.md, docs/cli.md and docs/plugin-api.md from the code, and the examples of docs/hooks.md from the files that
+``loraforge new-plugin`` copies. ``--check`` only says whether they are up to date."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,11 +12,14 @@ os.environ["LORAFORGE_LANG"] = "en"
 os.environ.pop("LORAFORGE_BLOCK", None)
 
 import click
+import plugin_reference
 
 from loraforge.cli.main import cli
 from loraforge.config.key_docs import describe
 from loraforge.plan import owners_of
 from loraforge.plugin_api.host import PluginHost
+from loraforge.scaffold.names import HOOKS
+from loraforge.scaffold.writing import documented
 
 DOCS = Path(__file__).parent
 
@@ -65,10 +70,23 @@ def cli_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def hooks_page() -> str:
+    """The page of the hooks, with each example and its test as ``loraforge new-plugin`` copies them: the blocks that begin with their
+    names are exchanged."""
+    text = (DOCS / "hooks.md").read_text(encoding="utf-8")
+    for hook in HOOKS.values():
+        for code in documented(hook):
+            first = re.escape(code.partition("\n")[0])
+            text, found = re.subn(rf"^```python\n{first}\n.*?^```$", lambda _, code=code: f"```python\n{code}```", text, flags=re.M | re.S)
+            assert found == 1, f"hooks.md has {found} examples that begin with {first}"
+    return text
+
+
 def main() -> None:
-    """Writes or checks both pages."""
+    """Writes or checks the pages."""
     stale = []
-    for name, made in (("config.md", config_page()), ("cli.md", cli_page())):
+    pages = {"config.md": config_page, "cli.md": cli_page, "hooks.md": hooks_page, "plugin-api.md": plugin_reference.page}
+    for name, made in ((name, make()) for name, make in pages.items()):
         file = DOCS / name
         if file.exists() and file.read_text(encoding="utf-8") == made:
             continue
