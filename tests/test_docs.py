@@ -71,7 +71,7 @@ def test_every_hook_is_reached_in_a_run(project, host, tmp_path):
     def implement(name: str):
         if name == "loraforge_event":
             return hookimpl(lambda event: asked.append(name), specname=name)
-        return hookimpl(lambda: asked.append(name), specname=name)
+        return hookimpl(lambda: [asked.append(name)][1:], specname=name)
 
     host.register(SimpleNamespace(**{name: implement(name) for name in HOOKS}), "listener")
     run_training(make_plan(host, "text", project(epochs=1)), host)
