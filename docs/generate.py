@@ -1,9 +1,11 @@
-"""Writes docs/config.md and docs/cli.md, and their Chinese pages, from the code. ``--check`` only says whether they are up to date."""
+"""Writes docs/config.md and docs/cli.md, and their Chinese pages, from the code; docs/plugin-api.md too, and the examples of docs/hooks.md
+from the files that ``loraforge new-plugin`` copies. ``--check`` only says whether they are up to date."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,8 +101,34 @@ def cli_page(words: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def hooks_page() -> str:
+    """The page of the hooks, with each example and its test as ``loraforge new-plugin`` copies them: the blocks that begin with their
+    names are exchanged."""
+    from loraforge.scaffold.names import HOOKS
+    from loraforge.scaffold.writing import documented
+
+    text = (DOCS / "hooks.md").read_text(encoding="utf-8")
+    for hook in HOOKS.values():
+        for code in documented(hook):
+            first = re.escape(code.partition("\n")[0])
+            text, found = re.subn(rf"^```python\n{first}\n.*?^```$", lambda _, code=code: f"```python\n{code}```", text, flags=re.M | re.S)
+            assert found == 1, f"hooks.md has {found} examples that begin with {first}"
+    return text
+
+
+def made_in(language: str) -> dict[str, str]:
+    """The pages of the language in which this process speaks, by their file names."""
+    words, ending = WORDS[language], ENDINGS[language]
+    pages = {f"config{ending}": config_page(words), f"cli{ending}": cli_page(words)}
+    if language == "en":
+        import plugin_reference
+
+        pages |= {"hooks.md": hooks_page(), "plugin-api.md": plugin_reference.page()}
+    return pages
+
+
 def pages_in(language: str) -> dict[str, str]:
-    """Both pages in one language, made in a process of their own: some helps are put into words when their module is imported."""
+    """``made_in`` in a process of its own: some helps are put into words when their module is imported."""
     environment = {name: value for name, value in os.environ.items() if name != "LORAFORGE_BLOCK"}
     environment |= {"LORAFORGE_LANG": language, "PYTHONIOENCODING": "utf-8"}
     asked = [sys.executable, __file__, "--print", language]
@@ -111,19 +139,18 @@ def pages_in(language: str) -> dict[str, str]:
 def main() -> None:
     """Writes or checks the pages of both languages."""
     if "--print" in sys.argv:
-        words = WORDS[sys.argv[-1]]
-        print(json.dumps({"config": config_page(words), "cli": cli_page(words)}))
+        print(json.dumps(made_in(sys.argv[-1])))
         return
     stale = []
-    for language, ending in ENDINGS.items():
+    for language in ENDINGS:
         for name, made in pages_in(language).items():
-            file = DOCS / (name + ending)
+            file = DOCS / name
             if file.exists() and file.read_text(encoding="utf-8") == made:
                 continue
-            stale.append(file.name)
+            stale.append(name)
             if "--check" not in sys.argv:
                 file.write_text(made, encoding="utf-8", newline="\n")
-                print(f"wrote docs/{file.name}")
+                print(f"wrote docs/{name}")
     if "--check" in sys.argv and stale:
         sys.exit(f"docs/{', docs/'.join(stale)} are out of date: run python docs/generate.py")
 

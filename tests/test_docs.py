@@ -73,7 +73,7 @@ def test_every_hook_is_reached_in_a_run(project, host, tmp_path):
     def implement(name: str):
         if name == "loraforge_event":
             return hookimpl(lambda event: asked.append(name), specname=name)
-        return hookimpl(lambda: asked.append(name), specname=name)
+        return hookimpl(lambda: [asked.append(name)][1:], specname=name)
 
     host.register(SimpleNamespace(**{name: implement(name) for name in HOOKS}), "listener")
     run_training(make_plan(host, "text", project(epochs=1)), host)
@@ -89,6 +89,58 @@ def test_every_event_is_in_the_table_with_what_it_carries():
     assert rows.keys() == known.keys() and set(known) <= set(loraforge.__all__)
     for name, kind in known.items():
         assert re.findall(r"`(\w+)`", rows[name]) == [field.name for field in dataclasses.fields(kind)], name
+
+
+# --- public names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """docs/plugin_reference.py, which makes the page of all public names."""
+    spec = importlib.util.spec_from_file_location("plugin_reference", ROOT / "docs" / "plugin_reference.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def words_of_examples() -> set[str]:
+    """Every word in the plugins and tests that the pages for plugin authors show, all of which run."""
+    pages = [ROOT / "docs" / name for name in ("hooks.md", "writing-plugins.md", "plugin-examples.md")]
+    return {word for page in pages for _, text in blocks(page, "python") for word in re.findall(r"\w+", text)}
+
+
+def test_every_public_name_is_in_the_reference_with_what_its_code_says(reference):
+    assert set(reference.names_of("loraforge")) == set(loraforge.__all__) - {"__version__"}
+    text = (ROOT / "docs" / "plugin-api.md").read_text(encoding="utf-8")
+    said = {}
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        module, *entries = re.split(r"^### ", section, flags=re.MULTILINE)
+        for entry in entries:
+            name, _, rest = entry.partition("\n")
+            said[module.strip(), name.strip()] = re.sub(r"```.*?```", "", rest.split("\n#### ")[0], flags=re.DOTALL).strip()
+    missing = [name for module in reference.PUBLIC for name in reference.names_of(module) if not said.get((module, name))]
+    assert not missing, f"say what these are, in their docstrings: {', '.join(missing)}"
+
+
+def test_what_authors_derive_from_and_are_handed_stands_in_an_example_that_runs(reference):
+    served = {"Decoder"}  # of a server's chat format: nobody is handed one otherwise
+    wanted = {name for name in reference.names_of("loraforge") if re.match("[A-Z][a-z]", name)} - {"Severity"} - served
+    wanted |= {name for name in reference.names_of("loraforge.testing") if name != "check_component"}  # which the others call
+    wanted |= {"Picture", "ImageKeys", "Conversation", "Message", "ImageFamily", "ImageBase"}
+    wanted |= {
+        "matches",
+        "describe_base",
+        "typical_ranges",
+        "golden",
+        "deliver",
+        "usage",
+        "refuses",
+        "usual",
+        "estimate_memory",
+        "base_files",
+    }
+    missing = sorted(wanted - words_of_examples())
+    assert not missing, f"no example shows {', '.join(missing)}"
 
 
 # --- examples ----------------------------------------------------------------------------------------------------------------
@@ -221,7 +273,21 @@ def test_the_generated_pages_are_up_to_date():
 
 
 @pytest.mark.parametrize(
-    "page", ["index", "train-text", "train-image", "webui", "deploy", "config", "cli", "writing-plugins", "hooks", "design"]
+    "page",
+    [
+        "index",
+        "train-text",
+        "train-image",
+        "webui",
+        "deploy",
+        "config",
+        "cli",
+        "writing-plugins",
+        "hooks",
+        "plugin-examples",
+        "plugin-api",
+        "design",
+    ],
 )
 def test_the_pages_exist_and_say_something(page):
     assert len((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")) > 1000

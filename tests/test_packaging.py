@@ -95,6 +95,8 @@ def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wh
         "loraforge/zh.json",
         "loraforge/py.typed",
         "loraforge/data/findings.html",
+        "loraforge/scaffold/kinds/test_loader.py.in",
+        "loraforge/scaffold/package/README.zh.md.in",
         "loraforge_text/zh.json",
         "loraforge_text/py.typed",
         "loraforge_text/evaluation/general_knowledge.tsv",
@@ -139,6 +141,17 @@ def test_a_strangers_package_is_as_good_as_a_built_in(installed, tmp_path):
     assert asked[0]["prompt"] == "问？"
     rows = run(installed, "-m", "loraforge", "keys", "text", cwd=tmp_path, LORAFORGE_LANG="en").stdout
     assert "How often each line is repeated" in rows
+
+
+def test_a_plugin_that_the_installed_wheel_begins_is_installed_and_used(installed, tmp_path):
+    begun = run(installed, "-m", "loraforge", "new-plugin", "house-notes", cwd=tmp_path, LORAFORGE_LANG="en")
+    assert begun.returncode == 0 and "  pytest house-notes" in begun.stdout, begun.stderr
+    site = tmp_path / "site"  # not among the others' plugins
+    done = run(installed, "-m", "pip", "install", "-q", "--no-deps", "--target", site, "./house-notes", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    listed = json.loads(run(installed, "-m", "loraforge", "plugins", "--json", cwd=tmp_path, PYTHONPATH=str(site)).stdout)
+    mine = next(p for p in listed["plugins"] if p["name"] == "house-notes")
+    assert mine["origin"] == "loraforge-house-notes 0.1.0" and mine["error"] is None and mine["hooks"] == ["loraforge_data_loaders"]
 
 
 def test_blocking_the_stranger_takes_his_parts_away(installed, tmp_path):

@@ -23,7 +23,7 @@ from ..errors import DataError, LoraForgeError, PluginError, RunError, machines_
 from ..messages import out_of_something, speaker
 from ..terminal import show
 from . import audit as trust
-from . import listings, results, sampling, signing, usage
+from . import listings, new_plugin, results, sampling, signing, usage
 from .options import (
     CONFIG,
     JSON,
@@ -270,7 +270,7 @@ def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, key: s
         report.recorded(terminal.console(), recorded)
 
 
-for _command in (*listings.COMMANDS, *sampling.COMMANDS, *results.COMMANDS, *trust.COMMANDS, *signing.COMMANDS):
+for _command in (*listings.COMMANDS, *new_plugin.COMMANDS, *sampling.COMMANDS, *results.COMMANDS, *trust.COMMANDS, *signing.COMMANDS):
     cli.add_command(_command)
 
 

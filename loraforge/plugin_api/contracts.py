@@ -6,6 +6,7 @@ comes with LoRAForge is held to it by its tests instead.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import os
@@ -14,11 +15,13 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..config.schema import KeySet
 from ..errors import LoraForgeError, PluginError, machines_fault
 from ..messages import speaker
 from .components import Check, Component, Exporter, Finding, Loader, ModelFamily, Template
 from .models import Examination, MemoryEstimate, TrainableModel
-from .types import File, Record, Span
+from .task import ChoiceQuestion, Task
+from .types import File, Fingerprint, Record, Span
 
 say = speaker(__name__)
 
@@ -108,6 +111,36 @@ def guarded(component: T, owner: str) -> T:
     return component
 
 
+def held(task: Task[Any], owner: str) -> Task[Any]:
+    """A task whose functions are held to their promises.
+
+    Args:
+        owner: whose it is, for people.
+    """
+    ask = _Rule(task.record.__name__, _is(task.record))
+    parts = {
+        "": {"question": _TEXT_ALONE, "answer": _TEXT_ALONE, "fingerprint": _Rule("Fingerprint", _is(Fingerprint))},
+        "sampling": {"ask": ask, "side_by_side": _Rule("File", _is(File))},
+        "evaluation": {
+            "judge": _Rule("Mapping[str, float]", _scores),
+            "generation": _MAPPING,
+            "overlap": _NUMBER,
+            "general_knowledge": _Rule("Sequence[ChoiceQuestion]", _all(ChoiceQuestion)),
+            "compare": _MAPPING,
+        },
+    }
+    changed: dict[str, Any] = {}
+    for part, rules in parts.items():
+        whole: Any = getattr(task, part) if part else task
+        new = {
+            name: _called(function, f"{'.'.join(filter(None, (part, name)))} of the task '{task.name}'", owner, rule)
+            for name, rule in rules.items()
+            if (function := getattr(whole, name, None)) is not None
+        }
+        changed |= {part: dataclasses.replace(whole, **new)} if part else new
+    return dataclasses.replace(task, **changed)
+
+
 def owner_of(component: object) -> str:
     """Whose a component is, for people; empty for what comes with LoRAForge."""
     return str(getattr(type(component), "__loraforge_owner__", ""))
@@ -128,17 +161,34 @@ class _Rule:
 def _wrapped(method: Callable[..., Any], what: str, owner: str, rule: _Rule) -> Callable[..., Any]:
     @functools.wraps(method)
     def looked_at(self: Any, *arguments: Any, **named: Any) -> Any:
-        try:
-            made, fits = rule.fits(method(self, *arguments, **named), *arguments, **named)
-        except Exception as error:
-            if blameless(error) or os.environ.get(TRACEBACK):
-                raise
-            raise failed(owner, what, error) from error
-        if not fits:
-            raise breach(owner, what, rule.wanted, made)
+        made = _promised(functools.partial(method, self), arguments, named, what, owner, rule)
         return guarded(made, owner) if isinstance(made, Template | TrainableModel) or callable(getattr(made, "generate", None)) else made
 
     return looked_at
+
+
+def _called(function: Callable[..., Any], what: str, owner: str, rule: _Rule) -> Callable[..., Any]:
+    def looked_at(*arguments: Any, **named: Any) -> Any:
+        return _promised(function, arguments, named, what, owner, rule)
+
+    return looked_at
+
+
+def _promised(function: Callable[..., Any], arguments: Sequence[Any], named: Mapping[str, Any], what: str, owner: str, rule: _Rule) -> Any:
+    """What a call makes.
+
+    Raises:
+        PluginError: if it raises what is no answer for people, or returns something else than the rule says.
+    """
+    try:
+        made, fits = rule.fits(function(*arguments, **named), *arguments, **named)
+    except Exception as error:
+        if blameless(error) or os.environ.get(TRACEBACK):
+            raise
+        raise failed(owner, what, error) from error
+    if not fits:
+        raise breach(owner, what, rule.wanted, made)
+    return made
 
 
 # --- the promises ---------------------------------------------------------------------------------------------------------------
@@ -184,6 +234,14 @@ def _asked(made: Any, *arguments: Any, **named: Any) -> tuple[Any, bool]:
     return made, callable(getattr(made, "generate", None))
 
 
+def _scores(made: Any, *arguments: Any, **named: Any) -> tuple[Any, bool]:
+    return made, isinstance(made, Mapping) and all(isinstance(score, Real) for score in made.values())
+
+
+def _settled(made: Any, *arguments: Any, **named: Any) -> tuple[Any, bool]:
+    return made, isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], KeySet) and not isinstance(made[1], str)
+
+
 def _generated(made: Any, prompts: Sequence[str], *arguments: Any, **named: Any) -> tuple[Any, bool]:
     fits = isinstance(made, Sequence) and not isinstance(made, str | bytes) and len(made) == len(prompts)
     return made, fits and all(isinstance(one, str | File) for one in made)
@@ -197,6 +255,7 @@ _BYTES = _Rule(
     lambda made, *arguments: (made, isinstance(made, Mapping) and all(isinstance(value, bytes) for value in made.values())),
 )
 _TEXT = _Rule("str", _text)
+_TEXT_ALONE = _Rule("str", _is(str))
 _A_TEMPLATE = _Rule("Template", _is(Template))
 
 _PROMISES: Mapping[type, Mapping[str, _Rule]] = {
@@ -213,6 +272,7 @@ _PROMISES: Mapping[type, Mapping[str, _Rule]] = {
         "matches": _Rule("bool", lambda made, *arguments: (bool(made), True)),
         "describe_base": _TEXT,
         "typical_ranges": _MAPPING,
+        "settle": _Rule("tuple[KeySet, Sequence[str]]", _settled),
         "examine": _Rule("Examination", _is(Examination)),
         "base_files": _Rule("Sequence[Path]", _all(Path)),
         "brought_files": _MAPPING,

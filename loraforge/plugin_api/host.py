@@ -26,6 +26,7 @@ import pluggy
 from ..errors import PluginError
 from ..messages import speaker
 from . import hookspecs
+from .answers import answers_of, told, wrong_arguments
 
 if TYPE_CHECKING:
     import click
@@ -46,16 +47,6 @@ KINDS: Mapping[str, str] = {
     "loraforge_checks": "check",
     "loraforge_model_families": "model family",
     "loraforge_exporters": "exporter",
-}
-
-# What a hook returns, by its name in ``task`` and ``components``.
-_CLASSES: Mapping[str, str] = {
-    "loraforge_tasks": "Task",
-    "loraforge_data_loaders": "Loader",
-    "loraforge_templates": "Template",
-    "loraforge_checks": "Check",
-    "loraforge_model_families": "ModelFamily",
-    "loraforge_exporters": "Exporter",
 }
 
 
@@ -84,6 +75,7 @@ class PluginHost:
         self._manager = pluggy.PluginManager("loraforge")
         self._manager.add_hookspecs(hookspecs)
         self._infos: dict[str, PluginInfo] = {}
+        self._tasks: dict[int, tuple[Task[Any], Task[Any]]] = {}  # with the plugin's own, so that no other gets its id
         self.failures: list[str] = []
         if entry_points:
             points = sorted(metadata.entry_points(group=GROUP), key=lambda p: p.name)
@@ -111,7 +103,7 @@ class PluginHost:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit, or an exception of its own
-            self._set_aside(name, origin, say("could not be imported: {kind}: {error}", kind=type(error).__name__, error=error))
+            self._set_aside(name, origin, say("could not be imported: {error}", error=told(error)))
 
     def register(self, plugin: object, name: str, origin: str = "") -> None:
         """Takes a plugin in.
@@ -134,7 +126,8 @@ class PluginHost:
             raise PluginError(say("is the same plugin as '{other}'.", other=self.name_of(plugin))) from error
         except pluggy.PluginValidationError as error:
             self._drop(plugin)
-            raise PluginError(say("a hook has the wrong arguments: {error}", error=" ".join(str(error).split()))) from error
+            problems = wrong_arguments(plugin) or [say("a hook has the wrong arguments: {error}", error=" ".join(str(error).split()))]
+            raise PluginError(problems) from error
         problems = self._misspelt(plugin)
         if problems:
             self._drop(plugin)
@@ -192,16 +185,16 @@ class PluginHost:
 
     def _answers(self, hook: str) -> list[tuple[str, Any]]:
         """(plugin, object) for everything that the plugins return from one hook."""
+        from .contracts import guarded, is_built_in
+
         answers: list[tuple[str, Any]] = []
         for impl in getattr(self._manager.hook, hook).get_hookimpls():
             try:
-                given = list(impl.function() or ())
-                for answer in given:
-                    _require_kind(hook, answer)
+                given = answers_of(hook, impl.function())
                 if hook in KINDS:
-                    from .contracts import guarded
-
                     given = [guarded(answer, self.owner(impl.plugin_name)) for answer in given]
+                elif hook == "loraforge_tasks" and not is_built_in(_root(impl.plugin)):
+                    given = [self._held(answer, impl.plugin_name) for answer in given]
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # a stranger's code; the others go on
@@ -209,6 +202,14 @@ class PluginHost:
             else:
                 answers += [(impl.plugin_name, answer) for answer in given]
         return answers
+
+    def _held(self, task: Task[Any], plugin: str) -> Task[Any]:
+        """A plugin's task with functions that are held to their promises: the same one each time it is asked for."""
+        from .contracts import held
+
+        if id(task) not in self._tasks:
+            self._tasks[id(task)] = (task, held(task, self.owner(plugin)))
+        return self._tasks[id(task)][1]
 
     def owner(self, plugin: str) -> str:
         """A plugin by its name and where it comes from, for people."""
@@ -220,18 +221,19 @@ class PluginHost:
 
         if blameless(error) or os.environ.get(TRACEBACK):
             return None
-        roots = {_root(plugin): name for name, plugin in self._manager.list_name_plugin() if plugin is not None and name in self._infos}
+        there = [(name, plugin) for name, plugin in self._manager.list_name_plugin() if plugin is not None and name in self._infos]
+        roots = {_root(plugin): name for name, plugin in there} | {_module(plugin): name for name, plugin in there}
         for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
             module = str(frame.f_globals.get("__name__", ""))
             if is_built_in(module):
                 return None
-            if module.partition(".")[0] in roots:
-                return failed(self.owner(roots[module.partition(".")[0]]), frame.f_code.co_name, error)
+            if name := roots.get(module, roots.get(module.partition(".")[0])):
+                return failed(self.owner(name), frame.f_code.co_name, error)
         return None
 
     def _fail(self, plugin: str, hook: str, error: BaseException) -> None:
         info = self._infos[plugin]
-        text = say("{hook} failed: {kind}: {error}", hook=hook, kind=type(error).__name__, error=error)
+        text = str(error) if isinstance(error, PluginError) else say("{hook} failed: {error}", hook=hook, error=told(error))
         self._infos[plugin] = PluginInfo(info.name, info.origin, info.hooks, text)
 
     def _by_name(self, answers: Sequence[tuple[str, Any]], kind: str) -> dict[str, tuple[Any, str]]:
@@ -244,7 +246,16 @@ class PluginHost:
         clashes = []
         for plugin, answer in answers:
             name = str(answer.name)
-            if name in found:
+            if name in found and found[name][1] == plugin:
+                clashes.append(
+                    say(
+                        "plugin '{plugin}' brings the {kind} '{name}' twice. Give one another name.",
+                        plugin=plugin,
+                        kind=say(kind),
+                        name=name,
+                    )
+                )
+            elif name in found:
                 clashes.append(
                     say(
                         "the {kind} '{name}' is claimed by two plugins, '{first}' and '{second}'. Block one: LORAFORGE_BLOCK={second}",
@@ -333,32 +344,13 @@ class PluginHost:
                     self.failures.append(line)
 
 
+def _module(plugin: object) -> str:
+    return plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
+
+
 def _root(plugin: object) -> str:
     """The package or module that a plugin is in."""
-    module = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
-    return module.partition(".")[0]
-
-
-def _require_kind(hook: str, answer: Any) -> None:
-    """Raises TypeError if a hook returned something else than it should."""
-    import click
-
-    if hook == "loraforge_commands":
-        fits = isinstance(answer, click.Command) and isinstance(answer.name, str)
-    else:
-        from ..config.schema import Keys
-        from . import components, task
-
-        kind = getattr(task if hook == "loraforge_tasks" else components, _CLASSES[hook])
-        texts = ("name", "help") if hook == "loraforge_tasks" else ("name", "task", "help")
-        keys = getattr(answer, "keys", None)
-        fits = isinstance(answer, kind) and isinstance(keys, type) and issubclass(keys, Keys)
-        fits = fits and all(isinstance(getattr(answer, name, None), str) for name in texts)
-    if not fits:
-        wanted = "click.Command" if hook == "loraforge_commands" else _CLASSES[hook]
-        raise TypeError(
-            say("returned {value}, which is no {kind} as writing-plugins.md describes it", value=repr(answer)[:100], kind=wanted)
-        )
+    return _module(plugin).partition(".")[0]
 
 
 def _origins(points: Sequence[metadata.EntryPoint]) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -48,7 +49,8 @@ def check_plugin(plugin: object) -> None:
     assert not errors, errors
     if inspect.ismodule(plugin) and plugin.__name__ in sys.modules and importlib.util.find_spec(plugin.__name__):
         code = f"import {plugin.__name__}, sys; sys.exit('torch' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, (
+        found_here = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # pytest's pythonpath is nobody else's
+        assert subprocess.run([sys.executable, "-c", code], check=False, env=found_here).returncode == 0, (
             "importing the plugin imports torch: import it in the function"
         )
 

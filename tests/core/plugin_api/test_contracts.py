@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from builders.toy_family import TrainableToy, toy
 
-from loraforge import Check, DataError, Examination, Exporter, Loader, ModelFamily, PluginError, Span, Template
-from loraforge.plugin_api.contracts import guarded, owner_of
+from loraforge import (
+    Check,
+    DataError,
+    Evaluation,
+    Examination,
+    Exporter,
+    Loader,
+    ModelFamily,
+    NoKeys,
+    PluginError,
+    Record,
+    Sampling,
+    Span,
+    Task,
+    Template,
+)
+from loraforge.plugin_api.contracts import guarded, held, owner_of
 
+
+@dataclass(frozen=True)
+class Line(Record):
+    text: str
+
+
+LINES = Task(
+    name="lines",
+    help="Lines.",
+    record=Line,
+    loader="files",
+    template="whole",
+    exporters=(),
+    sampling=Sampling(ask=lambda text: Line(text, where="q")),
+    evaluation=Evaluation(judge=lambda record, answer: {"right": float(record.text == answer)}),
+    question=lambda record: record.text,
+)
 OWNER = "the plugin 'mine' (mine.py)"
 KINDS = {Loader: "load", Template: "render", Check: "run", Exporter: "export", ModelFamily: "examine"}
 
@@ -44,6 +77,7 @@ BREACHES = [
     (Exporter, "usage", "one line", "Sequence[str]"), (Exporter, "deliver", None, "Sequence[str]"), (Exporter, "refuses", 7, "must return str"),
     (ModelFamily, "examine", None, "must return Examination"), (ModelFamily, "examine", {}, "returned dict"), (ModelFamily, "load", None, "TrainableModel"),
     (ModelFamily, "open", None, "InferenceModel"), (ModelFamily, "estimate_memory", 7, "MemoryEstimate | None"), (ModelFamily, "cautions", "beware", "Sequence[str]"),
+    (ModelFamily, "settle", None, "tuple[KeySet, Sequence[str]]"), (ModelFamily, "settle", 7, "returned int 7"),
     (ModelFamily, "base_files", ["a"], "Sequence[Path]"), (ModelFamily, "typical_ranges", None, "Mapping"),
 ]  # fmt: skip
 ARGUMENTS = {
@@ -153,6 +187,35 @@ def test_what_comes_with_the_program_is_left_as_it_is(host):
     from loraforge_text.export.exporters import PeftExporter
 
     assert type(host.component("loraforge_exporters", "text", "peft")) is PeftExporter and not owner_of(PeftExporter())
+
+
+# (part of the task, function, arguments, what it returns instead, what it should)
+OF_TASKS = [
+    ("", "question", 1, None, "str"), ("", "answer", 1, 7, "str"), ("", "fingerprint", 1, "x", "Fingerprint"),
+    ("sampling", "ask", 1, "text", "Line"), ("sampling", "side_by_side", 1, b"png", "File"),
+    ("evaluation", "judge", 2, None, "Mapping[str, float]"), ("evaluation", "judge", 2, {"right": "yes"}, "Mapping[str, float]"),
+    ("evaluation", "generation", 1, None, "Mapping"), ("evaluation", "overlap", 2, "0.5", "float"),
+    ("evaluation", "general_knowledge", 0, ["?"], "Sequence[ChoiceQuestion]"), ("evaluation", "compare", 4, None, "Mapping"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "name", "arguments", "instead", "wanted"), OF_TASKS)
+def test_a_tasks_functions_are_held_to_their_promises(part, name, arguments, instead, wanted):
+    whole = replace(LINES, **({part: replace(getattr(LINES, part), **{name: lambda *a: instead})} if part else {name: lambda *a: instead}))
+    task = held(whole, OWNER)
+    with pytest.raises(PluginError) as told:
+        getattr(getattr(task, part) if part else task, name)(*[None] * arguments)
+    (line,) = told.value.problems
+    assert line.startswith(f"{OWNER}: {part + '.' if part else ''}{name} of the task 'lines' must return {wanted}")
+
+
+def test_a_task_that_keeps_its_promises_does_what_it_did():
+    task = held(LINES, OWNER)
+    row = task.sampling.ask("one")
+    assert row == Line("one", where="q") and task.question(row) == "one" and task.evaluation.judge(row, "one") == {"right": 1.0}
+    assert task.fingerprint is None and task.evaluation.overlap is None and task.name == "lines" and task.sampling.settings is NoKeys
+    with pytest.raises(PluginError, match="question of the task 'lines' failed: AttributeError"):
+        task.question(None)
 
 
 PLUGIN = """

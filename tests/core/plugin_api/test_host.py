@@ -82,7 +82,7 @@ def test_a_hook_without_its_mark_is_told(tmp_path):
 def test_wrong_arguments_are_told(tmp_path):
     body = "from loraforge import hookimpl\n@hookimpl\ndef loraforge_event(evnt):\n    pass\n"
     error = error_of(PluginHost([plugin_file(tmp_path, "args", body)], ()), "args")
-    assert "wrong arguments" in error and "evnt" in error and "args" in error
+    assert "evnt" in error and "write def loraforge_event(event):" in error
 
 
 def test_blocking_by_name_works_for_built_ins_too(monkeypatch):
@@ -97,7 +97,7 @@ def test_a_hook_that_raises_is_reported_and_the_others_go_on(tmp_path):
     body = "from loraforge import hookimpl\n@hookimpl\ndef loraforge_exporters():\n    raise ValueError('nope')\n"
     host = PluginHost([plugin_file(tmp_path, "raises", body)], ())
     assert "peft" in host.components("loraforge_exporters", "text")
-    assert error_of(host, "raises") == "loraforge_exporters failed: ValueError: nope"
+    assert error_of(host, "raises") == f"loraforge_exporters failed: ValueError: nope ({tmp_path / 'raises.py'}, line 4)"
 
 
 def test_a_command_that_shadows_a_core_one_is_left_out(tmp_path):

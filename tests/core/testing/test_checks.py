@@ -302,7 +302,7 @@ def test_a_plugin_that_breaks_a_promise_is_told(tmp_path, monkeypatch):
     def answers_wrongly():
         return ["not a template"]
 
-    with pytest.raises(AssertionError, match="which is no Template"):
+    with pytest.raises(AssertionError, match="must return a list of Template"):
         check_plugin(SimpleNamespace(loraforge_templates=hookimpl(answers_wrongly, specname="loraforge_templates")))
     shutil.copyfile(ROOT / "tests" / "builders" / "__init__.py", tmp_path / "heavy_plugin.py")
     (tmp_path / "heavy_plugin.py").write_text("import torch\n", encoding="utf-8")

@@ -81,7 +81,7 @@ def test_a_command_of_the_documentation_keeps_the_contract(run):
     page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
     there: dict = {}
     exec(re.search(r"```python\n(# ask\.py\n.*?)```", page, re.DOTALL)[1], there)
-    said = check_command(there["prompt"], [run.path, "试用期？"], refused=[[run.path]])
+    said = check_command(there["ask_command"], [run.path, "试用期？"], refused=[[run.path]])
     assert "试用期？" in said
 
 

@@ -75,7 +75,7 @@ def example(page: str, name: str) -> str:
 
 
 def write_documented_package(folder: Path) -> None:
-    """The plugins of writing-plugins.md as one package, those of hooks.md as files, and the tests that the page shows for them."""
+    """The plugins of writing-plugins.md as one package, those of hooks.md as files, and the tests that the pages show."""
     package = folder / "loraforge_word"
     package.mkdir()
     parts = [example("writing-plugins.md", name) for name in ("word", "norms", "mistakes")]
@@ -83,8 +83,12 @@ def write_documented_package(folder: Path) -> None:
     (package / "rising.py").write_text(example("writing-plugins.md", "rising"), encoding="utf-8")
     for name in ("lines", "toy_bytes"):
         (folder / f"{name}.py").write_text(example("hooks.md", name), encoding="utf-8")
-    for name in ("test_word", "test_toy_bytes"):
-        (folder / f"{name}.py").write_text(example("writing-plugins.md", name), encoding="utf-8")
+    (folder / "test_word.py").write_text(example("writing-plugins.md", "test_word"), encoding="utf-8")
+    for name in ("test_lines", "test_toy_bytes"):
+        (folder / f"{name}.py").write_text(example("hooks.md", name), encoding="utf-8")
+    text = (ROOT / "docs" / "plugin-examples.md").read_text(encoding="utf-8")
+    for name in re.findall(r"^```python\n# (test_\w+)\.py$", text, re.MULTILINE):
+        (folder / f"{name}.py").write_text(example("plugin-examples.md", name), encoding="utf-8")
     (folder / "tests" / "data").mkdir(parents=True)
     cells = "".join(f"<w:tc><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:tc>" for text in ("question", "answer"))
     body = f'<w:document xmlns:w="{WORD}"><w:body><w:tbl><w:tr>{cells}</w:tr><w:tr>{cells}</w:tr></w:tbl></w:body></w:document>'
@@ -96,7 +100,7 @@ def run_pytest(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     places = [str(folder), str(ECHO / "src"), str(ROOT), str(ROOT / "plugins"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(folder)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
 
 
 @pytest.mark.slow
@@ -107,7 +111,7 @@ def test_strangers_packages_use_checks_and_fixtures(tmp_path):
     (tmp_path / "test_echo.py").write_text(TESTS, encoding="utf-8")
     write_documented_package(tmp_path)
     done = run_pytest(tmp_path)
-    assert done.returncode == 0 and "14 passed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "48 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_without_being_asked_for_they_are_nowhere(tmp_path):
