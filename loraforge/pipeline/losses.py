@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..charts import name_of
 from ..config.optimizers.profiles import PROFILES, usual_rates
 from ..config.schema import RunConfig
 from ..data.dataset import Data
@@ -41,7 +42,8 @@ def read_losses(plan: Plan, data: Data, folder: RunFolder, state: RunState, per_
         before=state.advice["from"] if state.advice else None,
     )
     state.diagnoses = tuple(diagnose.diagnose(history))
-    curves.draw_diagnosis(history, state.diagnoses, folder.path / "diagnosis.png")
+    name = name_of(folder.path)
+    curves.draw_diagnosis(history, state.diagnoses, folder.path / "diagnosis.png", name)
     rows = checkpoint_rows(folder, {"chosen": state.chosen})
-    curves.draw_checkpoints(rows, state.chosen["step"], folder.path / "checkpoints.png")
+    curves.draw_checkpoints(rows, state.chosen["step"], folder.path / "checkpoints.png", name, history.began)
     return diagnose.advised_rate(state.diagnoses, history)
