@@ -224,6 +224,7 @@ __all__ = [
     "first_few",
     "fold",
     "fold_name",
+    "font_files",
     "hash_file",
     "hookimpl",
     "lesson",

@@ -112,7 +112,7 @@ def _frame(figure: Figure, about: About, unknown: frozenset[str], height: float,
     figure.set_size_inches(WIDTH, whole)
     left = 0.02
     # Few fonts of Chinese are there in bold, and matplotlib says so on the screen.
-    bold = {"weight": "bold", "family": _OWN} if about.title.isascii() else {}
+    bold: dict[str, Any] = {"weight": "bold", "family": _OWN} if about.title.isascii() else {}
     figure.text(left, 1 - 0.1 / whole, about.title, size=_LARGE, va="top", **bold)
     run = figure.text(left, 1 - 0.4 / whole, "", size=SMALL, color=GREY, va="top")
 
@@ -206,14 +206,15 @@ def _subtitle(about: About, unknown: frozenset[str], fits: Callable[[str], bool]
     name = re.sub(r"…(?:\W*…)*", "…", "".join(sign if sign not in unknown else "…" if _read(sign) else "" for sign in name))
     name = " ".join(name.split())
 
-    def line(name: str) -> str:
-        return "  ·  ".join(part for part in (name, when) if part)
+    def line(kept: int) -> str:
+        short = name if kept >= len(name) else f"{name[: -(-kept // 2)]}…{name[len(name) - kept // 2 :]}"
+        return "  ·  ".join(part for part in (short, when) if part)
 
-    name = name if len(name) < 4 * _CELLS else f"{name[: 2 * _CELLS]}…{name[-2 * _CELLS :]}"
-    kept = len(name)
-    while kept > 1 and not fits(line(name if kept == len(name) else f"{name[: -(-kept // 2)]}…{name[-(kept // 2) :]}")):
-        kept -= 2
-    return line(name if kept == len(name) else f"{name[: -(-kept // 2)]}…{name[-(kept // 2) :]}")
+    low, high = 1, len(name)  # the most characters that fit
+    while low < high and not fits(line(high)):
+        middle = (low + high) // 2
+        low, high = (middle, high - 1) if fits(line(middle)) else (low, middle)
+    return line(high)
 
 
 def _written(about: About) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,16 +34,16 @@ def draw_loss(history: History, path: Path, run: str = "") -> None:
     Args:
         run: its name.
     """
-    words = charts.words(__name__)
-    about = About(words("Loss in training"), run, history.began, summary(history))
-    _draw(history, (), path, about, words)
+    say = charts.words(__name__)
+    about = About(say("Loss in training"), run, history.began, summary(history))
+    _draw(history, (), path, about, say)
 
 
 def draw_diagnosis(history: History, diagnoses: Sequence[Diagnosis], path: Path, run: str = "") -> None:
     """The loss curve with what was found marked in it and said below, as PNG. In English where no font has Chinese."""
-    words = charts.words(__name__)
+    say = charts.words(__name__)
     said = " ".join([summary(history), *(f"{d.sentence} {d.evidence}".strip() for d in diagnoses)])
-    _draw(history, diagnoses, path, About(words("What the losses say"), run, history.began, said), words)
+    _draw(history, diagnoses, path, About(say("What the losses say"), run, history.began, said), say)
 
 
 def draw_checkpoints(rows: Sequence[Mapping[str, Any]], chosen: int | None, path: Path, run: str = "", began: float | None = None) -> None:
@@ -55,11 +56,14 @@ def draw_checkpoints(rows: Sequence[Mapping[str, Any]], chosen: int | None, path
         run: its name.
         began: when the run began, in seconds since 1970.
     """
-    words = charts.words(__name__)
+    say = charts.words(__name__)
     best = next((row for row in rows if row["step"] == chosen), None)
-    with sheet(path, About(words("Checkpoints compared"), run, began, _compared(rows, best)), 3.6) as figure:
+    with sheet(path, About(say("Checkpoints compared"), run, began, _compared(rows, best)), 3.6) as figure:
         axes = figure.subplots()
-        kinds = (("train_loss", charts.TRAIN, words("training, around this step")), ("held_out_loss", charts.HELD_OUT, words("held-out examples")))
+        kinds = (
+            ("train_loss", charts.TRAIN, say("training, around this step")),
+            ("held_out_loss", charts.HELD_OUT, say("held-out examples")),
+        )
         for key, look, name in kinds:
             points = [(row["step"], row[key], row.get("kept", True)) for row in rows if _number(row.get(key))]
             if not points:
@@ -75,15 +79,24 @@ def draw_checkpoints(rows: Sequence[Mapping[str, Any]], chosen: int | None, path
             shown = next((best[key] for key, _, _ in reversed(kinds) if _number(best.get(key))), None)
             axes.axvline(best["step"], color=charts.GREEN, linewidth=1.4, linestyle="-.", zorder=1)
             if shown is not None:
-                axes.plot([best["step"]], [shown], **charts.STAR, label=words("the adapter: step {step}", step=best["step"]))
+                axes.plot([best["step"]], [shown], **charts.STAR, label=say("the adapter: step {step}", step=best["step"]))
         if not all(row.get("kept", True) for row in rows):
-            axes.plot([], [], linestyle="", marker="o", markersize=6, markerfacecolor="white", markeredgecolor=charts.GREY, label=words("hollow: no longer on the disk"))
+            axes.plot(
+                [],
+                [],
+                linestyle="",
+                marker="o",
+                markersize=6,
+                markerfacecolor="white",
+                markeredgecolor=charts.GREY,
+                label=say("hollow: no longer on the disk"),
+            )
         values = [row[key] for row in rows for key, _, _ in kinds if _number(row.get(key))]
         logarithmic = _spans(values)
         if logarithmic:
             axes.set_yscale("log")
         charts.plain_ticks(axes.yaxis, logarithmic=logarithmic)
-        charts.label(axes, words("step (passes over the examples)"), _loss(words, logarithmic))
+        charts.label(axes, say("step (passes over the examples)"), _loss(say, logarithmic))
         spread = _spread([row["step"] for row in rows if row.get("epoch") is not None])
         ticks = [row for row in rows if row["step"] in spread]
         axes.set_xticks([row["step"] for row in ticks], [f"{row['step']:,}\n({row['epoch']:.1f})" for row in ticks])
@@ -102,7 +115,7 @@ def _spread(steps: Sequence[int]) -> set[int]:
 # --- parts of pictures -----------------------------------------------------------------------------------------------------
 
 
-def _draw(history: History, diagnoses: Sequence[Diagnosis], path: Path, about: About, words: Callable[..., str]) -> None:
+def _draw(history: History, diagnoses: Sequence[Diagnosis], path: Path, about: About, say: Callable[..., str]) -> None:
     lines = [line for d in diagnoses for line in charts.wrapped(_sentence(d))]
     train = [(step, loss) for step, loss in history.losses if math.isfinite(loss)]
     held = [(step, loss) for step, loss in history.heldout if math.isfinite(loss)]
@@ -111,11 +124,13 @@ def _draw(history: History, diagnoses: Sequence[Diagnosis], path: Path, about: A
     logarithmic = _spans([loss for _, loss in [*smooth, *held]])
     closer = _closer(smooth, held, [loss for _, loss in [*train, *held]], logarithmic)
     with sheet(path, about, _WHOLE + (_CLOSER if closer else 0), lines) as figure:
-        panels = list(figure.subplots(2 if closer else 1, sharex=True, height_ratios=[_WHOLE, _CLOSER][: 2 if closer else 1], squeeze=False)[:, 0])
+        panels = list(
+            figure.subplots(2 if closer else 1, sharex=True, height_ratios=[_WHOLE, _CLOSER][: 2 if closer else 1], squeeze=False)[:, 0]
+        )
         for axes in panels:
-            _curves(axes, train, smooth, window, held, words)
-            _marks(axes, history, diagnoses, held, words)
-            charts.label(axes, "", _loss(words, logarithmic))
+            _curves(axes, train, smooth, window, held, say)
+            _marks(axes, history, diagnoses, held, say)
+            charts.label(axes, "", _loss(say, logarithmic))
             if logarithmic:
                 axes.set_yscale("log")
             charts.plain_ticks(axes.yaxis, logarithmic=logarithmic)
@@ -124,46 +139,52 @@ def _draw(history: History, diagnoses: Sequence[Diagnosis], path: Path, about: A
             panels[0].set_ylim(0, 1.07 * max(seen, default=0) or 1)
         if closer:
             panels[1].set_ylim(*closer)
-            panels[1].set_title(words("closer; single steps may lie outside"), loc="left", fontsize=charts.SMALL, color=charts.GREY)
-        _steps(panels[-1], history, words)
+            panels[1].set_title(say("closer; single steps may lie outside"), loc="left", fontsize=charts.SMALL, color=charts.GREY)
+        _steps(panels[-1], history, say)
 
 
-def _curves(axes: Any, train: Points, smooth: Points, window: int, held: Points, words: Callable[..., str]) -> None:
+def _curves(axes: Any, train: Points, smooth: Points, window: int, held: Points, say: Callable[..., str]) -> None:
     if window > 1:
         thin = {"alpha": 0.3} if len(train) > 2 * _MOST else {}  # where hundreds share a place they would be one surface
-        axes.plot(*_thinned(train), **{**charts.RAW, **thin}, label=words("training, each step"))
-    name = words("training, mean of {n} steps", n=window) if window > 1 else words("training")
+        axes.plot(*_thinned(train), **{**charts.RAW, **thin}, label=say("training, each step"))
+    name = say("training, mean of {n} steps", n=window) if window > 1 else say("training")
     marks = {"marker": "s", "markersize": 4.5} if len(train) <= 20 else {}
     axes.plot(*_thinned(smooth), **charts.TRAIN, **marks, label=name)
     if held:
         every = max(1, len(held) // 30)
-        axes.plot(*zip(*held, strict=True), **charts.HELD_OUT, markevery=every, label=words("held-out examples"))
+        axes.plot(*zip(*held, strict=True), **charts.HELD_OUT, markevery=every, label=say("held-out examples"))
 
 
-def _marks(axes: Any, history: History, diagnoses: Sequence[Diagnosis], held: Points, words: Callable[..., str]) -> None:
+def _marks(axes: Any, history: History, diagnoses: Sequence[Diagnosis], held: Points, say: Callable[..., str]) -> None:
     """What is special: the lowest held-out loss, findings, steps without a number, where the run was taken up again."""
     if len(held) > 1:
         step, loss = min(held, key=lambda point: point[1])
-        axes.plot([step], [loss], **charts.STAR, label=words("lowest held out: {loss} (step {step:,})", loss=f"{loss:.4g}", step=step))
+        axes.plot([step], [loss], **charts.STAR, label=say("lowest held out: {loss} (step {step:,})", loss=f"{loss:.4g}", step=step))
     for diagnosis in diagnoses:
-        _band(axes, diagnosis, words)
+        _band(axes, diagnosis, say)
     odd = [step for step, loss in [*history.losses, *history.heldout] if not math.isfinite(loss)]
     if odd:
         places = odd[:: max(1, len(odd) // 30)]
-        name = words("steps without a number (NaN): {n}", n=len(odd))
-        axes.plot(places, [0.96] * len(places), transform=axes.get_xaxis_transform(), linestyle="", marker="x", color=charts.BLACK, label=name)
+        name = say("steps without a number (NaN): {n}", n=len(odd))
+        axes.plot(
+            places, [0.96] * len(places), transform=axes.get_xaxis_transform(), linestyle="", marker="x", color=charts.BLACK, label=name
+        )
     for number, step in enumerate(history.resumed):
-        name = words("taken up again ({n} times)", n=len(history.resumed)) if len(history.resumed) > 1 else words("taken up again after step {step:,}", step=step)
+        name = (
+            say("taken up again ({n} times)", n=len(history.resumed))
+            if len(history.resumed) > 1
+            else say("taken up again after step {step:,}", step=step)
+        )
         axes.axvline(step, color=charts.GREY, linewidth=1.2, linestyle=":", label="_" if number else name, zorder=0)
 
 
-def _band(axes: Any, diagnosis: Diagnosis, words: Callable[..., str]) -> None:
+def _band(axes: Any, diagnosis: Diagnosis, say: Callable[..., str]) -> None:
     """The steps that a finding is about: a hatched band, which a grey print shows too."""
     names = {
-        "over_fitting": (charts.VERMILLION, "//", words("over-fitting")),
-        "oscillating": (charts.PURPLE, "\\\\", words("rose again")),
-        "diverged": (charts.BLACK, "xx", words("went astray")),
-        "too_long": (charts.BLUE, "..", words("no longer improving")),
+        "over_fitting": (charts.VERMILLION, "//", say("over-fitting")),
+        "oscillating": (charts.PURPLE, "\\\\", say("rose again")),
+        "diverged": (charts.BLACK, "xx", say("went astray")),
+        "too_long": (charts.BLUE, "..", say("no longer improving")),
     }
     if diagnosis.steps is None or diagnosis.kind not in names:
         return
@@ -171,7 +192,7 @@ def _band(axes: Any, diagnosis: Diagnosis, words: Callable[..., str]) -> None:
     axes.axvspan(*diagnosis.steps, facecolor=(colour, 0.08), edgecolor=(colour, 0.35), hatch=hatch, linewidth=0, label=name, zorder=0)
 
 
-def _steps(axes: Any, history: History, words: Callable[..., str]) -> None:
+def _steps(axes: Any, history: History, say: Callable[..., str]) -> None:
     """The steps, each with the passes over the examples in brackets."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -184,7 +205,7 @@ def _steps(axes: Any, history: History, words: Callable[..., str]) -> None:
     digits = 1 if last >= 2 * history.per_epoch else 2
     write = f"{{step:,.0f}}\n({{passes:.{digits}f}})" if passes else "{step:,.0f}"
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: write.format(step=step, passes=step / max(1, history.per_epoch))))
-    axes.set_xlabel(words("step (passes over the examples)") if passes else words("step"))
+    axes.set_xlabel(say("step (passes over the examples)") if passes else say("step"))
 
 
 def _values(axes: Any, points: Sequence[tuple[int, float, bool]], colour: str) -> None:
@@ -195,11 +216,19 @@ def _values(axes: Any, points: Sequence[tuple[int, float, bool]], colour: str) -
 
     for step, loss, above in points:
         place = {"xytext": (0, 9 if above else -17), "textcoords": "offset points", "ha": "center"}
-        axes.annotate(f"{loss:.3f}", (step, loss), fontsize=charts.SMALL - 0.5, color=colour, zorder=7, path_effects=[withStroke(linewidth=2.5, foreground="white")], **place)
+        axes.annotate(
+            f"{loss:.3f}",
+            (step, loss),
+            fontsize=charts.SMALL - 0.5,
+            color=colour,
+            zorder=7,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            **place,
+        )
 
 
-def _loss(words: Callable[..., str], logarithmic: bool) -> str:
-    return words("loss (log; lower is better)") if logarithmic else words("loss (lower is better)")
+def _loss(say: Callable[..., str], logarithmic: bool) -> str:
+    return say("loss (log; lower is better)") if logarithmic else say("loss (lower is better)")
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------------
@@ -228,10 +257,10 @@ def _thinned(points: Points) -> tuple[Sequence[float], Sequence[float]]:
 
     steps, losses = (np.array([p[i] for p in points], dtype=float) for i in (0, 1))
     if len(points) <= 2 * _MOST:
-        return steps, losses
+        return steps.tolist(), losses.tolist()
     bounds = np.linspace(0, len(points), _MOST + 1).astype(int)
-    found = sorted({i for a, b in zip(bounds, bounds[1:], strict=False) for i in (a + int(losses[a:b].argmin()), a + int(losses[a:b].argmax()))})
-    return steps[found], losses[found]
+    found = sorted({i for a, b in itertools.pairwise(bounds) for i in (a + int(losses[a:b].argmin()), a + int(losses[a:b].argmax()))})
+    return steps[found].tolist(), losses[found].tolist()
 
 
 def _spans(losses: Sequence[float]) -> bool:
@@ -250,9 +279,9 @@ def _closer(smooth: Points, held: Points, seen: Sequence[float], logarithmic: bo
     if logarithmic and min(seen) <= 0:
         return None
     low, high, bottom, top = (into(value) for value in (min(late), max(late), min(whole), max(whole)))
-    if high - low > _LEFT_OVER * (top - bottom):
+    if high == low or high - low > _LEFT_OVER * (top - bottom):
         return None
-    room = 0.12 * (high - low) or 0.05 * abs(high) or 0.1
+    room = 0.12 * (high - low)
     return back(low - room), back(high + room)
 
 
