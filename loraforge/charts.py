@@ -201,7 +201,7 @@ def _fits(labels: Sequence[str], columns: int) -> bool:
 
 def _subtitle(about: About, unknown: frozenset[str], fits: Callable[[str], bool]) -> str:
     """The run and its date in one line; a name that is too long loses its middle, and for letters that no font has stand dots."""
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(about.began)) if about.began is not None else ""
+    when = _date(about.began, "%Y-%m-%d %H:%M")
     name = printable(about.run)
     name = re.sub(r"…(?:\W*…)*", "…", "".join(sign if sign not in unknown else "…" if _read(sign) else "" for sign in name))
     name = " ".join(name.split())
@@ -217,9 +217,17 @@ def _subtitle(about: About, unknown: frozenset[str], fits: Callable[[str], bool]
     return line(high)
 
 
+def _date(moment: float | None, how: str) -> str:
+    """A moment in local time; nothing where a log holds a number that is none."""
+    try:
+        return time.strftime(how, time.localtime(moment)) if moment is not None else ""
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
 def _written(about: About) -> dict[str, str]:
     """What the file says of itself."""
-    when = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(about.began)) if about.began is not None else ""
+    when = _date(about.began, "%Y-%m-%dT%H:%M:%S%z")
     said = {"Title": about.title, "Source": printable(about.run), "Creation Time": when, "Description": about.summary}
     return {"Software": "LoRAForge", **{key: value for key, value in said.items() if value}}
 
@@ -258,6 +266,7 @@ def _called(file: str) -> str:
 
     known = next((font.name for font in font_manager.fontManager.ttflist if font.fname == file), None)
     if known is None:
+        before = len(font_manager.fontManager.ttflist)
         font_manager.fontManager.addfont(file)
-        known = font_manager.fontManager.ttflist[-1].name
+        known = font_manager.fontManager.ttflist[before].name  # a collection may add several
     return str(known)

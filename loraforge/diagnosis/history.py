@@ -64,7 +64,8 @@ def history_from_log(log: Path, **known: Any) -> History:
         try:
             entry = json.loads(line)
             kind, step = entry["event"], entry.get("step", 0)
-            told.setdefault("began", float(entry["time"]))
+            if isinstance(entry.get("time"), int | float):
+                told.setdefault("began", entry["time"])
             if kind == "RunStarted":
                 resumed = {s for s in {*resumed, entry["first_step"]} if 0 < s <= entry["first_step"]}
                 for known_steps in (train, held, rates):

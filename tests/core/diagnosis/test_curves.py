@@ -65,6 +65,12 @@ def test_the_loss_curve_says_what_it_is_of_and_shows_held_out_beside_training(dr
     assert chart.axes[-1].xaxis.get_major_formatter()(200, 0) == "200\n(5.0)"
 
 
+@pytest.mark.parametrize("moment", [None, math.nan, 1e300, -1e300])
+def test_a_date_that_is_none_is_left_out(drawn, moment):
+    chart = drawn(draw_loss, History(FALL, HELD, 40, 2e-4, began=moment), run="contracts")
+    assert chart.texts[1] == "contracts" and "Creation Time" not in chart.written
+
+
 def test_each_step_stays_behind_a_mean_that_no_step_leads(drawn):
     """The mean is centred: a step from 1 to 0 is halfway at its own place, and not half a window later."""
     chart = drawn(draw_loss, history([(s, float(s <= 200)) for s in range(1, 401)], []))
