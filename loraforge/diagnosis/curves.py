@@ -138,8 +138,10 @@ def _draw(history: History, diagnoses: Sequence[Diagnosis], path: Path, about: A
         if not logarithmic and min(seen, default=0) >= 0:
             panels[0].set_ylim(0, 1.07 * max(seen, default=0) or 1)
         if closer:
-            panels[1].set_ylim(*closer)
-            panels[1].set_title(say("closer; single steps may lie outside"), loc="left", fontsize=charts.SMALL, color=charts.GREY)
+            low, high, alone = closer
+            panels[1].set_ylim(low, high)
+            what = say("the held-out loss closer") if alone else say("closer; single steps may lie outside")
+            panels[1].set_title(what, loc="left", fontsize=charts.SMALL, color=charts.GREY)
         _steps(panels[-1], history, say)
 
 
@@ -268,21 +270,21 @@ def _spans(losses: Sequence[float]) -> bool:
     return len(losses) > 1 and min(losses) > 0 and max(losses) > _LOGARITHMIC * min(losses)
 
 
-def _closer(smooth: Points, held: Points, seen: Sequence[float], logarithmic: bool) -> tuple[float, float] | None:
-    """The bounds of the losses after the first fall; None where nothing would be seen better."""
-    if len(smooth) < 20:
+def _closer(smooth: Points, held: Points, seen: Sequence[float], logarithmic: bool) -> tuple[float, float, bool] | None:
+    """The bounds of the losses after the first fall, and whether of the held-out ones alone, which may lie far from those of training; None
+    where nothing would be seen better."""
+    if len(smooth) < 20 or (logarithmic and min(seen) <= 0):
         return None
     settled = smooth[0][0] + _SETTLED * (smooth[-1][0] - smooth[0][0])
-    late = [loss for step, loss in [*smooth, *held] if step >= settled]
-    whole = seen if logarithmic or min(seen) < 0 else [0.0, *seen]
     into, back = (math.log, math.exp) if logarithmic else (float, float)
-    if logarithmic and min(seen) <= 0:
-        return None
-    low, high, bottom, top = (into(value) for value in (min(late), max(late), min(whole), max(whole)))
-    if high == low or high - low > _LEFT_OVER * (top - bottom):
-        return None
-    room = 0.12 * (high - low)
-    return back(low - room), back(high + room)
+    whole = seen if logarithmic or min(seen) < 0 else [0.0, *seen]
+    height = into(max(whole)) - into(min(whole))
+    for points, alone in (([*smooth, *held], False), (held, True)):
+        late = [into(loss) for step, loss in points if step >= settled]
+        if len(late) > 2 and 0 < max(late) - min(late) <= _LEFT_OVER * height:
+            room = 0.12 * (max(late) - min(late))
+            return back(min(late) - room), back(max(late) + room), alone
+    return None
 
 
 # --- words in pictures -----------------------------------------------------------------------------------------------------

@@ -89,6 +89,14 @@ def test_what_comes_after_the_first_fall_fills_a_panel_of_its_own(drawn):
     assert whole.get_xlim() == closer.get_xlim() and "outside" in closer.get_title("left")
 
 
+def test_a_held_out_loss_far_from_the_training_loss_is_seen_closer_by_itself(drawn):
+    """The training loss goes on falling to nothing, and would leave the held-out loss a flat line in both panels."""
+    held = [(s, 4 - 0.001 * s if s else 7.0) for s in range(0, 401, 50)]
+    closer = drawn(draw_loss, history([(s, 7 - s / 60) for s in range(1, 401)], held)).axes[1]
+    low, high = closer.get_ylim()
+    assert 3.5 < low < 3.6 and 3.95 < high < 4.05 and closer.get_title("left") == "the held-out loss closer"
+
+
 @pytest.mark.parametrize(
     ("losses", "held", "panels", "scale"),
     [
