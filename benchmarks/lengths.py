@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from loraforge import charts
+
 from .measuring import Contender, Run, middle
 from .reporting import Table, machine, publish, spread
 from .text import measure, prepared
@@ -33,34 +35,47 @@ def epoch_seconds(run: Run, work: Workload) -> float:
 
 
 def draw(results: Mapping[str, tuple[Workload, Sequence[Mapping[str, Run]]]], batch_size: int, path: Path) -> None:
-    """Bars of epoch times, one group per spread, and above each group what its padding would be."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4))
-    for offset, contender in enumerate(CONTENDERS):
-        points = [
+    """Bars of epoch times, one group per spread, and below each group what its padding would be."""
+    bars = {
+        contender.name: [
             middle([epoch_seconds(found[contender.name], work) for found in rounds if found[contender.name].ok])
             for work, rounds in results.values()
         ]
-        places = [number + (offset - 0.5) * 0.36 for number in range(len(points))]
-        middles = [point[0] for point in points]
-        errors = [[point[0] - point[1] for point in points], [point[2] - point[0] for point in points]]
-        axes.bar(places, middles, 0.34, yerr=errors, label=contender.name)
-    labels = []
-    for kind, (work, _) in results.items():
-        labels.append(
-            f"{KINDS[kind]}\n{work.tokens:,} tokens\npadded {padded(work, batch_size) / work.tokens:.2f}x, longest {max(work.lengths)}"
-        )
-    axes.set_xticks(range(len(labels)), labels)
-    axes.set_ylabel("seconds for an epoch")
-    axes.set_title("Equal rows, equal tokens, three spreads of lengths")
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+        for contender in CONTENDERS
+    }
+    names = [
+        f"{KINDS[kind]}\npadded {padded(work, batch_size) / work.tokens:.2f}x\nlongest {max(work.lengths):,}"
+        for kind, (work, _) in results.items()
+    ]
+    draw_bars(bars, names, next(iter(results.values()))[0].tokens, path)
+
+
+def draw_bars(bars: Mapping[str, Sequence[tuple[float, float, float]]], names: Sequence[str], tokens: int, path: Path) -> None:
+    """Draws (middle, lowest, highest) seconds for an epoch, by contender and spread.
+
+    Args:
+        names: of the spreads.
+        tokens: in each of them.
+    """
+    said = "; ".join(f"{name} {', '.join(f'{point[0]:.1f}' for point in points)}" for name, points in bars.items())
+    about = charts.About(
+        "Equal tokens, rows of unequal length", f"{tokens:,} tokens in each group", summary=f"Seconds for an epoch: {said}."
+    )
+    looks = ({"color": charts.BLUE}, {"facecolor": "white", "edgecolor": charts.VERMILLION, "hatch": "//", "linewidth": 1.2})
+    with charts.sheet(path, about, 3.4) as figure:
+        axes = figure.subplots()
+        for offset, (look, (name, points)) in enumerate(zip(looks, bars.items(), strict=True)):
+            places = [number + (offset - 0.5) * 0.38 for number in range(len(points))]
+            middles = [point[0] for point in points]
+            errors = [[point[0] - point[1] for point in points], [point[2] - point[0] for point in points]]
+            axes.bar(places, middles, 0.35, yerr=errors, capsize=3, label=name, zorder=2, **look)
+            for place, point in zip(places, points, strict=True):
+                axes.annotate(
+                    f"{point[0]:.1f}", (place, point[2]), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=charts.SMALL
+                )
+        charts.label(axes, "", "seconds for an epoch (lower is better)")
+        axes.set_xticks(range(len(names)), names)
+        axes.margins(y=0.12)
 
 
 def table(results: Mapping[str, tuple[Workload, Sequence[Mapping[str, Run]]]], batch_size: int, facts: Mapping[str, Any]) -> Table:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         printable,
     )
     from .files import LARGEST, cache_folder, open_file, read_file, read_text, require_file, require_files, unpacked_size
+    from .fonts import font_files
     from .hub import explain_base, fetch_base
     from .messages import out_of_something, panics_as_errors, refuse_machines_fault, speaker
     from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
@@ -96,6 +97,7 @@ _HOMES = {
         *("MachineError", "printable"),
     ),
     "files": ("LARGEST", "cache_folder", "open_file", "read_file", "read_text", "require_file", "require_files", "unpacked_size"),
+    "fonts": ("font_files",),
     "hub": ("explain_base", "fetch_base"),
     "messages": ("out_of_something", "panics_as_errors", "refuse_machines_fault", "speaker"),
     "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
@@ -222,6 +224,7 @@ __all__ = [
     "first_few",
     "fold",
     "fold_name",
+    "font_files",
     "hash_file",
     "hookimpl",
     "lesson",

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from .. import charts
 from ..config.key_docs import KeyInfo
 from ..data import findings, holdout
 from ..data.dataset import Data
@@ -82,6 +83,9 @@ def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = (), sign
     if done.samples is not None:
         out.print(say("  Samples:    {path}", path=escape(str(done.samples))))
     out.print(say("  Loss curve: {path}", path=escape(str(run / "loss.png"))))
+    if not charts.readable():
+        out.print(say("              (in English: no font on this computer has Chinese. Install Noto Sans CJK, or run "
+                      "pip install 'loraforge[fonts]')"), markup=False)  # fmt: skip
     out.print(say("  Model card: {path}", path=escape(str(run / "model-card.md"))))
     if done.seal:
         out.print(say("  Seal:       {seal} (keep it elsewhere: `loraforge verify {run} --seal ...` proves that nothing was altered)",

@@ -59,10 +59,9 @@ def sample(
         raise click.UsageError(say("--out {path}: a file stands there; name a folder.", path=out))
     opened = load_run(host_of(ctx), run)
     wanted = settings(opened.task.sampling.settings, options)
-    loaded = opened.adapters(adapters)
     sides: dict[str, Mapping[str, float] | None] = {"base": None} if base else {}
-    sides |= _sides(list(loaded), scales, together)
-    inference_model = opened.inference_model(loaded)
+    sides |= _sides(opened.names(adapters), scales, together)
+    inference_model = opened.inference_model(opened.adapters(adapters))
     rows: list[dict[str, Any]] = []
     console = terminal.console()
     with answering.ticker(terminal.console(stderr=as_json), say("answers")) as tick:
@@ -78,13 +77,28 @@ def sample(
 def _sides(names: Sequence[str], scales: Sequence[float], together: bool) -> dict[str, Mapping[str, float]]:
     """Who answers, by name: each adapter, all at once, or one adapter in several strengths.
 
+    Args:
+        names: of the adapters as they were given; one that is given several times has a strength of its own each time.
+
     Raises:
-        UsageError: if it is not clear whose the strengths are.
+        UsageError: if it is not clear whose the strengths are, or two sides would be the same.
     """
     if len(names) == 1 and len(scales) > 1:
         return {f"{names[0]} × {scale:g}": {names[0]: scale} for scale in scales}
     if len(scales) > 1 and len(scales) != len(names):
         raise click.UsageError(say("--scale: give one for all, or one for each of the {n} adapters.", n=len(names)))
+    again = next((name for name in names if names.count(name) > 1), None)
+    if again is not None:
+        pairs = list(zip(names, scales, strict=False))
+        if together or len(set(pairs)) < len(names):
+            raise click.UsageError(
+                say(
+                    "--adapter: {name} is there {n} times. Give a --scale of its own each time, without --together, or name it once.",
+                    name=again,
+                    n=names.count(again),
+                )
+            )
+        return {f"{name} × {scale:g}": {name: scale} for name, scale in pairs}
     strengths = dict(zip(names, scales if len(scales) > 1 else list(scales or [1.0]) * len(names), strict=True))
     return {" + ".join(names): strengths} if together else {name: {name: strength} for name, strength in strengths.items()}
 

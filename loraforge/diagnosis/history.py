@@ -29,6 +29,8 @@ class History:
         kept: the step that the adapter was taken from.
         pictures: whether nothing is answered in words.
         finds_rate: whether the optimizer finds the rate by itself, so that ``learning_rate`` is a factor of it, and 1.
+        began: when the run began, in seconds since 1970; None if unknown.
+        resumed: the steps after which it was taken up again.
     """
 
     losses: Sequence[tuple[int, float]]
@@ -44,6 +46,8 @@ class History:
     kept: int | None = None
     pictures: bool = False
     finds_rate: bool = False
+    began: float | None = None
+    resumed: Sequence[int] = ()
 
 
 def history_from_log(log: Path, **known: Any) -> History:
@@ -54,12 +58,16 @@ def history_from_log(log: Path, **known: Any) -> History:
     train: dict[int, float] = {}
     held: dict[int, float] = {}
     rates: dict[int, float] = {}
+    resumed: set[int] = set()
     told: dict[str, Any] = {"per_epoch": 1, "learning_rate": 0.0}
     for line in read_text(log, LONGEST_LOG, errors="replace").split("\n"):
         try:
             entry = json.loads(line)
             kind, step = entry["event"], entry.get("step", 0)
+            if isinstance(entry.get("time"), int | float):
+                told.setdefault("began", entry["time"])
             if kind == "RunStarted":
+                resumed = {s for s in {*resumed, entry["first_step"]} if 0 < s <= entry["first_step"]}
                 for known_steps in (train, held, rates):
                     for late in [s for s in known_steps if s > entry["first_step"] or not entry["first_step"]]:
                         del known_steps[late]
@@ -72,4 +80,5 @@ def history_from_log(log: Path, **known: Any) -> History:
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # the last line of a killed run may be torn
     told["learning_rate"] = max(rates.values(), default=0.0)
+    told["resumed"] = sorted(resumed)
     return History(sorted(train.items()), sorted(held.items()), rates=sorted(rates.items()), **{**told, **known})

@@ -22,10 +22,11 @@ from ..runs.checkpoints import checkpoint_rows
 from ..runs.disk import disk_errors
 from ..runs.folder import FINISHED, RunFolder, atomic_dir, write_text
 from ..runs.opened import LoadedRun, load_run
-from ..runs.records import EVALUATION, REVIEW_KEYS
+from ..runs.records import CHECKPOINTS, EVALUATION, REVIEW_KEYS
 from ..runs.seal import require_sound
 from ..terminal import quoted
 from ..training.interrupts import Terminated
+from .losses import show_checkpoints
 
 if TYPE_CHECKING:
     from ..config.schema import RunConfig
@@ -375,5 +376,7 @@ def _promoted(
     else:
         _write_result(stage, done.result)
         change.entries["evaluation"] = summary(done.result)
+    if (opened.run.path / CHECKPOINTS).is_file():
+        show_checkpoints(opened.run, change.entries["chosen"], stage.path / CHECKPOINTS)
     write_card(opened.run, {**manifest, **change.entries}, done.result, stage)
     return done, written

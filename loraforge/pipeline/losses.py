@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..charts import name_of
 from ..config.optimizers.profiles import PROFILES, usual_rates
 from ..config.schema import RunConfig
 from ..data.dataset import Data
 from ..diagnosis import curves, diagnose
 from ..plan import Plan
-from ..runs.checkpoints import checkpoint_rows
+from ..runs.checkpoints import checkpoint_rows, entries
 from ..runs.folder import RunFolder
+from ..runs.records import CHECKPOINTS
 from .manifest import RunState
 
 
@@ -41,7 +47,13 @@ def read_losses(plan: Plan, data: Data, folder: RunFolder, state: RunState, per_
         before=state.advice["from"] if state.advice else None,
     )
     state.diagnoses = tuple(diagnose.diagnose(history))
-    curves.draw_diagnosis(history, state.diagnoses, folder.path / "diagnosis.png")
-    rows = checkpoint_rows(folder, {"chosen": state.chosen})
-    curves.draw_checkpoints(rows, state.chosen["step"], folder.path / "checkpoints.png")
+    curves.draw_diagnosis(history, state.diagnoses, folder.path / "diagnosis.png", name_of(folder.path))
+    show_checkpoints(folder, state.chosen, folder.path / CHECKPOINTS)
     return diagnose.advised_rate(state.diagnoses, history)
+
+
+def show_checkpoints(folder: RunFolder, chosen: Mapping[str, Any], path: Path) -> None:
+    """Draws the run's checkpoints into ``path``, the chosen one marked."""
+    rows = checkpoint_rows(folder, {"chosen": chosen})
+    began = next((entry["time"] for entry in entries(folder) if isinstance(entry.get("time"), int | float)), None)
+    curves.draw_checkpoints(rows, chosen["step"], path, name_of(folder.path), began)

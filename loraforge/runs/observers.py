@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import LONGEST_LOG, read_text
 from ..messages import speaker
 from ..plugin_api.events import (
     CheckpointSaved,
@@ -147,36 +146,44 @@ class LossCurve:
 
     def __init__(self) -> None:
         self._folder: Path | None = None
-        self._train: list[tuple[int, float]] = []
-        self._heldout: list[tuple[int, float]] = []
+        self._began = 0.0
+        self._resumed: list[int] = []
+        self._per_epoch = 1
+        self._train: dict[int, float] = {}
+        self._heldout: dict[int, float] = {}
 
     @hookimpl
     def loraforge_event(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            self._folder, self._train, self._heldout = event.folder, [], []
-            if event.first_step:
-                self._remember(event.folder / "log.jsonl", event.first_step)
+            self._begin(event)
         elif isinstance(event, StepFinished):
-            self._train.append((event.step, event.loss))
+            self._train[event.step] = event.loss
+            self._per_epoch = max(1, round(event.step / event.epoch)) if event.epoch else 1
         elif isinstance(event, Evaluated):
-            self._heldout.append((event.step, event.loss))
+            self._heldout[event.step] = event.loss
         elif isinstance(event, RunFinished | RunFailed) and self._folder is not None and self._train:
+            from ..charts import name_of
             from ..diagnosis.curves import draw_loss
+            from ..diagnosis.history import History
 
-            draw_loss(self._train, self._heldout, self._folder / "loss.png")
+            train, held = sorted(self._train.items()), sorted(self._heldout.items())
+            history = History(train, held, self._per_epoch, 0.0, began=self._began, resumed=self._resumed)
+            draw_loss(history, self._folder / "loss.png", name_of(self._folder))
 
-    def _remember(self, log: Path, upto: int) -> None:
-        train: dict[int, float] = {}
-        heldout: dict[int, float] = {}
-        for line in read_text(log, LONGEST_LOG, errors="replace").split("\n") if log.exists() else []:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # a line that a killed run left torn
-            kind = {"StepFinished": train, "Evaluated": heldout}.get(entry.get("event"))
-            if kind is not None and entry["step"] <= upto:
-                kind[entry["step"]] = entry["loss"]
-        self._train, self._heldout = sorted(train.items()), sorted(heldout.items())
+    def _begin(self, event: RunStarted) -> None:
+        """What the log tells of the run so far: when it began, and the steps before a resume."""
+        from ..diagnosis.history import history_from_log
+
+        log = event.folder / "log.jsonl"
+        self._folder, self._began, self._train, self._heldout, self._resumed = event.folder, time.time(), {}, {}, []
+        if not log.is_file():
+            return
+        told = history_from_log(log)
+        self._began = told.began or self._began
+        if upto := event.first_step:
+            self._resumed = sorted({*(step for step in told.resumed if step < upto), upto})
+            self._train = {step: loss for step, loss in told.losses if step <= upto}
+            self._heldout = {step: loss for step, loss in told.heldout if step <= upto}
 
 
 class Progress:

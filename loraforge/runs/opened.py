@@ -72,7 +72,8 @@ class LoadedRun:
         return prompt_of(self.template.render(self.task.sampling.ask(question)))
 
     def adapters(self, others: Sequence[Path] = ()) -> dict[str, Adapter]:
-        """This run's adapter, or ``others`` instead, by name. Each may be a run's folder or an adapter's.
+        """This run's adapter, or ``others`` instead, by name. Each may be a run's folder or an adapter's; one that is given twice is there
+        once.
 
         Raises:
             RunError: if one cannot be read.
@@ -80,15 +81,13 @@ class LoadedRun:
         quiet_libraries()  # before peft is imported, which looks for optional libraries
         from ..adapters import lora
 
-        found: dict[str, Adapter] = {}
-        for path in others or [self.adapter or self.run.path]:
-            folder = path / "adapter" if (path / "adapter" / "adapter_config.json").exists() else path
-            place = Path(os.path.abspath(path))  # `.` and `..` have no name of their own
-            name = (place.name if place.name != "adapter" else place.parent.name).replace(".", "_") or "adapter"  # torch allows no dot
-            while name in found or not _free(name):  # two checkpoints of different runs may have one name
-                name = f"{name}+"
-            found[name] = _placed(lora.read_peft(folder), folder)
-        return found
+        folders = [_adapter_folder(path) for path in others or [self.adapter or self.run.path]]
+        found = dict(zip(_names(folders), folders, strict=True))
+        return {name: _placed(lora.read_peft(folder), folder) for name, folder in found.items()}
+
+    def names(self, others: Sequence[Path]) -> list[str]:
+        """The name in ``adapters`` of each of ``others``; of this run's own adapter, where there are none."""
+        return _names([_adapter_folder(path) for path in others or [self.adapter or self.run.path]])
 
     def inference_model(self, adapters: Mapping[str, Adapter]) -> InferenceModel:
         """The base with these adapters on this machine's device."""
@@ -111,6 +110,32 @@ def _placed(adapter: Adapter, folder: Path) -> Adapter:
     own = folder.absolute().parent == run.path and isinstance(exports, Mapping)
     exported = {str(name): str(run.path / str(path)) for name, path in exports.items()} if own and isinstance(exports, Mapping) else {}
     return dataclasses.replace(adapter, facts={**adapter.facts, "config": dict(config), "exported": exported})
+
+
+def _adapter_folder(path: Path) -> Path:
+    return path / "adapter" if (path / "adapter" / "adapter_config.json").exists() else path
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """A name for each adapter's folder, one and the same where a folder comes again: that of its run or checkpoint, and of runs or
+    checkpoints with one name also those of the folders in which they differ."""
+    given = [Path(os.path.realpath(folder)) for folder in folders]
+    # Links keep their own names, and `.` and `..` have none.
+    places = {real: Path(os.path.abspath(folder)) for real, folder in reversed(list(zip(given, folders, strict=True)))}
+    places = {real: place.parent if place.name == "adapter" else place for real, place in places.items()}
+    names: dict[Path, str] = {}
+    for real in dict.fromkeys(given):
+        place = places[real]
+        alike = [other.parts[:-1] for other in places.values() if other.name == place.name]
+        even = len({len(parts) for parts in alike}) == 1
+        same = [len(set(at)) == 1 for at in zip(*alike, strict=False)]
+        start = (same.index(False) if False in same else len(same)) if len(alike) > 1 else len(place.parts)
+        apart = [part for at, part in enumerate(place.parts[:-1]) if at >= start and not (even and same[at])]
+        name = "-".join([*apart, place.name]).replace(".", "_") or "adapter"  # torch allows no dot
+        while name in names.values() or not _free(name):
+            name = f"{name}+"
+        names[real] = name
+    return [names[real] for real in given]
 
 
 def _free(name: str) -> bool:

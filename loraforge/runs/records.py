@@ -26,7 +26,7 @@ from ..messages import speaker
 say = speaker(__name__)
 
 FOLDER = "records"
-EVALUATION, REVIEW_KEYS, CARD = "eval.json", "review-keys.json", "model-card.md"
+EVALUATION, REVIEW_KEYS, CARD, CHECKPOINTS = "eval.json", "review-keys.json", "model-card.md", "checkpoints.png"
 _HEX = re.compile("[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}")
 _LARGEST = 1 << 26  # bytes; a record of five hundred judged questions has a thousandth of it
@@ -36,7 +36,7 @@ _FILES: dict[str, tuple[str, ...]] = {
     "eval": (EVALUATION, REVIEW_KEYS, CARD),
     "grade": (CARD,),
     "export": ("export/", CARD),
-    "promote": ("adapter/", "export/", EVALUATION, CARD),
+    "promote": ("adapter/", "export/", EVALUATION, CARD, CHECKPOINTS),
     "card": (CARD,),
 }
 _ENTRIES: dict[str, tuple[str, ...]] = {

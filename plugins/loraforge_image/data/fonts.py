@@ -1,24 +1,16 @@
-"""Fonts that have the characters of a text, whatever its script: Pillow's own, those of this computer, that of the extra "fonts"."""
+"""Fonts that have the characters of a text, whatever its script: Pillow's own, and those that ``font_files`` finds."""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
-import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from PIL import ImageDraw, ImageFont
 
-# The fonts of Windows, macOS and Linux that have the most scripts, in the order of preference; then whatever there is.
-_KNOWN = re.compile(
-    r"NotoSansCJK|NotoSansSC|NotoSansTC|NotoSansHans|SourceHanSans|msyh|PingFang|Hiragino|STHeiti|simhei|wqy|DroidSansFallback|malgun|meiryo|"
-    r"YuGoth|msgothic|AppleSDGothic|NanumGothic|simsun|Arial ?Unicode|unifont|DejaVuSans|NotoSans|segoeui|arial",
-    re.IGNORECASE,
-)
-_EXTRA = "cvttf_NotoSansCJK_Regular"  # Noto Sans CJK, from the extra "fonts"
+from loraforge import font_files
+
 _LIKE = {
     "ß": "ss",
     "ø": "o",
@@ -35,7 +27,6 @@ _LIKE = {
     "—": "-",
     "·": ".",
 }
-_MOST = 400  # files that are looked into
 
 
 class Script:
@@ -124,7 +115,7 @@ def _font(sign: str) -> str | None:
         return None
     if _has("", sign):
         return ""
-    return next((path for path in _files() if _has(path, sign)), None)
+    return next((path for path in font_files() if _has(path, sign)), None)
 
 
 @functools.lru_cache(maxsize=65536)
@@ -151,25 +142,3 @@ def _loaded(path: str, size: int) -> Any:
         return ImageFont.truetype(path, size)
     except (OSError, ValueError):
         return None
-
-
-@functools.cache
-def _files() -> tuple[str, ...]:
-    """The fonts that are looked into, the likeliest first."""
-    from matplotlib.font_manager import findSystemFonts
-
-    found = {str(path) for path in findSystemFonts()}
-    packaged = importlib.util.find_spec(_EXTRA)
-    found |= {
-        str(path) for place in (packaged.submodule_search_locations or () if packaged else ()) for path in Path(place).glob("*.[ot]tf")
-    }
-
-    def rank(path: str) -> tuple[int, str]:
-        name = Path(path).name
-        known = _KNOWN.search(name)
-        order = _KNOWN.pattern.split("|")
-        place = next((i for i, one in enumerate(order) if known and re.fullmatch(one, known[0], re.IGNORECASE)), len(order))
-        # Regular letters are read more easily than bold or slanted ones.
-        return place + 1000 * bool(re.search("bold|black|thin|italic|oblique|light|mono|serif", name, re.IGNORECASE)), path
-
-    return tuple(sorted(found, key=rank)[:_MOST])

@@ -18,6 +18,7 @@ from loraforge.runs.opened import _kept
         (["a"], [], False, {"a": {"a": 1.0}}), (["a"], [0.5], False, {"a": {"a": 0.5}}),
         (["a"], [0.5, 1.0, 0.5], False, {"a × 0.5": {"a": 0.5}, "a × 1": {"a": 1.0}}),
         (["a"], [0.5, 1.0], True, {"a × 0.5": {"a": 0.5}, "a × 1": {"a": 1.0}}),
+        (["a", "a", "b"], [0.5, 1.0, 1.0], False, {"a × 0.5": {"a": 0.5}, "a × 1": {"a": 1.0}, "b × 1": {"b": 1.0}}),
         (["a", "b"], [0.5, 1.0], False, {"a": {"a": 0.5}, "b": {"b": 1.0}}), (["a", "b"], [0.5], True, {"a + b": {"a": 0.5, "b": 0.5}}),
     ],
 )  # fmt: skip
@@ -28,6 +29,12 @@ def test_one_adapter_in_several_strengths_answers_once_in_each(names, scales, to
 def test_strengths_that_belong_to_nobody_are_refused():
     with pytest.raises(click.UsageError, match="one for each of the 2 adapters"):
         _sides(["a", "b"], [0.5, 1.0, 2.0], False)
+
+
+@pytest.mark.parametrize(("scales", "together"), [([], False), ([0.5], False), ([0.5, 0.5], False), ([0.5, 1.0], True)])
+def test_an_adapter_that_is_named_twice_is_not_drawn_twice_alike(scales, together):
+    with pytest.raises(click.UsageError, match="a is there 2 times. Give a --scale of its own each time"):
+        _sides(["a", "a"], scales, together)
 
 
 @pytest.mark.parametrize("scale", ["nan", "inf", "-inf", "much"])

@@ -6,16 +6,12 @@ import json
 import math
 import random
 import re
-import warnings
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from loraforge.diagnosis.curves import draw_checkpoints, draw_diagnosis, draw_loss
 from loraforge.diagnosis.diagnose import Diagnosis, History, advised_rate, diagnose, higher, history_from_log, lower, shown, start
 
-pytestmark = pytest.mark.usefixtures("real_plots")
 SEEDS = 25
 USUAL = (1e-4, 3e-4)
 
@@ -278,53 +274,3 @@ def test_the_log_of_a_resumed_run_is_read_as_one_run(tmp_path):
     assert history.heldout == [(0, 3.0), (4, 1.5)]
     assert (history.per_epoch, history.rows, history.questions, history.learning_rate) == (2, 8, 7, pytest.approx(4e-4))
     assert history.usual == (1.0, 2.0) and history.rates[0] == (1, 1e-4)
-
-
-# --- pictures --------------------------------------------------------------------------------------------------------------
-
-CHECKPOINTS = [
-    {"step": 50 * n, "epoch": n / 2, "train_loss": 3 / n, "held_out_loss": None if n == 1 else 2 + abs(n - 4) / 5, "kept": n > 3}
-    for n in range(1, 8)
-]
-
-
-def colours(path: Path) -> Counter:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        return Counter(picture.convert("RGB").getdata())
-
-
-@pytest.mark.parametrize("code", ["en", "zh"])
-def test_pictures_are_drawn_whole_and_without_empty_boxes(tmp_path, monkeypatch, code):
-    monkeypatch.setenv("LORAFORGE_LANG", code)
-    history = made(decay(9, 3, 0.02), heldout=lambda u: decay(12, 2, 1.2)(u) + 0.4 * u)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # matplotlib warns of characters that its font lacks
-        draw_loss(history.losses, history.heldout, tmp_path / "loss.png")
-        draw_diagnosis(history, diagnose(history), tmp_path / "diagnosis.png")
-        draw_checkpoints(CHECKPOINTS, 200, tmp_path / "checkpoints.png")
-        draw_checkpoints(CHECKPOINTS[:1], 50, tmp_path / "one.png")
-        draw_diagnosis(History([(1, math.nan)], [], 1, 2e-4), [], tmp_path / "none.png")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoints.png", "diagnosis.png", "loss.png", "none.png", "one.png"]
-    assert all(sum(colours(path).values()) >= 900 * 500 for path in tmp_path.iterdir())
-
-
-def test_what_was_found_is_marked(tmp_path, monkeypatch):
-    monkeypatch.setenv("LORAFORGE_LANG", "en")
-    history = made(decay(9, 3, 0.02), heldout=lambda u: decay(12, 2, 1.2)(u) + 0.4 * u)
-    draw_diagnosis(history, diagnose(history), tmp_path / "marked.png")
-    draw_diagnosis(history, [Diagnosis("healthy", "Fine.", "")], tmp_path / "plain.png")
-    tint = (246, 231, 224)  # the band over white
-
-    def tinted(name):
-        return sum(n for colour, n in colours(tmp_path / name).items() if max(abs(a - b) for a, b in zip(colour, tint, strict=True)) < 6)
-
-    assert tinted("marked.png") > 100_000 and tinted("plain.png") < 5_000
-
-
-def test_the_chosen_checkpoint_stands_out(tmp_path):
-    draw_checkpoints(CHECKPOINTS, 200, tmp_path / "chosen.png")
-    draw_checkpoints(CHECKPOINTS, None, tmp_path / "none.png")
-    green = (0x15, 0x80, 0x3D)
-    assert colours(tmp_path / "chosen.png")[green] > 100 and not colours(tmp_path / "none.png")[green]

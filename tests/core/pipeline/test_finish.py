@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from builders import everyday
 
+from loraforge.diagnosis import curves
 from loraforge.evaluation import compare
 from loraforge.runs import signing
 from loraforge.runs.folder import RunFolder, save_state
@@ -86,10 +87,15 @@ def test_patience_stops_the_run_and_a_resumed_one_alike(apart, train, tmp_path, 
     assert same(resumed.run.adapter, outcome.run.adapter) and resumed.metrics["best_step"] == best
 
 
-def test_promote_takes_another_checkpoint_and_writes_the_exports_again(apart, train, command):
-    run = train(apart(save_total_limit=20)).run
+def test_promote_takes_another_checkpoint_and_writes_the_exports_again(apart, train, command, monkeypatch):
+    run, drawn = train(apart(save_total_limit=20)).run, []
+    monkeypatch.setattr(curves, "draw_checkpoints", lambda *given: (drawn.append(given), given[2].write_bytes(b"drawn again")))
     code, out, err = command("promote", run.path, 3)
     assert code == 0 and "now comes from step 3" in out, err
+    [(rows, chosen, _, name, began)] = drawn
+    first = json.loads(run.log_file.read_text(encoding="utf-8").splitlines()[0])
+    assert chosen == 3 and [row["step"] for row in rows if row["chosen"]] == [3] and (name, began) == (run.path.name, first["time"])
+    assert (run.path / "checkpoints.png").read_bytes() == b"drawn again"
     assert same(run.adapter, run.checkpoint(3) / "adapter") and same(run.exports / "peft", run.adapter)
     manifest = run.manifest()
     assert manifest["chosen"]["step"] == 3 and manifest["chosen"]["by"] == "promote"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 
 import pytest
 from builders.story import story
@@ -38,7 +39,7 @@ def test_the_loss_curve_goes_on_after_a_resume(tmp_path, monkeypatch):
     from loraforge.diagnosis import curves
 
     drawn = []
-    monkeypatch.setattr(curves, "draw_loss", lambda train, heldout, path: drawn.append((train, heldout)))
+    monkeypatch.setattr(curves, "draw_loss", lambda history, path, run: drawn.append((history, path, run)))
     first = [JsonLog(), LossCurve()]
     for event in story(tmp_path, last=2):
         for observer in first:
@@ -48,18 +49,22 @@ def test_the_loss_curve_goes_on_after_a_resume(tmp_path, monkeypatch):
     for event in story(tmp_path, first=2):
         second = second if event.name != "StageStarted" else LossCurve()  # noqa: F821
         second.loraforge_event(event)
-    assert [step for step, _ in drawn[-1][0]] == [1, 2, 3, 4]
+    history, path, run = drawn[-1]
+    assert history.losses == [(1, 2.0), (2, 1.0), (3, 2 / 3), (4, 0.5)] and history.heldout[-1] == (4, 0.7)
+    assert (history.resumed, history.per_epoch, path, run) == ([2], 2, tmp_path / "loss.png", tmp_path.name)
+    first_line = json.loads((tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert history.began == first_line["time"]  # not the time of the resume, and not that of drawing
 
 
-def test_the_picture_is_a_picture(tmp_path, real_plots):
-    from PIL import Image
+def test_the_loss_curve_needs_no_log(tmp_path, monkeypatch):
+    from loraforge.diagnosis import curves
 
-    from loraforge.diagnosis.curves import draw_loss
-
-    draw_loss([(i, 3 / i) for i in range(1, 60)], [(10, 1.0), (50, 0.5)], tmp_path / "loss.png")
-    with Image.open(tmp_path / "loss.png") as picture:
-        assert picture.size[0] >= 800 and len(set(picture.convert("RGB").getdata())) > 50
-    assert [p.name for p in tmp_path.iterdir()] == ["loss.png"]
+    drawn, before = [], time.time()
+    monkeypatch.setattr(curves, "draw_loss", lambda history, path, run: drawn.append(history))
+    curve = LossCurve()
+    for event in story(tmp_path):
+        curve.loraforge_event(event)
+    assert len(drawn) == 1 and len(drawn[0].losses) == 4 and before <= drawn[0].began <= time.time() and not drawn[0].resumed
 
 
 @pytest.mark.parametrize("terminal", [True, False])

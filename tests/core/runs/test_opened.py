@@ -46,9 +46,23 @@ def test_a_run_can_be_named_from_inside_of_it(run, host, monkeypatch):
     it = opened.load_run(host, Path("."))
     assert list(it.adapters()) == ["out"]
     assert list(it.adapters([Path("adapter")])) == ["out"]
-    assert list(it.adapters([Path("."), run.path])) == ["out", "out+"]
+    assert it.names([Path("."), run.path]) == ["out", "out"] and list(it.adapters([Path("."), run.path])) == ["out"]
     monkeypatch.chdir(run.adapter)
-    assert list(it.adapters([Path("."), Path("..")])) == ["out", "out+"]
+    assert it.names([Path("."), Path("..")]) == ["out", "out"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (("a/mo", "b/mo", "a/mo"), ["a-mo", "b-mo", "a-mo"]),
+        (("one/checkpoints/step-000050", "two/checkpoints/step-000050"), ["one-step-000050", "two-step-000050"]),
+        (("x/a/mo", "x/b/mo", "y/a/mo"), ["x-a-mo", "x-b-mo", "y-a-mo"]),
+        (("mo", "x/y/mo"), ["mo", "x-y-mo"]),
+        (("mo", "other"), ["mo", "other"]),
+    ],
+)
+def test_adapters_with_one_name_are_told_apart_by_the_folders_in_which_they_differ(tmp_path, folders, names):
+    assert opened._names([tmp_path / folder / "adapter" for folder in folders]) == names
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def only(monkeypatch):
         fonts._has.cache_clear()
 
     def use(*paths) -> None:
-        monkeypatch.setattr(fonts, "_files", lambda: tuple(map(str, paths)))
+        monkeypatch.setattr(fonts, "font_files", lambda: tuple(map(str, paths)))
         clear()
 
     yield use
