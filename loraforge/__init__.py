@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from .terminal import UNSEEN, command, console, first_few, quoted, show
 
 __version__ = "0.1.0"
+"""The version of the package."""
 
 _HOMES = {
     "adapters.targets": ("match_layers", "scanned_layers"),
