@@ -23,7 +23,7 @@ from loraforge.cli.main import cli
 from loraforge.plugin_api import events, hookspecs
 from loraforge.plugin_api.host import PluginHost
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 HOOKS = {name: spec for name, spec in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("loraforge_")}
 
 
@@ -142,7 +142,7 @@ def _there(dotted: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize(("page", "text"), each("yaml"))
+@pytest.mark.parametrize(("page", "text"), [p for p in each("yaml") if p.values[0].parent.name != "tutorials"])  # test_tutorials.py
 def test_every_yaml_example_is_right(page, text, command, tmp_path, monkeypatch):
     values = yaml.safe_load(text)
     assert isinstance(values, dict)
