@@ -1,5 +1,5 @@
-"""Writes docs/config.md and docs/cli.md, and their Chinese pages, from the code; docs/plugin-api.md too, and the examples of docs/hooks.md
-from the files that ``loraforge new-plugin`` copies. ``--check`` only says whether they are up to date."""
+"""Writes docs/config.md and docs/cli.md, and their Chinese pages, from the code, and the examples of docs/hooks.md from the files that
+``loraforge new-plugin`` copies. ``--check`` only says whether they are up to date."""
 
 from __future__ import annotations
 
@@ -121,9 +121,7 @@ def made_in(language: str) -> dict[str, str]:
     words, ending = WORDS[language], ENDINGS[language]
     pages = {f"config{ending}": config_page(words), f"cli{ending}": cli_page(words)}
     if language == "en":
-        import plugin_reference
-
-        pages |= {"hooks.md": hooks_page(), "plugin-api.md": plugin_reference.page()}
+        pages["hooks.md"] = hooks_page()
     return pages
 
 

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from .terminal import UNSEEN, command, console, first_few, quoted, show
 
     __version__: str
+    """The version that was installed: the tag in git that it was built from, or what came after it."""
 
 _HOMES = {
     "adapters.targets": ("match_layers", "scanned_layers"),

@@ -18,8 +18,8 @@ from .messages import speaker
 
 say = speaker(__name__)
 
-# Bytes of a text or a table that is read into memory, packed or not: more than anybody writes, and less than fills a machine.
 LARGEST = 200_000_000
+"""Bytes of a text or a table that is read into memory, packed or not: more than anybody writes, and less than fills a machine."""
 LONGEST_LOG = 2_000_000_000  # bytes of a run's own log
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 

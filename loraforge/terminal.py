@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
-# Inside of a character class: what a reader does not see, and a spreadsheet may pass over. White space, control characters, and what
-# Unicode calls ignorable by default or leaves blank.
 UNSEEN = (
     r"\s\0-\x1f\x7f-\xa0\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000"
     r"\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U00013430-\U00013455\U000e0000-\U000e0fff"
 )
+"""For the inside of a regular expression's ``[...]``: what a reader does not see, and a spreadsheet may pass over. White space, control
+characters, and what Unicode calls ignorable by default or leaves blank."""
 # PowerShell takes each of them for the end of a text in single quotes.
 _QUOTES = re.compile("['\u2018\u2019\u201a\u201b]")
 # What cmd obeys even between single quotes, and what the two generations of PowerShell hand on differently.

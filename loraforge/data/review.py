@@ -13,7 +13,6 @@ from .wording import simplified
 
 say = speaker(__name__)
 
-# What these columns may be called, folded (see ``match_columns``); the first of each is our own name.
 REVIEW_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "reviewer": (
         "reviewer", "reviewedby",
@@ -22,6 +21,7 @@ REVIEW_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "approved": ("approved", "已审核", "通过", "审核通过", "是否通过", "审核结果", "审核结论", "审核状态", "是否审核通过"),
     "waive": ("waive", "豁免", "忽略检查"),
 }  # fmt: skip
+"""What these columns may be called, folded (see ``match_columns``); the first of each is our own name."""
 _YES = ("yes", "y", "true", "1", "ok", "approved", "是", "通过", "已通过", "审核通过", "已审核", "合格", "同意", "✓", "✔", "√", "☑", "✅")
 _NO = ("no", "n", "false", "0", "rejected", "否", "不通过", "未通过", "审核不通过", "不合格", "不同意", "驳回", "x", "✗", "✘", "×", "❌")
 _DECISIONS: Mapping[str, bool] = {**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)}

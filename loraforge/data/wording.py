@@ -42,8 +42,8 @@ _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(_WORDS)})(?![a-z])")
-# Pairs of characters from which on a question that stands within a longer one asks the same.
 FLOOR = 10
+"""Pairs of characters from which on a question that stands within a longer one asks the same."""
 # Shorter answers may be classes: 是, 不属于工伤, "not entailed".
 _SHORT = 10
 # What is counted when the length of an answer is told: a word of letters or digits, or one character of another writing.

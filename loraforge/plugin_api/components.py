@@ -29,6 +29,7 @@ say = speaker(__name__)
 R = TypeVar("R", bound=Record)
 
 Severity = Literal["error", "warning", "hint"]
+"""An error stops a run, a warning is to be looked at, a hint may be."""
 
 
 class Component(ABC):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 hookspec = pluggy.HookspecMarker("loraforge")
 hookimpl = pluggy.HookimplMarker("loraforge")
+"""Marks a function as a hook: ``@hookimpl`` above ``def loraforge_checks(): ...``. An unmarked one is not called, and that is an error."""
 
 
 @hookspec

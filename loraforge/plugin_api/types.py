@@ -176,9 +176,10 @@ class File:
     suffix: str
 
 
-# What a trainable model makes of one record, and of several: names to tensors or plain values. Only the model looks inside.
 Example: TypeAlias = Mapping[str, Any]
+"""What a trainable model makes of one record: names to tensors or plain values. Only the model looks inside."""
 Batch: TypeAlias = Mapping[str, Any]
+"""What it makes of several: tensors of shape (examples, ...), or plain values. Only the model looks inside."""
 
 
 class TrainableLora(Protocol):
