@@ -289,7 +289,6 @@ def test_the_generated_pages_are_up_to_date():
         "hooks",
         "plugin-examples",
         "api",
-        "testing",
         "design",
     ],
 )
