@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         StoppedEarly,
     )
     from .plugin_api.models import ChatFormat, Decoder, Examination, InferenceModel, MemoryEstimate, TrainableModel
+    from .plugin_api.start import ConfigLine, Given, OtherTrainer, Seen, Start, Translation
     from .plugin_api.task import ChoiceQuestion, Evaluation, Sampling, Task, TrainedRun
     from .plugin_api.types import (
         Adapter,
@@ -115,6 +116,7 @@ _HOMES = {
         "StoppedEarly",
     ),
     "plugin_api.models": ("ChatFormat", "Decoder", "Examination", "InferenceModel", "MemoryEstimate", "TrainableModel"),
+    "plugin_api.start": ("ConfigLine", "Given", "OtherTrainer", "Seen", "Start", "Translation"),
     "plugin_api.task": ("ChoiceQuestion", "Evaluation", "Sampling", "Task", "TrainedRun"),
     "plugin_api.types": (
         "Adapter",
@@ -154,6 +156,7 @@ __all__ = [
     "Compared",
     "Component",
     "ConfigError",
+    "ConfigLine",
     "DataError",
     "Decoder",
     "Evaluated",
@@ -168,6 +171,7 @@ __all__ = [
     "Finding",
     "Fingerprint",
     "FiniteRange",
+    "Given",
     "InferenceModel",
     "KeySet",
     "Keys",
@@ -182,6 +186,7 @@ __all__ = [
     "ModelError",
     "ModelFamily",
     "NoKeys",
+    "OtherTrainer",
     "PluginError",
     "Record",
     "Review",
@@ -192,9 +197,11 @@ __all__ = [
     "RunStarted",
     "SamplesDrawn",
     "Sampling",
+    "Seen",
     "Severity",
     "Span",
     "StageStarted",
+    "Start",
     "StepFinished",
     "StoppedEarly",
     "Task",
@@ -203,6 +210,7 @@ __all__ = [
     "TrainableModel",
     "TrainedRun",
     "TrainingError",
+    "Translation",
     "__version__",
     "adapter_size",
     "apply_block_ranks",

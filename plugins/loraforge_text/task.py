@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from loraforge import Evaluation, Sampling, Task
+from loraforge import Evaluation, Sampling, Start, Task
 
 from .evaluation.general_knowledge import choice_questions
 from .evaluation.measures import HEADLINE, LOWER_IS_BETTER, TRUTH, fingerprint, generation, judge, overlap
 from .records import Conversation, TextKeys, TextSampling
+from .starting.examples import examples
+from .starting.lines import BASE, PROBE, first_lines, suggest
+from .starting.llama_factory import LLAMA_FACTORY
 
 TEXT: Task[Conversation] = Task(
     name="text",
@@ -35,5 +38,6 @@ TEXT: Task[Conversation] = Task(
         overlap=overlap,
         general_knowledge=choice_questions,
     ),
+    start=Start(base=BASE, lines=first_lines, probe=PROBE, suggest=suggest, examples=examples, trainers=(LLAMA_FACTORY,)),
     sampling=Sampling(ask=lambda question: Conversation(where="question", instruction=question), settings=TextSampling),
 )
