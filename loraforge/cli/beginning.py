@@ -186,10 +186,10 @@ def _which_task(host: PluginHost, place: Path, data: Path | None) -> str:
 
 
 def _of_data(host: PluginHost, task: Task[Any], config: Path, data: Path, base: str) -> Begun:
+    from ..plugin_api.start import ConfigLine
     from ..starting.config_text import config_file
     from ..starting.filling import fill_in, first_config, written_path
     from ..starting.writing import new_file
-    from ..plugin_api.start import ConfigLine
 
     folder = data if data.is_dir() else data.parent
     lines = first_config(task, written_path(folder, config), base, f"./output/{data.absolute().stem}")
@@ -218,7 +218,7 @@ def _empty(host: PluginHost, task: Task[Any], config: Path, base: str) -> Begun:
     name = config.absolute().parent.name if config.parent != Path() else "mine"
     lines = first_config(task, written_path(data, config), base, f"./output/{name}")
     if base or task.start.base:
-        planned(host, task, lines, config, {})
+        planned(host, task, lines, config)
     new_file(config, config_file(_heading(task), lines))
     return Begun(task.name, config, [config, data], (), [(say("Put your examples into {folder}.", folder=data), ())])
 

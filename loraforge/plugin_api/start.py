@@ -103,6 +103,7 @@ class Start(Generic[R]):
         base: the base of a config that is written before anybody has chosen one.
         lines: what a first config for a base says beside, or instead of, the keys of every run.
         probe: values of keys under which data are looked at, so that nothing is refused that ``suggest`` is to decide.
+        guess: lines with which data could perhaps be read that cannot be read without; they are taken only if that is so.
         suggest: the lines that follow from the data; each takes the place of the line of the same key. Imports no torch.
         examples: the configs that ``--example`` knows, by name; the data of each lie where its ``train_data_dir`` says, from its folder.
         trainers: whose configs can be translated.
@@ -111,6 +112,7 @@ class Start(Generic[R]):
     base: str = ""
     lines: Callable[[str], Sequence[ConfigLine]] = field(default=lambda base: ())
     probe: Mapping[str, Any] = field(default_factory=dict)
+    guess: Callable[[RunConfig, KeySet], Sequence[ConfigLine]] = field(default=lambda config, keys: ())
     suggest: Callable[[Seen[R]], Sequence[ConfigLine]] = field(default=lambda seen: ())
     examples: Callable[[], Mapping[str, Path]] = field(default=lambda: {})
     trainers: tuple[OtherTrainer, ...] = ()

@@ -102,9 +102,10 @@ def _same(original: Path, target: Path) -> bool:
     if original.is_file():
         return target.is_file() and _text(original) == _text(target)
     files = [path.relative_to(original) for path in original.rglob("*") if path.is_file()]
-    return target.is_dir() and all((target / file).is_file() and filecmp.cmp(original / file, target / file, shallow=False) for file in files)
+    return target.is_dir() and all(
+        (target / file).is_file() and filecmp.cmp(original / file, target / file, shallow=False) for file in files
+    )
 
 
 def _text(path: Path) -> bytes:
     return path.read_bytes().replace(b"\r\n", b"\n")
-

@@ -26,7 +26,7 @@ from .config_text import config_file, merged, yaml_text
 
 say = speaker(__name__)
 
-_MOST_HELD_OUT = 0.5  # a larger share leaves too little to learn
+_MOST_HELD_OUT = 0.3  # a larger share, somebody should want: it is taken away from what is learned
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def first_config(task: Task[Any], folder: str, base: str, output: str) -> list[C
     ]
     usual = [_usual(key) for key in ("lora_rank", "batch_size", "epochs", "learning_rate", "save_steps")]
     own = task.start.lines(base or task.start.base)
-    return merged([*head, *own, *(line for line in usual if line.key not in {one.key for one in own})], own)
+    said = {line.key for line in own}
+    return [*merged(head, own), *(line for line in usual if line.key not in said)]
 
 
 def _usual(key: str) -> ConfigLine:
@@ -80,42 +81,66 @@ def fill_in(host: PluginHost, task: Task[Any], lines: Sequence[ConfigLine], conf
     Raises:
         LoraForgeError: if the config itself is wrong, or its base cannot be used.
     """
-    bad: list[str] = []
-    notes: list[str] = []
 
-    def read(now: Sequence[ConfigLine], **probe: Any) -> tuple[Plan, Data]:
-        plan = planned(host, task, now, config, {**probe})
+    def read(now: Sequence[ConfigLine], **more: Any) -> tuple[Plan, Data]:
+        plan = planned(host, task, now, config, {**task.start.probe, **more})
         return plan, load_data(plan, stop=False, progress=progress)
 
-    probe = dict(task.start.probe)
+    bad: list[str] = []
+    chosen: list[ConfigLine] = []
     try:
-        plan, data = read(lines, **probe)
+        plan, data = read(lines)
     except DataError as error:
         bad = list(error.problems)
-        try:
-            plan, data = read(lines, **probe, on_bad_row="skip")
-        except DataError:
-            return Filled(lines, problems=bad)
-    notes += [note for note in (*plan.notes, *data.notes) if not bad or not note.startswith(say("skipped: {line}", line="").strip())]
-    seen = Seen(plan.config, plan.keys, plan.family, data.records, len(data.learned()), data.examination.facts)
-    chosen = list(task.start.suggest(seen))
-    if (share := _hold_out(plan, data)) is not None:
+        found = _guessed(task, planned(host, task, lines, config, task.start.probe), lambda guessed: read(merged(lines, guessed)))
+        if found is not None:
+            bad, (chosen, (plan, data)) = [], found
+            lines = merged(lines, chosen)
+        else:
+            try:
+                plan, data = read(lines, on_bad_row="skip")
+            except DataError:
+                return Filled(lines, problems=bad)
+    share = _hold_out(plan, data)
+    if share is not None:
         chosen.append(share)
-        plan, data = read(merged(lines, chosen), **({"on_bad_row": "skip"} if bad else {}))
-    plan = planned(host, task, merged(lines, chosen), config, {})
+        lines = merged(lines, [share])
+        plan, data = read(lines, **({"on_bad_row": "skip"} if bad else {}))
+    seen = Seen(plan.config, plan.keys, plan.family, data.records, len(data.learned()), data.examination.facts)
+    chosen = [*chosen, *task.start.suggest(seen)]
+    plan = planned(host, task, merged(lines, chosen), config)
     fit = estimate.estimate(plan, data)
     if fit is not None and not fit.fits and fit.changes:
-        why = say(
-            "otherwise it would take {needed} of memory, and {there} are free", needed=estimate.size(fit.needed), there=estimate.size(fit.available or 0)
-        )
+        needed, there = estimate.size(fit.needed), estimate.size(fit.available or 0)
+        why = say("otherwise it would take {needed} of memory, and {there} are free", needed=needed, there=there)
         chosen = merged(chosen, [ConfigLine(key, value, why) for key, value in fit.changes.items()])
     remarks = [*foresight.too_few(plan, data), *_findings(data)]
     if fit is not None and not fit.fits and not fit.changes:
         remarks += [line.strip() for line in estimate.lines(fit)[-1:]]
-    return Filled(merged(lines, chosen), chosen, notes, bad, remarks)
+    return Filled(merged(lines, chosen), chosen, _told(plan, data, bad), bad, remarks)
 
 
-def planned(host: PluginHost, task: Task[Any], lines: Sequence[ConfigLine], config: Path, more: Mapping[str, Any]) -> Plan:
+def _told(plan: Plan, data: Data, bad: Sequence[str]) -> list[str]:
+    """How the data were read and are put, without what is told as a problem."""
+    skipped = say("skipped: {line}", line="").strip()
+    template = plan.template.prepare(plan.config, plan.keys, data.records)
+    reason = template.describe().get("reason", template.name)
+    notes = [note for note in (*plan.notes, *data.notes) if not bad or not note.startswith(skipped)]
+    return [*notes, say("template: {template}", template=reason)]
+
+
+def _guessed(
+    task: Task[Any], plan: Plan, read: Callable[[Sequence[ConfigLine]], tuple[Plan, Data]]
+) -> tuple[list[ConfigLine], tuple[Plan, Data]] | None:
+    """The task's guess at how the data are meant, if they can be read so."""
+    guessed = list(task.start.guess(plan.config, plan.keys))
+    try:
+        return (guessed, read(guessed)) if guessed else None
+    except DataError:
+        return None
+
+
+def planned(host: PluginHost, task: Task[Any], lines: Sequence[ConfigLine], config: Path, more: Mapping[str, Any] | None = None) -> Plan:
     """What ``check`` makes of the lines, although nothing is written yet.
 
     Raises:
@@ -126,7 +151,7 @@ def planned(host: PluginHost, task: Task[Any], lines: Sequence[ConfigLine], conf
         # From there no path is relative to the config; those that are were made so by us.
         draft.write_text(config_file((), [_absolute(line, config) for line in lines]), encoding="utf-8")
         try:
-            return make_plan(host, task.name, draft, [f"{key}={yaml_text(value)}" for key, value in more.items()])
+            return make_plan(host, task.name, draft, [f"{key}={yaml_text(value)}" for key, value in (more or {}).items()])
         except LoraForgeError as error:
             error.problems = tuple(problem.replace(str(draft), str(config)) for problem in error.problems)
             raise

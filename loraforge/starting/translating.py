@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config.explanations import unknown_key
 from ..config.keys import Keys, fields, validate
 from ..config.other_trainers.aliases import all_aliases, dismiss, rename
+from ..config.other_trainers.elsewhere import elsewhere
 from ..config.other_trainers.toml_reader import read_toml
 from ..config.paths import path_role
 from ..config.schema import RunConfig
@@ -75,9 +75,9 @@ def translate(host: PluginHost, path: Path, task_name: str | None, config: Path)
     values = _sound(kept, owners, lost, told.origins)
     theirs = {key: _theirs(key, value, told.origins) for key, value in values.items()}
     lines = _lines(values, theirs, told, owners, config, places, trainer.name)
-    for key in ("train_data_dir", "base_model"):
+    for key, placeholder in (("train_data_dir", "./data"), ("base_model", task.start.base)):
         if key not in values:
-            lines = [ConfigLine(key, "", say("that config names none")), *lines]
+            lines = [ConfigLine(key, placeholder, say("that config names none")), *lines]
             lost.setdefault(key, say("that config names none: write it into ours."))
     ours = [key for key in source.values if key in set(theirs.values())]
     return Translated(
@@ -87,7 +87,7 @@ def translate(host: PluginHost, path: Path, task_name: str | None, config: Path)
         ours,
         unneeded,
         lost,
-        [*source.notes, *told.notes, *(note for note in renamed.notes if "\n" in note)],
+        [*source.notes, *told.notes],
     )
 
 
@@ -172,11 +172,13 @@ def _sound(source: Source, owners: Sequence[type[Keys]], lost: dict[str, str], o
     known = fields(owners)
     values: dict[str, Value] = {}
     for key, value in source.values.items():
-        if key in source.problems:
+        row = None if key in known else elsewhere(key)
+        if row is not None:
+            problem = say(row.description)
+        elif key in source.problems:
             problem = source.problems[key]
         elif key not in known:
-            hint = unknown_key(key, value.value, known, all_aliases(owners)).strip()
-            problem = say("nothing is known of it here.") + (f" {hint}" if hint else "")
+            problem = say("nothing is known of it here.")
         else:
             problem = _refused(source, key, value, owners)
         if problem:

@@ -52,6 +52,7 @@ def _explained(path: Path, text: str, error: str) -> str:
     line = text.splitlines()[int(place[1]) - 1] if place and int(place[1]) <= len(text.splitlines()) else ""
     if "\\" in line and '"' in line:
         return say(
-            "{where}: is not valid TOML: in double quotes a backslash begins an escape. Write single quotes, or forward slashes.", where=where
+            "{where}: is not valid TOML: in double quotes a backslash begins an escape. Write single quotes, or forward slashes.",
+            where=where,
         )
     return say("{where}: is not valid TOML: {error}.", where=where, error=error.partition(" (at ")[0])

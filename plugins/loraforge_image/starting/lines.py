@@ -40,6 +40,7 @@ def first_lines(base: str) -> Sequence[ConfigLine]:
         ConfigLine("batch_size", 4 if tiny else 1, say("more only if the card has room")),
         ConfigLine("epochs", 20 if tiny else 50, say("passes over the pictures; enough when samples get no better")),
         ConfigLine("learning_rate", 2e-3 if tiny else 1e-4, say("tiny-sd needs this; real models 1e-4") if tiny else burnt),
+        ConfigLine("save_steps", 50, say("a checkpoint and sample pictures every so many steps")),
     ]
 
 
@@ -66,10 +67,12 @@ def _resolution(seen: Seen[Picture], own: Sequence[Picture]) -> ConfigLine:
     from ..data.perceptual_hash import picture_infos
 
     native = _TINY if seen.config.base_model == BASE else _SIDES.get(seen.family.name, 1024)
-    sides = sorted(math.sqrt(info.size[0] * info.size[1]) for info in picture_infos([one.path for one in own]) if not info.problem)
+    sides = sorted(math.sqrt(info.width * info.height) for info in picture_infos([one.path for one in own]) if not info.problem)
     middle = sides[len(sides) // 2] if sides else native
     if middle * 1.5 >= native or native <= 512:
-        return ConfigLine("resolution", native, say("what this base was made for; the pictures have about {side} x {side}", side=round(middle)))
+        return ConfigLine(
+            "resolution", native, say("what this base was made for; the pictures have about {side} x {side}", side=round(middle))
+        )
     side = max(512, int(middle) // _STEP * _STEP)
     why = say("most pictures have about {side} x {side}; this base was made for {native}", side=round(middle), native=native)
     return ConfigLine("resolution", side, why)

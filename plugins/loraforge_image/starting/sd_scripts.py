@@ -5,6 +5,7 @@ What they take where nothing is said was read in the definitions of sd-scripts' 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,13 @@ from .sd_datasets import data_sets
 say = speaker(__name__)
 
 _MARKS = frozenset(
-    "pretrained_model_name_or_path network_module network_dim network_alpha network_args unet_lr text_encoder_lr optimizer_type "
-    "train_batch_size max_train_epochs max_train_steps resolution enable_bucket min_bucket_reso max_bucket_reso caption_extension "
-    "cache_latents mixed_precision shuffle_caption keep_tokens datasets dataset_config model_train_type clip_skip lr_warmup_steps".split()
+    re.findall(
+        r"\w+",
+        "pretrained_model_name_or_path network_module network_dim network_alpha network_args unet_lr text_encoder_lr optimizer_type "
+        "train_batch_size max_train_epochs max_train_steps resolution enable_bucket min_bucket_reso max_bucket_reso caption_extension "
+        "cache_latents mixed_precision shuffle_caption keep_tokens datasets dataset_config model_train_type clip_skip lr_warmup_steps "
+        "model_prediction_type timestep_sampling",
+    )
 )
 _DEFAULTS: Mapping[str, Any] = {
     "lora_rank": 4,
@@ -50,7 +55,7 @@ def translate(given: Given) -> Translation:
     _network(values, origins, lost, defaults)
     _optimizer(values, origins, lost, defaults)
     _rates(values, origins, lost, defaults)
-    _steps(values, lost, defaults)
+    _steps(values, lost, defaults, notes)
     _pictures(values, given, lost, notes)
     if values.get("save_every_n_epochs") or values.get("save_every_n_steps"):
         del defaults["save_steps"]
@@ -110,7 +115,7 @@ def _network(values: dict[str, Any], origins: dict[str, str], lost: dict[str, st
     if values.get("network_alpha") in (0, 0.0, "0", "none", "None"):
         values["network_alpha"] = rank
     _conv_alpha(values, rank)
-    if values.pop("full_matrix", None) in _TURNS:
+    if _yes(values.pop("full_matrix", None)):
         lost["full_matrix"] = say("LoKr's second factor is always in two matrices here.")
 
 
@@ -163,6 +168,7 @@ def _rates(values: dict[str, Any], origins: dict[str, str], lost: dict[str, str]
         if values.pop("unet_lr", None) is not None:
             lost["unet_lr"] = say("the U-Net is not trained (network_train_text_encoder_only).")
         return
+    values.pop("network_train_text_encoder_only", None)
     if own:
         if values.pop("text_encoder_lr", None) is not None:
             lost["text_encoder_lr"] = say("the text encoders are not trained (network_train_unet_only).")
@@ -178,15 +184,15 @@ def _yes(value: Any) -> bool:
     return str(value).casefold() in _TURNS
 
 
-def _steps(values: dict[str, Any], lost: dict[str, str], defaults: dict[str, Any]) -> None:
+def _steps(values: dict[str, Any], lost: dict[str, str], defaults: dict[str, Any], notes: list[str]) -> None:
     """Passes go before steps there; steps alone go on until they are made."""
     epochs = next((key for key in ("max_train_epochs", "max_train_epoches") if values.get(key)), "")
     if epochs:
         if values.pop("max_train_steps", None) is not None:
             lost["max_train_steps"] = say("{epochs} goes before it there.", epochs=epochs)
         return
-    defaults["epochs"] = 10000.0
-    defaults["max_steps"] = 1600
+    defaults |= {"epochs": 10000.0, "max_steps": 1600}
+    notes.append(say("epochs: 10000 is never reached: max_steps alone ends the run, as it does there."))
 
 
 def _pictures(values: dict[str, Any], given: Given, lost: dict[str, str], notes: list[str]) -> None:
@@ -230,4 +236,4 @@ def _prompts(file: Path | None) -> list[str] | None:
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-SD_SCRIPTS = OtherTrainer("sd-scripts, lora-scripts", _MARKS, translate)
+SD_SCRIPTS = OtherTrainer("sd-scripts / lora-scripts", _MARKS, translate)

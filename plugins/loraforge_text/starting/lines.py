@@ -30,9 +30,11 @@ def first_lines(base: str) -> Sequence[ConfigLine]:
         *([ConfigLine("base_model", base, chosen)] if tiny else []),
         ConfigLine("lora_rank", 16, say("16 for medicine and law, 8 for fixed formats")),
         *([ConfigLine("lora_dropout", 0.2, say("a very small base learns wordings by heart otherwise"))] if tiny else []),
+        ConfigLine("batch_size", 4, say("examples in one step")),
         ConfigLine("epochs", 34 if tiny else 10, epochs),
         ConfigLine("learning_rate", rate, why),
         ConfigLine("max_seq_length", 512, say("the longest row in tokens; longer ones are never cut, they stop the run")),
+        ConfigLine("save_steps", 100 if tiny else 50, say("a checkpoint, and the loss of held-out examples, every so many steps")),
     ]
 
 

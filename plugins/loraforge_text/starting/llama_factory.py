@@ -6,6 +6,7 @@ What it takes where nothing is said was read in its ``hparams`` and in transform
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from ..data.dataset_info import NAME
 say = speaker(__name__)
 
 _MARKS = frozenset(
-    "model_name_or_path finetuning_type stage do_train dataset dataset_dir template cutoff_len per_device_train_batch_size lora_target "
-    "num_train_epochs lr_scheduler_type warmup_ratio val_size quantization_bit peft_config model_class train_dataset overwrite_cache "
-    "plot_loss preprocessing_num_workers".split()
+    re.findall(
+        r"\w+",
+        "model_name_or_path finetuning_type stage do_train dataset dataset_dir template cutoff_len per_device_train_batch_size lora_target "
+        "num_train_epochs lr_scheduler_type warmup_ratio val_size quantization_bit peft_config model_class train_dataset overwrite_cache "
+        "plot_loss preprocessing_num_workers",
+    )
 )
 _DEFAULTS: Mapping[str, Any] = {
     "lora_rank": 8,
@@ -58,7 +62,8 @@ def translate(given: Given) -> Translation:
     if values.get("val_size") and "load_best_model_at_end" not in values:
         defaults["adapter_from"] = "last"
     if values.get("max_steps") not in (None, -1):
-        defaults["epochs"] = 10000.0  # max_steps alone decides there
+        defaults["epochs"] = 10000.0
+        notes.append(say("epochs: 10000 is never reached: max_steps alone ends the run, as it does there."))
         if values.pop("num_train_epochs", None) is not None:
             lost["num_train_epochs"] = say("max_steps goes before it there.")
     for key in ("bf16", "fp16"):
@@ -103,44 +108,65 @@ def _stage(values: dict[str, Any], lost: dict[str, str]) -> None:
 def _data(values: dict[str, Any], given: Given, origins: dict[str, str], lost: dict[str, str]) -> None:
     """The data sets, which are names that ``dataset_info.json`` explains, as our folder or file."""
     named = values.pop("dataset", None)
-    folder = values.pop("dataset_dir", None)
+    named_folder = values.pop("dataset_dir", None)
     names = [part.strip() for part in named.split(",")] if isinstance(named, str) else [str(one) for one in named or ()]
     names = [name for name in names if name]
     key = origins.get("dataset", "dataset")
     origins["train_data_dir"] = origins["metadata_path"] = key
     if not names:
         return
-    where = str(folder or "data")
+    where = str(named_folder or "data")
     if len(names) == 1 and (there := given.find(names[0])) is not None and there.suffix.lower() not in (".yaml", ".yml"):
         values["train_data_dir"] = str(there.parent if there.is_file() else there)
         if there.is_file():
             values["metadata_path"] = str(there)
         return
-    info = given.read(os.path.join(where, NAME))
-    values["train_data_dir"] = where
+    info = _described(given, names, where)
+    folder = given.find(where) or Path(where)
     if info is None:
+        values["train_data_dir"] = where
         lost[key] = say(
             "{names}: the {file} that explains such names was not found in {folder}. Write metadata_path: the file that is meant.",
             names=first_few(names), file=NAME, folder=where,
         )  # fmt: skip
         return
     files: list[str] = []
-    for name in names:
-        entry = info.get(name)
-        file = entry.get("file_name") if isinstance(entry, dict) else None
-        if isinstance(file, str):
+    for name, entry in info.items():
+        file = next((entry[place] for place in ("file_name", "path") if isinstance(entry.get(place), str)), None)
+        if file is not None and (given.find(str(folder / file)) or given.find(file) or "." in Path(file).name) and not _elsewhere(entry):
             files.append(file)
         else:
             lost[key] = say("'{name}' is no file beside {file}: download it, and put it into a folder.", name=name, file=NAME)
-    if len(files) == 1 and len(names) == 1:
-        values["metadata_path"] = str(Path(where) / files[0])
+    if len(files) == len(info) == 1:
+        values["train_data_dir"] = str(folder)
+        values["metadata_path"] = str(given.find(files[0]) or folder / files[0])
     elif files:
-        kept = [str(Path(where) / file) for file in (*files, NAME)]
+        values["train_data_dir"] = "./data"
         lost[key] = say(
-            "it names several files, and one folder is read here: put {files} into a folder of their own, and write train_data_dir: that "
-            "folder.",
-            files=first_few(kept, 12),
+            "it names several files, and one folder is read here: put {files} into ./data beside this config.",
+            files=first_few([str(folder / file) for file in (*files, NAME)], 12),
         )
+    else:
+        values["train_data_dir"] = "./data"
+
+
+def _described(given: Given, names: list[str], where: str) -> Mapping[str, Mapping[str, Any]] | None:
+    """What is said of each data set: in ``dataset_info.json``, or in the file that its second version names."""
+    if len(names) == 1 and names[0].lower().endswith((".yaml", ".yml", ".json")):
+        found = given.read(names[0])
+        names = list(found or ())
+    else:
+        found = given.read(os.path.join(where, NAME))
+    if found is None:
+        return None
+    return {name: entry if isinstance(entry := found.get(name), dict) else {} for name in names}
+
+
+def _elsewhere(entry: Mapping[str, Any]) -> bool:
+    """Whether the data lie on a hub."""
+    return "hub" in str(entry.get("source", "")) or any(
+        key.endswith("_hub_url") or key in ("script_url", "cloud_file_name") for key in entry
+    )
 
 
 LLAMA_FACTORY = OtherTrainer("LLaMA-Factory", _MARKS, translate)
