@@ -89,7 +89,8 @@ def cli(ctx: click.Context, plugin_files: Sequence[Path]) -> None:
     """Train a LoRA adapter from a folder of examples with one YAML file.
 
     \b
-      loraforge train text configs/legal.yaml
+      loraforge init text --data table.xlsx
+      loraforge train text --example legal
       loraforge sample output/legal "劳动合同到期不续签有补偿吗？" --base
     """
     if ctx.invoked_subcommand not in ("plugins", "list") and (lines := host_of(ctx).unusable()):

@@ -68,6 +68,7 @@ EXAMPLE = click.option(
 SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Use this value instead of the config's. May be repeated."
 )
+_SOURCE = "loraforge.example"  # in a context: the config of the example that is to be written
 RUN = click.argument("run", type=click.Path(path_type=Path))
 
 
@@ -97,18 +98,25 @@ class ConfigCommand(click.Command):
         return rest
 
     def _with_example(self, ctx: click.Context, given: list[str], name: str, words: Sequence[str]) -> list[str]:
-        """The example's config, written to the current folder, as CONFIG."""
-        from ..starting.examples import find_example, place_example
+        """The example's config in the current folder, where ``invoke`` writes it, as CONFIG."""
+        from ..starting.examples import find_example
 
         host = host_of(ctx)
         configs = [word for word in words if word not in host.tasks()]
         if configs:
             raise click.UsageError(say("{first} and {second} exclude each other.", first="--example", second=configs[0]), ctx)
         task, source = find_example(host, name, next(iter(words), None))
-        config, written = place_example(source, name, Path(), again=True)
-        for path in written:
-            show(say("Written: {path}", path=path), err=True)
-        return super().parse_args(ctx, [task.name, str(config), *(word for word in given if word not in words)])
+        ctx.meta[_SOURCE] = source
+        return super().parse_args(ctx, [task.name, f"{name}.yaml", *(word for word in given if word not in words)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Writes the example first, if one was asked for."""
+        if _SOURCE in ctx.meta:
+            from ..starting.examples import place_example
+
+            for path in place_example(ctx.meta[_SOURCE], ctx.params["example"], Path(), again=True)[1]:
+                show(say("Written: {path}", path=path), err=True)
+        return super().invoke(ctx)
 
 
 def task_of(host: PluginHost, config: Path, command: str) -> str | None:
