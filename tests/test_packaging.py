@@ -160,7 +160,9 @@ def test_an_example_is_written_and_trained_without_a_repository(installed, tmp_p
     checked = run(installed, "-m", "loraforge", "check", "text", "one/legal.yaml", cwd=tmp_path, LORAFORGE_LANG="en")
     assert checked.returncode == 0 and "126 to learn, 54 held out" in checked.stdout
     few = ("--set", "max_steps=2", "--set", "eval_answers=false")
-    done = run(installed, "-m", "loraforge", "train", "text", "--example", "legal", *few, cwd=tmp_path, LORAFORGE_LANG="en", OMP_NUM_THREADS="1")
+    done = run(
+        installed, "-m", "loraforge", "train", "text", "--example", "legal", *few, cwd=tmp_path, LORAFORGE_LANG="en", OMP_NUM_THREADS="1"
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "output/legal/export/peft/adapter_model.safetensors").is_file() and (tmp_path / "legal.yaml").is_file()
     done = run(installed, "-m", "loraforge", "check", "image", "--example", "cyberpunk", cwd=tmp_path, LORAFORGE_LANG="en")

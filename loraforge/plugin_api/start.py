@@ -70,6 +70,7 @@ class Translation:
         values: what was given; the core renames and converts them by the tables that hold for every config.
         defaults: our keys with the values that the program takes where nothing is given.
         origins: for keys of ``values`` that the config has under another name or inside of another value, that key.
+        used: keys of the config that only say how others are meant.
         lost: what has no counterpart, by the config's own key, each with a sentence that says why or what to do.
         notes: other sentences that somebody should read.
     """
@@ -77,6 +78,7 @@ class Translation:
     values: Mapping[str, Any]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
+    used: Sequence[str] = ()
     lost: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ def yaml_text(value: Any) -> str:
         return value
     if value.isprintable():
         return "'" + value.replace("'", "''") + "'"
-    return json.dumps(value)
+    return '"' + "".join(sign if sign.isprintable() and sign not in '"\\' else f"\\U{ord(sign):08X}" for sign in value) + '"'
 
 
 def config_file(heading: Sequence[str], lines: Sequence[ConfigLine], ending: Sequence[str] = ()) -> str:

@@ -153,7 +153,8 @@ def planned(host: PluginHost, task: Task[Any], lines: Sequence[ConfigLine], conf
         try:
             return make_plan(host, task.name, draft, [f"{key}={yaml_text(value)}" for key, value in (more or {}).items()])
         except LoraForgeError as error:
-            error.problems = tuple(problem.replace(str(draft), str(config)) for problem in error.problems)
+            beside = str(config.absolute().parent)
+            error.problems = tuple(problem.replace(str(draft), str(config)).replace(folder, beside) for problem in error.problems)
             raise
 
 

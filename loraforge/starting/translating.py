@@ -7,7 +7,7 @@ own (lists of arguments, lists of data sets, what it takes where nothing is give
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from ..plugin_api.task import Task
 
 say = speaker(__name__)
 
-_UP = 4  # folders around a config in which its relative paths are looked for: programs are started from their own
+_UP = 2  # folders around a config in which its relative paths are looked for: programs are started from their own
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ def translate(host: PluginHost, path: Path, task_name: str | None, config: Path)
         if key not in values:
             lines = [ConfigLine(key, placeholder, say("that config names none")), *lines]
             lost.setdefault(key, say("that config names none: write it into ours."))
-    ours = [key for key in source.values if key in set(theirs.values())]
+    ours = [key for key in source.values if key in {*theirs.values(), *told.used}]
+    unneeded += _rest(source, {*ours, *lost, *_noted(renamed, kept)}, lost)
     return Translated(
         task,
         trainer.name,
@@ -89,6 +90,18 @@ def translate(host: PluginHost, path: Path, task_name: str | None, config: Path)
         lost,
         [*source.notes, *told.notes],
     )
+
+
+def _noted(before: Source, after: Source) -> set[str]:
+    """The keys whose lines change nothing here, which is said already."""
+    return {key for key in before.values if key not in after.values}
+
+
+def _rest(source: Source, told: Collection[str], lost: dict[str, str]) -> list[str]:
+    """What nobody has said anything of: sentences on what asks for nothing; the others go to ``lost``."""
+    left = {key: value for key, value in source.values.items() if key not in told}
+    lost |= {key: say("what it says is not understood here.") for key, value in left.items() if value.value}
+    return [say("{where}: {key}: asks for nothing.", where=value.where, key=key) for key, value in left.items() if not value.value]
 
 
 class _Places:

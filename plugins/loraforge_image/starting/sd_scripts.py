@@ -55,13 +55,15 @@ def translate(given: Given) -> Translation:
     _network(values, origins, lost, defaults)
     _optimizer(values, origins, lost, defaults)
     _rates(values, origins, lost, defaults)
-    _steps(values, lost, defaults, notes)
+    _steps(values, origins, lost, defaults, notes)
     _pictures(values, given, lost, notes)
     if values.get("save_every_n_epochs") or values.get("save_every_n_steps"):
         del defaults["save_steps"]
     if not values.get("validation_split"):
         notes.append(say("eval_ratio: 0: sd-scripts holds nothing out. With 0.2 a fifth is, and adapter and base are compared at the end."))
-    return Translation(values, defaults, origins, lost, notes)
+    used = [key for key in ("network_args", "network_args_custom", "lr_scheduler_args") if list(_pairs(given.values.get(key)))]
+    used += [key for key in ("datasets", "dataset_config") if key in given.values and key not in lost]
+    return Translation(values, defaults, origins, used, lost, notes)
 
 
 def _pairs(listed: Any) -> Iterable[tuple[str, Any]]:
@@ -184,7 +186,7 @@ def _yes(value: Any) -> bool:
     return str(value).casefold() in _TURNS
 
 
-def _steps(values: dict[str, Any], lost: dict[str, str], defaults: dict[str, Any], notes: list[str]) -> None:
+def _steps(values: dict[str, Any], origins: dict[str, str], lost: dict[str, str], defaults: dict[str, Any], notes: list[str]) -> None:
     """Passes go before steps there; steps alone go on until they are made."""
     epochs = next((key for key in ("max_train_epochs", "max_train_epoches") if values.get(key)), "")
     if epochs:
@@ -192,6 +194,8 @@ def _steps(values: dict[str, Any], lost: dict[str, str], defaults: dict[str, Any
             lost["max_train_steps"] = say("{epochs} goes before it there.", epochs=epochs)
         return
     defaults |= {"epochs": 10000.0, "max_steps": 1600}
+    if "max_train_steps" in values:
+        values["max_steps"], origins["max_steps"] = values.pop("max_train_steps"), "max_train_steps"
     notes.append(say("epochs: 10000 is never reached: max_steps alone ends the run, as it does there."))
 
 

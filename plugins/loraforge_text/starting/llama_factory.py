@@ -71,7 +71,7 @@ def translate(given: Given) -> Translation:
             del values[key]
     if "cutoff_len" in values or defaults:
         notes.append(say("Longer rows than max_seq_length are cut there; here they stop the run, or are left out with on_bad_row: skip."))
-    return Translation(values, defaults, origins, lost, notes)
+    return Translation(values, defaults, origins, ("dataset_dir",) if given.values.get("dataset") else (), lost, notes)
 
 
 def _second_kind(values: dict[str, Any], origins: dict[str, str]) -> None:
@@ -109,7 +109,13 @@ def _data(values: dict[str, Any], given: Given, origins: dict[str, str], lost: d
     """The data sets, which are names that ``dataset_info.json`` explains, as our folder or file."""
     named = values.pop("dataset", None)
     named_folder = values.pop("dataset_dir", None)
-    names = [part.strip() for part in named.split(",")] if isinstance(named, str) else [str(one) for one in named or ()]
+    names = (
+        [part.strip() for part in named.split(",")]
+        if isinstance(named, str)
+        else [str(one) for one in named]
+        if isinstance(named, list)
+        else []
+    )
     names = [name for name in names if name]
     key = origins.get("dataset", "dataset")
     origins["train_data_dir"] = origins["metadata_path"] = key
