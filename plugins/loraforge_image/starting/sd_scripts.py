@@ -218,6 +218,9 @@ def _pictures(values: dict[str, Any], given: Given, lost: dict[str, str], notes:
         )  # fmt: skip
     elif width:
         values["resolution"] = width
+    if values.get("max_token_length") == 255:  # what lora-scripts' page proposes; sd-scripts reads it in whole windows of 75
+        values["max_token_length"] = 225
+        notes.append(say("max_token_length: 255 makes three windows of 75 tokens there: 225."))
     if not _yes(values.get("enable_bucket", False)):
         values.pop("enable_bucket", None)
         lost["enable_bucket"] = say("without it sd-scripts cuts every picture to one shape. Here pictures keep their shapes, in buckets.")

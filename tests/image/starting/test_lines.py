@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from loraforge_image.records import ImageKeys, Picture
+from loraforge_image.starting.lines import BASE, TRIGGER, suggest
 from PIL import Image
 
 from loraforge import KeySet, RunConfig, Seen
-from loraforge_image.records import ImageKeys, Picture
-from loraforge_image.starting.lines import BASE, TRIGGER, suggest
 
 
 def chosen(tmp_path, captions, size=(64, 48), base="some/base", family="sdxl", learned=None):

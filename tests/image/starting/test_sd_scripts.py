@@ -56,6 +56,7 @@ def test_what_it_takes_where_nothing_is_said_is_written_out(tmp_path):
         ('network_module = "networks.lora"\nnetwork_dim = 8\nnetwork_alpha = 4\nnetwork_args = ["conv_dim=4", "conv_alpha=2"]', {"conv_rank": 4, "lora_variant": "lora"}),
         ("reg_data_dir = ''", {"prior_data_dir": None}),
         ("clip_skip = 2\nseed = 1337\nmax_token_length = 225", {"clip_skip": 2, "seed": 1337, "max_caption_tokens": 225}),
+        ("max_token_length = 255", {"max_caption_tokens": 225}),
         ("[a]\nnetwork_dim = 8\n[b]\nv_parameterization = true", {"lora_rank": 8, "prediction_type": "v_prediction"}),
     ],
 )  # fmt: skip
@@ -74,14 +75,15 @@ def test_a_resolution_is_the_side_of_a_square_of_its_area(tmp_path, text, side):
 @pytest.mark.parametrize(
     ("text", "key", "why"),
     [
-        ('network_args = ["conv_dim=8"]\nnetwork_dim = 8\nnetwork_alpha = 8', "network_args", "scale of convolutions"),
-        ('network_args = ["dropout=0.3"]', "network_args", "between the two matrices"),
+        ('network_args = ["conv_dim=8"]\nnetwork_dim = 8\nnetwork_alpha = 8', "network_args (conv_alpha)", "scale of convolutions"),
+        ('network_args = ["dropout=0.3"]', "network_args (network_dropout)", "between the two matrices"),
         ('network_module = "networks.oft"', "network_module", "no full training"),
         ("network_alpha = 0.5", "network_alpha", "lora_rank"),
         ("learning_rate = 1\nunet_lr = 1e-4\ntext_encoder_lr = 1e-5", "learning_rate", "used for nothing"),
         ('optimizer_type = "DAdaptation"', "optimizer_type", "prodigy"),
         ('sample_prompts = "nowhere.txt"', "sample_prompts", "was not found"),
         ("max_bucket_reso = 2048", "max_bucket_reso", "bucket_max_ratio"),
+        ('network_args = ["rank_dropout=0.1", "conv_dim=2"]', "network_args (rank_dropout)", "nothing like it"),
         ("network_args = 7", "network_args", "not understood"),
     ],
 )

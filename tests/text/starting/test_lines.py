@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
+from loraforge_text.starting.lines import BASE, first_lines, suggest, usual_rate
 
 from loraforge import KeySet, RunConfig, Seen
-from loraforge_text.starting.lines import BASE, first_lines, suggest, usual_rate
 
 
 def chosen(learned: int, longest: int, base: str = "some/base") -> dict[str, object]:
