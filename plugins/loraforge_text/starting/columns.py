@@ -7,10 +7,6 @@ from collections.abc import Sequence
 from loraforge import ConfigLine, DataError, KeySet, RunConfig, fold_name, speaker
 
 from ..data.columns import SYNONYMS
-from ..data.files import find_files
-from ..data.readers import read_tables
-from ..data.readers.rows import Reading, Source
-from ..data.table_loader import TableKeys
 
 say = speaker(__name__)
 
@@ -32,6 +28,11 @@ def probable(names: Sequence[str]) -> dict[str, str] | None:
 
 def guess(config: RunConfig, keys: KeySet) -> Sequence[ConfigLine]:
     """The line ``columns`` with which the data can probably be read; none if the files do not agree."""
+    from ..data.files import find_files
+    from ..data.readers import read_tables
+    from ..data.readers.rows import Reading, Source
+    from ..data.table_loader import TableKeys
+
     options = keys[TableKeys]
     guesses = []
     try:

@@ -8,7 +8,6 @@ from typing import Any
 
 from loraforge import ConfigLine, RunConfig, Seen, speaker
 
-from ..base_files import TYPICAL_RANGES
 from ..records import Conversation
 
 say = speaker(__name__)
@@ -40,6 +39,8 @@ def first_lines(base: str) -> Sequence[ConfigLine]:
 
 def usual_rate(base: str) -> float:
     """The middle of the usual learning rates of a base, with one digit."""
+    from ..base_files import TYPICAL_RANGES
+
     low, high = TYPICAL_RANGES.get(base, {}).get("learning_rate", (2e-4, 2e-4))
     return float(f"{math.sqrt(low * high):.0e}")
 
