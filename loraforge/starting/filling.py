@@ -178,11 +178,10 @@ def _hold_out(plan: Plan, data: Data) -> ConfigLine | None:
 
 def _findings(data: Data) -> list[str]:
     """What the checks of the data found, the first of each kind."""
-    made = []
-    for check, severity, number, first in findings.by_check(data.found):
-        line = say("{check} x {n}, the first: {line}", check=check, n=number, line=first.line().replace(f" {check}:", "", 1))
-        made.append(f"{say(severity)}: {line}")
-    return made
+    return [
+        say("{check} x {n}, the first: {line}", check=check, n=number, line=first.line().replace(f" {check}:", "", 1))
+        for check, _, number, first in findings.by_check(data.found)
+    ]
 
 
 def written_path(path: Path, config: Path) -> str:
