@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import printable
 from ..plugin_api.start import ConfigLine
 
 # What needs no quotes: it cannot be taken for a number, a switch or a sign of YAML's.
@@ -30,7 +31,8 @@ def yaml_text(value: Any) -> str:
         return value
     if value.isprintable():
         return "'" + value.replace("'", "''") + "'"
-    return '"' + "".join(sign if sign.isprintable() and sign not in '"\\' else f"\\U{ord(sign):08X}" for sign in value) + '"'
+    # All signs as escapes: a few among others would look like a path of Windows in the wrong quotes, which the reader refuses.
+    return '"' + "".join(f"\\U{ord(sign):08X}" for sign in value) + '"'
 
 
 def config_file(heading: Sequence[str], lines: Sequence[ConfigLine], ending: Sequence[str] = ()) -> str:
@@ -56,7 +58,7 @@ def merged(lines: Sequence[ConfigLine], more: Sequence[ConfigLine]) -> list[Conf
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _width(text: str) -> int:

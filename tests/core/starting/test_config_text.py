@@ -41,7 +41,7 @@ TEXTS = [
 def test_a_value_comes_back_as_it_was(tmp_path, value):
     file = tmp_path / "c.yaml"
     file.write_text(
-        config_file(["标题: x"], [ConfigLine("key", value, "why # and\nhow: so"), ConfigLine("last", 1)], ["", "end"]), encoding="utf-8"
+        config_file(["标题: x"], [ConfigLine("key", value, "why # and\nhow: so \x01"), ConfigLine("last", 1)], ["", "end"]), encoding="utf-8"
     )
     values = read(file).values
     assert values["key"].value == value and type(values["key"].value) in (type(value), int) and values["last"].value == 1
