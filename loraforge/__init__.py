@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         StoppedEarly,
     )
     from .plugin_api.models import ChatFormat, Decoder, Examination, InferenceModel, MemoryEstimate, TrainableModel
+    from .plugin_api.start import ConfigLine, Given, OtherTrainer, Seen, Start, Translation
     from .plugin_api.task import ChoiceQuestion, Evaluation, Sampling, Task, TrainedRun
     from .plugin_api.types import (
         Adapter,
@@ -118,6 +119,7 @@ _HOMES = {
         "StoppedEarly",
     ),
     "plugin_api.models": ("ChatFormat", "Decoder", "Examination", "InferenceModel", "MemoryEstimate", "TrainableModel"),
+    "plugin_api.start": ("ConfigLine", "Given", "OtherTrainer", "Seen", "Start", "Translation"),
     "plugin_api.task": ("ChoiceQuestion", "Evaluation", "Sampling", "Task", "TrainedRun"),
     "plugin_api.types": (
         "Adapter",
@@ -157,6 +159,7 @@ __all__ = [
     "Compared",
     "Component",
     "ConfigError",
+    "ConfigLine",
     "DataError",
     "Decoder",
     "Evaluated",
@@ -171,6 +174,7 @@ __all__ = [
     "Finding",
     "Fingerprint",
     "FiniteRange",
+    "Given",
     "InferenceModel",
     "KeySet",
     "Keys",
@@ -185,6 +189,7 @@ __all__ = [
     "ModelError",
     "ModelFamily",
     "NoKeys",
+    "OtherTrainer",
     "PluginError",
     "Record",
     "Review",
@@ -195,9 +200,11 @@ __all__ = [
     "RunStarted",
     "SamplesDrawn",
     "Sampling",
+    "Seen",
     "Severity",
     "Span",
     "StageStarted",
+    "Start",
     "StepFinished",
     "StoppedEarly",
     "Task",
@@ -206,6 +213,7 @@ __all__ = [
     "TrainableModel",
     "TrainedRun",
     "TrainingError",
+    "Translation",
     "__version__",
     "adapter_size",
     "apply_block_ranks",

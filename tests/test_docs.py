@@ -122,7 +122,8 @@ def test_every_public_name_is_in_the_reference():
     """Once; tests/test_site.py sees to it that the pages have what the docstrings say."""
     entries = [line for name in ("api", "testing") for line in (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8").splitlines()]
     listed = sorted(line.removeprefix("::: ") for line in entries if line.startswith("::: "))
-    assert listed == sorted(f"{module}.{name}" for module in PUBLIC for name in names_of(module))
+    fixtures = "loraforge.testing.fixtures"  # the text of the module: it lists what pytest hands to tests
+    assert listed == sorted([*(f"{module}.{name}" for module in PUBLIC for name in names_of(module)), fixtures])
 
 
 def test_what_authors_derive_from_and_are_handed_stands_in_an_example_that_runs():
@@ -251,7 +252,8 @@ def test_the_readmes_two_commands_are_there():
     for name in ("README.md", "README.zh-CN.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert re.search(r"^pip install -e \. && loraforge train text configs/legal\.yaml$", text, re.MULTILINE), name
-        assert re.search(r"^loraforge train image configs/cyberpunk\.yaml$", text, re.MULTILINE), name
+        assert re.search(r"^pip install loraforge && loraforge train text --example legal$", text, re.MULTILINE), name
+        assert re.search(r"^loraforge train image --example cyberpunk$", text, re.MULTILINE), name
         assert re.search(r"^pip install -e '\.\[dev\]' && pytest$", text, re.MULTILINE), name
 
 

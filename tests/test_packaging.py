@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import email
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from builders import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 THIRD_PARTY = ROOT / "tests" / "thirdparty" / "loraforge-echo"
+CONFIGS = ROOT / "configs"
+EXAMPLES = {
+    "loraforge_text": [
+        *(CONFIGS / name for name in ("legal.yaml", "medical_qa.yaml", "pharmacy-en.yaml")),
+        *(CONFIGS / "data" / name / "metadata.csv" for name in ("legal", "medical", "pharmacy-en")),
+    ],
+    "loraforge_image": [
+        *(CONFIGS / f"{name}.yaml" for name in ("cyberpunk", "sdxl", "zimage", "flux2-klein", "qwen-image")),
+        *sorted((CONFIGS / "data" / "cyberpunk").iterdir()),
+    ],
+}
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
 
 
@@ -39,13 +55,49 @@ def wheel(tmp_path_factory) -> Path:
     return next(out.glob("loraforge-*.whl"))
 
 
+def wheelhouse(folder: Path, wheel: Path) -> Path:
+    """The wheel beside all that it needs, directly or not: for each distribution of this environment a wheel with its metadata and no code.
+    pip so looks for names, versions, extras and markers as it does with the whole ones, which are gigabytes."""
+    folder.mkdir()
+    shutil.copy(wheel, folder)
+    wanted, seen = [Requirement("loraforge")], set()
+    while wanted:
+        one = wanted.pop()
+        name = canonicalize_name(one.name)
+        if (name, frozenset(one.extras)) in seen:
+            continue
+        seen.add((name, frozenset(one.extras)))
+        if name == "loraforge":
+            lines = zipfile.ZipFile(wheel).read(f"{wheel.name.rsplit('-', 3)[0]}.dist-info/METADATA").decode()
+            needed = email.message_from_string(lines).get_all("Requires-Dist") or []
+        else:
+            found = metadata.distribution(one.name)
+            needed = found.requires or []
+            _empty_wheel(folder, name.replace("-", "_"), found)
+        for line in needed:
+            requirement = Requirement(line)
+            if any(requirement.marker is None or requirement.marker.evaluate({"extra": extra}) for extra in ("", *one.extras)):
+                wanted.append(requirement)
+    return folder
+
+
+def _empty_wheel(folder: Path, name: str, found: metadata.Distribution) -> None:
+    place = f"{name}-{found.version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{found.version}-py3-none-any.whl", "w") as file:
+        file.writestr(f"{place}/METADATA", found.read_text("METADATA") or found.read_text("PKG-INFO") or "")
+        file.writestr(f"{place}/WHEEL", "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{place}/RECORD", "".join(f"{place}/{part},,\n" for part in ("METADATA", "WHEEL", "RECORD")))
+
+
 @pytest.fixture(scope="session")
 def installed(wheel, tmp_path_factory) -> Path:
-    """A fresh virtual environment with the wheel and the third-party plugin; the heavy libraries are those of this environment."""
+    """A fresh virtual environment in which ``pip install loraforge`` was typed, without a network, and the third-party plugin; the code of the
+    libraries is that of this environment."""
     folder = tmp_path_factory.mktemp("fresh") / "venv"
     venv.create(folder, with_pip=True)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    done = run(python, "-m", "pip", "install", "-q", "--no-deps", wheel, cwd=folder)
+    house = wheelhouse(folder / "house", wheel)
+    done = run(python, "-m", "pip", "install", "-q", "--no-index", "--find-links", house, "loraforge", cwd=folder)
     assert done.returncode == 0, done.stderr
     # What this environment has, minus the editable loraforge, is lent through a .pth file: nothing of gigabytes is installed again.
     site = run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=folder).stdout.strip()
@@ -113,13 +165,46 @@ def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wh
     ):
         assert file in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert sum(info.file_size for info in zipfile.ZipFile(wheel).infolist()) < 24_000_000
+    assert sum(info.file_size for info in zipfile.ZipFile(wheel).infolist()) < 25_000_000
 
 
 def test_the_installed_wheel_is_what_runs(installed, tmp_path):
     code = "import loraforge, loraforge_text; print(loraforge.__file__); print(loraforge_text.__file__)"
     where = run(installed, "-c", code, cwd=tmp_path).stdout.splitlines()
     assert all(str(installed.parents[1]) in line for line in where), where
+
+
+def test_the_examples_are_in_the_wheel_as_they_are_in_the_repository(wheel):
+    file = zipfile.ZipFile(wheel)
+    for package, example in ((name, path) for name in ("loraforge_text", "loraforge_image") for path in EXAMPLES[name]):
+        assert file.read(f"{package}/examples/{example.relative_to(ROOT / 'configs').as_posix()}") == example.read_bytes(), example
+    packed = {name for name in file.namelist() if "/examples/" in name and name.endswith(".yaml")}
+    assert packed == {f"{name}/examples/{path.name}" for name, paths in EXAMPLES.items() for path in paths if path.suffix == ".yaml"}
+
+
+def test_an_example_is_written_and_trained_without_a_repository(installed, tmp_path):
+    done = run(installed, "-m", "loraforge", "init", "--example", "legal", "one", cwd=tmp_path, LORAFORGE_LANG="en")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "one/legal.yaml").read_bytes() == (ROOT / "configs/legal.yaml").read_bytes()
+    few = ("--set", "max_steps=2", "--set", "eval_answers=false")
+    done = run(
+        installed, "-m", "loraforge", "train", "text", "--example", "legal", *few, cwd=tmp_path, LORAFORGE_LANG="en", OMP_NUM_THREADS="1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "output/legal/export/peft/adapter_model.safetensors").is_file() and (tmp_path / "legal.yaml").is_file()
+    done = run(installed, "-m", "loraforge", "check", "image", "--example", "cyberpunk", cwd=tmp_path, LORAFORGE_LANG="en")
+    assert done.returncode == 0 and "Written: cyberpunk.yaml" in done.stderr, done.stderr
+
+
+@pytest.mark.skipif("LORAFORGE_ALL_WHEELS" not in os.environ, reason="needs gigabytes of wheels: set LORAFORGE_ALL_WHEELS=FOLDER")
+def test_pip_installs_all_of_it_without_a_network(wheel, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    links = ("--find-links", wheel.parent, "--find-links", os.environ["LORAFORGE_ALL_WHEELS"])
+    done = run(python, "-m", "pip", "install", "-q", "--no-index", *links, "loraforge", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run(python, "-m", "loraforge", "train", "text", "--example", "legal", "--set", "max_steps=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_strangers_package_is_as_good_as_a_built_in(installed, tmp_path):

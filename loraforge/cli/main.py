@@ -23,9 +23,10 @@ from ..errors import DataError, LoraForgeError, PluginError, RunError, machines_
 from ..messages import out_of_something, speaker
 from ..terminal import show
 from . import audit as trust
-from . import listings, new_plugin, results, sampling, signing, usage
+from . import beginning, listings, new_plugin, results, sampling, signing, usage
 from .options import (
     CONFIG,
+    EXAMPLE,
     JSON,
     RUN,
     SET,
@@ -88,7 +89,8 @@ def cli(ctx: click.Context, plugin_files: Sequence[Path]) -> None:
     """Train a LoRA adapter from a folder of examples with one YAML file.
 
     \b
-      loraforge train text configs/legal.yaml
+      loraforge init text --data table.xlsx
+      loraforge train text --example legal
       loraforge sample output/legal "劳动合同到期不续签有补偿吗？" --base
     """
     if ctx.invoked_subcommand not in ("plugins", "list") and (lines := host_of(ctx).unusable()):
@@ -98,6 +100,7 @@ def cli(ctx: click.Context, plugin_files: Sequence[Path]) -> None:
 @cli.command(cls=TrainCommand)
 @TASK
 @CONFIG
+@EXAMPLE
 @SET
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Rename an earlier run in output_dir out of the way and train anew.")
@@ -109,6 +112,7 @@ def train(
     /,
     task: str,
     config: Path,
+    example: str | None,
     overrides: Sequence[str],
     resume: bool,
     fresh: bool,
@@ -158,6 +162,7 @@ def train(
 @cli.command(cls=ConfigCommand)
 @TASK
 @CONFIG
+@EXAMPLE
 @SET
 @click.option("--show", type=click.IntRange(min=0), default=0, metavar="N", help="Print N rows with what is learned in colour.")
 @click.option(
@@ -170,6 +175,7 @@ def check(
     ctx: click.Context,
     task: str,
     config: Path,
+    example: str | None,
     overrides: Sequence[str],
     show: int,
     reports: Sequence[Path],
@@ -270,7 +276,8 @@ def export(ctx: click.Context, /, run: Path, name: str, out: Path | None, key: s
         report.recorded(terminal.console(), recorded)
 
 
-for _command in (*listings.COMMANDS, *new_plugin.COMMANDS, *sampling.COMMANDS, *results.COMMANDS, *trust.COMMANDS, *signing.COMMANDS):
+_MODULES = (beginning, listings, new_plugin, sampling, results, trust, signing)
+for _command in (command for module in _MODULES for command in module.COMMANDS):
     cli.add_command(_command)
 
 

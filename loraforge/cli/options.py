@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +61,14 @@ class FiniteRange(click.FloatRange):
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 TASK = click.argument("task", shell_complete=complete_task)
-CONFIG = click.argument("config", type=click.Path(path_type=Path))
+CONFIG = click.argument("config", required=False, type=click.Path(path_type=Path))
+EXAMPLE = click.option(
+    "--example", metavar="NAME", help="In place of CONFIG: write this example into the current folder, and take it: legal, cyberpunk ..."
+)
 SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Use this value instead of the config's. May be repeated."
 )
+_SOURCE = "loraforge.example"  # in a context: the config of the example that is to be written
 RUN = click.argument("run", type=click.Path(path_type=Path))
 
 
@@ -71,25 +76,47 @@ RUN = click.argument("run", type=click.Path(path_type=Path))
 
 
 class ConfigCommand(click.Command):
-    """A command with TASK and CONFIG, which also takes them the other way round, and a config that says its task itself."""
+    """A command with TASK and CONFIG, which also takes them the other way round, a config that says its task itself, and an example."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         given = list(args)
-        try:
-            rest = super().parse_args(ctx, args)
-        except click.MissingParameter as error:
+        written, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        example, words = written.get("example"), [written.get("task"), written.get("config")]
+        if example is not None:
+            return self._with_example(ctx, given, str(example), [str(word) for word in words if isinstance(word, str | os.PathLike)])
+        rest = super().parse_args(ctx, args)
+        if ctx.params.get("config") is None and not ctx.resilient_parsing:
             first = ctx.params.get("task")
-            if error.param is None or error.param.name != "config" or not first:
-                raise
-            task = task_of(host_of(ctx), Path(first), self.name or "")
+            task = task_of(host_of(ctx), Path(str(first)), self.name or "") if first else None
             if task is None:
-                raise
-            ctx.params.clear()
-            return super().parse_args(ctx, [task, *given])
+                missing = next(parameter for parameter in self.get_params(ctx) if parameter.name == "config")
+                raise click.MissingParameter(ctx=ctx, param=missing, param_hint="'CONFIG'")
+            ctx.params |= {"task": task, "config": Path(str(first))}
         task, config, known = str(ctx.params["task"]), str(ctx.params["config"]), host_of(ctx).tasks()
         if task not in known and config in known:
             ctx.params |= {"task": config, "config": Path(task)}
         return rest
+
+    def _with_example(self, ctx: click.Context, given: list[str], name: str, words: Sequence[str]) -> list[str]:
+        """The example's config in the current folder, where ``invoke`` writes it, as CONFIG."""
+        from ..starting.examples import find_example
+
+        host = host_of(ctx)
+        configs = [word for word in words if word not in host.tasks()]
+        if configs:
+            raise click.UsageError(say("{first} and {second} exclude each other.", first="--example", second=configs[0]), ctx)
+        task, source = find_example(host, name, next(iter(words), None))
+        ctx.meta[_SOURCE] = source
+        return super().parse_args(ctx, [task.name, f"{name}.yaml", *(word for word in given if word not in words)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Writes the example first, if one was asked for."""
+        if _SOURCE in ctx.meta:
+            from ..starting.examples import place_example
+
+            for path in place_example(ctx.meta[_SOURCE], ctx.params["example"], Path(), again=True)[1]:
+                show(say("Written: {path}", path=path), err=True)
+        return super().invoke(ctx)
 
 
 def task_of(host: PluginHost, config: Path, command: str) -> str | None:

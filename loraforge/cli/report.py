@@ -327,9 +327,7 @@ def runs(out: Console, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """The table of ``loraforge runs``."""
     if not rows:
         out.print(
-            say(
-                "There are no runs in {folder}. `loraforge train text configs/legal.yaml` makes one.", folder=escape(str(folder.absolute()))
-            )
+            say("There are no runs in {folder}. `loraforge train text --example legal` makes one.", folder=escape(str(folder.absolute())))
         )
         return
     heads = (say("run"), say("status"), say("started"), say("task"), say("base"), say("examples"), say("step"), say("held-out loss"), "")

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..files import open_file, require_file
 from ..messages import speaker
+from ..terminal import command
 
 say = speaker(__name__)
 
@@ -85,9 +86,9 @@ def _folder(path: Path) -> str:
     if inside:
         return say("{path}: is a folder. Name one of the configs in it: {names}.", path=path, names=", ".join(inside))
     return say(
-        "{path}: is a folder. A folder of examples is named inside a config, a text file with the lines 'train_data_dir: {path}' and "
-        "'base_model: ...'.",
+        "{path}: is a folder, and a config is a text file that names it. `{command}` makes one, my.yaml.",
         path=path,
+        command=command("loraforge", "init", "--data", path),
     )
 
 
@@ -104,10 +105,9 @@ def _refuse_others(path: Path, data: bytes) -> None:
     if kind == "data":
         raise ConfigError(
             say(
-                "{path}: is a table or document, not a config. A config is a text file with the lines 'train_data_dir: {folder}', "
-                "'metadata_path: {path}' and 'base_model: ...'; give that file here.",
+                "{path}: is a table or document, not a config. `{command}` makes a config of it, my.yaml; give that file here.",
                 path=path,
-                folder=path.parent,
+                command=command("loraforge", "init", "text", "--data", path),
             )
         )
     if kind == "model":

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from ..config.schema import Keys, NoKeys
 from .components import Template
 from .models import InferenceModel
+from .start import Start
 from .types import Adapter, Answer, File, Fingerprint, Record
 
 R = TypeVar("R", bound=Record)
@@ -112,6 +113,7 @@ class Task(Generic[R]):
         question, answer: how a record is shown to people.
         cautions: what somebody who relies on such an adapter should know, for the model card; sentences.
         fingerprint: what a record asks and teaches, so that near-identical ones stand on one side of the split.
+        start: how somebody begins: ``loraforge init``, and what ``--example`` knows.
         usual: the usual ranges of the core's keys in such runs, where they are others than for text, each with the reason that advice
             gives; what a family says of its own bases comes first.
     """
@@ -132,4 +134,5 @@ class Task(Generic[R]):
     answer: Callable[[R], str] = str
     cautions: tuple[str, ...] = ()
     fingerprint: Callable[[R], Fingerprint] | None = None
+    start: Start[R] = field(default_factory=Start)
     usual: Mapping[str, tuple[float, float, str]] = field(default_factory=dict)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..config.schema import Keys, RunConfig
+from ..config.yaml_reader import read
 from ..plugin_api.host import PluginHost
+from ..plugin_api.start import ConfigLine
 from ..plugin_api.task import ChoiceQuestion, Task
 from ..plugin_api.types import Answer, Fingerprint, Record
 from .environment import host_with
@@ -32,6 +35,7 @@ def check_task(task: Task[Any], records: Sequence[Record] = (), *, plugins: Iter
     _check_keys(task.keys, "keys")
     _check_keys(task.sampling.settings, "sampling.settings")
     _check_components(task, host_with(plugins))
+    _check_start(task)
     with without_torch("a task"), without_output("a task"):
         _check_asking(task)
         for record in records:
@@ -69,6 +73,20 @@ def _check_keys(owner: type[Keys], what: str) -> None:
 
         taken = {str(option.name) for option in sample.params} & owner.model_fields.keys()
         assert not taken, f"'{what}' of a task: {', '.join(sorted(taken))} is an option of `loraforge sample` already"
+
+
+def _check_start(task: Task[Any]) -> None:
+    """How somebody begins: lines that a config can hold, examples that are there and name their data, programs with marks."""
+    start = task.start
+    lines = list(start.lines(start.base))
+    assert all(isinstance(line, ConfigLine) for line in lines), f"'start.lines' of a task must return loraforge.ConfigLine, not {lines!r}"
+    keys = [line.key for line in lines]
+    assert len(set(keys)) == len(keys), "'start.lines' of a task says a key twice"
+    for name, path in start.examples().items():
+        assert isinstance(path, Path) and path.is_file(), f"'start.examples' of a task: '{name}' must be the path of a config: {path}"
+        assert "train_data_dir" in read(path).values, f"'start.examples' of a task: '{name}' names no train_data_dir"
+    for trainer in start.trainers:
+        assert trainer.name and trainer.marks, "each of 'start.trainers' of a task needs a name, and marks by which its configs are known"
 
 
 def _check_components(task: Task[Any], host: PluginHost) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from loraforge import Evaluation, File, Fingerprint, Sampling, Task, TrainedRun, speaker
+from loraforge import Evaluation, File, Fingerprint, Sampling, Start, Task, TrainedRun, speaker
 
 from .records import EXPORTERS, ImageKeys, ImageSampling, Picture
+from .starting.examples import examples
+from .starting.lines import BASE, PROBE, first_lines, suggest
+from .starting.sd_scripts import SD_SCRIPTS
 
 say = speaker(__name__)
 
@@ -70,6 +73,7 @@ IMAGE: Task[Picture] = Task(
         "lora_rank": (4, 64, "16 to 32 suit a style, 4 to 16 one subject; more rank on few pictures copies them"),
         "batch_size": (1, 8, "with a few dozen pictures larger batches leave too few steps"),
     },
+    start=Start(base=BASE, lines=first_lines, probe=PROBE, suggest=suggest, examples=examples, trainers=(SD_SCRIPTS,)),
     evaluation=Evaluation(compare=_compare),
     sampling=Sampling(
         ask=lambda prompt: Picture(where="prompt", path="", caption=prompt), settings=ImageSampling, side_by_side=_side_by_side

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from loraforge import Evaluation, Sampling, Task
+from loraforge import Evaluation, Sampling, Start, Task
 
 from .evaluation.general_knowledge import choice_questions
 from .evaluation.measures import HEADLINE, LOWER_IS_BETTER, TRUTH, fingerprint, generation, judge, overlap
 from .records import Conversation, TextKeys, TextSampling
+from .starting.columns import guess
+from .starting.examples import examples
+from .starting.lines import BASE, PROBE, first_lines, suggest
+from .starting.llama_factory import LLAMA_FACTORY
 
 TEXT: Task[Conversation] = Task(
     name="text",
@@ -35,5 +39,6 @@ TEXT: Task[Conversation] = Task(
         overlap=overlap,
         general_knowledge=choice_questions,
     ),
+    start=Start(BASE, first_lines, PROBE, guess, suggest, examples, (LLAMA_FACTORY,)),
     sampling=Sampling(ask=lambda question: Conversation(where="question", instruction=question), settings=TextSampling),
 )

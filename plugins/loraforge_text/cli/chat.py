@@ -13,6 +13,8 @@ from loraforge import DataError, FiniteRange, RunError, show, speaker
 
 say = speaker(__name__)
 
+_ENDS = ("exit", "quit", "退出")  # with a slash and without: nobody asks a model that
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -44,7 +46,7 @@ def chat(ctx: click.Context, run: Path, base: bool, adapters: Sequence[Path], ma
         except EOFError:
             show()
             return
-        if line in ("/exit", "/quit"):
+        if line.casefold().lstrip("/") in _ENDS:
             return
         if line.startswith("/"):
             show(session.command(line))

@@ -76,11 +76,14 @@ class Described:
         return {**rest, "role": self.roles.get(str(said), said), "content": message.get(content)}
 
 
-def read_dataset_info(folder: Path, files: Collection[str], note: Callable[[str], None]) -> Mapping[str, Described] | None:
+def read_dataset_info(
+    folder: Path, files: Collection[str], note: Callable[[str], None], only: str | None = None
+) -> Mapping[str, Described] | None:
     """The entries of the files of a folder; None if it holds no ``dataset_info.json`` of LLaMA-Factory's.
 
     Args:
         files: the names of the files that are there.
+        only: the name of the one file that is read; nothing is said of the others.
         note: names what an entry says that is not used.
     """
     entries = [(name, entry) for name, entry in json_object(folder / NAME).items() if isinstance(entry, dict)]
@@ -90,8 +93,8 @@ def read_dataset_info(folder: Path, files: Collection[str], note: Callable[[str]
     missing: list[str] = []
     for name, entry in entries:
         file = entry.get("file_name")
-        if not isinstance(file, str):
-            continue  # data on a hub
+        if not isinstance(file, str) or only not in (None, file):
+            continue  # data on a hub, or not what is read
         if file not in files:
             missing.append(file)
             continue

@@ -43,7 +43,8 @@ def find_files(config: RunConfig, note: Callable[[str], None]) -> list[DataFile]
     """
     start = Path(config.metadata_path or config.train_data_dir)
     if start.is_file():
-        return [DataFile(start, start.name)]
+        described = (read_dataset_info(start.parent, {start.name}, note, start.name) or {}).get(start.name, Described())
+        return [DataFile(start, start.name, described=described)]
     if not start.is_dir():
         raise DataError(say("{path}: there is no such file or folder.", path=start.absolute()))
     saved = _saved_dataset(start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from builders.toy_family import Line, Toy
@@ -12,16 +13,20 @@ from pydantic import Field
 
 from loraforge import (
     ChoiceQuestion,
+    ConfigLine,
     Evaluation,
     Exporter,
     Fingerprint,
     Keys,
     Loader,
+    OtherTrainer,
     Record,
     Sampling,
     Span,
+    Start,
     Task,
     Template,
+    Translation,
     hookimpl,
 )
 from loraforge.testing import check_task
@@ -194,6 +199,10 @@ BROKEN = {
     "overlaps twice": (judged(overlap=lambda one, other: 2.0), "overlap must be between 0 and 1"),
     "overlaps by half": (judged(overlap=lambda one, other: 0.5), "overlap of a text with itself must be 1, not 0.5"),
     "asks in texts": (judged(general_knowledge=lambda: [ChoiceQuestion(("a", "b"))]), "ChoiceQuestions of the task's records"),
+    "begins with texts": ({"start": Start(lines=lambda base: ["epochs: 3"])}, "'start.lines' of a task must return loraforge.ConfigLine"),
+    "says a key twice": ({"start": Start(lines=lambda base: [ConfigLine("epochs", 1)] * 2)}, "'start.lines' of a task says a key twice"),
+    "has a missing example": ({"start": Start(examples=lambda: {"a": Path("nowhere.yaml")})}, "'a' must be the path of a config"),
+    "knows a nameless program": ({"start": Start(trainers=(OtherTrainer("", frozenset("a"), translate=Translation),))}, "needs a name, and marks"),
     "offers no choice": (judged(general_knowledge=lambda: [ChoiceQuestion((ask("a"), ask("a")))]), "needs two choices or more, all different"),
 }  # fmt: skip
 

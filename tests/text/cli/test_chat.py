@@ -6,7 +6,7 @@ from loraforge.runs import opened
 
 
 def test_chat_remembers_switches_and_ends(run, host, monkeypatch, command):
-    lines = iter(["第1问？", "/base", "第2问？", "/adapter none", "第3问？", "/adapter nonsense", "/new", "/exit"])
+    lines = iter(["第1问？", "/base", "第2问？", "/adapter none", "第3问？", "/adapter nonsense", "/new", "退出"])
     monkeypatch.setattr("builtins.input", lambda prompt="": next(lines))
     code, out, _ = command("chat", run.run.path, "--max-tokens", "4")
     assert code == 0

@@ -19,7 +19,7 @@ from .inventory import Inventory, inventory
 from .keys import MOST_REPEATS, PictureKeys
 from .kohya import Place, about_folders, about_priors, place_of
 from .masks import Masks, find_masks, masks_of_folder, other_shape
-from .names import METADATA
+from .names import METADATA, is_picture
 from .sidecars import Sidecars, endings_of, match, read_captions
 from .tables import Row, Tables, tables_of
 
@@ -91,6 +91,11 @@ class FolderReader:
             root, given = given, next((given / name for name in METADATA if (given / name).is_file()), None)
         if not root.is_dir() and given is None:
             raise DataError(say("{path}: there is no such folder.", path=root))
+        if given is not None and is_picture(given):
+            raise DataError(
+                say("metadata_path: {path} is a picture, and that key names a table. Leave it out; train_data_dir: {folder}.",
+                    path=given, folder=given.parent)
+            )  # fmt: skip
         later: list[str] = []
         account = Account((self.wishes.prior or root).name or str(root))
         read = None

@@ -134,3 +134,11 @@ def test_what_the_column_keep_leaves_out_is_named_with_its_folder(tmp_path):
         put(tmp_path / "metadata.csv", "file_name,text,keep\ns/a.png,x,no\nb.png,x,\n"),
     )
     assert "left out, because the column keep says so: s/a.png" in load(tmp_path)[1]
+
+
+def test_a_picture_in_the_place_of_a_table_is_named(tmp_path):
+    from builders.picture_folders import problems
+
+    picture(tmp_path / "a.png", "a")
+    told = problems(tmp_path, core={"metadata_path": str(tmp_path / "a.png")})
+    assert len(told) == 1 and told[0].startswith(f"metadata_path: {tmp_path / 'a.png'} is a picture")

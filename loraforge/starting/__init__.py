@@ -1,0 +1,1 @@
+"""How a user begins: a first config, with an example, from what data show, or from a config of another program."""

@@ -1,0 +1,1 @@
+"""How somebody begins with text: a first config, what the data say of it, examples, configs of LLaMA-Factory."""
