@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from .files import LARGEST, cache_folder, open_file, read_file, read_text, require_file, require_files, unpacked_size
     from .hub import explain_base, fetch_base
-    from .messages import out_of_something, panics_as_errors, refuse_machines_fault, speaker
+    from .messages import out_of_something, panics_as_errors, refuse_machines_fault, speaker, why
     from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
     from .plugin_api.events import (
         CheckpointSaved,
@@ -97,7 +97,7 @@ _HOMES = {
     ),
     "files": ("LARGEST", "cache_folder", "open_file", "read_file", "read_text", "require_file", "require_files", "unpacked_size"),
     "hub": ("explain_base", "fetch_base"),
-    "messages": ("out_of_something", "panics_as_errors", "refuse_machines_fault", "speaker"),
+    "messages": ("out_of_something", "panics_as_errors", "refuse_machines_fault", "speaker", "why"),
     "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
     "plugin_api.events": (
         "CheckpointSaved",

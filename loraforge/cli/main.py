@@ -313,7 +313,7 @@ def _ended(given: Sequence[str]) -> int:
             return _failed(out_of_something(error), given)
         if not isinstance(error, OSError) or error.filename is None or error.errno not in _PLACES:
             raise
-        return _failed(RunError(say("{path}: {reason}.", path=error.filename, reason=error.strerror)), given)
+        return _failed(RunError(say("{path}: {reason}.", path=error.filename, reason=error)), given)
 
 
 # What is wrong with a name or a place, and not with this program.
@@ -337,7 +337,7 @@ def _unwritable(error: OSError) -> int:
     if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO, errno.EBADF, errno.EFBIG):
         raise error
     with contextlib.suppress(OSError, ValueError):
-        show(say("standard output cannot be written: {reason}. What was saved stays.", reason=error.strerror), err=True)
+        show(say("standard output cannot be written: {reason}. What was saved stays.", reason=error), err=True)
     for stream in (sys.stdout, sys.stderr):  # what is left in their buffers would be tried again at the end
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -190,7 +190,7 @@ def write_report(found: Sequence[PlacedFinding], path: Path, title: str) -> None
     try:
         _write(found, path, title)
     except OSError as error:
-        raise ConfigError(say("--report {path}: cannot be written: {error}.", path=path, error=error.strerror)) from None
+        raise ConfigError(say("--report {path}: cannot be written: {error}.", path=path, error=error)) from None
 
 
 def _write(found: Sequence[PlacedFinding], path: Path, title: str) -> None:
@@ -261,7 +261,7 @@ def read_waivers(path: Path) -> Mapping[str, str]:
             raise DataError(say("waivers: {path} is larger than any report ({n} MB).", path=path, n=_LARGEST // 1_000_000))
         data = read_file(path, _LARGEST)
     except OSError as error:
-        raise DataError(say("waivers: {path} cannot be read: {error}.", path=path, error=error.strerror)) from None
+        raise DataError(say("waivers: {path} cannot be read: {error}.", path=path, error=error)) from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

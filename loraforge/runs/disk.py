@@ -68,7 +68,7 @@ def _explain(error: OSError, place: Path) -> str:
     if error.errno in _GONE:
         return say("{path}: it has vanished, or something else stands there. Look there and try again (train: with --resume).", path=path)
     return say(
-        "{path}: {reason}. Mend that, or choose another place, and try again (train: with --resume).", path=path, reason=error.strerror
+        "{path}: {reason}. Mend that, or choose another place, and try again (train: with --resume).", path=path, reason=error
     )
 
 

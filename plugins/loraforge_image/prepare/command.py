@@ -303,8 +303,8 @@ def _all_or_none(writers: Mapping[Path, Callable[[Path], None]]) -> None:
             with contextlib.suppress(OSError):
                 empty.rmdir()
         if isinstance(error, OSError):
-            place, reason = error.filename or next(iter(writers)).parent, error.strerror or error
-            raise DataError(say("{path} cannot be written: {reason}. --out DIR writes elsewhere.", path=place, reason=reason)) from None
+            place = error.filename or next(iter(writers)).parent
+            raise DataError(say("{path} cannot be written: {reason}. --out DIR writes elsewhere.", path=place, reason=error)) from None
         raise
     for path in old.values():
         path.unlink(missing_ok=True)
