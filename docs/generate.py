@@ -1,7 +1,8 @@
-"""Writes docs/config.md and docs/cli.md from the code. ``--check`` only says whether they are up to date."""
+"""Writes docs/config.md and docs/cli.md from the code, and what gettext reads. ``--check`` only says whether they are up to date."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -9,14 +10,14 @@ from pathlib import Path
 os.environ["LORAFORGE_LANG"] = "en"
 os.environ.pop("LORAFORGE_BLOCK", None)
 
-import click
-
 from loraforge.cli.main import cli
+from loraforge.cli.wording import PagesContext, localised
 from loraforge.config.key_docs import describe
 from loraforge.plan import owners_of
 from loraforge.plugin_api.host import PluginHost
 
 DOCS = Path(__file__).parent
+WORDS = DOCS.parent / "loraforge" / "locale" / "zh" / "LC_MESSAGES" / "click.mo"
 
 
 def config_page() -> str:
@@ -49,35 +50,47 @@ def cli_page() -> str:
     """``--help`` of every command that comes with the package."""
     lines = ["# Commands", "", "<!-- Written by docs/generate.py; edit the docstrings in the code instead. -->", ""]
     lines += ["Exit codes: 0 done, 2 something in the input, 1 anything else. Every command that reports takes `--json`."]
-    root = click.Context(cli, info_name="loraforge", terminal_width=100, max_content_width=100)
+    root = PagesContext(cli, info_name="loraforge", terminal_width=100, max_content_width=100)
     root.obj = PluginHost(blocked=("echo",))
-    pages = [("loraforge", cli, root)]
+    pages = [("loraforge", localised(cli), root)]
     for name in cli.list_commands(root):
         command = cli.get_command(root, name)
         assert command is not None
-        here = click.Context(command, info_name=name, parent=root, terminal_width=100, max_content_width=100)
+        here = PagesContext(command, info_name=name, parent=root, terminal_width=100, max_content_width=100)
         pages.append((f"loraforge {name}", command, here))
         for inner, own in sorted(getattr(command, "commands", {}).items()):
-            below = click.Context(own, info_name=inner, parent=here, terminal_width=100, max_content_width=100)
+            below = PagesContext(own, info_name=inner, parent=here, terminal_width=100, max_content_width=100)
             pages.append((f"loraforge {name} {inner}", own, below))
     for title, command, context in pages:
         lines += ["", f"## {title}", "", "```text", command.get_help(context).rstrip(), "```"]
     return "\n".join(lines) + "\n"
 
 
+def clicks_words() -> bytes:
+    """What click says in Chinese, as gettext reads it."""
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
+
+    with (WORDS.with_suffix(".po")).open("rb") as file:
+        made = io.BytesIO()
+        write_mo(made, read_po(file, "zh"))
+    return made.getvalue()
+
+
 def main() -> None:
-    """Writes or checks both pages."""
+    """Writes or checks them all."""
     stale = []
-    for name, made in (("config.md", config_page()), ("cli.md", cli_page())):
-        file = DOCS / name
-        if file.exists() and file.read_text(encoding="utf-8") == made:
+    made = {DOCS / "config.md": config_page().encode(), DOCS / "cli.md": cli_page().encode(), WORDS: clicks_words()}
+    for file, content in made.items():
+        name = file.relative_to(DOCS.parent).as_posix()
+        if file.exists() and file.read_bytes() == content:
             continue
         stale.append(name)
         if "--check" not in sys.argv:
-            file.write_text(made, encoding="utf-8", newline="\n")
-            print(f"wrote docs/{name}")
+            file.write_bytes(content)
+            print(f"wrote {name}")
     if "--check" in sys.argv and stale:
-        sys.exit(f"docs/{', docs/'.join(stale)} are out of date: run python docs/generate.py")
+        sys.exit(f"{', '.join(stale)} are out of date: run python docs/generate.py")
 
 
 if __name__ == "__main__":

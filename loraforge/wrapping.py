@@ -20,6 +20,7 @@ _TOGETHER = re.compile(
     r"|(?<![\w'])'[^'\n]*[/\\][^'\n]*'"
     rf"|(?<![\w/.-])(?:loraforge|pip install|python -m|tensorboard --)(?: (?:'[^'\n]*'|\"[^\"\n]*\"|(?![('\"])[!-~][^{_STOP}]*(?<![.,;:])))+"
     rf"|(?<![\w/])(?:[A-Za-z]:\\|\.{{0,2}}/|~/|[A-Za-z0-9_.-]+[/\\])[^{_STOP}]+"
+    r"|\[[^\]\n]{1,30}\]"
     r"|(?<![\w-])[a-z][a-z0-9_]+: (?!loraforge|pip )(?=[\w.\[-])[A-Za-z0-9_.-]+"
 )
 _LABEL = re.compile(r"(\s*\S(?:.{0,18}\S)??[:：]?\s{2,})\S")
@@ -67,10 +68,13 @@ def lines(text: str, width: int, first: int = 0, rest: int = 0) -> list[tuple[in
     return [*found, (begun, ended)]
 
 
-def hanging(text: str) -> int:
-    """By how many columns the further lines of a paragraph stand in: under its text, where a label stands in front of it."""
+def hanging(text: str, width: int) -> int:
+    """By how many columns the further lines of a paragraph stand in: under its text, where a label that is not too wide stands in front."""
+    indent = cells(text) - cells(text.lstrip())
     label = _LABEL.match(text)
-    return cells(label[1]) if label else cells(text) - cells(text.lstrip())
+    if label is None:
+        return indent
+    return cells(label[1]) if cells(label[1]) <= width // 3 else indent + 2
 
 
 def wrap(text: str, width: int, first: str = "", rest: str | None = None) -> str:
@@ -83,7 +87,7 @@ def wrap(text: str, width: int, first: str = "", rest: str | None = None) -> str
     done = []
     for number, paragraph in enumerate(text.split("\n")):
         front = (first if number == 0 else rest or "") if rest is not None else first
-        under = rest if rest is not None else first + " " * min(hanging(paragraph), width // 2)
+        under = rest if rest is not None else first + " " * hanging(paragraph, width)
         for line, (start, end) in enumerate(lines(paragraph, width, cells(front), cells(under))):
             done.append(((under if line else front) + paragraph[start:end]).rstrip())
     return "\n".join(done)

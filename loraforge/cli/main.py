@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import difflib
 import errno
+import io
 import json
 import os
 import sys
@@ -23,7 +24,7 @@ from ..errors import DataError, LoraForgeError, PluginError, RunError, machines_
 from ..messages import out_of_something, speaker
 from ..terminal import show
 from . import audit as trust
-from . import listings, results, sampling, signing, usage
+from . import listings, results, sampling, signing, wording
 from .options import (
     CONFIG,
     JSON,
@@ -48,7 +49,13 @@ class LoraForgeGroup(click.Group):
         return sorted({*super().list_commands(ctx), *host_of(ctx).commands(self.commands)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, cmd_name) or host_of(ctx).commands(self.commands).get(cmd_name)
+        found = super().get_command(ctx, cmd_name) or host_of(ctx).commands(self.commands).get(cmd_name)
+        return wording.localised(found) if found is not None else None
+
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        """The command line, in the user's language."""
+        with wording.clicks_words():
+            return super(LoraForgeGroup, wording.localised(self)).main(*arguments, **settings)
 
     def invoke(self, ctx: click.Context) -> Any:
         """What a plugin's code raises is the plugin's, and said so."""
@@ -82,7 +89,7 @@ class LoraForgeGroup(click.Group):
     type=click.Path(path_type=Path),
     help="Load a one-file plugin. May be repeated; stands before the command.",
 )
-@click.version_option(__version__, prog_name="loraforge")
+@click.version_option(__version__, prog_name="loraforge", help="Show the version and exit.")
 @click.pass_context
 def cli(ctx: click.Context, plugin_files: Sequence[Path]) -> None:
     """Train a LoRA adapter from a folder of examples with one YAML file.
@@ -303,7 +310,10 @@ def _ended(given: Sequence[str]) -> int:
     except LoraForgeError as error:
         return _failed(error, given)
     except click.ClickException as error:
-        usage.show(error)
+        with wording.clicks_words():
+            said = io.StringIO()
+            error.show(said)
+        show(said.getvalue().rstrip("\n"), err=True)
         return 2
     except (KeyboardInterrupt, click.Abort):
         show(say("Stopped. What was saved stays; --resume continues from the last checkpoint."), err=True)

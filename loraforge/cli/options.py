@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..messages import speaker
 from ..plugin_api.host import PluginHost
 from ..terminal import show
+from .wording import localised_parameter
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -159,12 +160,13 @@ def _option(name: str, info: FieldInfo) -> click.Option:
         kind = float
     elif "int" in written:
         kind = int
-    default = "" if info.default in (None, "", False) or info.is_required() else f"  [default: {info.default}]"
+    default = "" if info.default in (None, "", False) or info.is_required() else "  " + say("[default: {default}]", default=info.default)
     flag = "--" + name.replace("_", "-")
     about = say(info.description or "") + default
     if info.annotation is bool:
         return click.Option([flag, name], is_flag=True, default=None, help=about)
-    return click.Option([flag, name], type=kind, default=None, help=about, metavar="DIR" if "folder" in (info.description or "") else None)
+    metavar = "DIR" if "folder" in (info.description or "") else None
+    return localised_parameter(say, click.Option([flag, name], type=kind, default=None, help=about, metavar=metavar))
 
 
 def settings(owner: type[Keys], given: Mapping[str, Any]) -> dict[str, Any]:
