@@ -13,6 +13,7 @@ from .plugin_api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from .adapters.targets import match_layers, scanned_layers
+    from .bars import Bar
     from .cli.options import FiniteRange
     from .config.adapter_size import adapter_size, dropout_noise, weight_copies
     from .config.block_ranks import apply_block_ranks
@@ -119,6 +120,7 @@ _HOMES = {
     "plugin_api.types": (
         "Adapter",
         "Answer",
+        "Bar",
         "Batch",
         "Example",
         "File",
@@ -135,6 +137,7 @@ _HOMES = {
     "runs.folder": ("atomic_dir", "write_text"),
     "runs.opened": ("LoadedRun", "load_run"),
     "runs.provenance": ("hash_file",),
+    "bars": ("Bar",),
     "terminal": ("UNSEEN", "command", "console", "first_few", "quoted", "show"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -146,6 +149,7 @@ __all__ = [
     "UNSEEN",
     "Adapter",
     "Answer",
+    "Bar",
     "Batch",
     "ChatFormat",
     "Check",
@@ -249,6 +253,7 @@ __all__ = [
     "unpacked_size",
     "usual_rights",
     "weight_copies",
+    "why",
     "write_text",
 ]  # fmt: skip
 

@@ -6,6 +6,7 @@ begins a line, no opening one ends it.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -18,7 +19,8 @@ _STOP = "\\s，。；：、！？“”‘’《》「」|`"
 _TOGETHER = re.compile(
     r"`[^`\n]*`"
     r"|(?<![\w'])'[^'\n]*[/\\][^'\n]*'"
-    rf"|(?<![\w/.-])(?:loraforge|pip install|python -m|tensorboard --)(?: (?:'[^'\n]*'|\"[^\"\n]*\"|(?![('\"])[!-~][^{_STOP}]*(?<![.,;:])))+"
+    r"|(?<![\w/.-])(?:loraforge|pip install|python -m|tensorboard --)"
+    rf"(?: (?:'[^'\n]*'|\"[^\"\n]*\"|(?![('\"])[!-~][^{_STOP}]*(?<![.,;:])))+"
     rf"|(?<![\w/])(?:[A-Za-z]:\\|\.{{0,2}}/|~/|[A-Za-z0-9_.-]+[/\\])[^{_STOP}]+"
     r"|\[[^\]\n]{1,30}\]"
     r"|(?<![\w-])[a-z][a-z0-9_]+: (?!loraforge|pip )(?=[\w.\[-])[A-Za-z0-9_.-]+"
@@ -44,7 +46,7 @@ def _units(text: str) -> Iterator[tuple[int, int]]:
             cuts.add(place)
     cuts = {cut for cut in cuts if not any(start < cut < end for start, end in kept)}
     ordered = sorted(cuts)
-    for start, end in zip(ordered, ordered[1:], strict=False):
+    for start, end in itertools.pairwise(ordered):
         if text[start:end].strip():
             yield start, end
 

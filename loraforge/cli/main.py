@@ -108,6 +108,7 @@ def cli(ctx: click.Context, plugin_files: Sequence[Path]) -> None:
 @SET
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Rename an earlier run in output_dir out of the way and train anew.")
+@click.option("-v", "--verbose", is_flag=True, help="At the end print all measures, what the losses show, and how each export is used.")
 @signing.KEY
 @JSON
 @click.pass_context
@@ -119,6 +120,7 @@ def train(
     overrides: Sequence[str],
     resume: bool,
     fresh: bool,
+    verbose: bool,
     key: str | None,
     as_json: bool,
     **options: Any,
@@ -128,7 +130,7 @@ def train(
     from ..pipeline.run import run_training
     from ..plan import located, make_plan
     from ..runs.observers import Progress
-    from . import report
+    from . import summary
 
     host = host_of(ctx)
     if resume and fresh:
@@ -138,7 +140,7 @@ def train(
     console = terminal.console(stderr=as_json)
     signer = signing.signer_of(key) if is_main_process() else None  # a passphrase is asked for before hours of training
     if is_main_process():
-        report.headline(console, plan, config)
+        summary.headline(console, plan, config)
         host.register(Progress(console, plan.task.unit), "progress", "loraforge")
     with located(plan):
         outcome = run_training(plan, host, resume=resume, fresh=fresh, signer=signer)
@@ -159,7 +161,7 @@ def train(
             "signed": signer.public.name if signer else None,
         })  # fmt: skip
     else:
-        report.outcome(console, outcome, ctx.find_root().params.get("plugin_files") or (), signer)
+        summary.outcome(console, outcome, ctx.find_root().params.get("plugin_files") or (), signer, verbose=verbose)
 
 
 @cli.command(cls=ConfigCommand)

@@ -114,9 +114,7 @@ class FeedbackFile:
             with FileLock(self._lock, timeout=_WAIT):
                 self._append(line)
         except OSError as error:  # filelock's Timeout is one too
-            raise RunError(
-                say("{path}: feedback cannot be kept there: {reason}.", path=self.path.name, reason=error)
-            ) from None
+            raise RunError(say("{path}: feedback cannot be kept there: {reason}.", path=self.path.name, reason=error)) from None
 
     @property
     def _lock(self) -> Path:

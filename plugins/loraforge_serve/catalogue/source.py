@@ -128,9 +128,7 @@ class Source:
         try:
             require_files(folder)
         except OSError as error:
-            raise RunError(
-                say("{folder}: {file} cannot be read: {error}.", folder=folder, file=error.filename, error=error)
-            ) from None
+            raise RunError(say("{folder}: {file} cannot be read: {error}.", folder=folder, file=error.filename, error=error)) from None
         if opened is not None:
             opened.require_sound([folder.relative_to(opened.path).as_posix()])
         facts = _facts(folder)
