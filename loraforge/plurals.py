@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 
 _NOUNS = """
-    adapters answers bytes captions cells characters columns conversations copies dimensions epochs errors examples features files findings
-    folders formulas graders groups headings hints hours items layers lines measures minutes modules names numbers ones paragraphs parameters parts
-    passes pictures pixels processes prompts questions reasons repeats requests rows runs seconds shards steps tables tags tensors texts
-    threads times tokens tools turns values warnings words
+    adapters answers bytes captions cells characters columns conversations copies dimensions epochs errors examples features files
+    findings folders formulas graders groups headings hints hours items layers lines measures minutes modules names numbers ones
+    paragraphs parameters parts passes pictures pixels processes prompts questions reasons repeats requests rows runs seconds
+    shards steps tables tags tensors texts threads times tokens tools turns values warnings words
 """
 _VERBS = {"are": "is", "were": "was", "have": "has", "do": "does"} | {
     verb: f"{verb}s"
@@ -20,7 +20,7 @@ _ENDINGS = ((r"ies$", "y"), (r"sses$", "ss"), (r"s$", ""))
 _COUNTED = re.compile(
     r"(?P<others>\w+s (?:\(\w+\) )?of )?(?P<there>\b[Tt]here are )?\{(?P<name>\w+)(?::,)?\} "
     r"(?P<between>(?:of (?:the )?(?:\{(?P<all>\w+)(?::,)?\} ))?(?:(?!errors|and )[A-Za-z'-]+ ){0,2}?)"
-    rf"(?P<noun>(?:{'|'.join(_NOUNS.split())})\b|\{{(?P<word>\w+)\}})"
+    rf"(?P<noun>(?:{'|'.join(_NOUNS.split())})\b|\{{(?P<word>items)\}})"
     rf"(?P<verb>(?: {'| '.join(_VERBS)})\b| (?:of|that|outside) (?:(?!they )[^.,;:]){{1,40}}? (?:are|were)\b)?"
     r"(?P<more>[^.;:]{1,60} and (?:are|have)\b)?"
 )

@@ -177,6 +177,8 @@ def settings(owner: type[Keys], given: Mapping[str, Any]) -> dict[str, Any]:
     """
     from pydantic import ValidationError
 
+    from ..config.explanations import broken_rule
+
     chosen = {name: value for name, value in given.items() if value is not None}
     problems = [say("--{name} means nothing here.", name=name.replace("_", "-")) for name in chosen if name not in owner.model_fields]
     try:
@@ -184,7 +186,7 @@ def settings(owner: type[Keys], given: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         for detail in error.errors():
             option = "--" + str(detail["loc"][0]).replace("_", "-") if detail["loc"] else ""
-            problems.append(f"{option}: {detail['msg']}")
+            problems.append(f"{option}: {broken_rule(detail)}")
     if problems:
         raise ConfigError(problems)
     return values

@@ -90,7 +90,8 @@ def _findings(out: Console, data: Data, reports: Sequence[Path]) -> None:
     out.print(say("  Checks:     {error} errors, {warning} warnings, {hint} hints, {waived} waived", **count))
     colour = {"error": "red", "warning": "yellow", "hint": "dim"}
     for check, severity, number, first in findings.by_check(data.found):
-        line = say("    {check} x {n}, the first: {line}", check=check, n=number, line=first.line().replace(f" {check}:", "", 1))
+        name = findings.check_name(check)
+        line = say("    {check} x {n}, the first: {line}", check=name, n=number, line=first.line().replace(f" {name}:", "", 1))
         out.print(escape(line), style=colour[severity])
     for path in reports:
         out.print(say("  Report:     {path}", path=escape(str(path))))
