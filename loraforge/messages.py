@@ -164,7 +164,7 @@ def why(error: BaseException) -> str:
     say = speaker(__name__)
     if isinstance(error, json.JSONDecodeError) and language() != "en":
         return say("line {line}, column {column}: {what}", line=error.lineno, column=error.colno, what=say(error.msg))
-    text = str((isinstance(error, OSError) and error.strerror) or error or type(error).__name__)
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     number = error.errno if isinstance(error, OSError) else None
     if number is not None and number in _REASONS and text == os.strerror(number):
         return say(_REASONS[number]) if language() != "en" else text

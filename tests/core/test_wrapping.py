@@ -26,7 +26,9 @@ WHOLE = [
 
 @pytest.mark.parametrize("width", [20, 40, 80])
 @pytest.mark.parametrize("part", WHOLE)
-@pytest.mark.parametrize("around", ["Look into {} and then go on with whatever comes next. ", "请先看 {}，然后继续做后面的事情，直到全部完成为止。"])
+@pytest.mark.parametrize(
+    "around", ["Look into {} and then go on with whatever comes next. ", "请先看 {}，然后继续做后面的事情，直到全部完成为止。"]
+)
 def test_what_is_copied_is_never_broken(part, around, width):
     text = wrap("x " * 7 + around.format(part), width)
     assert part in text
@@ -42,7 +44,7 @@ def test_no_closing_sign_begins_a_line_and_no_opening_one_ends_it(width):
 
 
 def test_the_lines_of_a_label_hang_under_its_text():
-    assert wrap("  advice:     " + "word " * 8, 30).split("\n") == ["  advice:     word word word"] + ["    word word word word word"]
+    assert wrap("  advice:     " + "word " * 8, 30).split("\n") == ["  advice:     word word word", "    word word word word word"]
     assert wrap("  封印：      " + "字" * 30, 48).split("\n")[1].startswith(" " * 14 + "字")
 
 

@@ -125,7 +125,7 @@ def _questions(path: Path) -> Sequence[str]:
     return (
         say(
             "# ! {file} holds {n} questions of your data. Delete it before you hand the export on if they must not leave (golden: neutral "
-            "or off makes none of them)",
+            "or off)",
             file=NAME,
             n=count,
         ),
