@@ -36,10 +36,12 @@ _CMD = str.maketrans({sign: chr(ord(sign) + 0xFEE0) for sign in '"&|<>^%'})
 
 
 def show(text: object = "", *, err: bool = False) -> None:
-    """Prints text of any origin as a line of standard output or standard error; on a terminal in lines that fit it."""
+    """Prints text of any origin as a line of standard output or standard error; on a terminal in lines that fit it, except JSON."""
     said = printable(str(text))
     stream = sys.stderr if err else sys.stdout
-    click.echo(wrap(said, shutil.get_terminal_size().columns) if stream is not None and stream.isatty() else said, err=err)
+    if stream is not None and stream.isatty() and not re.match(r'[\[{]\s*(?:["\]}\[{]|$)', said):
+        said = wrap(said, shutil.get_terminal_size().columns)
+    click.echo(said, err=err)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import pytest
 
 from loraforge.data import findings
 from loraforge.errors import printable
-from loraforge.terminal import UNSEEN, command, console, live, pasted, pasted_question, quoted, table
+from loraforge.terminal import UNSEEN, command, console, live, pasted, pasted_question, quoted, show, table
 
 HOSTILE = (
     "$(touch X)", "`touch X`", "it's", 'say "x"', "!!", "a; touch X", "a | touch X", "a && touch X", "> X", "$HOME", "~", "*", "-rf", "--help",
@@ -212,3 +212,16 @@ def test_lines_are_drawn_anew_only_before_somebody(monkeypatch, variables, expec
         monkeypatch.setenv(name, value)
     assert live(console(file=io.StringIO(), force_terminal=True)) is expected
     assert not live(console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_shown_lines_fit_a_terminal_and_json_stays_json(monkeypatch, capsys, tty):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: tty)
+    monkeypatch.setenv("COLUMNS", "30")
+    show(f"see {PATH} and then go on reading what is written here")
+    lines = capsys.readouterr().out.splitlines()
+    assert (len(lines) > 2 and PATH in lines) if tty else len(lines) == 1
+    for value in ({"a": "word " * 30}, ["word " * 30], {}, [], [1]):
+        for indent in (None, 2):
+            show(json.dumps(value, indent=indent))
+            assert capsys.readouterr().out == json.dumps(value, indent=indent) + "\n" or value == [1]
