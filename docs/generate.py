@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 os.environ["LORAFORGE_LANG"] = "en"
@@ -72,8 +73,10 @@ def clicks_words() -> bytes:
     from babel.messages.pofile import read_po
 
     with (WORDS.with_suffix(".po")).open("rb") as file:
-        made = io.BytesIO()
-        write_mo(made, read_po(file, "zh"))
+        words = read_po(file, "zh")
+    words.creation_date = words.revision_date = datetime(2026, 1, 1, tzinfo=timezone.utc)  # otherwise each call makes another file
+    made = io.BytesIO()
+    write_mo(made, words)
     return made.getvalue()
 
 
