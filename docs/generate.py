@@ -1,8 +1,9 @@
 """Writes docs/config.md and docs/cli.md, and their Chinese pages, from the code, and the examples of docs/hooks.md from the files that
-``loraforge new-plugin`` copies. ``--check`` only says whether they are up to date."""
+``loraforge new-plugin`` copies; and what gettext reads. ``--check`` only says whether they are up to date."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -44,6 +45,7 @@ WORDS = {
         "about commands": "退出码：0 完成，2 输入有问题，1 其他情况。凡是报告结果的命令都有 `--json`。",
     },
 }
+CLICKS_WORDS = DOCS.parent / "loraforge" / "locale" / "zh" / "LC_MESSAGES" / "click.mo"
 
 
 def config_page(words: dict[str, str]) -> str:
@@ -71,9 +73,8 @@ def config_page(words: dict[str, str]) -> str:
 
 def cli_page(words: dict[str, str]) -> str:
     """``--help`` of every command that comes with the package."""
-    import click
-
     from loraforge.cli.main import cli
+    from loraforge.cli.wording import PagesContext, localised
     from loraforge.plugin_api.host import PluginHost
 
     lines = [
@@ -85,16 +86,16 @@ def cli_page(words: dict[str, str]) -> str:
         "",
         words["about commands"],
     ]
-    root = click.Context(cli, info_name="loraforge", terminal_width=100, max_content_width=100)
+    root = PagesContext(cli, info_name="loraforge", terminal_width=100, max_content_width=100)
     root.obj = PluginHost(blocked=("echo",))
-    pages = [("loraforge", cli, root)]
+    pages = [("loraforge", localised(cli), root)]
     for name in cli.list_commands(root):
         command = cli.get_command(root, name)
         assert command is not None
-        here = click.Context(command, info_name=name, parent=root, terminal_width=100, max_content_width=100)
+        here = PagesContext(command, info_name=name, parent=root, terminal_width=100, max_content_width=100)
         pages.append((f"loraforge {name}", command, here))
         for inner, own in sorted(getattr(command, "commands", {}).items()):
-            below = click.Context(own, info_name=inner, parent=here, terminal_width=100, max_content_width=100)
+            below = PagesContext(own, info_name=inner, parent=here, terminal_width=100, max_content_width=100)
             pages.append((f"loraforge {name} {inner}", own, below))
     for title, command, context in pages:
         lines += ["", f"## {title}", "", "```text", command.get_help(context).rstrip(), "```"]
@@ -134,23 +135,44 @@ def pages_in(language: str) -> dict[str, str]:
     return dict(json.loads(done.stdout))
 
 
+def clicks_words() -> bytes:
+    """What click says in Chinese, as gettext reads it."""
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
+
+    with (CLICKS_WORDS.with_suffix(".po")).open("rb") as file:
+        made = io.BytesIO()
+        write_mo(made, read_po(file, "zh"))
+    return made.getvalue()
+
+
+def same(file: Path, content: bytes) -> bool:
+    """Whether a file says this already; in the head of what gettext reads stand the day and Babel's version."""
+    from babel.messages.mofile import read_mo
+
+    if not file.exists() or file.suffix != ".mo":
+        return file.exists() and file.read_bytes() == content
+    there, made = ([(one.id, one.string) for one in read_mo(io.BytesIO(data)) if one.id] for data in (file.read_bytes(), content))
+    return there == made
+
+
 def main() -> None:
-    """Writes or checks the pages of both languages."""
+    """Writes or checks the pages of both languages, and what gettext reads."""
     if "--print" in sys.argv:
         print(json.dumps(made_in(sys.argv[-1])))
         return
     stale = []
-    for language in ENDINGS:
-        for name, made in pages_in(language).items():
-            file = DOCS / name
-            if file.exists() and file.read_text(encoding="utf-8") == made:
-                continue
-            stale.append(name)
-            if "--check" not in sys.argv:
-                file.write_text(made, encoding="utf-8", newline="\n")
-                print(f"wrote docs/{name}")
+    made = {DOCS / name: text.encode() for language in ENDINGS for name, text in pages_in(language).items()}
+    for file, content in {**made, CLICKS_WORDS: clicks_words()}.items():
+        name = file.relative_to(DOCS.parent).as_posix()
+        if same(file, content):
+            continue
+        stale.append(name)
+        if "--check" not in sys.argv:
+            file.write_bytes(content)
+            print(f"wrote {name}")
     if "--check" in sys.argv and stale:
-        sys.exit(f"docs/{', docs/'.join(stale)} are out of date: run python docs/generate.py")
+        sys.exit(f"{', '.join(stale)} are out of date: run python docs/generate.py")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from .plugin_api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from .adapters.targets import match_layers, scanned_layers
+    from .bars import Bar
     from .cli.options import FiniteRange
     from .config.adapter_size import adapter_size, dropout_noise, weight_copies
     from .config.block_ranks import apply_block_ranks
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from .files import LARGEST, cache_folder, open_file, read_file, read_text, require_file, require_files, unpacked_size
     from .fonts import font_files
     from .hub import explain_base, fetch_base
-    from .messages import out_of_something, panics_as_errors, refuse_machines_fault, speaker
+    from .messages import out_of_something, panics_as_errors, refuse_machines_fault, speaker, why
     from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
     from .plugin_api.events import (
         CheckpointSaved,
@@ -101,7 +102,7 @@ _HOMES = {
     "files": ("LARGEST", "cache_folder", "open_file", "read_file", "read_text", "require_file", "require_files", "unpacked_size"),
     "fonts": ("font_files",),
     "hub": ("explain_base", "fetch_base"),
-    "messages": ("out_of_something", "panics_as_errors", "refuse_machines_fault", "speaker"),
+    "messages": ("out_of_something", "panics_as_errors", "refuse_machines_fault", "speaker", "why"),
     "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
     "plugin_api.events": (
         "CheckpointSaved",
@@ -124,6 +125,7 @@ _HOMES = {
     "plugin_api.types": (
         "Adapter",
         "Answer",
+        "Bar",
         "Batch",
         "Example",
         "File",
@@ -140,6 +142,7 @@ _HOMES = {
     "runs.folder": ("atomic_dir", "write_text"),
     "runs.opened": ("LoadedRun", "load_run"),
     "runs.provenance": ("hash_file",),
+    "bars": ("Bar",),
     "terminal": ("UNSEEN", "command", "console", "first_few", "quoted", "show"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -151,6 +154,7 @@ __all__ = [
     "UNSEEN",
     "Adapter",
     "Answer",
+    "Bar",
     "Batch",
     "ChatFormat",
     "Check",
@@ -261,6 +265,7 @@ __all__ = [
     "unpacked_size",
     "usual_rights",
     "weight_copies",
+    "why",
     "write_text",
 ]  # fmt: skip
 

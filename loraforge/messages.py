@@ -2,29 +2,116 @@
 
 The English sentence in the code is the key; a package brings translations as ``<language>.json`` beside its ``__init__.py``
 (``loraforge/zh.json``). A sentence without a translation appears in English. The language is ``LORAFORGE_LANG`` (``en`` or ``zh``),
-otherwise that of the locale.
+otherwise that of the locale. What click says has a gettext catalogue of its own, see ``cli/wording.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
 import locale
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 
 from .errors import MachineError, machines_fault, printable
+from .plurals import counted
 
 _packages: list[str] = []
 
+# What an operating system says of files and addresses, in Linux' words; other systems' are found by the number.
+_REASONS = {
+    getattr(errno, name): said
+    for name, _, said in (
+        line.strip().partition(": ")
+        for line in """
+    ENOENT: No such file or directory
+    EACCES: Permission denied
+    EPERM: Operation not permitted
+    EEXIST: File exists
+    ENOTDIR: Not a directory
+    EISDIR: Is a directory
+    ENOSPC: No space left on device
+    EDQUOT: Disk quota exceeded
+    EROFS: Read-only file system
+    EIO: Input/output error
+    EMFILE: Too many open files
+    ENFILE: Too many open files in system
+    ENOMEM: Cannot allocate memory
+    EFBIG: File too large
+    ENAMETOOLONG: File name too long
+    ELOOP: Too many levels of symbolic links
+    EBUSY: Device or resource busy
+    EINVAL: Invalid argument
+    EXDEV: Invalid cross-device link
+    ENOTEMPTY: Directory not empty
+    ETXTBSY: Text file busy
+    ENXIO: No such device or address
+    ENODEV: No such device
+    EPIPE: Broken pipe
+    EBADF: Bad file descriptor
+    EAGAIN: Resource temporarily unavailable
+    EINTR: Interrupted system call
+    ESTALE: Stale file handle
+    EMLINK: Too many links
+    EOVERFLOW: Value too large for defined data type
+    ESPIPE: Illegal seek
+    ENOSYS: Function not implemented
+    EOPNOTSUPP: Operation not supported
+    EDEADLK: Resource deadlock avoided
+    ENOLCK: No locks available
+    ENOBUFS: No buffer space available
+    EADDRINUSE: Address already in use
+    EADDRNOTAVAIL: Cannot assign requested address
+    ECONNREFUSED: Connection refused
+    ECONNRESET: Connection reset by peer
+    ECONNABORTED: Software caused connection abort
+    EHOSTUNREACH: No route to host
+    ENETUNREACH: Network is unreachable
+    ENETDOWN: Network is down
+    ENOTCONN: Transport endpoint is not connected
+    ETIMEDOUT: Connection timed out
+    EHOSTDOWN: Host is down
+    ENOEXEC: Exec format error
+    E2BIG: Argument list too long
+    EFAULT: Bad address
+    ENOTTY: Inappropriate ioctl for device
+    ENOTBLK: Block device required
+    ENOMEDIUM: No medium found
+    EMEDIUMTYPE: Wrong medium type
+    EREMOTEIO: Remote I/O error
+    ECANCELED: Operation canceled
+    EPROTO: Protocol error
+    ENOTUNIQ: Name not unique on network
+    ENONET: Machine is not on the network
+    ENOKEY: Required key not available
+    EKEYREJECTED: Key was rejected by service
+    EUSERS: Too many users
+    EILSEQ: Invalid or incomplete multibyte or wide character
+    ENODATA: No data available
+    ESHUTDOWN: Cannot send after transport endpoint shutdown
+    EUCLEAN: Structure needs cleaning
+""".strip().split("\n")
+    )
+    if hasattr(errno, name)
+}
+
 
 def language() -> str:
-    """The two-letter code of the language to speak: ``zh`` for any Chinese locale, otherwise ``en``."""
+    """The two-letter code of the language to speak: ``zh`` for any Chinese locale, otherwise ``en``.
+
+    As gettext has it: the first of ``LC_ALL``, ``LC_MESSAGES`` and ``LANG`` that is set is the locale, and ``LANGUAGE`` is a list of wishes
+    that counts where the locale is no ``C``.
+    """
     wanted = os.environ.get("LORAFORGE_LANG", "")
     if not wanted:
         wanted = next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")
+        if not re.match(r"(?:C|POSIX)\b", wanted):
+            wishes = os.environ.get("LANGUAGE", "").lower().split(":")
+            wanted = next((wish for wish in wishes if wish.startswith(("zh", "en"))), wanted)
     if not wanted and os.name == "nt":  # Windows sets none of these variables
         wanted = locale.getlocale()[0] or ""
     return "zh" if wanted.lower().startswith(("zh", "chinese")) else "en"
@@ -47,7 +134,8 @@ def speaker(module: str) -> Callable[..., str]:
         module: its ``__name__``; the top-level package names the catalogue.
 
     Returns:
-        ``say(sentence, **values)``: the sentence in the user's language with ``{name}`` replaced by the values.
+        ``say(sentence, **values)``: the sentence in the user's language with ``{name}`` replaced by the values: of an error its
+        reason, and what an English sentence counts is singular where it is one.
     """
     package = module.partition(".")[0]
     if package not in _packages:
@@ -60,9 +148,27 @@ def speaker(module: str) -> Callable[..., str]:
             if translated is not None:
                 sentence = translated
                 break
-        return printable(sentence.format(**values)) if values else sentence
+        else:
+            sentence = counted(sentence, values)
+        if not values:
+            return sentence
+        said = {name: why(value) if isinstance(value, Exception) else value for name, value in values.items()}
+        return printable(sentence.format(**said))
 
     return say
+
+
+def why(error: BaseException) -> str:
+    """The reason of an error without its number and path; what the operating system or the reader of JSON says is in the user's language
+    (Windows speaks it anyway), what any other library says in its own."""
+    say = speaker(__name__)
+    if isinstance(error, json.JSONDecodeError) and language() != "en":
+        return say("line {line}, column {column}: {what}", line=error.lineno, column=error.colno, what=say(error.msg))
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    number = error.errno if isinstance(error, OSError) else None
+    if number is not None and number in _REASONS and text == os.strerror(number):
+        return say(_REASONS[number]) if language() != "en" else text
+    return text
 
 
 def refuse_machines_fault(error: BaseException) -> None:
@@ -93,7 +199,7 @@ def panics_as_errors() -> Iterator[None]:
 
 def out_of_something(error: BaseException | str) -> MachineError:
     """The error of a computer that is short of memory, threads or open files."""
-    reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    reason = error if isinstance(error, str) else why(error)
     say = speaker(__name__)
     text = say(
         "this computer refuses what is needed: {reason}. No row and no file is wrong. Close other programs, or raise the limit (ulimit, "

@@ -9,11 +9,28 @@ from pathlib import Path
 
 import pytest
 from builders import ROOT
+from builders.commands import every_command, own_words
+
+from loraforge import messages
+from loraforge.data import findings
+from loraforge.plugin_api.host import PluginHost
 
 _PLUGINS = ("loraforge_text", "loraforge_image", "loraforge_serve")
 PACKAGES = {name: ROOT / place / name for name, place in (("loraforge", ""), *((name, "plugins") for name in _PLUGINS))}
-# Classes whose help= is shown through say; click's own help texts stay English, like the names of the options.
-SHOWN_HELP = {"Task", "Format"}
+SHOWN_HELP = {"Task", "Format"}  # classes whose help= is shown through say
+
+
+# What json.JSONDecodeError says, in Python 3.10 to 3.14.
+JSON = (
+    "Expecting value", "Expecting property name enclosed in double quotes", "Expecting ':' delimiter", "Expecting ',' delimiter",
+    "Illegal trailing comma before end of object", "Illegal trailing comma before end of array", "Unterminated string starting at",
+    "Invalid control character at", "Invalid \\escape", "Invalid \\escape: ", "Invalid \\uXXXX escape", "Extra data",
+    "Unexpected UTF-8 BOM (decode using utf-8-sig)",
+)  # fmt: skip
+
+
+def own_translations(package: str) -> set[str]:
+    return {*json.loads((PACKAGES[package] / "zh.json").read_text(encoding="utf-8"))}
 
 
 def sentences(folder: Path) -> set[str]:
@@ -55,8 +72,12 @@ def sentences(folder: Path) -> set[str]:
                         and isinstance(line.value, ast.Constant)
                     ):
                         found.add(line.value.value)
-    # Words that are looked up by value: kinds of components, measures, units, statuses.
+    commands = [command for _, command in every_command() if command.callback.__module__.partition(".")[0] == folder.name]
+    words = {word for command in commands for word in own_words(command)}
+    found |= words if folder.name == "loraforge" else words - own_translations("loraforge")
+    # Words that are looked up by value: kinds of components, checks, measures, units, statuses, what the system and readers of JSON say.
     if folder.name == "loraforge":
+        found |= {*messages._REASONS.values(), *JSON, *findings._COLUMNS, *findings.SEVERITIES, "DIR", "INTEGER", "FLOAT", "TEXT"}
         found |= {
             "task",
             "data loader",
@@ -72,6 +93,7 @@ def sentences(folder: Path) -> set[str]:
             "questions",
         }
     elif folder.name == "loraforge_image":
+        found |= {check.name for check, _ in PluginHost(blocked=("echo",)).components("loraforge_checks", "image").values()}
         found |= {
             "pictures",
             "style distance",
@@ -87,9 +109,10 @@ def sentences(folder: Path) -> set[str]:
 
         found |= {why for _, _, why in IMAGE.usual.values()}
     elif folder.name == "loraforge_text":
+        found |= {check.name for check, _ in PluginHost(blocked=("echo",)).components("loraforge_checks", "text").values()}
         found |= {"tokens", "instruction", "output", "equals the reference", "cites the right article", "cites a wrong article"}
         found |= {"character overlap", "citation precision", "citation recall", "refuses", "never stops", "fields right", "exact answer"}
-    return {sentence for sentence in found if re.search(r"[A-Za-z]", re.sub(r"\{[^}]*\}", "", sentence))}
+    return found
 
 
 def placeholders(sentence: str) -> list[str]:
@@ -100,8 +123,9 @@ def placeholders(sentence: str) -> list[str]:
 def test_every_sentence_has_its_translation(package):
     catalogue = json.loads((PACKAGES[package] / "zh.json").read_text(encoding="utf-8"))
     wanted = sentences(PACKAGES[package])
-    missing, stale = sorted(wanted - set(catalogue)), sorted(set(catalogue) - wanted)
+    stale = sorted(set(catalogue) - wanted)
+    missing = sorted(one for one in wanted - set(catalogue) if re.search("[A-Za-z]", re.sub(r"\{[^}]*\}", "", one)))
     assert not missing and not stale, f"missing: {missing}\nstale: {stale}"
     for english, chinese in catalogue.items():
         assert placeholders(english) == placeholders(chinese), english
-        assert re.search("[\u4e00-\u9fff]", chinese) or english == chinese, english
+        assert re.search("[\u4e00-\u9fff：]", chinese) or english == chinese, english

@@ -145,6 +145,7 @@ def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wh
     }
     for file in (
         "loraforge/zh.json",
+        "loraforge/locale/zh/LC_MESSAGES/click.mo",
         "loraforge/py.typed",
         "loraforge/data/findings.html",
         "loraforge/scaffold/kinds/test_loader.py.in",

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from ..bars import Bar
 from ..messages import speaker
 
 say = speaker(__name__)
@@ -26,7 +27,8 @@ def answers(out: Console, question: str, given: Mapping[str, str]) -> None:
     out.print(f"[bold]{escape(question)}[/bold]")
     for name, answer in given.items():
         mark = f"  [{ended_by_repeating()}]" if getattr(answer, "repeats", False) else ""
-        out.print(Text.assemble((f"  {name}: ", "dim" if name == "base" else "green"), answer, (mark, "yellow")))
+        label = say("base") if name == "base" else name
+        out.print(Text.assemble((say("  {name}: ", name=label), "dim" if name == "base" else "green"), answer, (mark, "yellow")))
     out.print()
 
 
@@ -38,15 +40,15 @@ def ended_by_repeating() -> str:
 @contextlib.contextmanager
 def ticker(out: Console, what: str) -> Iterator[Ticker]:
     """A progress bar with the time left, for work that is no training; it begins anew with each other ``what``."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn(say("left")))
-    with Progress(*columns, TimeRemainingColumn(), console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+    with Bar(out) as bar:
+        bar.start(None, 0, what)
+        shown = what
 
         def tick(done: int, total: int, of: str = what) -> None:
-            if bar.tasks[0].description != of:
-                bar.reset(task, total=total, description=of)
-            bar.update(task, completed=done, total=total)
+            nonlocal shown
+            if shown != of:
+                shown = of
+                bar.start(total, 0, of)
+            bar.update(done, total, of)
 
         yield tick

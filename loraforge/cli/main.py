@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import difflib
 import errno
+import io
 import json
 import os
 import sys
@@ -23,7 +24,7 @@ from ..errors import DataError, LoraForgeError, PluginError, RunError, machines_
 from ..messages import out_of_something, speaker
 from ..terminal import show
 from . import audit as trust
-from . import beginning, listings, new_plugin, results, sampling, signing, usage
+from . import beginning, listings, new_plugin, results, sampling, signing, wording
 from .options import (
     CONFIG,
     EXAMPLE,
@@ -49,7 +50,13 @@ class LoraForgeGroup(click.Group):
         return sorted({*super().list_commands(ctx), *host_of(ctx).commands(self.commands)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, cmd_name) or host_of(ctx).commands(self.commands).get(cmd_name)
+        found = super().get_command(ctx, cmd_name) or host_of(ctx).commands(self.commands).get(cmd_name)
+        return wording.localised(found) if found is not None else None
+
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        """The command line, in the user's language."""
+        with wording.clicks_words():
+            return super(LoraForgeGroup, wording.localised(self)).main(*arguments, **settings)
 
     def invoke(self, ctx: click.Context) -> Any:
         """What a plugin's code raises is the plugin's, and said so."""
@@ -83,7 +90,7 @@ class LoraForgeGroup(click.Group):
     type=click.Path(path_type=Path),
     help="Load a one-file plugin. May be repeated; stands before the command.",
 )
-@click.version_option(__version__, prog_name="loraforge")
+@click.version_option(__version__, prog_name="loraforge", help="Show the version and exit.")
 @click.pass_context
 def cli(ctx: click.Context, plugin_files: Sequence[Path]) -> None:
     """Train a LoRA adapter from a folder of examples with one YAML file.
@@ -104,6 +111,7 @@ def cli(ctx: click.Context, plugin_files: Sequence[Path]) -> None:
 @SET
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Rename an earlier run in output_dir out of the way and train anew.")
+@click.option("-v", "--verbose", is_flag=True, help="At the end print all measures, what the losses show, and how each export is used.")
 @signing.KEY
 @JSON
 @click.pass_context
@@ -116,6 +124,7 @@ def train(
     overrides: Sequence[str],
     resume: bool,
     fresh: bool,
+    verbose: bool,
     key: str | None,
     as_json: bool,
     **options: Any,
@@ -125,7 +134,7 @@ def train(
     from ..pipeline.run import run_training
     from ..plan import located, make_plan
     from ..runs.observers import Progress
-    from . import report
+    from . import summary
 
     host = host_of(ctx)
     if resume and fresh:
@@ -135,7 +144,7 @@ def train(
     console = terminal.console(stderr=as_json)
     signer = signing.signer_of(key) if is_main_process() else None  # a passphrase is asked for before hours of training
     if is_main_process():
-        report.headline(console, plan, config)
+        summary.headline(console, plan, config)
         host.register(Progress(console, plan.task.unit), "progress", "loraforge")
     with located(plan):
         outcome = run_training(plan, host, resume=resume, fresh=fresh, signer=signer)
@@ -156,7 +165,7 @@ def train(
             "signed": signer.public.name if signer else None,
         })  # fmt: skip
     else:
-        report.outcome(console, outcome, ctx.find_root().params.get("plugin_files") or (), signer)
+        summary.outcome(console, outcome, ctx.find_root().params.get("plugin_files") or (), signer, verbose=verbose)
 
 
 @cli.command(cls=ConfigCommand)
@@ -310,7 +319,10 @@ def _ended(given: Sequence[str]) -> int:
     except LoraForgeError as error:
         return _failed(error, given)
     except click.ClickException as error:
-        usage.show(error)
+        with wording.clicks_words():
+            said = io.StringIO()
+            error.show(said)
+        show(said.getvalue().rstrip("\n"), err=True)
         return 2
     except (KeyboardInterrupt, click.Abort):
         show(say("Stopped. What was saved stays; --resume continues from the last checkpoint."), err=True)
@@ -320,7 +332,7 @@ def _ended(given: Sequence[str]) -> int:
             return _failed(out_of_something(error), given)
         if not isinstance(error, OSError) or error.filename is None or error.errno not in _PLACES:
             raise
-        return _failed(RunError(say("{path}: {reason}.", path=error.filename, reason=error.strerror)), given)
+        return _failed(RunError(say("{path}: {reason}.", path=error.filename, reason=error)), given)
 
 
 # What is wrong with a name or a place, and not with this program.
@@ -344,7 +356,7 @@ def _unwritable(error: OSError) -> int:
     if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO, errno.EBADF, errno.EFBIG):
         raise error
     with contextlib.suppress(OSError, ValueError):
-        show(say("standard output cannot be written: {reason}. What was saved stays.", reason=error.strerror), err=True)
+        show(say("standard output cannot be written: {reason}. What was saved stays.", reason=error), err=True)
     for stream in (sys.stdout, sys.stderr):  # what is left in their buffers would be tried again at the end
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from ..messages import speaker
 from ..plugin_api.host import PluginHost
 from ..terminal import show
+from .wording import localised_parameter
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -186,12 +187,13 @@ def _option(name: str, info: FieldInfo) -> click.Option:
         kind = float
     elif "int" in written:
         kind = int
-    default = "" if info.default in (None, "", False) or info.is_required() else f"  [default: {info.default}]"
+    default = "" if info.default in (None, "", False) or info.is_required() else "  " + say("[default: {default}]", default=info.default)
     flag = "--" + name.replace("_", "-")
     about = say(info.description or "") + default
     if info.annotation is bool:
         return click.Option([flag, name], is_flag=True, default=None, help=about)
-    return click.Option([flag, name], type=kind, default=None, help=about, metavar="DIR" if "folder" in (info.description or "") else None)
+    metavar = "DIR" if "folder" in (info.description or "") else None
+    return localised_parameter(say, click.Option([flag, name], type=kind, default=None, help=about, metavar=metavar))
 
 
 def settings(owner: type[Keys], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,6 +204,8 @@ def settings(owner: type[Keys], given: Mapping[str, Any]) -> dict[str, Any]:
     """
     from pydantic import ValidationError
 
+    from ..config.explanations import broken_rule
+
     chosen = {name: value for name, value in given.items() if value is not None}
     problems = [say("--{name} means nothing here.", name=name.replace("_", "-")) for name in chosen if name not in owner.model_fields]
     try:
@@ -209,7 +213,7 @@ def settings(owner: type[Keys], given: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         for detail in error.errors():
             option = "--" + str(detail["loc"][0]).replace("_", "-") if detail["loc"] else ""
-            problems.append(f"{option}: {detail['msg']}")
+            problems.append(f"{option}: {broken_rule(detail)}")
     if problems:
         raise ConfigError(problems)
     return values

@@ -8,103 +8,22 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
-from .. import charts
+from .. import terminal
 from ..config.key_docs import KeyInfo
 from ..data import findings, holdout
 from ..data.dataset import Data
 from ..errors import printable
 from ..evaluation import bootstrap
 from ..messages import speaker
-from ..pipeline.finish import Export, Finished, Outcome
-from ..plan import Plan
+from ..pipeline.finish import Export, Finished
 from ..plugin_api.host import PluginInfo
 from ..runs.amending import Recorded
 from ..runs.folder import RunFolder
-from ..runs.observers import duration
-from ..runs.signing import Signer
-from ..terminal import command, pasted_question, quoted
+from ..terminal import pasted, quoted
 
 say = speaker(__name__)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _row(table: Table, *cells: str) -> None:
-    # As Text: a cell may hold [INST], which is no markup.
-    table.add_row(*(Text(printable(cell)) for cell in cells))
-
-
-def _print_table(out: Console, table: Table) -> None:
-    out.print(table, soft_wrap=False)
-
-
-def headline(out: Console, plan: Plan, path: Path) -> None:
-    """The first lines of ``train``: what was read, and advice on it."""
-    out.print(f"[bold]LoRAForge[/bold]  {escape(plan.task.name)}  {escape(str(path))}")
-    for note in plan.notes:
-        out.print(say("  note: {text}", text=escape(note)))
-    for remark in plan.advice:
-        out.print(say("  advice: {text}", text=escape(remark)), style="yellow")
-
-
-def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = (), signer: Signer | None = None) -> None:
-    """The last lines of ``train``: where everything is, and what to type next."""
-    run = done.run.path
-    before, after = done.metrics.get("held_out_loss_base", done.metrics.get("held_out_loss_start")), done.metrics.get("held_out_loss")
-    out.print()
-    out.print(say("[bold green]Done[/bold green] in {time}.", time=duration(done.seconds)))
-    if done.result is None and before is not None and after is not None:
-        out.print(say("  Loss on the held-out examples: {before:.3f} before, {after:.3f} after.", before=before, after=after))
-    if done.result is not None:
-        out.print()
-        evaluation(out, done.result, run / "eval.json")
-    if done.diagnoses:
-        out.print()
-        out.print(say("What the losses say ({picture}):", picture=escape(str(run / "diagnosis.png"))))
-        for one in done.diagnoses:
-            out.print(f"  {escape(one.sentence)}")
-            if one.evidence:
-                out.print(f"    {escape(one.evidence)}", style="dim")
-    out.print()
-    size = sum(file.stat().st_size for file in done.run.adapter.glob("*.safetensors"))
-    out.print(say("  Adapter:    {path} ({size:.1f} MB)", path=escape(str(done.run.adapter)), size=size / 1e6))
-    for name, path in done.exports.items():
-        out.print(say("  Export:     {path} ({name})", path=escape(str(path)), name=name))
-    for line in done.delivered:
-        out.print(f"  {escape(line)}")
-    if done.samples is not None:
-        out.print(say("  Samples:    {path}", path=escape(str(done.samples))))
-    out.print(say("  Loss curve: {path}", path=escape(str(run / "loss.png"))))
-    if not charts.readable():
-        out.print(say("              (in English: no font on this computer has Chinese. Install Noto Sans CJK, or run "
-                      "pip install 'loraforge[fonts]')"), markup=False)  # fmt: skip
-    out.print(say("  Model card: {path}", path=escape(str(run / "model-card.md"))))
-    if done.seal:
-        out.print(say("  Seal:       {seal} (keep it elsewhere: `loraforge verify {run} --seal ...` proves that nothing was altered)",
-                      seal=done.seal, run=escape(quoted(run))))  # fmt: skip
-    if signer is not None:
-        out.print(say("  Signed:     with the key {key} (`loraforge verify {run} --public-key FILE` proves it)",
-                      key=signer.public.name, run=escape(quoted(run))))  # fmt: skip
-    elif done.seal:
-        out.print(say("  Signed:     no; `loraforge keygen` once, and nobody has to keep numbers"))
-    out.print()
-    out.print(say("Next:"))
-    program = ["loraforge", *(word for file in plugin_files for word in ("-p", file))]
-    for line in (
-        command(*program, "sample", run, "--base", *pasted_question(done.question)),
-        *([command(*program, "eval", run)] if after is not None else []),
-        command("tensorboard", "--logdir", run / "tensorboard"),
-        *(line for lines in done.usage.values() for line in lines),
-    ):
-        out.print(Text(f"  {line}", style="cyan"))
 
 
 def check(out: Console, summary: Mapping[str, Any], data: Data, show: int, reports: Sequence[Path] = (), lines: Sequence[str] = ()) -> None:
@@ -171,7 +90,8 @@ def _findings(out: Console, data: Data, reports: Sequence[Path]) -> None:
     out.print(say("  Checks:     {error} errors, {warning} warnings, {hint} hints, {waived} waived", **count))
     colour = {"error": "red", "warning": "yellow", "hint": "dim"}
     for check, severity, number, first in findings.by_check(data.found):
-        line = say("    {check} x {n}, the first: {line}", check=check, n=number, line=first.line().replace(f" {check}:", "", 1))
+        name = findings.check_name(check)
+        line = say("    {check} x {n}, the first: {line}", check=name, n=number, line=first.line().replace(f" {name}:", "", 1))
         out.print(escape(line), style=colour[severity])
     for path in reports:
         out.print(say("  Report:     {path}", path=escape(str(path))))
@@ -179,8 +99,12 @@ def _findings(out: Console, data: Data, reports: Sequence[Path]) -> None:
         out.print(say("  All of them: loraforge check ... --report findings.html (or .csv, to work through)"))
 
 
-def evaluation(out: Console, result: Mapping[str, Any], file: Path | None) -> None:
-    """The table of base against adapter, and what it means in words."""
+def evaluation(out: Console, result: Mapping[str, Any], file: Path | None, *, whole: bool = True) -> None:
+    """The table of base against adapter, and what it means in words.
+
+    Args:
+        whole: every measure; otherwise only what became worse, as the sentences give the figures of the measure that decides.
+    """
     parts = result.get("parts")
     cut = result.get("cut") or {"answered": 0}
     if 0 < cut["answered"] < cut["of"]:
@@ -189,37 +113,45 @@ def evaluation(out: Console, result: Mapping[str, Any], file: Path | None) -> No
         )
     else:
         head = say("on {n} held-out examples", n=result["examples"])
-    heads = (head, *([say("their answer")] if parts else []))
-    table = _table(*heads, say("base"), say("adapter"), say("difference, 95 % interval"), "")
+    heads = (head, *([say("their answer")] if parts else []), say("base"), say("adapter"), say("difference, 95 % interval"), "")
+    shown: list[tuple[str, ...]] = []
+    left_out = set()
     for new, c in holdout.in_parts(result):
-        _row(
-            table,
-            say(c["measure"]),
-            *([holdout.part_name(new, c["rows"])] if parts else []),
-            bootstrap.figure(c["base"], c["share"]),
-            bootstrap.figure(c["adapter"], c["share"]),
-            _difference(c),
-            _verdict_word("too few" if c.get("too_few") else c["verdict"]),
+        if not whole and c["verdict"] not in ("worse", "mixed"):
+            left_out.add(c["measure"])
+            continue
+        shown.append(
+            (
+                say(c["measure"]),
+                *([holdout.part_name(new, c["rows"])] if parts else []),
+                bootstrap.figure(c["base"], c["share"]),
+                bootstrap.figure(c["adapter"], c["share"]),
+                _difference(c),
+                _verdict_word("too few" if c.get("too_few") else c["verdict"]),
+            )
         )
     for new in (True, False):
-        if parts and not parts["new" if new else "reworded"]:
-            _row(table, say("all measures"), holdout.part_name(new, 0), "-", "-", "-", say("cannot be told") if new else "")
-    for measure, texts in result.get("figures", {}).items():
-        _row(table, say(measure), *([""] if parts else []), texts.get("base", ""), texts.get("adapter", ""))
-    _print_table(out, table)
+        if whole and parts and not parts["new" if new else "reworded"]:
+            shown.append((say("all measures"), holdout.part_name(new, 0), "-", "-", "-", say("cannot be told") if new else ""))
+    for measure, texts in result.get("figures", {}).items() if whole else ():
+        shown.append((say(measure), *([""] if parts else []), texts.get("base", ""), texts.get("adapter", "")))
+    if shown:
+        terminal.table(out, heads, shown)
     for sentence in result["sentence"]:
         out.print(escape(sentence))
     recited = result.get("memorisation", {})
-    if recited.get("learned_asked"):
+    if recited.get("learned_asked") and (whole or recited["learned_word_for_word"]):
         text = say(
             "Learned by heart: of {all} learned questions asked again, {n} were answered word for word.",
             all=recited["learned_asked"],
             n=recited["learned_word_for_word"],
         )
         out.print(escape(text))
-    if file is not None:
-        shown = escape(str(file))
-        out.print(say("Every question with both answers: {file}", file=shown) if result["rows"] else say("The figures: {file}", file=shown))
+    if left_out:
+        out.print(say("{n} measures, none of the others shown to be worse: -v, or {file}", n=len(left_out), file=escape(str(file))))
+    elif file is not None:
+        name = escape(str(file))
+        out.print(say("Every question with both answers: {file}", file=name) if result["rows"] else say("The figures: {file}", file=name))
 
 
 def _difference(c: Mapping[str, Any]) -> str:
@@ -254,21 +186,23 @@ def recorded_json(done: Recorded | None) -> dict[str, Any]:
 
 def checkpoints(out: Console, run: RunFolder, rows: Sequence[Mapping[str, Any]]) -> None:
     """The checkpoints of one run beside each other."""
-    table = _table(say("step"), say("epoch"), say("training loss"), say("held-out loss"), say("checkpoint"), "")
+    heads = (say("step"), say("epoch"), say("training loss"), say("held-out loss"), say("checkpoint"), "")
+    shown: list[tuple[str, ...]] = []
     losses = [row["held_out_loss"] for row in rows if row["held_out_loss"] is not None]
     for row in rows:
         marks = [say("lowest")] if losses and row["held_out_loss"] == min(losses) else []
         marks += [say("the run's adapter")] if row["chosen"] else []
-        _row(
-            table,
-            str(row["step"]),
-            "" if row["epoch"] is None else f"{row['epoch']:.1f}",
-            "" if row["train_loss"] is None else f"{row['train_loss']:.3f}",
-            "" if row["held_out_loss"] is None else f"{row['held_out_loss']:.4f}",
-            say("kept") if row["kept"] else say("deleted"),
-            ", ".join(marks),
+        shown.append(
+            (
+                str(row["step"]),
+                "" if row["epoch"] is None else f"{row['epoch']:.1f}",
+                "" if row["train_loss"] is None else f"{row['train_loss']:.3f}",
+                "" if row["held_out_loss"] is None else f"{row['held_out_loss']:.4f}",
+                say("kept") if row["kept"] else say("deleted"),
+                ", ".join(marks),
+            )
         )
-    _print_table(out, table)
+    terminal.table(out, heads, shown)
     picture = run.path / "checkpoints.png"
     if picture.is_file():
         out.print(say("The same as a picture: {path}", path=escape(str(picture))))
@@ -290,7 +224,7 @@ def exported(out: Console, name: str, done: Export) -> None:
     for line in done.delivered:
         out.print(f"  {escape(line)}")
     for line in done.usage:
-        out.print(Text(f"  {line}", style="cyan"))
+        pasted(out, line)
 
 
 def run_row(run: RunFolder) -> dict[str, Any]:
@@ -331,23 +265,24 @@ def runs(out: Console, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
         )
         return
     heads = (say("run"), say("status"), say("started"), say("task"), say("base"), say("examples"), say("step"), say("held-out loss"), "")
-    table = _table(*heads)
+    shown: list[tuple[str, ...]] = []
     for row in rows:
         before, after = row["held_out_loss_base"], row["held_out_loss"]
         loss = f"{before:.3f} -> {after:.3f}" if before is not None and after is not None else ""
-        _row(
-            table,
-            row["run"],
-            say(row["status"]),
-            str(row["started"])[:16].replace("T", " "),
-            row["task"],
-            str(row["base_model"]),
-            str(row["examples"]),
-            str(row["step"] or ""),
-            loss,
-            _verdict_word(row["verdict"]) if row["verdict"] else "",
+        shown.append(
+            (
+                row["run"],
+                say(row["status"]),
+                str(row["started"])[:16].replace("T", " "),
+                row["task"],
+                str(row["base_model"]),
+                str(row["examples"]),
+                str(row["step"] or ""),
+                loss,
+                _verdict_word(row["verdict"]) if row["verdict"] else "",
+            )
         )
-    _print_table(out, table)
+    terminal.table(out, heads, shown)
     out.print(say("`loraforge runs RUN` compares the checkpoints of one."))
 
 
@@ -367,10 +302,11 @@ def keys(out: Console, rows: Sequence[KeyInfo]) -> None:
 
 def plugins(out: Console, rows: Sequence[PluginInfo], clashes: Sequence[str]) -> None:
     """The table of ``loraforge plugins``."""
-    table = _table(say("plugin"), say("from"), say("hooks"))
+    heads = (say("plugin"), say("from"), say("hooks"))
+    shown: list[tuple[str, ...]] = []
     for row in rows:
-        _row(table, row.name, row.origin, ", ".join(hook.removeprefix("loraforge_") for hook in row.hooks))
-    _print_table(out, table)
+        shown.append((row.name, row.origin, ", ".join(hook.removeprefix("loraforge_") for hook in row.hooks)))
+    terminal.table(out, heads, shown)
     for row in rows:
         if row.error:
             out.print(f"{row.name}: {escape(row.error)}", style="red")
@@ -380,9 +316,10 @@ def plugins(out: Console, rows: Sequence[PluginInfo], clashes: Sequence[str]) ->
 
 def components(out: Console, rows: Sequence[Mapping[str, str]], broken: Sequence[str]) -> None:
     """The table of ``loraforge list``."""
-    table = _table(say("kind"), say("task"), say("name"), say("what it does"), say("plugin"))
+    heads = (say("kind"), say("task"), say("name"), say("what it does"), say("plugin"))
+    shown: list[tuple[str, ...]] = []
     for row in rows:
-        _row(table, say(row["kind"]), row["task"], row["name"], say(row["help"]), row["plugin"])
-    _print_table(out, table)
+        shown.append((say(row["kind"]), row["task"], row["name"], say(row["help"]), row["plugin"]))
+    terminal.table(out, heads, shown)
     for line in broken:
         out.print(escape(line), style="red")

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from ..messages import speaker
+from ..messages import language, speaker
 from .other_trainers.refused import refused, share_hint
 from .slips import number_meant
 from .yaml_reader import Source
@@ -78,14 +78,9 @@ def label(source: Source, key: str) -> str:
     return f"{key} ('{value.written}')" if value is not None and value.written else key
 
 
-def explain(source: Source, key: str, help_text: str, detail: Mapping[str, Any], info: FieldInfo | None = None) -> str:
-    """One validation error of pydantic's, with its place and the key's help."""
+def broken_rule(detail: Mapping[str, Any]) -> str:
+    """What a value must be, of one of pydantic's errors."""
     context = detail.get("ctx", {})
-    got = detail.get("input")
-    kind = detail["type"]
-    if kind == "missing":
-        return say("{file}: '{key}' is missing. {help}", file=source.path, key=key, help=help_text)
-    where = source.values[key].where if key in source.values else str(source.path)
     rules: dict[str, Callable[[], str]] = {
         "greater_than_equal": lambda: say("must be {bound} or more", bound=plain(context["ge"])),
         "greater_than": lambda: say("must be more than {bound}", bound=plain(context["gt"])),
@@ -102,10 +97,27 @@ def explain(source: Source, key: str, help_text: str, detail: Mapping[str, Any],
         "string_type": lambda: say("must be text"),
         "list_type": lambda: say("must be a list, like [a, b]"),
         "dict_type": lambda: say("must be a list of 'name: value' lines"),
+        "too_long": lambda: say("must have {n} entries or fewer", n=context["max_length"]),
+        "too_short": lambda: say("must have {n} entries or more", n=context["min_length"]),
+        "string_too_long": lambda: say("must have {n} characters or fewer", n=context["max_length"]),
+        "string_too_short": lambda: say("must have {n} characters or more", n=context["min_length"]),
         "literal_error": lambda: say("must be one of {choices}", choices=str(context.get("expected", "")).replace(" or ", ", ")),
         "value_error": lambda: str(context.get("error", detail["msg"])),
     }
-    rule = rules.get(kind, lambda: str(detail["msg"]))()
+    # Whatever else pydantic may say is told in its own words, which are English.
+    other = (lambda: str(detail["msg"])) if language() == "en" else lambda: say("is no value that can stand here")
+    return rules.get(detail["type"], other)()
+
+
+def explain(source: Source, key: str, help_text: str, detail: Mapping[str, Any], info: FieldInfo | None = None) -> str:
+    """One validation error of pydantic's, with its place and the key's help."""
+    context = detail.get("ctx", {})
+    got = detail.get("input")
+    kind = detail["type"]
+    if kind == "missing":
+        return say("{file}: '{key}' is missing. {help}", file=source.path, key=key, help=help_text)
+    where = source.values[key].where if key in source.values else str(source.path)
+    rule = broken_rule(detail)
     line = say(
         "{where}: {key}: {rule}; got {got}. ({help})", where=where, key=label(source, key), rule=rule, got=plain(got), help=help_text
     )

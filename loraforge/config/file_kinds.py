@@ -62,7 +62,7 @@ def config_text(path: Path) -> tuple[str, tuple[str, ...]]:
             say("{path}: there is no such file (looked at {absolute}).", path=path, absolute=path.absolute()) + hint
         ) from None
     except OSError as error:
-        raise ConfigError(say("{path}: cannot be read: {error}.", path=path, error=error.strerror)) from None
+        raise ConfigError(say("{path}: cannot be read: {error}.", path=path, error=error)) from None
     except ValueError as error:  # a name that no file can have
         raise ConfigError(say("{path}: cannot be read: {error}.", path=repr(str(path)), error=error)) from None
     return _decode(path, data)

@@ -51,26 +51,41 @@ def line_slips(text: str, name: str) -> list[str]:
 
 
 def parser_says(problem: str) -> str:
-    """What PyYAML found, as somebody would say it who sees the file; its own words where they are seldom heard."""
+    """What PyYAML found, as somebody would say it who sees the file."""
     cannot_start = re.search(r"character '(.+?)' that cannot start any token", problem)
     if cannot_start:
         return say("the value begins with {character}, which means something in YAML; put it in quotes", character=cannot_start[1])
     rows = (
-        ("mapping values are not allowed", say("there is a second colon in the line; put the value in quotes")),
-        ("could not find expected ':'", say("there is a line without a colon; every line is 'key: value'")),
+        (r"mapping values are not allowed", say("there is a second colon in the line; put the value in quotes")),
+        (r"could not find expected ':'", say("there is a line without a colon; every line is 'key: value'")),
         (
-            "expected <block end>",
+            r"expected <block end>",
             say("the line is indented otherwise than those above, or goes on after a closing quote or bracket; put the value in quotes"),
         ),
-        ("unexpected end of stream", say("a quote is opened and not closed")),
-        ("expected ',' or", say("a bracket is opened and not closed, or a comma is missing in it")),
-        ("unknown escape character", say("a backslash in double quotes begins an escape; write single quotes")),
-        ("expected escape sequence", say("a backslash in double quotes begins an escape; write single quotes")),
-        ("another document", say("there is a line of three dashes, and another document below it")),
-        ("found undefined alias", say("a value that begins with * stands for something else; put it in quotes")),
-        ("did not find expected", say("something is missing or left over in the line")),
+        (r"unexpected end of stream", say("a quote is opened and not closed")),
+        (r"expected ',' or", say("a bracket is opened and not closed, or a comma is missing in it")),
+        (r"unknown escape character|expected escape sequence", say("a backslash in double quotes begins an escape; write single quotes")),
+        (r"another document|a single document", say("there is a line of three dashes, and another document below it")),
+        (
+            r"undefined alias|anchor|occurrence|recursive",
+            say("a value that begins with * or & stands for something else; put it in quotes"),
+        ),
+        (r"sequence entries are not allowed", say("a dash and a space begin a list where none can stand; put the value in quotes")),
+        (r"mapping keys are not allowed", say("a question mark and a space mean something in YAML; put the value in quotes")),
+        (r"unexpected document separator", say("a line of three dashes or dots stands inside of quotes")),
+        (
+            r"chomping|indentation indicator|a comment or a line break",
+            say("| and > begin a text of several lines; put the value in quotes"),
+        ),
+        (r"directive|a digit|YAML document|document start", say("a line begins with %, or what stands above it was ended by three dots")),
+        (r"node content", say("a value is missing after a dash, a comma or a bracket")),
+        (r"unhashable key", say("a list or a group stands where a key belongs; every line is 'key: value'")),
+        (
+            r"URI|expected ' '|expected '[!>]'|alphabetic|tag|constructor|merging|mapping|scalar|sequence|class|module|name|base64",
+            say("! and what follows it mean something in YAML; put the value in quotes"),
+        ),
     )
-    return next((said for words, said in rows if words in problem), problem)
+    return next((said for words, said in rows if re.search(words, problem)), say("something is missing or left over in the line"))
 
 
 def value_slip(key: str, node: yaml.Node, text: str) -> str:

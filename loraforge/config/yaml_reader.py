@@ -51,6 +51,13 @@ class Source:
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
+_TAG = "tag:yaml.org,2002:"
+
+
+class _Explained(yaml.MarkedYAMLError):
+    """An error whose problem is a sentence of ours already."""
+
+
 class _Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's plain scalars: ``2e-4`` is a number, ``no`` and ``2024-01-02`` are text."""
 
@@ -60,7 +67,7 @@ class _Loader(yaml.SafeLoader):
         """Without aliases: a few lines of them can stand for more text than any memory holds."""
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, say("an alias (*name) stands for something else; write it out"), mark)
+            raise _Explained(None, None, say("an alias (*name) stands for something else; write it out"), mark)
         return super().compose_node(parent, index)
 
     def list_of(self, node: Any) -> list[Any]:
@@ -71,7 +78,7 @@ class _Loader(yaml.SafeLoader):
         """A mapping, made at once, without equal keys."""
         made = self.construct_mapping(node, deep=True)
         if len(made) < len(node.value):
-            raise yaml.constructor.ConstructorError(None, None, say("a name is given twice"), node.start_mark)
+            raise _Explained(None, None, say("a name is given twice"), node.start_mark)
         return dict(made)
 
 
@@ -89,7 +96,8 @@ def _refusing(construct: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
         try:
             return construct(loader, node)
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+            said = say("{value} is not of the kind that its tag ({tag}) says", value=repr(node.value), tag=node.tag.replace(_TAG, "!!"))
+            raise _Explained(None, None, said, node.start_mark) from error
 
     return constructor
 
@@ -175,7 +183,8 @@ def _parse(text: str, name: str) -> tuple[dict[str, Value], list[str]]:
         # What a person did is told instead of what the parser made of it, where that stands in the same line or in the one before.
         near = error.problem_mark.line if error.problem_mark else 0
         if not any(slip.startswith((f"{name}:{near + 1}:", f"{name}:{near}:")) for slip in found):
-            said = parser_says(str(error.problem or error.context))
+            problem = str(error.problem or error.context)
+            said = problem if isinstance(error, _Explained) else parser_says(problem)
             problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line=line, error=said))
         problems += found
     except yaml.reader.ReaderError as error:
@@ -189,7 +198,8 @@ def _parse(text: str, name: str) -> tuple[dict[str, Value], list[str]]:
             )
         )
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line="", error=str(error).split("\n")[0]))
+        said = say("it is nested too deeply") if isinstance(error, RecursionError) else str(error).split("\n")[0]
+        problems.append(say("{file}{line}: is not valid YAML: {error}.", file=name, line="", error=said))
     finally:
         if loader is not None:
             loader.dispose()

@@ -30,7 +30,8 @@ say = speaker(__name__)
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "hint")
 _FORMULA = re.compile(rf"(?:^|(?<=[;\t\r\n]))(?=[{UNSEEN}]*[=+\-@＝＋－＠]|[\t\r])")
 _LARGEST = 100_000_000  # bytes of a report that is read
-_COLUMNS = ("severity", "check", "where", "message", "excerpt", "waive", "id")
+_COLUMNS = ("severity", "check", "where", "message", "excerpt")  # for people
+_KEPT = ("waive", "id")  # read again, so in no language
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,13 @@ class PlacedFinding:
         """The finding as one line for the terminal."""
         others = say(" (also {rows})", rows="; ".join(self.where[1:4])) if len(self.where) > 1 else ""
         excerpt = f" «{self.excerpt}»" if self.excerpt else ""
-        return f"{self.where[0]}: {self.check}: {self.message}{excerpt}{others}"
+        return f"{self.where[0]}: {check_name(self.check)}: {self.message}{excerpt}{others}"
+
+
+def check_name(check: str) -> str:
+    """A check as people read it: what it is called in their language, with the name that configs and waivers use."""
+    said = say(check)
+    return check if said == check else f"{said}（{check}）"
 
 
 def run_checks(plan: Plan, records: Sequence[Record]) -> tuple[PlacedFinding, ...]:
@@ -190,7 +197,7 @@ def write_report(found: Sequence[PlacedFinding], path: Path, title: str) -> None
     try:
         _write(found, path, title)
     except OSError as error:
-        raise ConfigError(say("--report {path}: cannot be written: {error}.", path=path, error=error.strerror)) from None
+        raise ConfigError(say("--report {path}: cannot be written: {error}.", path=path, error=error)) from None
 
 
 def _write(found: Sequence[PlacedFinding], path: Path, title: str) -> None:
@@ -225,9 +232,17 @@ def harmless(cell: str) -> str:
 def _csv(found: Sequence[PlacedFinding], typed: Mapping[str, str]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(_COLUMNS)
+    writer.writerow([*map(say, _COLUMNS), *_KEPT])
     for one in found:
-        cells = (one.severity, one.check, "; ".join(one.where), one.message, one.excerpt, one.waived or typed.get(one.id, ""), one.id)
+        cells = (
+            say(one.severity),
+            check_name(one.check),
+            "; ".join(one.where),
+            one.message,
+            one.excerpt,
+            one.waived or typed.get(one.id, ""),
+            one.id,
+        )
         writer.writerow([harmless(printable(cell)) for cell in cells])
     return "\ufeff" + out.getvalue()  # Excel takes a file without the mark for the local encoding
 
@@ -240,7 +255,12 @@ def _html(found: Sequence[PlacedFinding], title: str) -> str:
     page = jinja2.Environment(autoescape=True, finalize=_shown).from_string(
         resources.files(__package__).joinpath("findings.html").read_text(encoding="utf-8")
     )
-    return page.render(lang=language(), found=found, title=title, labels=labels, heads=heads, summary=list(counts(found).items())) + "\n"
+    return (
+        page.render(
+            lang=language(), found=found, title=title, labels=labels, heads=heads, summary=list(counts(found).items()), name=check_name
+        )
+        + "\n"
+    )
 
 
 def _shown(value: Any) -> Any:
@@ -261,7 +281,7 @@ def read_waivers(path: Path) -> Mapping[str, str]:
             raise DataError(say("waivers: {path} is larger than any report ({n} MB).", path=path, n=_LARGEST // 1_000_000))
         data = read_file(path, _LARGEST)
     except OSError as error:
-        raise DataError(say("waivers: {path} cannot be read: {error}.", path=path, error=error.strerror)) from None
+        raise DataError(say("waivers: {path} cannot be read: {error}.", path=path, error=error)) from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -111,7 +111,7 @@ def require_adapter(init_from_adapter: str | None, rank: int | None = None) -> N
         except OSError as error:
             if isinstance(error, FileNotFoundError | NotADirectoryError):
                 raise RunError(say("{folder} is no adapter folder: it has no {file}.", folder=folder, file=name)) from None
-            raise RunError(say("{path} cannot be read: {error}.", path=folder / name, error=error.strerror)) from None
+            raise RunError(say("{path} cannot be read: {error}.", path=folder / name, error=error)) from None
     theirs = _rank(folder / _CONFIG)
     if rank is not None and theirs is not None and theirs != rank:
         raise ConfigError(

@@ -92,7 +92,7 @@ def read_file(path: Path, sheets: Mapping[str, Any], keys: Path, problems: list[
     except RunError:
         raise
     except OSError as error:
-        raise RunError(say("{path} cannot be read: {error}.", path=path, error=error.strerror or error)) from None
+        raise RunError(say("{path} cannot be read: {error}.", path=path, error=error)) from None
     except Exception as error:  # openpyxl raises whatever its parsers raise
         hint = say("Save it as .xlsx, without a password, and try again.")
         raise RunError(say("{path} cannot be read: {error}.", path=path, error=repr(error)) + " " + hint) from None

@@ -77,7 +77,7 @@ def write_sheet(path: Path, rows: Sequence[Mapping[str, Any]], keys: Path, run: 
         write_text(keys, json.dumps({"sheets": sheets}, ensure_ascii=False, indent=1, default=str) + "\n")
         _save(workbook, path)
     except OSError as error:
-        raise RunError(say("cannot write to {path}: {error}.", path=error.filename or path, error=error.strerror)) from None
+        raise RunError(say("cannot write to {path}: {error}.", path=error.filename or path, error=error)) from None
     return len(rows)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import RunError
-from ..messages import speaker
+from ..messages import speaker, why
 from ..plugin_api.events import Event, RunFailed, StageStarted
 from ..runs import unstarted
 from ..runs.disk import disk_errors
@@ -64,7 +64,7 @@ class Beginning:
     def undo(self, error: BaseException) -> None:
         """Puts everything back, and says so. What the disk refuses stays as it is: the error is what matters."""
         folder, log = self._folder, unstarted.log_beside(self._folder.path)
-        self._tell(RunFailed(folder.path, str(error) or type(error).__name__))  # who writes there closes its files
+        self._tell(RunFailed(folder.path, why(error)))  # who writes there closes its files
         with contextlib.suppress(OSError, RunError):
             unstarted.vacate(folder, self._started, self._before)
             text = say("nothing was trained; {path} is as it was, so the same command can be given again", path=folder.path)

@@ -16,7 +16,7 @@ from ..data.dataset import Data
 from ..data.lineage import parent_of
 from ..device import device_name
 from ..errors import DataError, RunError, StoppedOnRequest, TrainingError
-from ..messages import speaker
+from ..messages import speaker, why
 from ..plan import Plan
 from ..plugin_api.events import CheckpointSaved, Event, RunFailed, RunFinished, RunStarted, SamplesDrawn, StageStarted
 from ..plugin_api.types import Adapter
@@ -372,7 +372,7 @@ class Session:
         """Notes in the manifest and the log that the run did not end well; the error goes on its way."""
         if not self.begun:
             return
-        reason = str(error) or type(error).__name__
+        reason = why(error)
         with contextlib.suppress(OSError, RunError):  # the disk may be the reason, or the folder may have vanished
             if self.folder.manifest().get("status") == FINISHED:
                 return

@@ -220,7 +220,8 @@ class Exporter(Component):
         return ()
 
     def usage(self, adapter: Adapter, path: Path) -> Sequence[str]:
-        """The commands or lines that use ``path``, to be shown and pasted."""
+        """The commands or lines that use ``path``, to be shown and pasted, the most usual first. A line that begins with ``# `` explains;
+        one that begins with ``# ! `` warns, and is shown even where there is room for nothing else."""
         return ()
 
 

@@ -132,6 +132,7 @@ class PluginHost:
         if problems:
             self._drop(plugin)
             raise PluginError(problems)
+        speaker(getattr(plugin, "__name__", type(plugin).__module__))  # its translations count for what the core shows of it
         callers = self._manager.get_hookcallers(plugin) or []
         self._infos[name] = PluginInfo(name, origin or type(plugin).__name__, tuple(sorted(caller.name for caller in callers)))
 

@@ -67,9 +67,7 @@ def _explain(error: OSError, place: Path) -> str:
         return say("{path}: the disk is full. Make room and try again (train: with --resume).", path=path)
     if error.errno in _GONE:
         return say("{path}: it has vanished, or something else stands there. Look there and try again (train: with --resume).", path=path)
-    return say(
-        "{path}: {reason}. Mend that, or choose another place, and try again (train: with --resume).", path=path, reason=error.strerror
-    )
+    return say("{path}: {reason}. Mend that, or choose another place, and try again (train: with --resume).", path=path, reason=error)
 
 
 def usual_rights(path: Path) -> None:

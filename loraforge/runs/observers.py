@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..bars import Bar
 from ..messages import speaker
 from ..plugin_api.events import (
     CheckpointSaved,
@@ -194,8 +196,7 @@ class Progress:
 
     def __init__(self, console: Console, unit: str) -> None:
         self._console, self._unit = console, unit
-        self._bar: Any = None
-        self._task: Any = None
+        self._bar = Bar(console)
         self._last = 0.0
         self._started = 0.0
         self._first = 0
@@ -217,8 +218,7 @@ class Progress:
             self._started, self._first, self._comparing = time.monotonic(), event.first_step, None
             self._continues = bool(event.facts.get("continues"))
             self._summary(event)
-            if self._console.is_terminal:
-                self._open(event.steps, event.first_step)
+            self._bar.start(event.steps, event.first_step)
         elif isinstance(event, StepFinished):
             self._show(event)
         elif isinstance(event, Evaluated):
@@ -242,9 +242,9 @@ class Progress:
 
     def _summary(self, event: RunStarted) -> None:
         """What is about to happen, in plain words."""
-        facts = event.facts
+        facts, device = event.facts, _in_words(event.facts["device"])
         lines = [
-            say("{base} on {device}, {precision}", base=facts["base_model"], device=facts["device"], precision=facts["precision"]),
+            say("{base} on {device}, {precision}", base=facts["base_model"], device=device, precision=facts["precision"]),
             say("{train} examples are learned, {held} are held out and never trained on", train=facts["examples"], held=facts["held_out"]),
             say(
                 "{steps} steps ({epochs:.1f} passes over the examples)",
@@ -265,32 +265,15 @@ class Progress:
         if self._comparing is None or event.done == 0:
             self.close()
             self._comparing = self._last = time.monotonic()
-            if self._console.is_terminal:
-                self._open(event.total, 0)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=event.done, description=say("losses") if losses else say("answers"))
+            self._bar.start(event.total)
+        if self._bar.shown:
+            self._bar.update(event.done, event.total, say("losses") if losses else say("answers"))
         elif event.done and time.monotonic() - self._last >= 10:
             self._last = time.monotonic()
             left = (self._last - self._comparing) / event.done * (event.total - event.done)
             figures = {"done": event.done, "total": event.total, "left": duration(left)}
             line = say("loss {done}/{total}  {left} left", **figures) if losses else say("answer {done}/{total}  {left} left", **figures)
             self._line("", line)
-
-    def _open(self, total: int, completed: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        columns = (
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            TextColumn(say("left")),
-            TimeRemainingColumn(),
-        )
-        self._bar = Bar(*columns, console=self._console, transient=True)
-        self._bar.start()
-        self._task = self._bar.add_task("", total=total, completed=completed)
 
     def _show(self, event: StepFinished) -> None:
         speed = event.units / event.seconds if event.seconds else 0.0
@@ -301,8 +284,8 @@ class Progress:
             speed=speed,
             unit=say(self._unit),
         )
-        if self._bar is not None:
-            self._bar.update(self._task, completed=event.step, description=text)
+        if self._bar.shown:
+            self._bar.update(event.step, event.steps, *text.split("  "))
             return
         now = time.monotonic()
         if now - self._last >= 10 or event.step == event.steps:
@@ -320,9 +303,13 @@ class Progress:
 
     def close(self) -> None:
         """Takes the bar off the screen; safe to call twice."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        self._bar.stop()
+
+
+def _in_words(device: str) -> str:
+    """A device as ``device.device_name`` records it, in the user's language."""
+    threads = re.match(r"CPU, (\d+) threads\b", device)
+    return say("CPU, {n} threads", n=int(threads[1])) + device[threads.end() :] if threads else device
 
 
 def duration(seconds: float) -> str:

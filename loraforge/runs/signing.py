@@ -291,7 +291,7 @@ def _lines(path: Path) -> list[str]:
         with open_file(path) as file:
             return file.read(1 << 16).decode("utf-8").splitlines()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or say("it is not text")
+        reason = error if isinstance(error, OSError) else say("it is not text")
         raise RunError(say("{path} cannot be read: {error}.", path=path, error=reason)) from None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.optimizers import arguments
 from ..config.optimizers.profiles import PROFILES, missing
 from ..errors import ConfigError
-from ..messages import speaker
+from ..messages import speaker, why
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ def make_optimizer(config: RunConfig, parameters: Sequence[Any]) -> torch.optim.
         raise ConfigError(missing(config.optimizer) or f"optimizer: {config.optimizer}: {error}") from None
     except (ValueError, TypeError, AssertionError) as error:
         written = ", ".join(config.optimizer_args) or config.optimizer
-        reason = str(error) or type(error).__name__
+        reason = why(error)
         raise ConfigError(
             say("optimizer_args: {optimizer} does not take {args}: {error}", optimizer=config.optimizer, args=written, error=reason)
         ) from None

@@ -101,7 +101,7 @@ class FeedbackFile:
             with FileLock(self._lock, timeout=_WAIT):
                 os.close(self._open())
         except OSError as error:
-            raise ConfigError(say("{path}: feedback cannot be kept there: {reason}.", path=path, reason=error.strerror)) from None
+            raise ConfigError(say("{path}: feedback cannot be kept there: {reason}.", path=path, reason=error)) from None
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Adds one line, whole or not at all, and waits until it is on the disk.
@@ -114,9 +114,7 @@ class FeedbackFile:
             with FileLock(self._lock, timeout=_WAIT):
                 self._append(line)
         except OSError as error:  # filelock's Timeout is one too
-            raise RunError(
-                say("{path}: feedback cannot be kept there: {reason}.", path=self.path.name, reason=error.strerror or error)
-            ) from None
+            raise RunError(say("{path}: feedback cannot be kept there: {reason}.", path=self.path.name, reason=error)) from None
 
     @property
     def _lock(self) -> Path:

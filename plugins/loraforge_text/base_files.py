@@ -157,8 +157,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: object) -> ModelError:
-    reason = (isinstance(error, OSError) and error.strerror) or error
-    return ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=reason))
+    return ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=error))
 
 
 @functools.cache

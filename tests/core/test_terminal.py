@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import pytest
 
 from loraforge.data import findings
 from loraforge.errors import printable
-from loraforge.terminal import UNSEEN, command, console, pasted_question, quoted
+from loraforge.terminal import UNSEEN, command, console, live, pasted, pasted_question, quoted, show, table
 
 HOSTILE = (
     "$(touch X)", "`touch X`", "it's", 'say "x"', "!!", "a; touch X", "a | touch X", "a && touch X", "> X", "$HOME", "~", "*", "-rf", "--help",
@@ -142,3 +143,85 @@ def test_the_first_few_names_say_whether_there_are_more():
 
     assert first_few([]) == "" and first_few(list("abcde")) == "a, b, c, d, e"
     assert first_few(list("abcdef")) == "a, b, c, d, e ..." and first_few(list("abc"), 2, "; ") == "a; b ..."
+
+
+# --- what fits a terminal --------------------------------------------------------------------------------------------------------
+
+PATH = "/srv/Akten/Mandant-001/Vorgang-17/Anlagen/config.yaml"
+
+
+def printed(width, *rows, heads=("run", "what it does", "loss"), terminal=True):
+    out = io.StringIO()
+    table(console(file=out, force_terminal=terminal, width=width, color_system=None), heads, rows)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_a_table_that_fits_is_a_table():
+    assert printed(80, ("output/a", "one", "1.0"), ("output/bcd", "", "12.5")) == [
+        "run         what it does  loss", "output/a    one           1.0", "output/bcd                12.5",
+    ]  # fmt: skip
+
+
+def test_the_sentences_of_a_table_are_wrapped_and_names_stay_whole():
+    lines = printed(50, ("output/mine", "It says a lot of things, " * 4, "+1.0 [-2.0, +3.0]"))
+    assert all(len(line) <= 50 for line in lines) and len(lines) > 4
+    assert lines[0].startswith("run") and lines[1].startswith("output/mine  It says") and lines[1].endswith("+1.0 [-2.0, +3.0]")
+
+
+def test_a_table_without_room_becomes_blocks():
+    lines = printed(40, (PATH, "It says a lot.", "1.0"), ("b", "", "2.0"))
+    assert lines == [PATH, "  what it does: It says a lot.", "  loss: 1.0", "b", "  loss: 2.0"]
+    chinese = printed(20, ("output/很长的名称", "完成", "1.0"), heads=("训练", "状态", "损失"))
+    assert chinese == ["output/很长的名称", "  状态：完成", "  损失：1.0"]
+
+
+def test_a_table_in_a_pipe_keeps_its_lines():
+    assert printed(40, (PATH, "It says a lot of things, " * 9, "1.0"), terminal=False)[1].startswith(PATH)
+
+
+def test_rows_may_be_shorter_than_their_heads_and_hold_markup():
+    assert printed(80, ("[INST]", "x"))[1] == "[INST]  x"
+
+
+@pytest.mark.parametrize("words", [{"style": "red"}, {"markup": False}, {}])
+def test_text_on_a_terminal_is_broken_at_words(words):
+    out = io.StringIO()
+    shown = console(file=out, force_terminal=True, width=30, color_system=None)
+    shown.print(f"  see {PATH} and then go on reading here", **words)
+    assert PATH in out.getvalue() and max(len(line) for line in out.getvalue().splitlines() if PATH not in line) <= 30
+    out.truncate(0)
+    pasted(shown, "loraforge sample " + "word " * 20)
+    assert "loraforge sample " + "word " * 20 in out.getvalue()
+
+
+def test_colours_are_off_where_they_are_not_wanted(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = io.StringIO()
+    console(file=out, force_terminal=True).print("[bold red]x[/bold red]", style="dim")
+    assert out.getvalue() == "x\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, True), ({"CI": "true"}, False), ({"CI": "1"}, False), ({"CI": "false"}, True), ({"TERM": "dumb"}, False)],
+)
+def test_lines_are_drawn_anew_only_before_somebody(monkeypatch, variables, expected):
+    for name in ("CI", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert live(console(file=io.StringIO(), force_terminal=True)) is expected
+    assert not live(console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_shown_lines_fit_a_terminal_and_json_stays_json(monkeypatch, capsys, tty):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: tty)
+    monkeypatch.setenv("COLUMNS", "30")
+    show(f"see {PATH} and then go on reading what is written here")
+    lines = capsys.readouterr().out.splitlines()
+    assert (len(lines) > 2 and PATH in lines) if tty else len(lines) == 1
+    for value in ({"a": "word " * 30}, ["word " * 30], {}, [], [1]):
+        for indent in (None, 2):
+            show(json.dumps(value, indent=indent))
+            assert capsys.readouterr().out == json.dumps(value, indent=indent) + "\n" or value == [1]

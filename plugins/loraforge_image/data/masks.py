@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from loraforge import DataError, refuse_machines_fault, speaker
+from loraforge import DataError, refuse_machines_fault, speaker, why
 
 from .formats.colours import opacity
 from .pictures import open_picture, read_picture
@@ -77,7 +77,7 @@ def read_alpha(path: Path) -> Image.Image | None:
             return ImageOps.exif_transpose(alpha)
         except Exception as error:  # Pillow raises many kinds for damaged files
             refuse_machines_fault(error)
-            raise DataError(say("the picture is damaged: {reason}", reason=str(error) or type(error).__name__)) from None
+            raise DataError(say("the picture is damaged: {reason}", reason=why(error))) from None
 
 
 def _transparent(image: Image.Image) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from loraforge import DataError, first_few, read_file, refuse_machines_fault, require_file, speaker
+from loraforge import DataError, first_few, read_file, refuse_machines_fault, require_file, speaker, why
 
 from .formats.colours import to_srgb
 from .formats.jpeg_xl import jxl_size
@@ -283,5 +283,5 @@ def is_written_by(path: Path, program: str) -> bool:
 
 
 def _damaged(path: Path, error: BaseException) -> str:
-    reason = str(error) or type(error).__name__
+    reason = why(error)
     return say("the picture is damaged: {reason}", reason=reason.replace(str(path), path.name))

@@ -49,7 +49,7 @@ def place_problem(config: RunConfig, webui: str | None, output_name: str | None,
     except ExportError as error:
         return str(error)
     except OSError as error:
-        return say("webui: {path}: {reason}.", path=place, reason=error.strerror)
+        return say("webui: {path}: {reason}.", path=place, reason=error)
     if refused:
         return say("webui: {path}: nothing can be written there. Change its rights, or choose another folder.", path=folder)
     stem = stem_of(output_name or Path(config.output_dir).name)
@@ -96,7 +96,7 @@ def install(files: Sequence[Path], webui: Path, overwrite: bool) -> Path:
         for file in files:
             _copy(file, folder / file.name)
     except OSError as error:
-        raise ExportError(say("cannot write to {path}: {error}.", path=folder, error=error.strerror)) from None
+        raise ExportError(say("cannot write to {path}: {error}.", path=folder, error=error)) from None
     return folder
 
 

@@ -87,8 +87,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=reason)) from None
+        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=path, error=error)) from None
     return value
 
 
@@ -129,7 +128,7 @@ def require_ordinary(place: Path) -> None:
         else:
             require_file(place)
     except OSError as error:
-        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=error.filename, error=error.strerror)) from None
+        raise ModelError(say("{path} of the base model cannot be read: {error}.", path=error.filename, error=error)) from None
 
 
 def check_shards(folder: Path) -> None:

@@ -65,9 +65,8 @@ class Cache:
         """The user is told once: every file would say the same."""
         if not self._told:
             self._told = True
-            reason = (isinstance(error, OSError) and error.strerror) or error
             text = say("{path}: what was encoded cannot be kept ({reason}). The run goes on; the next one encodes it again.",
-                path=self.folder, reason=reason)  # fmt: skip
+                path=self.folder, reason=error)  # fmt: skip
             show(text, err=True)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loraforge import RunError, open_file, read_text, require_file, speaker
+from loraforge import RunError, open_file, read_text, require_file, speaker, why
 
 from .modules import Module, block_of, grouped, naming_of, part_of
 from .norms import measure
@@ -93,7 +93,7 @@ def read_lora(path: Path) -> LoraFile:
         whole, body = _hashes(file, offset)
         size = file.stat().st_size
     except OSError as error:
-        raise RunError(say("{path}: cannot be read: {error}.", path=file, error=error.strerror or type(error).__name__)) from None
+        raise RunError(say("{path}: cannot be read: {error}.", path=file, error=error)) from None
     claims = claims_of(metadata)
     original = any(re.match(r"lora_unet_(input|output)_blocks_|lora_unet_middle_block_", m.name) for m in modules)
     naming = naming_of(modules)
@@ -211,7 +211,7 @@ def _header(file: Path) -> tuple[dict[str, Entry], dict[str, str], bool, int]:
             say(
                 "{path}: not a .safetensors file, or damaged or cut short ({reason}). Copy or download it again.",
                 path=file,
-                reason=printable(str(error) or type(error).__name__),
+                reason=why(error),
             )
         ) from None
     return header, metadata, start[8:] == b'{"', 8 + int.from_bytes(start[:8], "little")
@@ -331,7 +331,7 @@ def read_tensor(file: Path, handle: Any, key: str) -> Any:
             raise ValueError(say("complex numbers"))
         return tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
     except Exception as error:  # as above
-        reason = printable(str(error) or type(error).__name__)
+        reason = why(error)
         raise RunError(say("{path}: the tensor {name} cannot be read ({reason}).", path=file, name=printable(key), reason=reason)) from None
 
 

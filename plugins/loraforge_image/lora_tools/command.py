@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import ConfigError, ExportError, FiniteRange, console, first_few, show, speaker
+from loraforge import Bar, ConfigError, ExportError, FiniteRange, console, first_few, show, speaker
 
 if TYPE_CHECKING:
     from ..lora_files.factors import Opened
@@ -289,9 +290,7 @@ def _tell(out: Path, told: Mapping[str, Any], lines: Sequence[str], as_json: boo
 
 @contextlib.contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    from rich.progress import Progress
-
-    out = console(stderr=True)
-    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+    done = itertools.count(1)
+    with Bar(console(stderr=True)) as bar:
+        bar.start(total, 0, what)
+        yield lambda: bar.update(next(done), total, what)

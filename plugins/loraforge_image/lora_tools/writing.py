@@ -246,4 +246,4 @@ def _place(out: Path, data: bytes) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise ExportError(say("cannot write to {path}: {error}.", path=out, error=error.strerror)) from None
+        raise ExportError(say("cannot write to {path}: {error}.", path=out, error=error)) from None

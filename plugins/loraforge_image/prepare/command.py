@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loraforge import DataError, FiniteRange, command, console, first_few, printable, read_file, show, speaker
+from loraforge import Bar, DataError, FiniteRange, command, console, first_few, printable, read_file, show, speaker
 
 if TYPE_CHECKING:
     from .captioners import CaptionerSettings
@@ -198,12 +199,10 @@ def _some(names: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    from rich.progress import Progress
-
-    out = console(stderr=True)
-    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+    done = itertools.count(1)
+    with Bar(console(stderr=True)) as bar:
+        bar.start(total, 0, what)
+        yield lambda: bar.update(next(done), total, what)
 
 
 # --- writing -------------------------------------------------------------------------------------------------------------------
@@ -303,8 +302,8 @@ def _all_or_none(writers: Mapping[Path, Callable[[Path], None]]) -> None:
             with contextlib.suppress(OSError):
                 empty.rmdir()
         if isinstance(error, OSError):
-            place, reason = error.filename or next(iter(writers)).parent, error.strerror or error
-            raise DataError(say("{path} cannot be written: {reason}. --out DIR writes elsewhere.", path=place, reason=reason)) from None
+            place = error.filename or next(iter(writers)).parent
+            raise DataError(say("{path} cannot be written: {reason}. --out DIR writes elsewhere.", path=place, reason=error)) from None
         raise
     for path in old.values():
         path.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ class AuditLog:
             self._before = _last_hash(file)
             self._handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         except OSError as error:
-            raise ConfigError(say("--audit-log {file} cannot be written: {error}.", file=file, error=error.strerror)) from None
+            raise ConfigError(say("--audit-log {file} cannot be written: {error}.", file=file, error=error)) from None
 
     def answered(self, client: str, version: Version, usage: Mapping[str, int], whole: bool, asked: Mapping[str, Any]) -> None:
         """An answer that was given, or that the client did not wait for."""

@@ -100,8 +100,7 @@ def _lines(file: Path) -> tuple[dict[str, Holder], list[str]]:
     try:
         lines = read_text(file, _LIMIT).splitlines()
     except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise ConfigError(say("--tokens {file} cannot be read: {error}. Make it with --new-token NAME.", file=file, error=reason)) from None
+        raise ConfigError(say("--tokens {file} cannot be read: {error}. Make it with --new-token NAME.", file=file, error=error)) from None
     holders: dict[str, Holder] = {}
     problems = []
     for number, line in enumerate(lines, 1):
@@ -141,8 +140,7 @@ def new_token(file: Path, name: str, admin: bool) -> str:
 
 
 def _unusable(file: Path, error: Exception) -> str:
-    reason = (isinstance(error, OSError) and error.strerror) or error
-    return say("--tokens {file}: no token can be added there: {error}.", file=file, error=reason)
+    return say("--tokens {file}: no token can be added there: {error}.", file=file, error=error)
 
 
 class RateLimit:

@@ -72,7 +72,7 @@ class GgufBackend:
             with open_file(base) as file:
                 begins = file.read(4)
         except OSError as error:
-            raise ConfigError(say("--gguf {file} cannot be read: {error}.", file=base, error=error.strerror)) from None
+            raise ConfigError(say("--gguf {file} cannot be read: {error}.", file=base, error=error)) from None
         if begins != b"GGUF":
             raise ConfigError(say("--gguf {file} is no GGUF file: it begins otherwise.", file=base))
         self._base, self._convert, self._parallel = base, convert, parallel

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from loraforge import MachineError, speaker
+from loraforge import MachineError, speaker, why
 
 say = speaker(__name__)
 
@@ -39,7 +39,7 @@ async def events(url: str, body: Mapping[str, Any], key: str | None, seconds: fl
                         raise _failed(url, json.dumps(event["error"], ensure_ascii=False))
                     yield event
     except (httpx.HTTPError, ValueError) as error:
-        raise _failed(url, str(error) or type(error).__name__) from None
+        raise _failed(url, why(error)) from None
 
 
 def _failed(url: str, text: str) -> MachineError:

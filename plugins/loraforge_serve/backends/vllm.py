@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import ConfigError, MachineError, ModelError, read_text, speaker
+from loraforge import ConfigError, MachineError, ModelError, read_text, speaker, why
 
 from . import Job, Piece
 from .remote import events
@@ -73,7 +73,7 @@ class VllmBackend:
         try:
             answer = httpx.request(method, self.url + path, json=body, headers=headers, timeout=300, trust_env=False)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            text = str(error) or type(error).__name__
+            text = why(error)
             raise ModelError(say("no vLLM answers at {url}: {error}.", url=self.url, error=text)) from None
         if answer.status_code == 404 and path.endswith("_lora_adapter"):
             raise ModelError(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraforge import LoadedRun, LoraForgeError, ModelFamily, RunError, command, load_run, read_text, require_files, speaker
+from loraforge import LoadedRun, LoraForgeError, ModelFamily, RunError, command, load_run, read_text, require_files, speaker, why
 
 from ..versions import BASE, Version
 from .told import told
@@ -73,7 +73,7 @@ class Source:
         try:
             return self._read(path, name)
         except OSError as error:
-            raise RunError(say("{path} cannot be read: {error}.", path=error.filename or path, error=error.strerror or error)) from None
+            raise RunError(say("{path} cannot be read: {error}.", path=error.filename or path, error=error)) from None
 
     def _read(self, path: Path, name: str | None) -> Version:
         with self._lock:
@@ -128,9 +128,7 @@ class Source:
         try:
             require_files(folder)
         except OSError as error:
-            raise RunError(
-                say("{folder}: {file} cannot be read: {error}.", folder=folder, file=error.filename, error=error.strerror)
-            ) from None
+            raise RunError(say("{folder}: {file} cannot be read: {error}.", folder=folder, file=error.filename, error=error)) from None
         if opened is not None:
             opened.require_sound([folder.relative_to(opened.path).as_posix()])
         facts = _facts(folder)
@@ -205,7 +203,7 @@ def _facts(folder: Path) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     """Why a file of JSON cannot be used, for people."""
     if isinstance(error, OSError | ValueError):
-        return str((isinstance(error, OSError) and error.strerror) or error)
+        return why(error)
     return say("it does not hold what such a file holds")
 
 

@@ -54,7 +54,7 @@ class Watcher:
             try:
                 self.look()
             except OSError as error:  # what is served goes on; the next look may be luckier
-                log.warning("%s", say("{folder} cannot be looked at: {error}.", folder=self.folder, error=error.strerror))
+                log.warning("%s", say("{folder} cannot be looked at: {error}.", folder=self.folder, error=error))
             except Exception:
                 log.exception("watching %s", self.folder)
 

@@ -104,7 +104,7 @@ def _certificate(options: Mapping[str, Any]) -> list[str]:
                 require_file(options[flag])
         except OSError as error:
             name = flag.replace("_", "-")
-            found.append(say("--{flag} {file} cannot be read: {error}.", flag=name, file=options[flag], error=error.strerror))
+            found.append(say("--{flag} {file} cannot be read: {error}.", flag=name, file=options[flag], error=error))
     if found or options["tls_cert"] is None or options["tls_key"] is None:
         return found
     try:  # a key that wants a passphrase would wait for somebody to type it
@@ -131,8 +131,7 @@ def _listen(host: str, port: int) -> socket.socket:
         made.listen(128)
     except (OSError, OverflowError) as error:
         made.close()
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        text = say("{host}:{port} cannot be listened at: {error}. Take another with --port.", host=host, port=port, error=reason)
+        text = say("{host}:{port} cannot be listened at: {error}. Take another with --port.", host=host, port=port, error=error)
         raise ConfigError(text) from None
     made.set_inheritable(True)
     return made

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from loraforge import speaker
+from loraforge import speaker, why
 
 from ..problems import RequestError
 
@@ -25,7 +25,7 @@ async def read_json(request: Request) -> Any:
     try:
         return json.loads(await request.body())
     except (ValueError, RecursionError) as error:
-        raise RequestError(400, say("the request is no JSON: {error}.", error=str(error) or type(error).__name__), "invalid_json") from None
+        raise RequestError(400, say("the request is no JSON: {error}.", error=why(error)), "invalid_json") from None
 
 
 def client_of(request: Request) -> str:

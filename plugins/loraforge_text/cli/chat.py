@@ -54,7 +54,7 @@ def chat(ctx: click.Context, run: Path, base: bool, adapters: Sequence[Path], ma
             settings = {"max_tokens": max_tokens, "temperature": temperature}
             try:
                 for name, answer in session.ask(line, inference_model, settings):
-                    show(f"[{name or 'base'}] {answer}")
+                    show(f"[{name or say('base')}] {answer}")
             except DataError as error:  # of this question; the chat goes on
                 show(str(error))
 

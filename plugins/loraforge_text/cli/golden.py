@@ -41,7 +41,7 @@ def golden(ctx: click.Context, folder: Path, url: str, model: str | None, answer
     try:
         document = read_file(file)
     except OSError as error:
-        raise RunError(say("{name} cannot be read: {error}.", name=file, error=error.strerror)) from None
+        raise RunError(say("{name} cannot be read: {error}.", name=file, error=error)) from None
     server = _server(folder, url, model, token_file)
     found: dict[str, Any] = {"server": server.kind, "model": server.model}
     differences = check_golden(document, server.tokens) if server.tells_tokens else ()

@@ -136,7 +136,7 @@ def metadata(
         aside.write_text(buffer.getvalue(), encoding="utf-8-sig", newline="")
         aside.replace(target)
     except OSError as error:
-        raise DataError(say("{path} cannot be written: {error}. Choose another --out.", path=target, error=error.strerror)) from None
+        raise DataError(say("{path} cannot be written: {error}. Choose another --out.", path=target, error=error)) from None
     if as_json:
         show(json.dumps({"path": str(target), "rows": len(rows), "columns": used, "notes": notes}, ensure_ascii=False))
         return

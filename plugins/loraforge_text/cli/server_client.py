@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from loraforge import RunError, speaker
+from loraforge import RunError, speaker, why
 
 say = speaker(__name__)
 
@@ -98,7 +98,7 @@ class ServerClient:
             reason = _plain(str(error.reason))
             raise RunError(say("{url} cannot be reached: {error}.", url=self.root, error=reason)) from None
         except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
-            text = _plain(str(error) or type(error).__name__)
+            text = _plain(why(error))
             raise RunError(say("{url} does not answer as a server of models does: {error}.", url=url, error=text)) from None
 
 

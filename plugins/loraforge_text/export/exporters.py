@@ -124,8 +124,8 @@ def _questions(path: Path) -> Sequence[str]:
         return ()
     return (
         say(
-            "# Before you hand it on: {file} holds {n} questions of your data, by which a server can be checked. Delete it if they must "
-            "not leave; golden: neutral makes one without your data, golden: off none",
+            "# ! {file} holds {n} questions of your data. Delete it before you hand the export on if they must not leave (golden: neutral "
+            "or off)",
             file=NAME,
             n=count,
         ),
@@ -138,7 +138,7 @@ def _note(path: Path) -> Sequence[str]:
         return ()
     return (
         say(
-            "# The base's generation_config.json sets {changed}, which servers apply and `sample` and `eval` do not: "
+            "# ! The base's generation_config.json sets {changed}, which servers apply and `sample` and `eval` do not: "
             "set it back in the request for the answers that were measured",
             changed=on_one_line(", ".join(changed)),
         ),

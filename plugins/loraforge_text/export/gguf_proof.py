@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from loraforge import Adapter, ExportError, KeySet, LoraForgeError, RunConfig, speaker
+from loraforge import Adapter, ExportError, KeySet, LoraForgeError, RunConfig, speaker, why
 
 from ..data.table_loader import TableKeys, TableLoader
 from ..families.encoding import tokenizer_of
@@ -205,7 +205,7 @@ class Asked:
             response = self._connection.getresponse()
             answer: dict[str, Any] = json.loads(response.read())
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise ExportError(say("llama.cpp stopped while it was asked: {error}", error=str(error) or type(error).__name__)) from None
+            raise ExportError(say("llama.cpp stopped while it was asked: {error}", error=why(error))) from None
         if response.status != 200:
             raise ExportError(say("llama.cpp answers {code}: {text}", code=response.status, text=str(answer.get("error"))[:300]))
         return answer

@@ -106,7 +106,7 @@ def base_of(path: Path) -> Path:
                 "with room (LOCALAPPDATA in Windows).",
                 place=error.filename or place,
                 path=path,
-                error=error.strerror or error,
+                error=error,
             )
         ) from None
     return folder

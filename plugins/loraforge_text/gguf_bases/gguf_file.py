@@ -88,7 +88,7 @@ def read_head(path: Path) -> GgufFile:
         with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Reader(data, path).read()
     except OSError as error:
-        raise ModelError(say("{path} cannot be read: {error}.", path=path, error=error.strerror or error)) from None
+        raise ModelError(say("{path} cannot be read: {error}.", path=path, error=error)) from None
     except (struct.error, ValueError, OverflowError, MemoryError) as error:  # also an empty file, of which there is no map
         raise ModelError(
             say(

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import DataError, ModelError, out_of_something, refuse_machines_fault, speaker
+from loraforge import DataError, ModelError, out_of_something, refuse_machines_fault, speaker, why
 
 from ..base_files import EMBEDDED
 from . import render_child
@@ -208,7 +208,7 @@ def _started() -> _Child:
         return _Child()
     except (OSError, EOFError, TimeoutError, RuntimeError, MemoryError) as error:
         refuse_machines_fault(error)
-        reason = str(error) or type(error).__name__
+        reason = why(error)
         raise ModelError(say("the process that renders chat templates cannot be started: {error}", error=reason)) from None
 
 

@@ -37,7 +37,7 @@ def test_importing_the_package_imports_next_to_nothing():
 
 
 def test_a_whole_run_prints_what_it_does_and_what_to_type_next(project, command, tmp_path, real_plots):
-    code, out, err = command("train", "text", project(save_steps=4))
+    code, out, err = command("train", "text", project(save_steps=4), "-v")
     assert code == 0, err
     for words in ("template", "base model", "LoRA injection", "training", "held out", "checkpoint", "export"):
         assert f"  {words} " in out or f"  {words:<14}" in out, words
@@ -179,18 +179,6 @@ def test_chinese_when_the_locale_is_chinese(project, command, monkeypatch):
     monkeypatch.setenv("LORAFORGE_LANG", "zh")
     code, _, err = command("check", "text", project(batch_size=0, lora_rnak=3))
     assert code == 2 and "没有" in err and "lora_rank" in err and "unknown key" not in err
-
-
-@pytest.mark.parametrize(("variables", "expected"), [({"LANG": "zh_CN.UTF-8"}, "zh"), ({"LANG": "en_US.UTF-8"}, "en"), ({"LC_ALL": "zh_TW"}, "zh"),
-                                                     ({"LANG": "zh_CN", "LORAFORGE_LANG": "en"}, "en"), ({}, "en")])  # fmt: skip
-def test_the_language(monkeypatch, variables, expected):
-    from loraforge.messages import language
-
-    for name in ("LORAFORGE_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert language() == expected
 
 
 LONG = "n" * 270

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
+import re
 import string
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import yaml
 
 from loraforge import ConfigError, RunConfig
 from loraforge.config.schema import validate
-from loraforge.config.slips import number_meant
+from loraforge.config.slips import number_meant, parser_says
 from loraforge.config.yaml_reader import read
 
 
@@ -174,3 +177,33 @@ def test_the_parsers_words_are_plain(tmp_path, monkeypatch, language, line, word
         if language == "en"
         else not any(text in found for text in ("expected", "found", "mapping", "block", "token", "scan"))
     )
+
+
+def parsers_problems() -> list[str]:
+    """All problems that the installed PyYAML can name, from its source, with what varies in them filled in."""
+    found = set()
+    for module in (yaml.scanner, yaml.parser, yaml.composer, yaml.constructor):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error") and len(node.args) >= 3:
+                texts = [part.value for part in ast.walk(node.args[2]) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+                found |= {re.sub("%[rsd]", "'x'", text) for text in texts if " " in text}
+    return sorted(found)
+
+
+@pytest.mark.parametrize("problem", parsers_problems())
+def test_every_problem_of_the_parser_is_told_in_chinese(monkeypatch, problem):
+    monkeypatch.setenv("LORAFORGE_LANG", "zh")
+    assert len(parsers_problems()) > 40
+    said = parser_says(problem)
+    assert re.search("[\u4e00-\u9fff]", said) and not re.search("[A-Za-z]{2}", said.replace("YAML", "").replace("key: value", ""))
+
+
+@pytest.mark.parametrize(
+    "line", ["seed: !!int abc", "seed: !!float x", "seed: !!bool maybe", "seed: !!python/name:os.system x", "seed: " + "[" * 2000]
+)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_a_tag_asks_for_and_is_not_there(tmp_path, monkeypatch, language, line):
+    monkeypatch.setenv("LORAFORGE_LANG", language)
+    found = "\n".join(problems(tmp_path, f"train_data_dir: .\nbase_model: tiny-chat\n{line}\n"))
+    assert "invalid literal" not in found and "could not" not in found and "recursion" not in found and found
+    assert language == "en" or ("YAML" in found and not re.search(r"\b(?:is|not|the|of|found)\b", found))

@@ -76,7 +76,7 @@ def _read(file: Path, where: str) -> Concept:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         refuse_machines_fault(error)
-        raise DataError(say("{where}: cannot be read: {error}.", where=where, error=error.strerror)) from None
+        raise DataError(say("{where}: cannot be read: {error}.", where=where, error=error)) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1

@@ -57,7 +57,7 @@ def metadata_rows(
             )
         data = read_file(file)
     except OSError as error:
-        raise DataError(say("{path} cannot be read: {error}.", path=file, error=error.strerror)) from None
+        raise DataError(say("{path} cannot be read: {error}.", path=file, error=error)) from None
     called = called or file.name
     text = decode_text(data, encoding, note, str(file), called)
     if file.suffix.lower() in (".csv", ".tsv"):

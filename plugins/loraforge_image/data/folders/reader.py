@@ -265,7 +265,7 @@ class FolderReader:
             digest = hash_file(path)
         except OSError as error:
             refuse_machines_fault(error)
-            self.bad.append(say("{where}: {file} cannot be read: {error}.", where=where, file=path.name, error=error.strerror))
+            self.bad.append(say("{where}: {file} cannot be read: {error}.", where=where, file=path.name, error=error))
             return None
         account.sources[source if caption else "none"] += 1
         if concept is not None:
@@ -315,7 +315,7 @@ class FolderReader:
             return None
         except OSError as error:
             refuse_machines_fault(error)
-            self.bad.append(say("{where}: {file} cannot be read: {error}.", where=where, file=file.name, error=error.strerror))
+            self.bad.append(say("{where}: {file} cannot be read: {error}.", where=where, file=file.name, error=error))
             return None
         if shapes:
             read.masks.shapes.append(f"{file.name} ({shapes})")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loraforge import decode_texts, read_file, refuse_machines_fault, require_file, speaker
+from loraforge import decode_texts, read_file, refuse_machines_fault, require_file, speaker, why
 
 from .names import CAPTIONS, loosely
 
@@ -130,4 +130,4 @@ def caption_bytes(file: Path) -> bytes | str:
         return read_file(file) if size <= _CAPTION else say("it has {n} MB, and a caption is a line or two", n=round(size / 1e6))
     except OSError as error:
         refuse_machines_fault(error)
-        return error.strerror or str(error)
+        return why(error)

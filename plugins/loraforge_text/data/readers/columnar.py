@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterator
 from typing import Any
 
-from loraforge import DataError, speaker
+from loraforge import DataError, speaker, why
 
 from .extras import needed
 from .json_rows import row_of
@@ -28,7 +28,7 @@ def read_columnar(source: Source, reading: Reading) -> list[Table]:
     try:
         return [Table(source.name, list(_rows(source, reading)))]
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
-        text = str(error) or type(error).__name__
+        text = why(error)
         raise DataError(
             say("{path}: is no readable {kind} file: {error}.", path=source.path, kind=source.suffix, error=text.split("\n")[0])
         ) from None

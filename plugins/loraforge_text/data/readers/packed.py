@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import PurePosixPath
 
-from loraforge import DataError, refuse_machines_fault, speaker, unpacked_size
+from loraforge import DataError, refuse_machines_fault, speaker, unpacked_size, why
 
 from .rows import LARGEST, Source
 
@@ -90,7 +90,7 @@ def unpack_zip(source: Source) -> list[Source]:
         raise
     except Exception as error:  # zipfile raises whatever the damage leads to
         refuse_machines_fault(error)
-        text = str(error) or type(error).__name__
+        text = why(error)
         raise DataError(say("{path}: cannot be unpacked: {error}.", path=source.path, error=text.split("\n")[0])) from None
 
 

@@ -43,7 +43,7 @@ class Source:
             return cls(str(path), name or path.name, read_file(path, _FILE))
         except OSError as error:
             refuse_machines_fault(error)
-            raise DataError(say("{path}: cannot be read: {error}.", path=path, error=error.strerror)) from None
+            raise DataError(say("{path}: cannot be read: {error}.", path=path, error=error)) from None
 
     @property
     def suffix(self) -> str:

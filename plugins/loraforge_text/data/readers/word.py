@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from loraforge import DataError, refuse_machines_fault, speaker
+from loraforge import DataError, refuse_machines_fault, speaker, why
 
 from .extras import needed
 from .packed import refuse_bomb
@@ -43,7 +43,7 @@ def read_word(source: Source, reading: Reading, *, only_questions: bool = False)
         raise
     except Exception as error:  # python-docx raises whatever the damage leads to
         refuse_machines_fault(error)
-        text = str(error) or type(error).__name__
+        text = why(error)
         raise DataError(say("{path}: is no readable Word file (.docx): {error}.", path=source.path, error=text.split("\n")[0])) from None
     for part, what in (("footnotes", say("footnotes")), ("comments", say("comments"))):
         if any(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from loraforge import DataError, panics_as_errors, refuse_machines_fault, speaker
+from loraforge import DataError, panics_as_errors, refuse_machines_fault, speaker, why
 
 from ..rows import Reading, Source, Table
 
@@ -28,7 +28,7 @@ def read_workbook(source: Source, reading: Reading) -> list[Table]:
         raise
     except Exception as error:  # the libraries raise whatever the damage leads to
         refuse_machines_fault(error)
-        text = str(error) or type(error).__name__
+        text = why(error)
         raise DataError(
             say("{path}: is no readable Excel file ({kind}): {error}.", path=source.path, kind=source.suffix, error=text.split("\n")[0])
         ) from None
