@@ -11,9 +11,9 @@ _NOUNS = """
     paragraphs parameters parts passes pictures pixels processes prompts questions reasons repeats requests rows runs seconds
     shards steps tables tags tensors texts threads times tokens tools turns values warnings words
 """
-_VERBS = {"are": "is", "were": "was", "have": "has", "do": "does"} | {
+_VERBS = {"are": "is", "were": "was", "have": "has", "do": "does", "go": "goes"} | {
     verb: f"{verb}s"
-    for verb in "begin belong change cite contain differ end hold lack lose repeat say stay stop".split()  # noqa: SIM905
+    for verb in "begin belong change cite contain differ end hold lack lose mark repeat say stay stop".split()  # noqa: SIM905
 }
 _ENDINGS = ((r"ies$", "y"), (r"sses$", "ss"), (r"s$", ""))
 # A number, at most two words that describe it ("held-out", "of {all}"), what is counted, what it does, and what else it does.
@@ -21,7 +21,7 @@ _COUNTED = re.compile(
     r"(?P<others>\w+s (?:\(\w+\) )?of )?(?P<there>\b[Tt]here are )?\{(?P<name>\w+)(?::,)?\} "
     r"(?P<between>(?:of (?:the )?(?:\{(?P<all>\w+)(?::,)?\} ))?(?:(?!errors|and )[A-Za-z'-]+ ){0,2}?)"
     rf"(?P<noun>(?:{'|'.join(_NOUNS.split())})\b|\{{(?P<word>items)\}})"
-    rf"(?P<verb>(?: {'| '.join(_VERBS)})\b| (?:of|that|outside) (?:(?!they )[^.,;:]){{1,40}}? (?:are|were)\b)?"
+    rf"(?P<verb>(?: {'| '.join(_VERBS)})\b| (?:of|that|whose|in|outside) (?:(?!they )[^.,;:]){{1,40}}? (?:are|were)\b)?"
     r"(?P<more>[^.;:]{1,60} and (?:are|have)\b)?"
 )
 
@@ -54,4 +54,4 @@ def counted(sentence: str, values: Mapping[str, object]) -> str:
 
 
 def _one(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value == 1
+    return value is not True and str(value) == "1"

@@ -30,7 +30,8 @@ SENTENCES = sorted({key for path in CATALOGUES for key in json.loads(path.read_t
         ("the shapes of {n} modules do not fit", {"n": 1}, "the shapes of {n} module do not fit"),
         ("applies to {n} independent {items} only", {"n": 1, "items": "questions"}, "applies to {n} independent question only"),
         ("{n:,} bytes", {"n": 1}, "{n:,} byte"),
-        ("{n} rows", {"n": "1"}, "{n} rows"),  # a text is no number
+        ("{n} rows", {"n": "1"}, "{n} row"),  # a card has its numbers as texts
+        ("{n} rows", {"n": "1.0"}, "{n} rows"),
         ("{n} rows", {"n": True}, "{n} rows"),
         ("{where}: {n} passes", {"where": 1, "n": 1}, "{where}: {n} pass"),
     ],

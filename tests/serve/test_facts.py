@@ -51,8 +51,8 @@ def test_sentences_and_cautions_are_those_of_the_card_without_its_markdown(run):
     assert found["sentences"][:2] == ["The adapter is <b>better</b>.", "*Nothing* was forgotten."]
     assert found["caution"] == [
         "Whether an answer is right, experts judge.",
-        "Only 1 examples were held out: small differences between base and adapter cannot be told from chance.",
-        "1 rows have nobody who answers for them.",
+        "Only 1 example was held out: small differences between base and adapter cannot be told from chance.",
+        "1 row has nobody who answers for them.",
         "The checks found 2 errors and warnings in the data; findings.csv lists them.",
         "Over-fitting since step 40.",
     ]

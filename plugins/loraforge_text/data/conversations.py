@@ -69,24 +69,24 @@ class Remarks:
 
     def tell(self, file: str, note: Callable[[str], None]) -> None:
         """One note for each kind of thing."""
-        sentences = {
-            "nothing": say("rows in which nothing is to be learned are left out"),
-            "bad": say("rows whose answer is marked as bad are left out"),
-            "zero": say("rows with weight 0 are left out"),
-            "weight": say("rows or messages have weights other than 0 and 1; they count as 1"),
-            "opening": say("conversations begin with an answer; it is left out, as nothing asks for it"),
-            "ending": say("conversations go on after the last message that is learned; the rest is left out"),
-            "question": say("rows mark messages of the user as to be learned; only answers are"),
-            "thought": say("rows have their reasoning in the answer and in a column; that of the answer is used"),
-            "system": say("rows have a system message and another in a column; the message is used"),
-            "output": say("rows have messages and an answer in a column of its own; the messages are used"),
+        sentences: dict[str, Callable[[int], str]] = {
+            "nothing": lambda n: say("{n} rows in which nothing is to be learned are left out", n=n),
+            "bad": lambda n: say("{n} rows whose answer is marked as bad are left out", n=n),
+            "zero": lambda n: say("{n} rows with weight 0 are left out", n=n),
+            "weight": lambda n: say("{n} rows or messages have weights other than 0 and 1; they count as 1", n=n),
+            "opening": lambda n: say("{n} conversations begin with an answer; it is left out, as nothing asks for it", n=n),
+            "ending": lambda n: say("{n} conversations go on after the last message that is learned; the rest is left out", n=n),
+            "question": lambda n: say("{n} rows mark messages of the user as to be learned; only answers are", n=n),
+            "thought": lambda n: say("{n} rows have their reasoning in the answer and in a column; that of the answer is used", n=n),
+            "system": lambda n: say("{n} rows have a system message and another in a column; the message is used", n=n),
+            "output": lambda n: say("{n} rows have messages and an answer in a column of its own; the messages are used", n=n),
         }
         sentences |= {
-            what: say("rows have messages and also something in '{column}', which is not used", column=column)
+            what: lambda n, c=column: say("{n} rows have messages and also something in '{column}', which is not used", n=n, column=c)
             for what, column in self.columns.items()
         }
         for what, count in self.counts.items():
-            note(say("{file}: {n} {sentence} (the first: {where})", file=file, n=count, sentence=sentences[what], where=self.first[what]))
+            note(say("{file}: {sentence} (the first: {where})", file=file, sentence=sentences[what](count), where=self.first[what]))
         if self.keys:
             note(
                 say(

@@ -26,7 +26,7 @@ def test_a_card_holds_what_a_reviewer_asks_for(tmp_path):
         "50 (held-out loss)",
         "Over-fitting since step 40.",
         "`ef`",
-        "Only 1 examples",
+        "Only 1 example",
     ):
         assert word in text, word
     assert "/home/me" not in text, "where things lie is nobody's business"

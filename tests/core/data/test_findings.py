@@ -141,7 +141,7 @@ def test_the_report_is_worked_through_and_given_back(project, host, tmp_path):
     with pytest.raises(DataError, match="has a seven"):
         look(host, project(waivers=str(report)))
     changed = look(host, project(waivers=str(report)), stop=False)
-    assert any("1 reasons in" in note and "hold no longer" in note for note in changed.notes)
+    assert any("1 reason in" in note and "hold no longer" in note for note in changed.notes)
     findings.write_report(changed.found, report, "title")
     assert "reviewed by Dr Li" in (tmp_path / "findings.before-1.csv").read_text(encoding="utf-8-sig")
 

@@ -28,7 +28,7 @@ def test_what_is_said_before_is_what_the_comparison_says_after(held):
 
 def test_five_pictures_are_told_how_many_it_takes():
     (line,) = foresight.too_few(*known(5, 1))
-    assert line.startswith("1 pictures are held out, 1 of them independent: too few")
+    assert line.startswith("1 picture is held out, 1 of them independent: too few")
     assert "it takes 8." in line and "eval_ratio: 0.2 that is about 40 pictures; here are 5." in line and "Or set" not in line
     (line,) = foresight.too_few(*known(20, 4))
     assert line.endswith(" Or set eval_ratio: 0.4. Training goes on all the same.")

@@ -400,9 +400,7 @@ def test_a_limited_comparison_does_not_take_the_place_of_the_whole(compared, com
     before = (compared.run.path / "eval.json").read_bytes(), (compared.run.path / "manifest.json").read_bytes()
     code, out, _ = command("eval", compared.run.path, "--limit", "1", "--json")
     result = json.loads(out)
-    assert (
-        code == 0 and result["examples"] == 1 and "of 3 held-out examples were asked" in "".join(result["sentence"]).replace("1 of", "of")
-    )
+    assert code == 0 and result["examples"] == 1 and "of 3 held-out examples was asked" in "".join(result["sentence"]).replace("1 of", "of")
     assert before == ((compared.run.path / "eval.json").read_bytes(), (compared.run.path / "manifest.json").read_bytes())
 
 

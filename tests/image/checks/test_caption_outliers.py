@@ -20,7 +20,7 @@ def test_captions_that_nobody_wrote_are_warnings(tmp_path, caption, words):
 def test_captions_of_another_length_are_hints(tmp_path):
     found = run_check("caption_outliers", rows(tmp_path, "street", " ".join(USUAL[:5]), *USUAL))
     assert [f.rows for f in found] == [(0,), (1,)] and {severity("caption_outliers", f) for f in found} == {"hint"}
-    assert "has 1 words, where 11 are usual" in found[0].message and "cut off" in found[1].message
+    assert "has 1 word, where 11 are usual" in found[0].message and "cut off" in found[1].message
     assert run_check("caption_outliers", rows(tmp_path, *["street", "long street with trees"] * 8)) == []
 
 

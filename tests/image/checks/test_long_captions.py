@@ -23,7 +23,7 @@ def test_what_to_set(setting, length, advice):
     if advice:
         assert found[0].rows == (1,) and advice in found[0].message and f"1.txt ({length})" in found[0].message
         assert ("never read" in found[0].message) == (length > 225)
-        assert found[0].message.startswith("1 captions are longer than")
+        assert found[0].message.startswith("1 caption is longer than")
 
 
 def test_the_first_five_are_named_and_the_others_counted():

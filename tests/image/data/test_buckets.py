@@ -153,9 +153,9 @@ def test_masks_are_counted_and_those_of_another_shape_named(tmp_path):
         return examine_pictures(RunConfig(train_data_dir="x", base_model="x"), ImageKeys(resolution=64, **keys), rows)
 
     made = look(("a.png", "m.png"), ("b.png", ""))
-    assert "1 of 2 pictures have a mask; what lies outside of it counts 0.1 (unmasked_weight)" in made.lines
+    assert "1 of 2 pictures has a mask; what lies outside of it counts 0.1 (unmasked_weight)" in made.lines
     assert "50x50 and 100x80" in look(("a.png", "wrong.png")).problems[0]
     assert not look(("a.png", "wrong.png"), mask="off").problems and not any("mask" in line for line in look(("a.png", "")).lines)
-    assert any(line.startswith("1 of 2 pictures have a mask") for line in look(("a.png", ""), ("b.png", ""), mask="alpha").lines)
-    assert any("none of the 1 pictures has transparency" in line for line in look(("a.png", ""), mask="alpha").lines)
+    assert any(line.startswith("1 of 2 pictures has a mask") for line in look(("a.png", ""), ("b.png", ""), mask="alpha").lines)
+    assert any("none of the 1 picture has transparency" in line for line in look(("a.png", ""), mask="alpha").lines)
     assert any("unmasked_weight changes nothing" in line for line in look(("a.png", ""), unmasked_weight=0.5).lines)

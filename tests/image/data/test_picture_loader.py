@@ -78,7 +78,7 @@ def test_captions_that_could_be_either_encoding_are_read_like_the_others(tmp_pat
     data = load(host, gallery())
     assert {Path(r.path).stem: r.caption for r in data.records} == texts
     assert any("captions are read as GB18030, because they are not UTF-8" in note for note in data.notes)
-    assert any("1 short captions could be UTF-8 or GB18030 (0.txt); they are read as GB18030" in note for note in data.notes)
+    assert any("1 short caption could be UTF-8 or GB18030 (0.txt); they are read as GB18030" in note for note in data.notes)
 
 
 def test_captions_in_utf8_stay_what_they_are(tmp_path, gallery, host):
@@ -91,7 +91,7 @@ def test_captions_in_utf8_stay_what_they_are(tmp_path, gallery, host):
     write_captions(folder, {"5": "第五张图".encode("gb18030")})
     data = load(host, gallery())
     assert {Path(r.path).stem: r.caption for r in data.records} == {**texts, "5": "第五张图"}
-    assert any("1 captions are read as GB18030" in note and "(5.txt)" in note for note in data.notes)
+    assert any("1 caption is read as GB18030" in note and "(5.txt)" in note for note in data.notes)
     assert any("they are read as UTF-8, like most of the folder" in note for note in data.notes)
 
 

@@ -276,13 +276,13 @@ def broken(kind: str, folder: Path) -> str:
         kept = safetensors.torch.load_file(file)
         del kept["transformer_blocks.0.attn.to_q.weight"]
         safetensors.torch.save_file(kept, file)
-        return "1 tensors of its transformer are missing"
+        return "1 tensor of its transformer is missing"
     if kind == "text":
         file = folder / "text_encoder_3" / "model.safetensors"
         kept = safetensors.torch.load_file(file)
         kept.pop("encoder.block.0.layer.0.SelfAttention.q.weight")
         safetensors.torch.save_file(kept, file, metadata={"format": "pt"})
-        return "1 tensors of its text_encoder_3 are missing"
+        return "1 tensor of its text_encoder_3 is missing"
     if kind == "code":
         index.write_text(json.dumps({**listed, "vae": ["evil", "Vae"]}), encoding="utf-8")
         (folder / "evil.py").write_text("raise SystemExit", encoding="utf-8")

@@ -178,7 +178,7 @@ def test_a_large_layer_is_decomposed_by_projection_as_well_as_exactly():
      (("resize", "A", "NEW.bin", "--rank", 2), "NAME.safetensors"), (("merge", "A:nan", "A:1", "--out", "NEW"), "a strength lies"),
      (("merge", "A", "XL:0.5", "--out", "NEW"), "different base models"), (("resize", "PAGE", "NEW", "--rank", 2), "a web page"),
      (("extract", "BASE", "BASE", "--rank", 2, "--out", "NEW"), "do not differ"), (("extract", "BASE", "A", "--rank", 2, "--out", "NEW"), "is a LoRA"),
-     (("merge", "XL", "--into", "BASE", "--out", "NEWDIR"), "do not fit"), (("resize", "A", "gone/NEW", "--rank", 2), "no such folder")],
+     (("merge", "XL", "--into", "BASE", "--out", "NEWDIR"), "not fit"), (("resize", "A", "gone/NEW", "--rank", 2), "no such folder")],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said_and_nothing_is_written(words, said, network, sd_bases, command, tmp_path):
     write("kohya", random_lora(network, ATTENTION), tmp_path / "a.safetensors", metadata={"ss_base_model_version": "sd_v1"})

@@ -208,7 +208,7 @@ def test_the_trigger_of_the_card_and_the_usual_name(command, tmp_path):
     (tmp_path / "neon.json").write_text(json.dumps({"activation text": "neon city"}), encoding="utf-8")
     code, out, err = command("lora", "convert", tmp_path / "neon.safetensors", "--to", "diffusers")
     made = tmp_path / "neon-diffusers.safetensors"
-    assert code == 0 and "1 modules -> 1" in out + err and made.is_file()
+    assert code == 0 and "1 module -> 1" in out + err and made.is_file()
     with safe_open(str(made), framework="pt") as handle:
         values = handle.metadata()
     assert values["modelspec.trigger_phrase"] == "neon city" and values["ss_base_model_version"] == "flux1"
@@ -227,7 +227,7 @@ BAD = {
                ("transformer.single_transformer_blocks.0.proj_out", "diffusion_model.single_blocks.0.linear2")}, "twice, under two names"),
     "leftover": ({"lora_unet_single_blocks_0_linear2": {"lora_down.weight": (2, 16), "lora_up.weight": (16, 2), "strange": (1,)}}, "would be lost"),
     "t5": ({"lora_unet_single_blocks_0_linear2": {"lora_down.weight": (2, 16), "lora_up.weight": (16, 2)},
-            "lora_te2_encoder_block_0_layer_0_SelfAttention_k": {"lora_down.weight": (2, 16), "lora_up.weight": (16, 2)}}, "has no names for 1 modules"),
+            "lora_te2_encoder_block_0_layer_0_SelfAttention_k": {"lora_down.weight": (2, 16), "lora_up.weight": (16, 2)}}, "has no names for 1 module"),
 }  # fmt: skip
 
 

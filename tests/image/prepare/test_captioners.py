@@ -130,7 +130,7 @@ def test_a_chat_model_is_asked_in_its_template_and_its_answer_alone_is_kept(fold
         tokens = model.generate(**inputs, max_new_tokens=9, do_sample=False)
     right = processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)[0]
     assert rows(folder / "metadata.csv")["a.png"]["text"] == f"mks, {right}" and "word" in right and "USER" not in right
-    assert "1 captions end at the limit of 9 tokens" in " ".join(told.split())
+    assert "1 caption ends at the limit of 9 tokens" in " ".join(told.split())
 
 
 def test_a_package_that_a_processor_needs_is_named(folder, blip, monkeypatch):

@@ -59,7 +59,7 @@ def test_other_weights_are_said_and_nonsense_is_a_bad_row(tmp_path):
 
 def test_a_row_with_weight_0_is_left_out(tmp_path):
     made, notes = load(write(tmp_path / "d.csv", "问题,答案,weight\n一,答,1\n二,坏,0\n三,答,2\n"))
-    assert [m.instruction for m in made] == ["一", "三"] and any("1 rows with weight 0" in n for n in notes)
+    assert [m.instruction for m in made] == ["一", "三"] and any("1 row with weight 0" in n for n in notes)
     made, notes = load(write(tmp_path / "e.csv", "问题,答案,weight\n一,答,60kg\n二,答,55kg\n"))  # something else
     assert len(made) == 2 and any("not used: weight" in n for n in notes)
     [told] = problems(write(tmp_path / "f.csv", "问题,答案,weight\n一,答,60kg\n二,答,0\n"))

@@ -75,12 +75,12 @@ def test_a_base_in_several_files_is_looked_through(base, tmp_path):
     folder = shards(base, tmp_path / "base")
     stored_weights.refuse_unusable(BaseFiles(folder), "fp32")
     (folder / "model-00002-of-00003.safetensors").unlink()
-    assert "1 of 3 weight files that model.safetensors.index.json lists are missing: model-00002-of-00003.safetensors." in refusal(folder)
+    assert "1 of 3 weight files that model.safetensors.index.json lists is missing: model-00002-of-00003.safetensors." in refusal(folder)
     last = folder / "model-00003-of-00003.safetensors"
     size = last.stat().st_size
     last.write_bytes(last.read_bytes()[:-1000])
     told = refusal(folder)
-    assert "are missing" in told and f"model-00003-of-00003.safetensors is cut short: it has {size - 1000:,} of {size:,} bytes." in told
+    assert "is missing" in told and f"model-00003-of-00003.safetensors is cut short: it has {size - 1000:,} of {size:,} bytes." in told
     for file in folder.glob("*.safetensors"):
         file.unlink()
     stored_weights.refuse_unusable(BaseFiles(folder), "fp32")  # nothing has been fetched yet
@@ -91,9 +91,8 @@ def test_an_index_that_names_a_tensor_that_its_file_lacks(base, tmp_path):
     index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
     index["weight_map"]["model.layers.9.up.weight"] = "model-00001-of-00003.safetensors"
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-    assert (
-        "model-00001-of-00003.safetensors lacks 1 tensors that model.safetensors.index.json says are in it: model.layers.9.up.weight"
-        in (refusal(folder))
+    assert "model-00001-of-00003.safetensors lacks 1 tensor that model.safetensors.index.json says is in it: model.layers.9.up.weight" in (
+        refusal(folder)
     )
 
 

@@ -111,7 +111,7 @@ def test_rows_of_both_kinds(mechanics, folder):
     template = prepared(folder, ROWS["inline"], plain)
     assert learned(template.render(plain))[0].count("A1") == 1
     if template.prompting.form.opened:
-        assert "1 answers have no reasoning" in template.reason
+        assert "1 answer has no reasoning" in template.reason
 
 
 def test_earlier_answers_are_learned_where_they_stay_as_they_were(mechanics, folder):

@@ -82,7 +82,7 @@ def test_a_template_that_eats_memory_is_ended_early(template):
 @pytest.mark.parametrize("template", ENDLESS)
 def test_a_template_without_end_is_ended(template):
     start = time.monotonic()
-    with pytest.raises(ModelError, match="is not done with one conversation after 1 seconds"):
+    with pytest.raises(ModelError, match="is not done with one conversation after 1 second"):
         render(template, ASKED, None, True, {}, DAY, 1)
     assert time.monotonic() - start < 20
 

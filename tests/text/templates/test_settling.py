@@ -44,7 +44,7 @@ def test_a_template_that_ignores_what_asks_gets_it():
 @pytest.mark.parametrize(
     ("jinja", "says"),
     [
-        ("{% for t in tools %}{{ t }}{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}", "for conversations with tools only, and 1 rows"),
+        ("{% for t in tools %}{{ t }}{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}", "for conversations with tools only, and 1 row"),
         ("{{ functions.x.y }}{% for m in messages %}{{ m.content }}{% endfor %}", "'functions' is undefined"),
         ("{% for m in messages %}{{ m.words }}{% endfor %}", "leaves the question out"),
     ],
@@ -74,7 +74,7 @@ def test_reasoning_without_a_place_stops_all_at_once_with_both_choices():
         settle(none, [FIELD, FIELD, THINKS, PLAIN])
     assert "; 2 answers contain their reasoning, which is learned as they have it" in settle(none, [THINKS, THINKS, PLAIN])[1]
     learns, remark = settle(dataclasses.replace(none, reasoning="learn"), [FIELD])
-    assert learned(learns.render(FIELD)) == ["<think>\nT1\n</think>\n\nA1<|end|>"] and "1 answers" in remark
+    assert learned(learns.render(FIELD)) == ["<think>\nT1\n</think>\n\nA1<|end|>"] and "1 answer" in remark
     drops, remark = settle(dataclasses.replace(none, reasoning="drop"), [FIELD, THINKS])
     assert learned(drops.render(FIELD)) == learned(drops.render(THINKS)) == ["A1<|end|>"] and "of 2 answers is left out" in remark
     assert "changes nothing" in settle(dataclasses.replace(none, reasoning="drop"), [PLAIN])[1]
@@ -99,7 +99,7 @@ def test_empty_thoughts_are_none():
 def test_inline_templates_ask_too(row):
     inline = Prompting(inline="[INST]{instruction}[/INST]", stops=("</s>",))
     if row is FIELD:
-        with pytest.raises(DataError, match="1 rows: .*reasoning: learn"):
+        with pytest.raises(DataError, match="1 row: .*reasoning: learn"):
             settle(inline, [row])
     else:
         assert learned(settle(inline, [row])[0].render(row)) == ["<think>T1</think>A1</s>"]
@@ -166,10 +166,10 @@ _NONE = "no reasoning"
 @pytest.mark.parametrize(
     ("jinja", "wanted", "rows", "words"),
     [
-        (_THINKS_ALOUD, "auto", [FIELD, FIELD, PLAIN], "; 1 of 3 answers have no reasoning, so the model learns to answer now with it"),
+        (_THINKS_ALOUD, "auto", [FIELD, FIELD, PLAIN], "; 1 of 3 answers has no reasoning, so the model learns to answer now with it"),
         (CHATML, "auto", [THINKS, PLAIN, PLAIN], "; 2 of 3 answers have no reasoning, so"),
-        (CHATML, "[{instruction}]", [THINKS, PLAIN], "; 1 of 2 answers have no reasoning, so"),
-        (_OPENS, "auto", [FIELD, PLAIN], "; 1 answers have no reasoning: with them the model learns to close its thought at once"),
+        (CHATML, "[{instruction}]", [THINKS, PLAIN], "; 1 of 2 answers has no reasoning, so"),
+        (_OPENS, "auto", [FIELD, PLAIN], "; 1 answer has no reasoning: with them the model learns to close its thought at once"),
         (_THINKS_ALOUD, "auto", [FIELD, FIELD], ""),
         (_THINKS_ALOUD, "auto", [PLAIN, PLAIN], ""),
     ],

@@ -31,7 +31,7 @@ def test_what_lines_mean(tmp_path, mode, text, where):
     records, notes = load(tmp_path, caption_lines=mode)
     assert [one.caption for one in records] == [MEANT[mode, text]]
     assert any("more than one line" in note and "caption_lines: join" in note for note in notes) == (mode == "first")
-    assert any("1 pictures have several captions" in note for note in notes) == (mode == "any")
+    assert any("1 picture has several captions" in note for note in notes) == (mode == "any")
 
 
 @pytest.mark.parametrize("file", ["metadata.jsonl", "metadata.json"])

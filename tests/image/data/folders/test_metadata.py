@@ -56,7 +56,7 @@ def test_pictures_that_are_not_listed_are_named_with_their_captions(folder):
     put(folder / "metadata.csv", "file_name,text\na.png,x\n"), put(folder / "b.txt", "y"), picture(folder / "sub" / "c.png")
     records, notes = load(folder)
     assert [one.caption for one in records] == ["x"]
-    assert "1 pictures, 1 with a caption of their own; 2 left out: metadata.csv does not list them (2)" in notes[0]
+    assert "1 picture, 1 with a caption of their own; 2 left out: metadata.csv does not list them (2)" in notes[0]
     assert "left out, because metadata.csv does not list them: b.png, sub/c.png" in notes
     assert "caption files that are not read, because metadata.csv says the captions: b.txt" in notes
 

@@ -53,6 +53,6 @@ def test_what_is_cut_is_told(case, tiny):
     assert facts["texts"] == 3 and facts["caption_tokens"] == most
     if family.tokenizer == "tokenizer":  # here every letter is a token, and T5 begins with one more
         (line,) = lines
-        assert line in [f"1 captions are cut at {read} tokens: row 0 ({read + more})" for more in (1, 2)]
+        assert line in [f"1 caption is cut at {read} tokens: row 0 ({read + more})" for more in (1, 2)]
     facts, lines = family.examine_captions(config, ImageKeys(), rows[1:])
     assert not lines and facts["caption_tokens"] <= template + 4

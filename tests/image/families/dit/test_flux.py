@@ -156,7 +156,7 @@ def test_captions_that_are_cut_are_named_with_their_tokens(loaded):
         family, base, folder = loaded(kind)
         tokenizer = base.pipe.tokenizer_2 if kind in ("dev", "schnell") else base.pipe.tokenizer
         _, lines = family.examine_captions(RunConfig(train_data_dir="x", base_model=str(folder)), ImageKeys(), rows)
-        assert lines == [f"1 captions are cut at {most} tokens: 600.png ({len(tokenizer('a' * 600, add_special_tokens=False).input_ids)})"]
+        assert lines == [f"1 caption is cut at {most} tokens: 600.png ({len(tokenizer('a' * 600, add_special_tokens=False).input_ids)})"]
     asked = base_template(loaded("klein")[1])
     assert len(asked) == 512 - 500
 

@@ -84,8 +84,8 @@ def test_a_file_that_is_not_whole_or_of_another_size_is_refused(case, tiny, tmp_
     tensors = safetensors.torch.load_file(one_file(folder, tmp_path / "x.safetensors"))
     name = next(key for key in tensors if key.endswith("to_q.weight"))
     damaged = {
-        f"tensors of its transformer are missing: {name}": {key: value for key, value in tensors.items() if key != name},
-        "of its tensors are none of this model's: extra.weight": {**tensors, "extra.weight": torch.zeros(2)},
+        f"tensor of its transformer is missing: {name}": {key: value for key, value in tensors.items() if key != name},
+        "of its tensors is none of this model's: extra.weight": {**tensors, "extra.weight": torch.zeros(2)},
         f"{name} (3 x 2, ": {**tensors, name: torch.zeros(3, 2)},
     }
     for said, content in damaged.items():
@@ -106,7 +106,7 @@ def test_packed_files_and_strangers_are_refused_before_anything_is_loaded(case, 
     tensors = safetensors.torch.load_file(one_file(folder, tmp_path / "x.safetensors"))
     name = next(key for key in tensors if key.endswith("to_q.weight"))
     safetensors.torch.save_file({**tensors, name.replace(".weight", ".scale_weight"): torch.ones(1)}, tmp_path / "packed.safetensors")
-    assert "is stored in 8 or 4 bits with scales (1 tensors" in problems_of(case, tmp_path / "packed.safetensors", base_config=str(folder))
+    assert "is stored in 8 or 4 bits with scales (1 tensor" in problems_of(case, tmp_path / "packed.safetensors", base_config=str(folder))
     safetensors.torch.save_file({"a.weight": torch.ones(1)}, tmp_path / "strange.safetensors")
     family = case.family()
     assert not family.matches(str(tmp_path / "strange.safetensors"))

@@ -156,8 +156,8 @@ def rows(*captions):
     [
         ({}, ["short"], {"max_caption_tokens": 75}, ""),
         ({}, ["! a " * 40], {"max_caption_tokens": 150}, "captions have up to 80 tokens: max_caption_tokens is 150"),
-        ({}, ["! a " * 400], {"max_caption_tokens": 225}, "max_caption_tokens is 225\n1 captions are cut at 225 tokens: 0 (800)"),
-        ({"max_caption_tokens": 75}, ["! a " * 40], {"max_caption_tokens": 75}, "1 captions are cut at 75 tokens: 0 (80)"),
+        ({}, ["! a " * 400], {"max_caption_tokens": 225}, "max_caption_tokens is 225\n1 caption is cut at 225 tokens: 0 (800)"),
+        ({"max_caption_tokens": 75}, ["! a " * 40], {"max_caption_tokens": 75}, "1 caption is cut at 75 tokens: 0 (80)"),
         ({"caption_shuffle": True}, ["a, b, c, d"], {"max_caption_tokens": 75}, ""),
         (
             {"caption_shuffle": True},
@@ -220,7 +220,7 @@ def test_a_base_that_holds_no_numbers_is_named_as_that(part, value, sd_bases, tm
     name = sorted(name for name, tensor in tensors.items() if tensor.ndim == 2)[3]
     tensors[name].view(-1)[1] = float(value)
     safetensors.torch.save_file(tensors, file, {"format": "pt"})
-    with pytest.raises(ModelError, match=r"1 of its tensors hold values that are no numbers \(NaN or infinite\): ") as caught:
+    with pytest.raises(ModelError, match=r"1 of its tensors holds values that are no numbers \(NaN or infinite\): ") as caught:
         SD15.load(config(place, precision="fp32"), KeySet({RunConfig: config(place, precision="fp32"), ImageKeys: ImageKeys()}), None)
     # transformers puts a level of its own away
     assert f"{part}." in str(caught.value) and name.removeprefix("text_model.") in str(caught.value)

@@ -187,7 +187,7 @@ def test_a_file_of_another_base_is_refused_with_both_widths(networks, begun, tmp
     tensors = {f"{name}.{part}.weight": t for name, (a, b, _) in flux.items() for part, t in (("lora_down", a), ("lora_up", b))}
     save_file(tensors, tmp_path / "flux.safetensors")
     told = refusal(begun, tmp_path / "flux.safetensors")
-    assert "none of the 1 modules" in told and "FLUX" in told
+    assert "none of the 1 module" in told and "FLUX" in told
 
 
 def odd(kind, lora):
@@ -208,7 +208,7 @@ def odd(kind, lora):
 
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [("dora", "DoRA"), ("loha", "loha"), ("half", "lack a factor"), ("nan", "NaN"), ("checkpoint", "a whole model"),
+    [("dora", "DoRA"), ("loha", "loha"), ("half", "lacks a factor"), ("nan", "NaN"), ("checkpoint", "a whole model"),
      ("inversion", "textual-inversion"), ("peft", "adapter_config.json")],
 )  # fmt: skip
 def test_what_is_no_plain_lora_is_named(kind, said, networks, begun, tmp_path):

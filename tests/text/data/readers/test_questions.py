@@ -38,7 +38,7 @@ def test_headings_of_markdown(tmp_path):
 
 def test_text_that_belongs_to_no_question_is_named(tmp_path):
     _, notes = load(write(tmp_path / "d.txt", "某律所编写\n问：一？\n答：好。\n"))
-    assert any("1 lines belong to no question" in note and "某律所编写" in note for note in notes)
+    assert any("1 line belongs to no question" in note and "某律所编写" in note for note in notes)
 
 
 def test_an_unanswered_question_is_a_bad_row(tmp_path):

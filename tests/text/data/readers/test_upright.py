@@ -40,7 +40,7 @@ def test_a_table_for_each_question(tmp_path):
     file = office.docx(tmp_path / "d.docx", [TWO[:2], "其间", TWO[2:], [["甲", "乙"]]])
     records, notes = load(file)
     assert [(r.output, r.where) for r in records] == [("好。", "d.docx, table 1, row 1"), ("行。", "d.docx, table 2, row 1")]
-    assert any("1 tables without the columns" in note for note in notes) and any("其间" in note for note in notes)
+    assert any("1 table without the columns" in note for note in notes) and any("其间" in note for note in notes)
 
 
 @pytest.mark.parametrize("name", ["d.docx", "d.xlsx"])

@@ -24,7 +24,7 @@ def test_tables_with_a_header_and_those_that_go_on(tmp_path):
     made, notes = load(file, columns={"instruction": "问题"})
     assert [(r.instruction, r.output) for r in made] == [("一？", "好。\n第二行"), ("二？", "行。"), ("三？", "好")]
     assert made[0].where == "d.docx, table 1, row 2" and made[1].where == "d.docx, table 2, row 1"
-    assert any("1 tables without the columns" in n for n in notes) and any("1 paragraphs of text" in n and "说明" in n for n in notes)
+    assert any("1 table without the columns" in n for n in notes) and any("1 paragraph of text" in n and "说明" in n for n in notes)
 
 
 def test_a_title_row_and_cells_merged_downwards(tmp_path):

@@ -75,7 +75,7 @@ def test_an_answer_merged_over_rows_belongs_to_all_of_them_and_a_section_to_none
 def test_formulas_that_nobody_computed_are_said(tmp_path):
     file = office.xlsx(tmp_path / "d.xlsx", [HEAD, ["一？", "=1+1"], ["二？", "答"]])
     records, notes = load(file, on_bad_row="skip")
-    assert len(records) == 1 and any("1 formulas have no value" in note and "B2" in note for note in notes)
+    assert len(records) == 1 and any("1 formula has no value" in note and "B2" in note for note in notes)
 
 
 def test_cells_under_no_name_are_said(tmp_path):
@@ -158,7 +158,7 @@ def test_hidden_sheets_come_last_and_hidden_rows_are_said(tmp_path, state):
     book.save(tmp_path / "d.xlsx")
     records, notes = load(tmp_path / "d.xlsx")
     assert [r.instruction for r in records] == ["新？", "二？"]
-    assert any("1 hidden rows are read as well (3)" in n for n in notes) and any("left out: 旧 (hidden)" in n for n in notes)
+    assert any("1 hidden row is read as well (3)" in n for n in notes) and any("left out: 旧 (hidden)" in n for n in notes)
     records, notes = load(tmp_path / "d.xlsx", sheet="1")
     assert records[0].instruction == "旧？" and any("'旧' that is read is a hidden one" in n for n in notes)
 
@@ -216,7 +216,7 @@ def test_days_that_only_the_excel_of_a_country_knows_are_days(tmp_path, number, 
                 name, re.sub(rb'(<xf [^>]*?numFmtId=)"164"', rb'\1"%d"' % number, data) if name.endswith("styles.xml") else data
             )
     assert answers(tmp_path / "d.xlsx") == [text]
-    assert any("1 cells are read as stored" in note and f"B2 {text}" in note for note in load(tmp_path / "d.xlsx")[1])
+    assert any("1 cell is read as stored" in note and f"B2 {text}" in note for note in load(tmp_path / "d.xlsx")[1])
 
 
 def table(path, rows):
@@ -228,7 +228,7 @@ def table(path, rows):
 @pytest.mark.parametrize("name", ["d.csv", "d.xlsx"])
 def test_tables_that_were_put_below_each_other(tmp_path, name):
     records, notes = load(table(tmp_path / name, [HEAD, ["一？", "好"], HEAD, ["二？", "行"]]))
-    assert [r.instruction for r in records] == ["一？", "二？"] and any("1 rows repeat the header, and are not used: 3" in n for n in notes)
+    assert [r.instruction for r in records] == ["一？", "二？"] and any("1 row repeats the header, and is not used: 3" in n for n in notes)
     assert (
         "row 3: names columns anew, and otherwise than row 1"
         in problems(table(tmp_path / name, [HEAD, ["一？", "好"], HEAD[::-1], ["行", "二？"]]))[0]
