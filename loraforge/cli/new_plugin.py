@@ -20,8 +20,8 @@ say = speaker(__name__)
 @click.command("new-plugin")
 @click.argument("name")
 @click.option(
-    "--kind", "kinds", multiple=True, type=click.Choice(list(HOOKS)), default=("loader",), show_default=True,
-    help="What the plugin is to bring. May be repeated.",
+    "--kind", "kinds", multiple=True, type=click.Choice(list(HOOKS)), default=("loader",), show_default=True, metavar="KIND",
+    help="What the plugin is to bring: loader, template, check, exporter, family, task, command or observer. May be repeated.",
 )  # fmt: skip
 @JSON
 @click.pass_context

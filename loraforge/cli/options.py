@@ -91,7 +91,7 @@ class ConfigCommand(click.Command):
             task = task_of(host_of(ctx), Path(str(first)), self.name or "") if first else None
             if task is None:
                 missing = next(parameter for parameter in self.get_params(ctx) if parameter.name == "config")
-                raise click.MissingParameter(ctx=ctx, param=missing, param_hint="'CONFIG'")
+                raise click.MissingParameter(ctx=ctx, param=missing, param_hint=f"'{say('CONFIG')}'")
             ctx.params |= {"task": task, "config": Path(str(first))}
         task, config, known = str(ctx.params["task"]), str(ctx.params["config"]), host_of(ctx).tasks()
         if task not in known and config in known:

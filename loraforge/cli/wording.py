@@ -102,7 +102,7 @@ def localised(command: _C) -> _C:
     """A copy of a command, and of those in it, in the user's language; whose module brings the translations is seen from its callback."""
     made = copy.copy(command)
     made.context_class = PagesContext
-    tell = speaker(getattr(command.callback, "__module__", __name__))
+    tell = speaker(getattr(command.callback, "__module__", None) or __name__)
     made.help = "\n\n".join(_paragraph(tell, part) for part in paragraphs(command.help))
     made.short_help = tell(command.short_help) if command.short_help else _first_sentence(made.help)
     made.epilog = "\n\n".join(_paragraph(tell, part) for part in paragraphs(command.epilog)) or None

@@ -93,7 +93,7 @@ def test_words_of_a_plugin_come_from_its_own_catalogue(monkeypatch):
 def test_english_pages_are_the_authors_words(monkeypatch):
     monkeypatch.setenv("LORAFORGE_LANG", "en")
     said = " ".join(page(("check",)).split())
-    assert said.startswith("Usage: loraforge check [OPTIONS] TASK CONFIG") and "Options:" in said
+    assert said.startswith("Usage: loraforge check [OPTIONS] TASK [CONFIG]") and "Options:" in said
     assert "Print N rows with what is learned in colour. [x>=0]" in said and "Show this message and exit." in said
 
 

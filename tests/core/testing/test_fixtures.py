@@ -111,7 +111,7 @@ def test_strangers_packages_use_checks_and_fixtures(tmp_path):
     (tmp_path / "test_echo.py").write_text(TESTS, encoding="utf-8")
     write_documented_package(tmp_path)
     done = run_pytest(tmp_path)
-    assert done.returncode == 0 and "50 passed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "51 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_without_being_asked_for_they_are_nowhere(tmp_path):
