@@ -69,7 +69,7 @@ class Remarks:
 
     def tell(self, file: str, note: Callable[[str], None]) -> None:
         """One note for each kind of thing."""
-        sentences: dict[str, Callable[[int], str]] = {
+        sentences: Mapping[str, Callable[[int], str]] = {
             "nothing": lambda n: say("{n} rows in which nothing is to be learned are left out", n=n),
             "bad": lambda n: say("{n} rows whose answer is marked as bad are left out", n=n),
             "zero": lambda n: say("{n} rows with weight 0 are left out", n=n),
@@ -81,12 +81,13 @@ class Remarks:
             "system": lambda n: say("{n} rows have a system message and another in a column; the message is used", n=n),
             "output": lambda n: say("{n} rows have messages and an answer in a column of its own; the messages are used", n=n),
         }
-        sentences |= {
-            what: lambda n, c=column: say("{n} rows have messages and also something in '{column}', which is not used", n=n, column=c)
-            for what, column in self.columns.items()
-        }
         for what, count in self.counts.items():
-            note(say("{file}: {sentence} (the first: {where})", file=file, sentence=sentences[what](count), where=self.first[what]))
+            sentence = (
+                say("{n} rows have messages and also something in '{column}', which is not used", n=count, column=self.columns[what])
+                if what in self.columns
+                else sentences[what](count)
+            )
+            note(say("{file}: {sentence} (the first: {where})", file=file, sentence=sentence, where=self.first[what]))
         if self.keys:
             note(
                 say(

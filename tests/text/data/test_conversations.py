@@ -167,7 +167,7 @@ def test_an_answer_before_any_question_is_left_out(tmp_path):
             {"conversations": [{"from": "gpt", "value": "您好"}, {"from": "human", "value": "问"}, {"from": "gpt", "value": "答"}]},
         )
     )
-    assert made == [Conversation("问", "答", where="x")] and any("begin with an answer" in note for note in notes)
+    assert made == [Conversation("问", "答", where="x")] and any("begins with an answer" in note for note in notes)
 
 
 def test_questions_after_each_other_and_a_system_message_in_the_middle_stay(tmp_path):
