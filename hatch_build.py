@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The links on the page of the package: to wherever the repository lives that it is built from, a fork included."""
 
 from __future__ import annotations

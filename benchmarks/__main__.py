@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m benchmarks COMMAND``. Each command is imported when it is asked for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m benchmarks card CONFIG --gpu 24GB``: the peak memory of a card in every setting that makes a base fit, beside what
 ``loraforge check --gpu`` says beforehand.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One contender, in this process: ``python -m benchmarks.contender SPEC RESULT``. Only the standard library until it is known which.
 
 What a contender module has: ``train(spec) -> dict`` with ``steps``, a list of (time, units so far), and ``adapter``, a folder. The peak of

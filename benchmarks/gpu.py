@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m benchmarks gpu``: text of 1.5B and 7B shapes beside TRL at its best, pictures of SD1.5 and SDXL beside a plain loop.
 
 The measure of a text run is its share of the rate at which this GPU multiplies bf16 matrices of the same shapes, measured in the same

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m benchmarks image``: LoRAForge beside a plain diffusers loop and the scripts of diffusers and kohya, on a quartered SD1.5.
 
 The base has Stable Diffusion 1.5's topology with every width quartered and random weights. All train the U-Net's LoRA on the same

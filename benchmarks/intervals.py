@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m benchmarks intervals``: how often the intervals that LoRAForge prints hold the truth, on data whose truth is known."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m benchmarks lengths``: does an epoch's time grow with the tokens, or with rows x longest row?
 
 Three spreads of row lengths with equal rows and (to a few tokens) equal tokens: all alike, evenly wide, and with a long tail.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The machine's limit: the operations that a LoRA step cannot do without, over the rate at which this machine multiplies matrices.
 
 Counted are, per token of a row: the forward pass and the gradient of the activations through every dense layer below the head (2 operations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Contenders in fresh processes, rounds interleaved, everything that fails kept as a row with its reason.
 
 A contender is ``INTERPRETER -m benchmarks.contender SPEC RESULT``. The interpreter is ours or a peer's; the module imports nothing but the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m benchmarks memory``: the peak memory of real runs beside what ``loraforge check --json`` says beforehand."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The common judge of picture adapters: mean squared error of the predicted noise, on the same pictures with the same noise for all.
 
 ``python -m benchmarks.picturescoring SPEC RESULT``, where SPEC names base, pictures, resolution, alpha, rank and ``adapters`` (name ->

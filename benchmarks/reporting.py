@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables: on the screen, as markdown, as JSON."""
 
 from __future__ import annotations

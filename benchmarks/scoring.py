@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The common judge: base plus adapter through PEFT, mean loss per learned token of the held-out rows. Runs in a process of its own.
 
 ``python -m benchmarks.scoring SPEC RESULT``, where SPEC names base, rows and ``adapters`` (name -> folder).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random Stable Diffusion bases in diffusers' layout, with the real topologies: SD1.5 and SDXL, every width divided by ``divide``."""
 
 from __future__ import annotations

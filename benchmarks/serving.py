@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m benchmarks serve``: tokens per second for several clients at once, and two minutes of 32 clients of whom some leave."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m benchmarks startup``: how long a command takes to answer, and a run to its first step."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m benchmarks techniques``: what each single technique of text training gives, by leaving it out.
 
 One process, one model. Steps with and without a technique alternate on the same batches, so that a machine whose speed wanders treats both

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m benchmarks text``: LoRAForge beside Trainer + PEFT, TRL, LLaMA-Factory and a bare loop, on the same ids and masks."""
 
 from __future__ import annotations

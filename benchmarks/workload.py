@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The text workload: a random base of Qwen2's shape, a tokenizer of its own, and synthetic Chinese legal questions and answers.
 
 Made once into a folder and then read by all contenders: ``base/`` (config, safetensors, tokenizer), ``data/metadata.csv`` (what LoRAForge

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prints the versions of everything that LoRAForge needs, as they are installed here: run it where the tests passed.
 
 python deploy/constraints.py > deploy/constraints.txt

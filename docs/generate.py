@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes docs/config.md and docs/cli.md, and their Chinese pages, from the code, and the examples of docs/hooks.md from the files that
 ``loraforge new-plugin`` copies; and what gettext reads. ``--check`` only says whether they are up to date."""
 

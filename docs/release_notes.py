@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prints what the changelog says of one version: the notes of its release.
 
 python docs/release_notes.py v0.1.0

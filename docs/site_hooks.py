@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What MkDocs does not do by itself: the README and its neighbours as pages, Chinese pages in a half of their own, links to files.
 
 The pages are written to be read in the repository too, so their links name files (``../README.md``, ``trust.zh-CN.md``,

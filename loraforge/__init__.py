@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LoRAForge: one command from a folder of examples to a LoRA adapter.
 
 This is the public API: all that a plugin needs, and nothing else. Names are imported when they are first used, so that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge`` and ``python -m loraforge``."""
 
 import gc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How every chart looks: colours, lines, marks, letters, what stands above and below. Drawn into files, never on a screen.
 
 The colours are those of Okabe and Ito (2008), which the common kinds of colour blindness leave apart; no line is told from another by its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The machine a run is on: its device and precision, its processes, and the manners of the libraries that we call."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Errors that are for the person at the keyboard.
 
     LoraForgeError            its message is the whole story: what, where, what was found, what to do

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading files that somebody brought: none of them waits for ever, and none of them is endless.
 
 A path may name a pipe, a device, a socket or a file that the system makes up; to read one hangs or fills the memory. Whatever is read goes

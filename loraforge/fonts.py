@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The font files of this computer, whatever the script: what charts, contact sheets and grids are written with."""
 
 from __future__ import annotations

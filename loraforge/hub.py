@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fetches the files of a base model from Hugging Face or ModelScope, or finds them in their caches on this computer."""
 
 from __future__ import annotations

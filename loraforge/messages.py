@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What LoRAForge says, in the user's language.
 
 The English sentence in the code is the key; a package brings translations as ``<language>.json`` beside its ``__init__.py``

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A config and the components that it names: ``make_plan()``. Nothing is loaded and torch is not imported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One of something, in English: ``1 row is``, where the sentence in the code says ``{n} rows are``. Chinese has no plural."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is printed is harmless: to the terminal that shows it, to the shell into which it is pasted, to the spreadsheet that opens it; and
 it fits the terminal."""
 

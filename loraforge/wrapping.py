@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lines that fit a terminal: broken at words, in Chinese between signs, and never inside of what is copied: a path, a key, a command.
 
 Where Chinese breaks follows the rules of its typesetters (W3C's clreq, "Prohibition rules for line start and line end"): no closing sign

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes docs/architectures.md: every causal language model of the installed transformers, trained by the product and by peft beside it.
 
     PYTHONPATH=tests python tests/architectures_table.py --keep /tmp/found

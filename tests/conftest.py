@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures of all tests: offline, in English, on the CPU."""
 
 from __future__ import annotations

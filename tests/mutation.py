@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Do the tests bite? Changes one small thing of a package at a time and looks whether the tests beside it notice.
 
     pip install cosmic-ray

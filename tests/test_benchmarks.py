@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmarks at a tiny scale: that every command runs to its end, that operations are counted right, that the judge is just."""
 
 from __future__ import annotations

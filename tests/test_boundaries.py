@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nothing points left: who may import whom, read from the source."""
 
 from __future__ import annotations

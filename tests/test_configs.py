@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every shipped config is right, and its data are what they say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``deploy/``, read line by line: what it names is there, what it runs is a command of the product, and nothing has more rights than said."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The documentation is true: hooks with their exact signatures, examples that load, commands and keys that exist."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A page and its Chinese page say the same: piece by piece, whatever does not depend on the language is compared.
 
 A piece is a heading, a paragraph, an entry of a list, a cell of a table or a block of code. Both pages have the same kinds of pieces in

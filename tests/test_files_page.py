@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/files.md names every key of the files that a run really leaves, and no key that no run leaves."""
 
 from __future__ import annotations

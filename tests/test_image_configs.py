@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configs that a maker starts from: every line has its advice in two languages, and every key means something to its family. No weights
 are needed."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every sentence that a user can meet exists in Chinese, with the same placeholders."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The wheel, installed into a fresh virtual environment and run from elsewhere; a stranger's package beside it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The habits of an open project: licence lines, the version from git's tags, links, notes of a release, the matrix of the workflows."""
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from builders import ROOT
 
+SPDX = "SPDX-License-Identifier: Apache-2.0"
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
@@ -38,3 +40,13 @@ def test_the_workflow_tries_what_the_package_says_it_runs_on():
     assert {systems[name.partition("-")[0]] for name in matrix["os"]} == set(re.findall(r"Operating System :: .*?(\w+)\"", PYPROJECT))
     command = next(step["run"] for step in tests["tests"]["steps"] if "pytest" in step.get("run", ""))
     assert command.replace('"', "'") in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+
+
+def test_every_source_names_its_licence_in_its_first_lines():
+    """So that a file that is copied alone still says what one may do with it (the form of spdx.dev and reuse.software)."""
+    folders = [ROOT / name for name in ("loraforge", "plugins", "tests", "docs", "benchmarks", "deploy")]
+    sources = [file for folder in folders for pattern in ("*.py", "*.js", "*.css") for file in folder.rglob(pattern)]
+    assert len(sources) > 800
+    heads = {file: file.read_text(encoding="utf-8").split("\n", 3)[:3] for file in sources}
+    bare = [str(file.relative_to(ROOT)) for file, head in heads.items() if not any(SPDX in line for line in head)]
+    assert not bare, f"no line '{SPDX}': {bare[:5]}"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a person sees at 80 and at 40 columns, in both languages, and what a log gets: everything fits, and nothing that is copied is broken."""
 
 from __future__ import annotations

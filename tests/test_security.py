@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each promise of docs/security.md: no foreign code is run, no path leaves its folder, no cell is a formula, nothing is connected to."""
 
 from __future__ import annotations

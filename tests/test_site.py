@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The documentation as a site: it builds without a warning, everything in it leads somewhere, nothing is fetched, and words are found."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tutorials are done from top to bottom: files are written as they stand there, commands run, and what is shown is what is printed."""
 
 from __future__ import annotations

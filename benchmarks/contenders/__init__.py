@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is compared: one module for each kind, with ``train(spec) -> {"steps": ..., "adapter": ...}``."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plain loop that the goals were set by: length bands, the head on learned positions only, fused AdamW. Not a product."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """diffusers' own ``examples/text_to_image/train_text_to_image_lora.py`` out of a checkout. Its LoRA's alpha is its rank."""
 
 from __future__ import annotations

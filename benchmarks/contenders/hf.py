@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the trainers built on transformers share: a clock on the steps, rows as they take them. Runs in peers' interpreters too."""
 
 from __future__ import annotations

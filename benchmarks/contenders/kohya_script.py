@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kohya's own ``train_network.py`` out of a checkout of sd-scripts: cached latents, SDPA, the U-Net only.
 
 Its U-Net has the widths of Stable Diffusion as constants; these, and nothing else, are set to the base's before it starts.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LLaMA-Factory through ``run_exp``, which is what ``llamafactory-cli train file.yaml`` calls; its defaults, checkpointing among them.
 
 The rows come as its own ``tokenized_path``, so that it trains on the very same ids; in fp32, as its default bf16 is far slower on a CPU.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the peers' scripts share: they run unchanged in this process, and torch says when an optimizer has made a step."""
 
 from __future__ import annotations

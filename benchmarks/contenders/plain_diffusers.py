@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A plain diffusers + PEFT loop, which encodes every picture and caption in every step, as diffusers' own script does. SD1.5 and SDXL."""
 
 from __future__ import annotations

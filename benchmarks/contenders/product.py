@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LoRAForge as people run it: ``loraforge train TASK config.yaml``; what it did is read from its log."""
 
 from __future__ import annotations

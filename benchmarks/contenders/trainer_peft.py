@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """transformers' Trainer with PEFT, written as PEFT's documentation writes it: pad to the longest of the batch, -100 on prompt and pads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TRL's SFTTrainer in fp32, without its checkpointing unless asked; ``padding_free`` and ``packing`` as options of the spec."""
 
 from __future__ import annotations

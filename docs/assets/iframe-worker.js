@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Opened from a folder (file://) a page may start no worker, and the theme searches in one. Here a hidden frame stands in for it; the theme
 // knows it by the name IFrameWorker.
 if (location.protocol === "file:") {

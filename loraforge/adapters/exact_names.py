@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Puts peft's layers on exactly the modules that are named. Imports torch and peft when it is imported.
 
 Since transformers 5 the routed experts of many bases are single weights without layers of their own. So that adapters of earlier versions

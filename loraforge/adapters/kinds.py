@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What peft calls each kind of adapter, and how its configs and layers differ. Imports torch and peft when it is imported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The linear layers of a model that an adapter can sit on. Imports torch and transformers when it is used."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Puts an adapter on a module to be trained, and takes it off: a LoRA or one of its relatives, see ``kinds``. ``mounting`` loads trained
 ones, ``peft_format`` knows their files, ``kernels.lora`` a faster forward pass of a LoRA's layers.
 

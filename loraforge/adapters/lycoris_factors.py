@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tensors of LoKr and LoHa in a file of PEFT's layout: whether they are whole, and with one scale for all. Imports torch when used."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trained adapters on a model: several beside each other, one merged into the weights. Imports torch and peft when it is imported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An adapter in a folder of PEFT's layout, checked against what was trained. Imports torch when it is imported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which layers ``lora_target`` means, by their names alone: for the model itself, and for what is said before it is loaded."""
 
 from __future__ import annotations

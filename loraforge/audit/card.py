@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model card of a run: what a reviewer reads before anybody relies on the adapter. Written from the manifest alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the seal, the records of later commands and the signatures prove; see ``runs.records`` for the form of the chain."""
 
 from __future__ import annotations

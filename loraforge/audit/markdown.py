@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Markdown around text that comes from data: nothing in a name or a path becomes a heading, a link, a tag or a cell."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the data of a run, and the template that makes them into text, are what they were."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a look at a run finds, part by part, and in which state each part is."""
 
 from __future__ import annotations

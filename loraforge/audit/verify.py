@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether anything of a finished run was altered: ``verify``. Torch is not imported."""
 
 from __future__ import annotations

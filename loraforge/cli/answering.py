@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ``sample`` and ``eval`` print while a model answers, and the answers of ``sample``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands for whoever has to answer for an adapter: verify, reproduce, card. torch is imported by ``reproduce`` only."""
 
 from __future__ import annotations

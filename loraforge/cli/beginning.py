@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge init``: a first config, an example, or another program's config as ours. torch is not imported."""
 
 from __future__ import annotations

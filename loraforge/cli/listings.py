@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands that explain LoRAForge itself: keys, plugins, list, completion. None of them imports torch."""
 
 from __future__ import annotations

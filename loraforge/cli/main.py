@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: the click group and its core commands; plugins add more.
 
 torch is imported by ``train``, ``sample``, ``eval`` and ``export`` only.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge new-plugin``: a package to begin a plugin with."""
 
 from __future__ import annotations

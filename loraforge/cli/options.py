@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the commands share: the plugins of this process run, JSON, common arguments, and options that plugins declare as keys."""
 
 from __future__ import annotations

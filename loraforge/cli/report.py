@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the commands print: tables and sentences for people. ``--json`` goes around all of this."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands on finished runs: eval, runs, promote. torch is imported by eval and promote only."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge sample``: asks a trained run, or draws with it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Signing: the command that makes a key, and the key that the other commands sign with. torch is not imported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ``train`` says first and last. The last fits one screen; no warning is left out of it, and ``--verbose`` adds the rest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Help pages and click's own sentences in the user's language, in lines that fit the terminal.
 
 click asks gettext for every word of its own; ``loraforge/locale`` has them. The texts of the commands are LoRAForge's and its plugins', and

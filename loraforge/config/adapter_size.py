@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many numbers an adapter has on a layer, known from the layer's shape alone. Without torch."""
 
 from __future__ import annotations

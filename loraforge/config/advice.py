@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Remarks on values that are allowed and seldom work."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ranks for parts of a model: ``block_ranks: [down_blocks.2=16, mid_block=32, up_blocks.0.attentions.1=0]``. Without torch."""
 
 from __future__ import annotations

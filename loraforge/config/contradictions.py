@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys of every run that cannot be together, or of which one would be ignored in silence."""
 
 from __future__ import annotations

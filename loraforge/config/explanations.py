@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Why a value of a key was not taken, in plain words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The text of a config, whatever it was saved as; and what a file is that was given as a config and is none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is said about YAML keys, derived from their declarations: tables for people, a JSON Schema for editors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values with lines -> one validated model per owner; every error at file:line, all at once.
 
 Every key has exactly one owner per run: the core (``schema.RunConfig``), the task, or a component that the run uses. An owner declares its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values that name a place: a folder, a file, a base model. Where they are looked for, and what is said when they are not there."""
 
 from __future__ import annotations

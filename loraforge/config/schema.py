@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The keys of every run; how the keys of all owners are declared and validated is in ``keys``."""
 
 from __future__ import annotations

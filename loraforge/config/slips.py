@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What keyboards, word processors and other programs do to YAML, said in place of what the parser makes of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Flat YAML -> values with lines. YAML 1.1 reads ``2e-4`` as text, ``no`` as false, and lets the last of two equal keys win: not here."""
 
 from __future__ import annotations

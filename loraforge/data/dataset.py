@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The examples of a run: read, reviewed, rendered, checked, split. Torch is not imported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text files to text, whatever they were saved as: UTF-8, or the likeliest of a dozen encodings of six languages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the checks of a task say of the rows: severities, waivers, and the report to work through."""
 
 from __future__ import annotations

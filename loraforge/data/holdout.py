@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """By what rows stand together, as ``split_by`` says it; how the hold-out came about, in a line for people; and its two parts: questions
 whose answer was never learned, and other wordings of what was learned."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How likely a text is in each of a dozen encodings of six languages: by how common its characters are there."""
 
 from __future__ import annotations

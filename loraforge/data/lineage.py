@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The run that a run continues from (``init_from_adapter``), and those before it."""
 
 from __future__ import annotations

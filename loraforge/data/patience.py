@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Says how long a slow way over many rows will take, while it takes it."""
 
 from __future__ import annotations

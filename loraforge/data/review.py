@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The columns in which people say of a row who looked at it, what they decided, and which findings may stay; for loaders."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many short texts of one hand, such as the captions of a folder: what one of them does not tell, the others do.
 
 A caption of a few characters says little of its encoding. 一只猫 (a cat) in GB18030 is valid UTF-8, and a word of Korean may be Chinese. So

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How alike texts, or other things with features, are: for telling near-identical rows. Light: numpy and scipy are imported when asked."""
 
 from __future__ import annotations

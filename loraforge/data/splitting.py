@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which examples are held out. What is near-identical never stands on both sides, and a row's side does not change when rows are
 appended."""
 

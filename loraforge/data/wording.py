@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What two writings of one question or answer do not differ in: the same text for 三个月 and 3個月, for 请问… and …吗.
 
 ``simplified.txt`` holds two lines, the traditional characters of Unicode's block of common ideographs and what simplified writing has for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pictures of a run: its loss curve, what was diagnosed in it, its checkpoints compared."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a finished run's losses say about its learning rate, its length and its data, in plain words with the figures behind them.
 
 Pure functions over numbers, without torch. The advice on the rate is that of practitioners with a few hundred rows: start at 2e-4; if the

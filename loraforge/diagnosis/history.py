@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run looked like, in numbers; read from its ``log.jsonl``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The losses of a run, and what can be measured on them: levels, jitter, rises, what was still gained at the end.
 
 No judgement and no words here; those, and why the measures are what they are, are in ``diagnosis``.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Base and adapter answer the same questions: several at once, both sides before the next ones, until time is up or all are answered."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is the adapter better, or was it luck? Intervals for means and for paired differences, honest about small samples.
 
 Base and adapter answer the same questions, so their difference is taken question by question (paired bootstrap: Koehn, "Statistical

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Base and adapter on the same examples: losses, answers, what was forgotten, what is recited; with intervals and a plain sentence."""
 
 from __future__ import annotations

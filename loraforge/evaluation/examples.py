@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The examples that base and adapter are compared on: those of the run that are still in its data, and those of the run before."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Before a run: what its comparison with the base will be able to tell, by the rule that the comparison itself goes by."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Did training make a model forget what it knew? Probe questions with several answers, of which base and adapter each choose one."""
 
 from __future__ import annotations

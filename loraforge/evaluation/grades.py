@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an expert wrote into a review sheet: read tolerantly, counted strictly.
 
 Rows may be sorted or deleted, columns inserted, and the file saved by any office program. A row counts if its question and both answers are

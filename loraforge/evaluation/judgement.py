@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What base against adapter comes to, in one word and a few sentences: being right leads, wording and loss follow."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Experts judge blind: the sheet that they fill in, and what all of them found, with intervals.
 
 ``review_sheet`` writes the workbook and ``grades`` reads one back; this puts the graders together.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The workbook for blind judging: both answers to each question, in hidden order.
 
 Which answer is whose never stands in the workbook. It is written to a key file in the run's folder, under a random number that the

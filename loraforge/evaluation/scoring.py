@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The losses of single examples, with and without an adapter, on one loaded base. Imports torch when a ``Scorer`` is made."""
 
 from __future__ import annotations

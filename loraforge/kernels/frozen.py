@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What does not learn: products by whichever of torch's two libraries is the faster on this processor, and less kept for the gradient.
 
 torch multiplies float32 matrices with MKL, whose best code is for Intel's processors; on AMD's with AVX-512 oneDNN, which torch carries as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LoRA on linear layers and 1x1 convolutions in fewer passes over memory than peft's own forward; the same parameters and results.
 
 peft computes base, dropout, A, B, the scale and the sum one after the other, and autograd keeps what each needs. Here they are one:

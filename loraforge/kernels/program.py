@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is a function, statement for statement, one that was verified? Decided by its source, never by what it computes for some numbers: a block
 that clamps beyond 10 gives for small inputs what one without a clamp gives.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a training comes to its folder, and what is undone where it ends before its first step."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Will it fit? Memory, disk and time of a run, estimated from its configuration, and the settings that would fit. Torch is not imported.
 
 A model family says what its base needs (``ModelFamily.estimate_memory``); here that meets a device, an optimizer and the files of a run.

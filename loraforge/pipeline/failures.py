@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Why a training had to stop, and what usually helps: for the person at the keyboard."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a trained adapter to what is handed on: the chosen step, exports, the comparison with the base, diagnosis, card, seal."""
 
 from __future__ import annotations

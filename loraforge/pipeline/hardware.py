@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What this computer has: free memory and disk, and how fast it multiplies. Torch is not imported."""
 
 from __future__ import annotations

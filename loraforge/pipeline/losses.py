@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the losses of a training say when its steps are made: sentences and pictures for the user, and the learning rate to try next."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ``manifest.json`` says of a run: enough to audit it, and to repeat it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains a finished run again and compares the two adapters. Torch is imported by ``reproduce``, not before."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a stopped run may go on, and from where."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one-way street: plan -> data -> model -> loop -> adapter -> exports. Torch is imported by ``run_training``, not before."""
 
 from __future__ import annotations

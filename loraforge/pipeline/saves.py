@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``export_at_saves``: the files that are handed on, of every checkpoint, while the run goes on.
 
 They lie in ``RUN/saves/EXPORTER/``, each with the step in its name (``neon-000150.safetensors``), and all of them stay: checkpoints are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One training, from the loaded data to a run that is finished: what its stages share, and the manifest that it writes."""
 
 from __future__ import annotations

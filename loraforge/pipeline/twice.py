@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``lr_advice: apply``: a run whose losses ask for another learning rate is made twice, and the better one is handed on.
 
 The first training waits beside output_dir while the second is made there. What stands in the manifests says how far this has come, so

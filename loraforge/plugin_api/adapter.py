@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``Adapter``: what a run has learned, detached from its model. torch is imported by the methods that compute."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a plugin's hooks take and return, looked at when they are asked: whoever writes one reads what is wrong and what to return."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run picks by name. Importing this module imports neither torch nor transformers.
 
 Loader        reads data into records

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Holds components of plugins to what they promise: one that raises or returns something else is named, in one sentence.
 
 A component of somebody's plugin gets a class of its own, derived from the plugin's, whose methods look at what the plugin's return. What

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happened during a run. Plugins are told through the hook ``loraforge_event``; the built-in observers hear nothing else."""
 
 from __future__ import annotations

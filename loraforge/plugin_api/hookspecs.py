@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every seam of the project, in the order in which a run reaches them.
 
 A hook returns what a plugin adds, or is told what happened; it never registers anything. Implement one in your own module with

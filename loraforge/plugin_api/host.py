@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds plugins, asks them what they add, tells them what happened.
 
 A plugin is what an entry point of the group ``loraforge`` names (a module, or a class, of which one object is made), or one file given

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A base model as the core sees it: what it needs, what the loop trains, what answers. Importing this module imports no torch."""
 
 from __future__ import annotations

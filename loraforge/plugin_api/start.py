@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How somebody begins with a task: ``loraforge init``, and ``--example`` of ``check`` and ``train``."""
 
 from __future__ import annotations

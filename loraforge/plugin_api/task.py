@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A kind of run: what it is (``Task``), how its answers are judged (``Evaluation``), how it is sampled (``Sampling``)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What travels through a run: record -> spans -> example -> batch -> adapter."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a later command adds to a sealed run: all that it writes, and a record that says so, or nothing at all.
 
 Files are written aside, into RUN/.record-0001; the record, which holds their hashes, is written next, and from then on they count; last,

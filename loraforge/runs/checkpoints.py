@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checkpoints of a run, compared: step, losses, and whether they are still there."""
 
 from __future__ import annotations

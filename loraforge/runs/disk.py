@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the disk refuses, as messages; and what it has really taken."""
 
 from __future__ import annotations

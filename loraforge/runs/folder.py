@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The layout of a run's folder, and the only code that writes into it.
 
     output_dir/

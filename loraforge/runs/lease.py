@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who writes into a run's folder: a lease that lies in it, so that every process that sees the folder sees the lease.
 
 On one machine the operating system's lock on the file decides; it ends with the process, however that ends. Other machines may share

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What watches a run: progress bar, log.jsonl, TensorBoard, loss curve. Ordinary plugins on ``loraforge_event``."""
 
 from __future__ import annotations

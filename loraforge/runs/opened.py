@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A finished run that is used: sampled, exported, compared."""
 
 from __future__ import annotations

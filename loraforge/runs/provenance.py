@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a manifest says of where an adapter came from: hashes, versions, the machine."""
 
 from __future__ import annotations

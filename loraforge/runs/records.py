@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What later commands recorded of a sealed run. Its manifest is never written again; each command adds one file, and all form a chain.
 
     manifest.json         as sealed at the end of training; its SHA-256 is the run's seal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The seal of a finished run: what is under it, and how it is set. Later commands add records, see ``records`` and ``amending``.
 
 manifest.sha256    the seal: SHA-256 of manifest.json; whoever keeps it elsewhere can prove the manifest

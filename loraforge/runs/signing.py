@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Signatures of runs: Ed25519 (RFC 8032), in the files of minisign (https://jedisct1.github.io/minisign), so that `minisign -V` checks
 them without LoRAForge.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A training that ends before its first step: what it wrote into its folder goes again, so that the same command can be given again.
 
 Nothing that was there before is taken away. What happened is kept in a file beside the folder, ``output/run.failed.jsonl``.

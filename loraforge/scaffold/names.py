@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a new plugin may be called, and what its parts are called then."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the package of a new plugin from the files in ``kinds`` and ``package``, and writes it: whole, or not at all."""
 
 from __future__ import annotations

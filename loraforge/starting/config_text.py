@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A config as text: values as our reader reads them again, each with its comment."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The examples that plugins bring: a config with its data, written to where somebody works."""
 
 from __future__ import annotations

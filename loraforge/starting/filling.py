@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A first config for a task, filled in with what can be seen of somebody's data: by the functions that ``check`` goes by."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A config of another program as one of ours: what is taken, what is not needed here, and what has no counterpart.
 
 Names and values are those of ``config.other_trainers``, which hold for our own configs too; what a program's config says in a way of its

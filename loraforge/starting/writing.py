@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """New files in somebody's folder: whole or not at all, and never in the place of another."""
 
 from __future__ import annotations

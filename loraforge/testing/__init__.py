@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """For the tests of plugins: a check of each contract, and an adapter, a run and events to try things on.
 
 Importing it imports no torch. Fixtures for pytest are in ``loraforge.testing.fixtures``.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A made-up ``Adapter`` for the tests of exporters: small, random, with the probes that a real one has."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checks of a plugin as a whole and of what reads, renders, looks at and writes data. Families, tasks, commands and observers have
 modules of their own.
 

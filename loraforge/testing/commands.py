@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``check_command``: a plugin's command, run as the command line runs it."""
 
 from __future__ import annotations

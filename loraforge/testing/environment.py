@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a check runs in: the installed plugins with what is tested beside them, and the CPU."""
 
 from __future__ import annotations

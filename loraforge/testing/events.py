@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an observer hears: a stream of events with everything in it, and ``check_observer``, which feeds it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``check_model_family``: all that a run asks of a family, from recognising its base to the answers of what was trained."""
 
 from __future__ import annotations

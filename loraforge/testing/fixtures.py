@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures for pytest. Ask for them in your top-level ``conftest.py``:
 
     pytest_plugins = ["loraforge.testing.fixtures"]

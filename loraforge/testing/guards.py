@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a contract forbids while a plugin's code runs: importing torch, printing, changing what it was given."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is done with a trained model afterwards: its adapter is taken off, written, opened on a fresh base, asked, and trained on."""
 
 from __future__ import annotations

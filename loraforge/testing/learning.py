@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A ``TrainableModel`` in the loop: it learns, and a step may be cut into batches in any way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A finished run for the tests of commands, exporters and whatever else reads one: real, of the text task, in seconds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``check_task``: a task and the functions in it, tried on its own records."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the loop relies on in a ``TrainableModel``: what it is, its examples and batches, its loss. ``learning`` tries it in the loop."""
 
 from __future__ import annotations

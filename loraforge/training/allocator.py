@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Starts a training process anew with settings of glibc's allocator that keep its memory together.
 
 A step makes and frees hundreds of tensors of a few megabytes between thousands of small objects. glibc keeps the small ones in caches, from

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many steps a run takes, which examples each of them holds, and how a step is cut into batches. A function of (seed, epoch) alone."""
 
 from __future__ import annotations

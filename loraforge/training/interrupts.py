@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ctrl-C and SIGTERM. While the steps are made, the first asks the run to save and stop, and the second acts at once; at other times
 there is nothing to save, and the first acts at once."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one training loop, for every task, on accelerate.
 
 One optimizer step over ``batch_size x gradient_accumulation x processes`` examples is cut into batches of one group each. Every batch

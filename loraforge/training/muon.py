@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """torch's Muon for matrices, with AdamW for what is none: the convolutions of LoCon, the magnitudes of DoRA."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The optimizer that a config names, over groups of parameters with learning rates of their own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schedule of the learning rate that a config names."""
 
 from __future__ import annotations

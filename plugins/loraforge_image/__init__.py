@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The built-in image plugin: folders of pictures, Stable Diffusion. This file is its table of contents."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an image run reads and which keys it has: pictures with captions."""
 
 from __future__ import annotations

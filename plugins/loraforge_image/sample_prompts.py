@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The entries of ``sample_prompts``: a prompt, and behind it what this picture is drawn with, as sd-scripts writes it.
 
 a street at night --n blurry --w 512 --h 768 --d 7 --l 5.5 --s 30

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The image task: how pictures with captions are trained, judged and sampled. Each heavy import is inside its function."""
 
 from __future__ import annotations

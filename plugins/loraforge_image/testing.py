@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """For the tests of image families: the check that finds a wrong sign, scale of time, packing, position, shift or guidance."""
 
 from __future__ import annotations

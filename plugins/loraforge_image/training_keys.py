@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys of image runs that say how captions are varied and what is minimised, with the names that sd-scripts has for them."""
 
 from __future__ import annotations

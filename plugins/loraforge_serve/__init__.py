@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The built-in serve plugin: adapters and their base over OpenAI's HTTP interface. This file is its table of contents."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many answers are given or waited for at once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a checked request to an answer: the prompt, the backend's pieces, stop texts, usage."""
 
 from __future__ import annotations

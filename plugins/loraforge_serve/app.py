@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The server as an ASGI application. Imports fastapi when it is imported: load it inside the function that needs it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A request as it arrives, in OpenAI's words, checked. Fields that mean nothing here are named in a header of the answer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known of an adapter, for whoever is about to believe it: its held-out figures and its cautions, as the run wrote them."""
 
 from __future__ import annotations

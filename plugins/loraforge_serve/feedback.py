@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What people say of answers, kept as rows that can be learned: one line of ``feedback.jsonl`` each, only ever added."""
 
 from __future__ import annotations

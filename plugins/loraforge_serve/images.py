@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of image runs, one at a time."""
 
 from __future__ import annotations

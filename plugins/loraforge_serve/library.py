@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is served under which name: adapters come, are exchanged and go while the server answers."""
 
 from __future__ import annotations

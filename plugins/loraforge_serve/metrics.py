@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Figures for Prometheus at /metrics: who asks how much, never what."""
 
 from __future__ import annotations

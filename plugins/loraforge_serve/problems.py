@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is wrong with a request, as OpenAI's interface says it: ``{"error": {"message", "type", "code"}}``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All that one running server consists of; routes are given it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Texts that end an answer, and blanks around it, in an answer that comes piece by piece."""
 
 from __future__ import annotations

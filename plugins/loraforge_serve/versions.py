@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One adapter as it is served, and the base alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The built-in text plugin: question-and-answer data, language models. This file is its table of contents."""
 
 from __future__ import annotations

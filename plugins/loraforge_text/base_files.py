@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a base model's files are: embedded, a folder, a GGUF file, Hugging Face, ModelScope. Without torch; weights only if wanted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a text run reads and which keys it has: questions and answers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The text task: how questions and answers are trained, judged and sampled."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the tests share: tiny bases, tables, pictures, malformed files, and a way to kill a run at any instant."""
 
 import os

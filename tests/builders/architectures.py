@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every causal language model of the installed transformers that can be made small, with random weights."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bases of several families as far as a chat template goes: tokenizer and config.json, no weights; and what an export has beside them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every command of the command line, those of the plugins included."""
 
 from __future__ import annotations

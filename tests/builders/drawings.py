@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drawings in flat colours that stay what they are in other colours, poses and proportions, and what people do to a file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A language model with and without what makes training fast, and its loss and gradients."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A font of a few characters, each an unmistakable pattern, made without any font file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small bases whose tokenizers split texts in the ways of published ones, for llama.cpp to read."""
 
 from __future__ import annotations

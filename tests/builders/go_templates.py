@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """So much of Go's text/template as templates of Ollama's need, after its documentation."""
 
 from __future__ import annotations

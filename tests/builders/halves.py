@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A picture of two colours, to see which way up it is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ICC profiles and picture files written by hand, byte by byte, so that no library decides what they mean."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures for the checks of the image task, and what a check says of them."""
 
 from __future__ import annotations

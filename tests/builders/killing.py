@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kills runs at random instants, resumes them until they are finished, and compares what is left with a run that was never stopped.
 
     python tests/builders/killing.py --kills 200 --task both --seed 1

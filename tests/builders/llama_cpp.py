@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small bases as GGUF files, written without the product, and llama.cpp itself (in the xllamacpp package) answering for them."""
 
 from __future__ import annotations

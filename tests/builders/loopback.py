@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A server on this machine, for commands that ask one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One LoRA written as every program writes it: the names by rules of their own, not by ours."""
 
 from __future__ import annotations

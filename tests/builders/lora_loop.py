@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A linear layer with a LoRA on it for the training loop, as peft names and shapes one: for optimizers that want matrices."""
 
 from __future__ import annotations

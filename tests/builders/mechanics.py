@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chat templates written for the tests, each with the mechanics of published ones, and what a row becomes with them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Malformed pictures, captions, metadata and LoRA files: what damage, foreign programs and ill will make of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Workbooks and documents as the programs of an office write them."""
 
 from __future__ import annotations

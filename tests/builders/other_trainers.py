@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The keys of other trainers, as their own programs define them (November 2026): what a newcomer's config may hold.
 
 kohya: the options of sd-scripts' train_network.py and dataset configs. lora_scripts: train.sh, lora.toml and the forms of the web page.

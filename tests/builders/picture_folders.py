@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders of small pictures in the layouts that people have, and what the picture loader makes of them."""
 
 from __future__ import annotations

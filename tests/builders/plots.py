@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plots that are drawn up to the last step and saved as a blank: a tiny training spends half of its time on them."""
 
 from __future__ import annotations

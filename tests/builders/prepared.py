@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls of ``loraforge prepare image``, and what it wrote."""
 
 from __future__ import annotations

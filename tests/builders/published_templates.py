@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chat templates and the tokens of the bases that they belong to; the oracle is transformers' own rendering."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A quiz of a few questions: what a comparison of tiny models needs of it."""
 
 from __future__ import annotations

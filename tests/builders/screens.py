@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a person sees: the command line in a terminal of its own, and what comes through a pipe."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Alterations of a sealed run, and what verify says of them."""
 
 from __future__ import annotations

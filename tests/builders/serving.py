@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A server without a model: a backend that answers by a rule, and how to reach an application without a network."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small bases of every architecture as folders, trained by the product and, beside it, by transformers and peft alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bases whose weights are stored in fewer bits, written by hand as the formats' descriptions say, with what they stand for."""
 
 from __future__ import annotations

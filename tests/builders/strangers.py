@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The packages of strangers in ``tests/thirdparty``, as modules."""
 
 from __future__ import annotations

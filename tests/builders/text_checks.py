@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows for the checks of the text task, and what a check says of them."""
 
 from __future__ import annotations

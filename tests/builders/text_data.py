@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads data files as a run does."""
 
 from __future__ import annotations

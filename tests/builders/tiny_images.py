@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tiny random Stable Diffusion bases with the real topologies, and folders of small pictures: what the image tests train on."""
 
 from __future__ import annotations

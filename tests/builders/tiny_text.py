@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tiny random base model with its own tokenizer, made in seconds: what the tests train on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole model family of sixty lines that keeps every promise and trains in milliseconds: tests break one promise of it at a time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model of two numbers for the training loop: small enough to do every step by hand."""
 
 from __future__ import annotations

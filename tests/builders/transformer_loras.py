@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tiny transformers of every family, and a LoRA on them written as every program writes it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An adapter of a few modules, and the parts of a safetensors file."""
 
 from __future__ import annotations

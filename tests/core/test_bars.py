@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bar tells how much is done and how long it takes, at any width."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The look of charts: colours that the colour-blind and a grey print tell apart."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which fonts are looked into, and in which order."""
 
 from __future__ import annotations

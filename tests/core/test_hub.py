@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is said of a base that nobody can load: by its name, and by what lies on this computer. Nothing is asked over a connection."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whose fault an error is, and in which words and language it is told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the messages of a plan say that something is wrong."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One row is one row: over all sentences that there are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is printed bites neither the terminal nor the shell nor the spreadsheet."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lines are broken where a reader expects it, and what is copied stays whole."""
 
 from __future__ import annotations

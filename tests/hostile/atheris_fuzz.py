@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Coverage-guided fuzzing of the parsers, to be run by hand for as long as one likes; any exception but LoraForgeError ends it.
 
 pip install --target /tmp/atheris atheris

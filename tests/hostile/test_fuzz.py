@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever bytes the parsers are given, they work or raise a LoraForgeError: no other exception leaves them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows, names and answers of hostile origin, through all commands: nothing that is printed or reported is obeyed by whoever shows it."""
 
 from __future__ import annotations

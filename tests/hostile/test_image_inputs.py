@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Malformed input of image runs: each ends in a message that names it, with exit code 2, and leaves no file behind."""
 
 from __future__ import annotations

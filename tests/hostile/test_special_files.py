@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pipes, devices, sockets and files that the system makes up, wherever a path is taken: a sentence, at once."""
 
 from __future__ import annotations

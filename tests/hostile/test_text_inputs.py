@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every malformed input of the corpus ends in a message that names it, exit code 2, no traceback, and nothing written or changed."""
 
 from __future__ import annotations

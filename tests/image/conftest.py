@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures of the image tests: tiny bases, small pictures, a cache folder of their own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The keys of image runs: values as other trainers write them."""
 
 from __future__ import annotations

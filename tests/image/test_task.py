@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the image task says of every run of pictures, whoever's the family."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tiny base with adapters on it, served by torch."""
 
 from __future__ import annotations

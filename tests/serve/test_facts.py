@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The facts of the page are those that the run wrote: figures of eval.json, sentences of the model card."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is kept of people's thumbs: rows that the product's own loader learns, or leaves out and says so."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures over HTTP, one at a time, with several adapters at once."""
 
 from __future__ import annotations

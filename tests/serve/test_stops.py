@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An answer that comes in pieces is cut as the whole one would be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A finished run of the text task."""
 
 from __future__ import annotations

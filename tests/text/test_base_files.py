@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where bases come from: embedded, folders, hubs; offline with a clear answer."""
 
 from __future__ import annotations

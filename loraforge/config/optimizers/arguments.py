@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``optimizer_args``: ``[name=value, ...]`` as sd-scripts has it, read into typed values and held against the optimizer's own signature.
 
 The signature is read from the source of the installed package, so that ``check`` knows it without loading torch.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The optimizers that a config may name, each with what a config has to know of it. Neither torch nor a package is loaded."""
 
 from __future__ import annotations

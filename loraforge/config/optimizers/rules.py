@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What does not go together in an optimizer's keys: refused, or remarked on, with what to write instead."""
 
 from __future__ import annotations

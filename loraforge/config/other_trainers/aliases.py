@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys and values as other trainers call them, where they mean exactly the same: said, and taken.
 
 A key declares them: ``Field(..., json_schema_extra={"aliases": {...}, "values": {...}})``.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys of other trainers that mean nothing here, each with what there is instead.
 
 The names are those in the config definitions of lora-scripts, kohya's sd-scripts, LLaMA-Factory, axolotl, TRL and transformers'

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What other trainers call the optimizers and schedules that there are here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values that other programs know and this one does not: what there is instead, said beside the refusal.
 
 A key declares them: ``Field(..., json_schema_extra={"refused": {"prodigy* lion": {"why": "..."}}})``; names stand with spaces between,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A TOML file of sd-scripts or lora-scripts as flat values with lines."""
 
 from __future__ import annotations

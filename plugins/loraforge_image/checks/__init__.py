@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is looked at in pictures and captions before a run trains on them. One file per idea.
 
 Pictures are looked at with an illustrator's eyes: a soft style, a small detail, a caption of one word may all be meant.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Captions that say nothing, or something else than the picture: names of files, placeholders, text that was pasted twice."""
 
 from __future__ import annotations

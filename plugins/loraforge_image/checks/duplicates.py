@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures that are there twice: they count twice in training, and near-copies teach a style their own composition."""
 
 from __future__ import annotations

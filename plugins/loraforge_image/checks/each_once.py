@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows that are one picture at several resolutions are looked at once: they are no copies of each other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Captions that are longer than what is read of them: the rest is never learned."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The word that calls the style: misspelt it is learned as another word, and where nothing puts it in front it is missing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Personal data: a caption is learned, and what a camera writes into a file goes wherever the folder goes."""
 
 from __future__ import annotations

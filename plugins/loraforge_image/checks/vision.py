@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures that hold too little: blurred ones, and ones that are smaller than they are trained at."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders of pictures: reading, captions, buckets, perceptual hashes."""

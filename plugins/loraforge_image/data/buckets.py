@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Aspect-ratio buckets: the shapes that pictures are trained in, and which picture goes where. Without torch."""
 
 from __future__ import annotations

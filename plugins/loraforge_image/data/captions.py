@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Captions: the template that puts the trigger word in front, and what is done to their comma-separated parts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cells of tables that no spreadsheet takes for formulas, and that are read again as they were."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fonts that have the characters of a text, whatever its script: Pillow's own, and those that ``font_files`` finds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads masks: pictures that are white where something is learned, and the transparency that a picture has of its own. Without torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which pictures are nearly copies: saved again, resized, or slightly cropped. Other colours, poses and proportions are other pictures.
 
 Two stages. Candidates are pairs in which the perceptual hash of one is near that of the other, whole or cropped; then the thumbnails are

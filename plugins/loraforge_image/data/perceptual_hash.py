@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one decoding of a picture's file tells: how it looks, how sharp it is. A process decodes each file once. Without torch."""
 
 from __future__ import annotations

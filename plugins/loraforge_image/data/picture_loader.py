@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The data loader ``pictures``: metadata files, captions beside pictures, kohya's folders with repeats. ``folders`` reads them."""
 
 from __future__ import annotations

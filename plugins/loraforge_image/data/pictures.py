@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads whatever picture an illustrator has, as RGB and the right way up. Without torch."""
 
 from __future__ import annotations

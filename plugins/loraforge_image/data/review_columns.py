@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The columns of a metadata file in which people say that they looked at a picture. They have the names and rules of every task."""
 
 from __future__ import annotations

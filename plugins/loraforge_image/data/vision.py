@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How sharp a picture is."""
 
 from __future__ import annotations

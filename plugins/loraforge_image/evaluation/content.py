@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the adapter's drawings still show what the base draws from the same prompt and seed: the correlation of where edges run, and how.
 
 A style should change colours and light and leave the houses standing; an adapter that was trained too hard leaves patches of colour. The

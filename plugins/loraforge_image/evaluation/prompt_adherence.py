@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How well pictures follow their prompts: the cosine of CLIP's two embeddings (Radford et al. 2021). torch is imported when asked."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far drawn pictures are from the training pictures: the Fréchet distance over colour and texture statistics, with intervals."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exporters for diffusers: its own LoRA file, and a whole model with the adapter merged in."""
 
 from __future__ import annotations

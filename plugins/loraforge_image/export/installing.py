@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Puts an exported file where a WebUI looks for it; and says before any training what would be in the way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LoKr and LoHa in a WebUI's file: LyCORIS' layout, whose tensors have the names that peft gives them.
 
 Readers multiply by alpha / rank, and find the rank in a factor that is a product itself. Where no factor is one (LoKr of two whole

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The exporter ``webui``: the LoRA file that A1111, Forge, SD.Next, ComfyUI, kohya's scripts and diffusers read alike."""
 
 from __future__ import annotations

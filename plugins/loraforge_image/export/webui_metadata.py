@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The header of a WebUI's LoRA file: what kohya's trainer writes, the Stability model spec, and the two hashes."""
 
 from __future__ import annotations

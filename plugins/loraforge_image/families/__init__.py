@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Image models: the seam behind which every family stands, and what is trained, drawn and kept on this side of it.
 
 A family is an ``ImageFamily`` (what it is, found without torch) with an ``ImageBase`` (a loaded base: latents, conditioning, denoiser,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the files of a base are, and what their headers and configurations say: embedded, a diffusers folder, a hub id, a single file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws pictures with a loaded base: the same loop for every family, and the same latents as diffusers' own pipelines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The seam for image models: a loaded base, as the loop, the cache, the sample pictures, the evaluation and the exporters know it.
 
 Four roles beside the objective: latents (``encode``, ``decode``), conditioning (``embed``, ``join``), the denoiser (``predict``), and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every family of image models shares: what is checked before anything is loaded, loading with a LoRA, opening for drawing."""
 
 from __future__ import annotations

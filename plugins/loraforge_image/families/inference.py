@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws prompts with a loaded base and mounted adapters: ``sample``, and the pictures that are compared after training."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The text in a PNG from which A1111 and its relatives read how a picture was drawn: prompt, negative prompt, and a line of settings.
 
 They take the last line for settings only if three or more stand in it; a value with a comma, a colon or a line break is in JSON's quotes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Encoded pictures and captions on disk, by what they were made of."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads a diffusers folder: every part by its own library, whole or not at all. Only tensors are read, and no code of the folder is run."""
 
 from __future__ import annotations

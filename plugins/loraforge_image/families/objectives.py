@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a denoiser learns to predict, and the schedulers that draw with it: noise or velocity (diffusion), or a flow to noise.
 
 A level is what the denoiser is told about the noise in a picture: an integer time in diffusion, 0 (none) to 1 (noise alone) in a flow.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pictures that a run draws at every save: the same prompts and seeds each time, the base in the first row."""
 
 from __future__ import annotations

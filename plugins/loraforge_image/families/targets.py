@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which layers of an image model carry a LoRA: those that its family offers, narrowed to what ``lora_target`` means."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An image model with a LoRA, as the loop sees it. Pictures and captions are encoded once; a step sees latents only."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one program does with a LoRA file: the programs, the verdicts, and a finding of a rule."""
 
 from __future__ import annotations

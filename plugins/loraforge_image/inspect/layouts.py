@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which program reads Stable Diffusion under the names of ComfyUI, LyCORIS' library or PEFT, and which reads LyCORIS' kinds.
 
 Measured: files of one small model were given to each program's own code, and the weights that changed were counted. What was read in a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each program does with each layout of a transformer's LoRA: measured by giving files of tiny models to the programs' own code.
 
 diffusers 0.42.1: whole loaders, and the weights that changed. ComfyUI of February 2026 and Forge of June 2025: their key maps, and what

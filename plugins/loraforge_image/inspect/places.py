@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which LoRA a folder means: a run's exported file before its adapter, a folder's only .safetensors."""
 
 from __future__ import annotations

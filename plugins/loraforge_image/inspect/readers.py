@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which programs take a LoRA file, and what each drops or gets wrong: one small rule per known difference between them."""
 
 from __future__ import annotations

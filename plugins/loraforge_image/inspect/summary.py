@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a LoRA file is, how strong, and which programs take it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which program reads how many modules of a LoRA for a transformer: Z-Image, FLUX, Chroma, Qwen-Image, Stable Diffusion 3."""
 
 from __future__ import annotations

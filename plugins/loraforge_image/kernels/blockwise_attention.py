@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attention as plain products of matrices, a block of queries at a time, for processors on which torch's own kernel multiplies slowly.
 
 torch's kernel for CPUs uses MKL, which on AMD's processors reaches half of what oneDNN does, and less where a head is 10 or 40 wide. Of

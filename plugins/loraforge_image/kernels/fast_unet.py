@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attention and feed-forward blocks of a frozen U-Net in fewer passes and with less kept for the gradient; the same figures.
 
 diffusers' U-Net stays as it is: the processors of its attention, which it lets one exchange, and the forward pass of its gated blocks are

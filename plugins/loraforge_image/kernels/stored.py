@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frozen weights that lie in fewer bits, or in main memory: each is made ready for the product that needs it, and is not kept.
 
 diffusers' layerwise casting and group offloading exchange the weights of a layer before and after its forward pass. That is made for

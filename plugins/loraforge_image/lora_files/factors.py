@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every module of a LoRA does to its layer, as two factors and a scale: from a file of any program, or from an adapter folder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One LoRA for several layers that the original model keeps as one, and back: exact in both directions, whatever the file.
 
 Apart: every part gets the whole of ``down`` and its own rows of ``up``. Together: ``down`` is the parts' one below the other, ``up`` has

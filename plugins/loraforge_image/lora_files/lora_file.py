@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A LoRA file from anywhere, read without trusting it: its modules, their sizes and strengths, its family, its hashes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The modules of a LoRA file: which of its tensors make one, which layers of which model they change."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One name for a layer that every program calls differently: the part of the pipeline, then diffusers' path, with underscores.
 
 ``lora_unet_input_blocks_4_1_proj_in``, ``unet.down_blocks.1.attentions.0.proj_in`` and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How strong a module of a LoRA file is: its kind, rank and scale, and the norm of what it does to its layer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a file's name of a module begins says which program's naming it is; what follows is the layer's path. Without torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """For which base a LoRA file is made: by the shapes of its tensors, their names, or its metadata. Without torch."""
 
 from __future__ import annotations

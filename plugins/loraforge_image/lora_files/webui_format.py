@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the WebUIs call the layers of a family, and what they want to read about it in a file's header. Without torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge lora``: tools for LoRA files of any program. Nothing that is there already is changed."""
 
 from __future__ import annotations

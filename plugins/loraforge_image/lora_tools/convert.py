@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge lora convert``: the same LoRA under the names that another program reads. What it does to every layer stays as it is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge lora extract``: the difference between a base and one that was fine-tuned from it, as a LoRA file."""
 
 from __future__ import annotations

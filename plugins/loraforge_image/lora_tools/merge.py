@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge lora merge``: several LoRA files in one, each at its strength; or added to the weights of a base."""
 
 from __future__ import annotations

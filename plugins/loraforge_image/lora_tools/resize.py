@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge lora resize``: a LoRA file of another rank, by the singular values of every module's change."""
 
 from __future__ import annotations

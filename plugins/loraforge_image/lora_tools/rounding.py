@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The factors as a file stores them: in its precision, with both far from where its numbers lose digits, and what that loses."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Singular values of what a LoRA does, and pairs of another rank that do nearly the same. float64 throughout."""
 
 from __future__ import annotations

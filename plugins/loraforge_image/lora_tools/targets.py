@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each layout calls a module: of a transformer by its table, of a U-Net and the text encoders by their canonical names."""
 
 from __future__ import annotations

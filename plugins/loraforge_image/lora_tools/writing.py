@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes a LoRA file: the WebUIs' layout where the family has one, metadata that say where it comes from, whole or not at all."""
 
 from __future__ import annotations

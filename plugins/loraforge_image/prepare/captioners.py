@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The models behind ``--captioner``: image-to-text models (BLIP, GIT, Florence-2), chat models that see (Qwen-VL, JoyCaption), WD taggers.
 
 torch and transformers are imported when a model is first asked.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where ``prepare`` takes captions from: what is there already, or a captioner; and how the text is made of them."""
 
 from __future__ import annotations

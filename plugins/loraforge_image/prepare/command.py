@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge prepare image``: proposes which pictures of a folder to train on, and with which captions.
 
 It writes a metadata.csv that the data loader reads; the pictures themselves stay as they are.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contact sheet: all pictures of a folder in one, with what was found out about each. Without torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is wrong with the pictures of a folder, picture by picture and among each other. Without torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The WD taggers (SmilingWolf's wd-*-tagger): a folder with ``model.onnx`` and ``selected_tags.csv``. Needs onnxruntime."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A first config for pictures, and what the folder says of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The part of sd-scripts' configs that says where the pictures are: ``[general]``, ``[[datasets]]`` and ``[[datasets.subsets]]``."""
 
 from __future__ import annotations

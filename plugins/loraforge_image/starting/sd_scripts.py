@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configs of kohya's sd-scripts, and of lora-scripts, which starts them, in our keys: the training config and the one of its data.
 
 What they take where nothing is said was read in the definitions of sd-scripts' options and in LyCORIS.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes tiny-sd: draws the scenes, trains the autoencoder on them, then U-Net and text encoder together, and writes a diffusers folder.
 
     python -m loraforge_image.tiny_sd.build --out somewhere

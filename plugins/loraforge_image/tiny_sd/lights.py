@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scenes in the lights that tiny-sd is trained on (by day, at dusk, in fog and snow, by night, in pastel), and as line drawings, by
 which the measure of content is validated too."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scenes by neon night: the sample data of configs/cyberpunk.yaml. The U-Net of tiny-sd has never seen them; its autoencoder, like
 that of a real base, has seen such nights too."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws the sample data of configs/cyberpunk.yaml: 64 streets by neon night in five sizes, with captions.
 
 python -m loraforge_image.tiny_sd.sample_data configs/data/cyberpunk

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Procedurally drawn scenes with captions: streets by day, which tiny-sd is trained on, and by neon night, the sample data.
 
 A scene is laid out first and painted afterwards, so that the two ways of painting share what they show and differ in style only.

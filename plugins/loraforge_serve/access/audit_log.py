@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who asked which adapter, with which seal: one line of JSON each, appended and never changed."""
 
 from __future__ import annotations

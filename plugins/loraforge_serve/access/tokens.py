@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may ask: a file of names and hashed tokens, and how often each may."""
 
 from __future__ import annotations

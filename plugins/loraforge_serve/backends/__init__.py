@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What computes answers: torch, llama.cpp or vLLM behind one interface, so that the rest of the server does not know which."""
 
 from __future__ import annotations

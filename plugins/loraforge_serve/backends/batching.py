@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The thread that owns the model: answers join a batch and leave it at any step, each with its own adapter."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """llama.cpp as the backend, in the package xllamacpp: for laptops. All that is known of that package is in here; its interface changes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Another server on this machine or elsewhere, asked for completions that come piece by piece."""
 
 from __future__ import annotations

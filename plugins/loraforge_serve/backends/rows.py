@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers in progress and the keys and values of their attention."""
 
 from __future__ import annotations

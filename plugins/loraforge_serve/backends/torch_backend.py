@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The usual backend: the base in torch, on the GPU or the CPU, with all adapters on it."""
 
 from __future__ import annotations

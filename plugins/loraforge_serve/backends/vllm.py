@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """vLLM as the backend: one that runs already, or one that is started with ``--enable-lora``. Adapters are added while it runs.
 
 The prompts are made here and sent as token ids, so that each adapter has its own chat template, of which vLLM knows one.

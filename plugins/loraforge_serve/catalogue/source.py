@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads what somebody wants to have served: a run's folder, or that of an exported adapter."""
 
 from __future__ import annotations

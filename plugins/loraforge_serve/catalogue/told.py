@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What /v1/models tells of a run: where it comes from and how it did against its base, as its manifest says."""
 
 from __future__ import annotations

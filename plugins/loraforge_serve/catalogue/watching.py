@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder whose subfolders are served: what comes is added, what changes is exchanged, what goes is taken away."""
 
 from __future__ import annotations

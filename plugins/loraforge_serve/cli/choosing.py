@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which backend computes, and what it needs to begin."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From the options of the command to a server that runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GET / and /assets/NAME, the page; POST /feedback. The page itself needs no token: it asks for one, and all that it fetches needs it."""
 
 from __future__ import annotations

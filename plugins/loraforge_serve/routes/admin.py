@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """/admin/adapters: what is served changes while it is served."""
 
 from __future__ import annotations

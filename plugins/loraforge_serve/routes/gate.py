@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every request passes before a route sees it: host, origin, size, token, rate. Imports starlette when it is imported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GET /v1/models, /health, /metrics; POST /tokenize."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What routes share: the body of a request, and who sent it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is looked at in questions and answers before a run trains on them. One file per idea; word lists as text files beside them.
 
 Checks read answers with an expert's eyes: whatever a good doctor or lawyer would have written on purpose is no finding.

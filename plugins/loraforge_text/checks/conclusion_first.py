@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers that do not lead with the conclusion, where most of the others do (先结论后依据)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One question with two answers that cannot both be right: the model would learn to toss a coin."""
 
 from __future__ import annotations

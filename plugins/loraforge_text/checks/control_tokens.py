@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Marks by which some model family tells turns apart: inside the data they end an answer early, or teach the model to forge turns."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows that say the same twice: they count twice in training, and one of them may be held out while the other is learned."""
 
 from __future__ import annotations

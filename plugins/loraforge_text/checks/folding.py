@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Takes writing habits away from text."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers without an article where the others cite one."""
 
 from __future__ import annotations

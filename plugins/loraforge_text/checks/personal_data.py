@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Personal data: what is in the rows can come out of the model word for word."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds personal data in text, and masks it. Names are not looked for: that takes a model and errs often."""
 
 from __future__ import annotations

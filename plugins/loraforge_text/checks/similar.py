@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pairs of near-identical questions, quickly: 5,000 rows in about a second."""
 
 from __future__ import annotations

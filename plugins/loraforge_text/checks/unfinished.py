@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers that break off, and texts with placeholders: a model trained on them does not know where to stop, or repeats the placeholder."""
 
 from __future__ import annotations

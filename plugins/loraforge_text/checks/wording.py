@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Words that an expert would not sign: found by lists that anybody can edit."""
 
 from __future__ import annotations

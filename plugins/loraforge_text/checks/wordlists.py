@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Word lists that people edit. Their format is described at the head of each list (``colloquial.txt``)."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands that the text plugin adds: ``chat``, ``golden``, ``metadata``."""

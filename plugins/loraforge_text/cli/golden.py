@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge golden``: whether a running server gives the model the prompts that were trained, and answers with the adapter."""
 
 from __future__ import annotations

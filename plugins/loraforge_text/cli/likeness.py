@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whose answers a server gives: the adapter's, the base's, or somebody else's; told by what the run answers on this machine."""
 
 from __future__ import annotations

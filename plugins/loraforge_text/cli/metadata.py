@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge metadata``: whatever one has (Excel, JSON, several files) as one clean metadata.csv."""
 
 from __future__ import annotations

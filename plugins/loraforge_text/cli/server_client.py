@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Questions to a server of models that someone runs, without a proxy and without following where it points."""
 
 from __future__ import annotations

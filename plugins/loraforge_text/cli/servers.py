@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The servers that ``loraforge golden`` knows, by what each answers: vLLM, llama-server, LoRAForge's own, Ollama, and all others of
 OpenAI's interface, such as ``transformers serve``."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shapes of a conversation, OpenAI's, ShareGPT's, TRL's and others, to messages, and messages to a record's fields."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LLaMA-Factory's ``dataset_info.json``: what the columns and the messages of the files beside it are called."""
 
 from __future__ import annotations

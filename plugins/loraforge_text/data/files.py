@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which files of a folder are read, and which of them are only asked."""
 
 from __future__ import annotations

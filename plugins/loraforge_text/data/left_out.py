@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Columns that may say which rows are not to be learned, where nobody knows whether they do: the run stops until it is said."""
 
 from __future__ import annotations

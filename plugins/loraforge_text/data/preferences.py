@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers that are marked as bad: of preference data (chosen and rejected) and of feedback (KTO's label). They are never learned."""
 
 from __future__ import annotations

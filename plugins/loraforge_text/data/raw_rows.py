@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Raw rows to conversations."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The data loader ``table``: every common layout of questions and answers, from a file or a folder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tools and calls of them, in the shapes of OpenAI, ShareGPT and LLaMA-Factory, as one shape."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds what a legal answer cites: 《劳动合同法》第46条, 民法典第四十六条, Article 12 of the Civil Code, § 823 BGB.
 
 Lists and ranges count article by article: 第1062条、第1063条; 第四十六、四十七条; 第46条至第48条; 同法第87条. What is said not to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small bilingual probe of general knowledge: 30 questions in Chinese and 30 in English, with four answers each."""
 
 from __future__ import annotations

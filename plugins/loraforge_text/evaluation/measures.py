@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an answer is worth beside its reference, as figures. No model, no torch.
 
 None of them knows the law or medicine: they compare wording and citations. Whether an answer is right is for experts to say.

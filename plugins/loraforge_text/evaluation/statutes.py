@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How statutes are named: in marks, without any, in traditional writing, in English; and one name for all of these."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An exported folder, read back by the library that will read it, before it is called done."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exporters of the text task: a PEFT folder for PEFT, transformers and vLLM; a merged model."""
 
 from __future__ import annotations

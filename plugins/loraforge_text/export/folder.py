@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stands beside the weights in an exported folder: tokenizer, chat template, and the stop that was trained."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How llama.cpp keeps a model: what its file says of each architecture, and what becomes of each of the base's tensors.
 
 Every model type here was compared with what llama.cpp's own converter writes: each key, and each tensor byte by byte.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Base and adapter in one GGUF file: ``gguf-merged``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Base and adapter put together tensor by tensor, and written into one GGUF file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """llama.cpp itself, asked what it makes of a finished GGUF file: whether it loads it, and the tokens of trained texts.
 
 It runs in a process of its own, which it ends by itself where a file does not suit it.

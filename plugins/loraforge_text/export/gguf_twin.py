@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether llama.cpp computes with a base's settings what transformers does.
 
 llama.cpp takes much for granted that config.json can say otherwise: the activation, which layers see a window only, by what attention is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A base's tokenizer.json as llama.cpp reads a vocabulary.
 
 llama.cpp splits texts by programs of its own, each with a name (``tokenizer.ggml.pre``; ``llm_tokenizer_bpe`` in its src/llama-vocab.cpp).

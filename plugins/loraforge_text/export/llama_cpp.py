@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The adapter as one file for llama.cpp and Ollama: GGUF-LoRA."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder that ``ollama create`` takes: the adapter as GGUF, and a Modelfile with the prompt that was trained.
 
 Ollama's templates are in Go's language, and no program turns Jinja into it. So what the trained template writes is looked at: before a

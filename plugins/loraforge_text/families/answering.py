@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A loaded base with its adapters that answers prompts: several at once where that changes no answer."""
 
 from __future__ import annotations

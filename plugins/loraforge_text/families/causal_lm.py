@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model family ``causal-lm``: anything that transformers' AutoModelForCausalLM loads."""
 
 from __future__ import annotations

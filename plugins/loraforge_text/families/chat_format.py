@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a base, or an exported adapter on it, is spoken with: for servers. Without torch."""
 
 from __future__ import annotations

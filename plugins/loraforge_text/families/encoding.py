@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text to token ids, with exactly the answer learned. No torch.
 
 The rendered text is tokenised once, as a whole, and a token is learned when its first character lies in a learned span: the several tokens

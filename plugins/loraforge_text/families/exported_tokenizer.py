@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether an export of a base could be read as it was trained, told before it is trained: transformers takes a tokenizer from more files
 than tokenizer.json, which is what rows are learned with, and some bases' files contradict each other. Without torch."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a base cannot read, by its configuration: rows longer than its positions, tokens that it has no embedding for, text of both sides.
 Without torch."""
 

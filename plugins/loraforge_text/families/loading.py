@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads a base model, whole or not at all. Imports torch and transformers inside its functions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What training a language model needs, from config.json alone: parameters, bytes, operations. Without torch.
 
 Known are the decoders that most bases are; of others nothing is said rather than something wrong. Where the weights are on this computer,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a base can be loaded as its folder says, told before it is: by its configuration and the headers of its weights.
 
 transformers itself decides, with a model on torch's meta device that has shapes and no numbers. That takes seconds for the imports alone,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which linear layers text passes through on its way to the next token.
 
 A base may hold more than that: the tower that sees pictures, the attention to an encoder that is not there, an indexer that only chooses,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When an answer only repeats itself, told by its tokens: exact, and so late that tables, lists and refrains are left alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a base's folder shows of its weights before anything is loaded: whether the files are whole, how they are stored. Without torch."""
 
 from __future__ import annotations

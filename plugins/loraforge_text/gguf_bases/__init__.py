@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """GGUF files as bases: read, turned once into a folder of transformers, and kept."""

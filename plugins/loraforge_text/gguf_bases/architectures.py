@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a GGUF file's keys and tensors are called in transformers, and what llama.cpp's converter did to them. Without torch.
 
 Only architectures whose next tokens were compared with llama.cpp's on the same file are here; of the others nothing is guessed.

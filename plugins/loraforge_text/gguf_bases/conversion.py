@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A GGUF file as an ordinary base: turned once into config.json, tokenizer and safetensors, and kept in the user's cache. Without torch.
 
 transformers reads such files too, but with the whole model in memory twice, without a word about how long it takes or about tensors that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a GGUF file says before its weights: keys and values, names and places of tensors (ggml-org/ggml, docs/gguf.md). Without torch.
 
 Own code, because the readers that there are make an object of every token, or need torch, and none says that a file is cut short.

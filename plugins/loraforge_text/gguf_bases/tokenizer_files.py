@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tokenizer that llama.cpp has for a GGUF file, as transformers' files. Without torch.
 
 transformers makes one too, and silently takes GPT-2's cut where it does not know the file's (``tokenizer.ggml.pre``). Rows would be learned

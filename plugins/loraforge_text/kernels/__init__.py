@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What computes the same as transformers, in less time and memory. Its modules import torch when they are imported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Norms and gated feed-forward blocks of a frozen base in fewer passes and with less kept for the gradient; the same figures.
 
 The modules stay where they are, with their names and weights; only their forward pass is replaced, and only where their own is, statement

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The feed-forward block of the last layer on learned positions only.
 
 What the last layer makes of a position is read by the head alone, and the head is applied where something is learned. Of the other

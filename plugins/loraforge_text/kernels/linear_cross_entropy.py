@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The output head and its cross entropy on learned positions only, a part of the vocabulary at a time.
 
 Of a row with a long prompt most logits are never used, and with a vocabulary of 150,000 they are what fills the memory. So the model's own

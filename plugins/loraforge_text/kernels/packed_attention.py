@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows end to end in one line, without padding: every token attends to its own row only.
 
 transformers lets an attention function be registered by name. Ours cuts the line at the rows' ends and calls torch's attention for each:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The programs of transformers that were read, and that our kernels replace or rely on, by the digest of their statements.
 
 transformers generates most of its models from a few: 142 norms share one forward pass, 127 gated blocks another. Each digest below is of a

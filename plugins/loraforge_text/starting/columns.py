@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which columns of a table are probably the questions and the answers, where their names are not among those that are known."""
 
 from __future__ import annotations

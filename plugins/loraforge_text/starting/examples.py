@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The examples that come with LoRAForge."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A first config for text, and what the data say of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configs of LLaMA-Factory, of its first kind and of its second (``peft_config``), in our keys.
 
 What it takes where nothing is said was read in its ``hparams`` and in transformers' ``TrainingArguments``.

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prompt templates, the well-known formats, and the prompts that a server is checked with."""

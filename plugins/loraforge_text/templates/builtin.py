@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The prompt templates that a run can name: the base's own, the well-known formats, and inline strings."""
 
 from __future__ import annotations

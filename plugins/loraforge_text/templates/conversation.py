@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A row as messages, in the forms that chat templates read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The well-known prompt formats as Jinja chat templates, in the dialect of Hugging Face tokenizers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Golden prompts: what a server must make of some held-out questions. They travel with the adapter, so that a server can be checked.
 
 A server that renders the chat template otherwise than training did, or adds a second BOS token, answers worse and says nothing.

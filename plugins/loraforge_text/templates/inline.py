@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inline templates: a string such as ``[INST]{instruction}[/INST]`` in the config or in a column."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A base's way of asking: messages to text, through the Jinja sandbox of transformers, the one that servers use."""
 
 from __future__ import annotations

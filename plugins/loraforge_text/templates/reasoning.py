@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a chat template puts reasoning, and how a finished answer follows the prompt."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes chat templates out, as transformers does. ``rendering`` runs this file as a process of its own; it imports nothing of ours."""
 
 from __future__ import annotations

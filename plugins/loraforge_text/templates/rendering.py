@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chat templates of strangers, rendered in a process that may end: a template is a program, and can loop for ever or fill the memory.
 
 One call into C (``'a' * 6000000000``) cannot be interrupted from within, and no list of forbidden calls is complete. So the process that

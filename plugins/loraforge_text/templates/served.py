@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The template that was trained, written out as a chat template for servers: it needs to be told nothing.
 
 What training gave to a template besides the messages (thinking, date, system message, special tokens) is set in front. A line break

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a base's chat template and the rows decide together before anything is rendered: whether it thinks, and what its prompt lacks."""
 
 from __future__ import annotations

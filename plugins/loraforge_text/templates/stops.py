@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which tokens end an answer: the one that was trained, and the others that `sample` stops at."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains tiny-chat: ``python -m loraforge_text.tiny_chat.build --out FOLDER``.
 
 The defaults are the settings of the model that comes with LoRAForge. The same settings on the same machine give the same bytes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Seeded generator of the conversations that tiny-chat learns from.
 
 Every sentence was written for this project. Word lists and sentences lie under ``data/``; this module and `vague` combine them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Questions whose answers take up their key words: an open vocabulary, so that looking back at the question is the only way to answer.
 
 A model that has learned this finds the subject of a question however it is asked, of subjects that it never met too. That is what a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the texts under ``data/`` that the corpus of tiny-chat is put together from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Legal and medical talk of the corpus: many wordings of each question, always a vague answer.
 
 The answer first says in canonical words what the question is about. This teaches the model to find the subject in a question

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Transformer families as the test of a family takes them: a tiny base of each, and what to compare it with."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tiny random text encoders of FLUX.1, Chroma and Stable Diffusion 3, with tokenizers of letters."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tiny FLUX.2 klein."""
 
 from __future__ import annotations

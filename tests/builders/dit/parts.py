@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the tiny random bases of transformer families are made of, from configurations."""
 
 from __future__ import annotations

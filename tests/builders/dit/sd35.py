@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tiny Stable Diffusion 3.5."""
 
 from __future__ import annotations

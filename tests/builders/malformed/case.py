@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One malformed input, and a project in which nothing is wrong."""
 
 from __future__ import annotations

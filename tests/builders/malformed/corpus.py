@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All malformed inputs: configs, overrides, tables, workbooks, bases, adapters, runs, waivers, plugins."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Malformed tables: CSV, JSONL, JSON."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Malformed workbooks."""
 
 from __future__ import annotations

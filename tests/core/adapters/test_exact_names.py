@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """peft's layers stand on exactly the modules that are named."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LoKr and LoHa beside LoRA, on linear layers, convolutions and a language model: trained as a plain peft loop does, written, read, merged."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Putting a LoRA on, taking it off: what is written does what was trained, in every variant."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adapters in PEFT's layout: what is written is what peft reads, what peft wrote is read, and nothing damaged is taken."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who signed a run, what is signed, and what a forger without the key cannot do."""
 
 from __future__ import annotations

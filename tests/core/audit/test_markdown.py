@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nothing in a name or a path becomes a heading, a link, a tag or a cell."""
 
 from __future__ import annotations

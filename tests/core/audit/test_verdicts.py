@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """In which state each part of a run is, and what follows from it."""
 
 from __future__ import annotations

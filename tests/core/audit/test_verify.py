@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What verify finds: data, base, code, the runs before; manifests from anybody."""
 
 from __future__ import annotations

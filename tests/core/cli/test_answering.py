@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is shown of answers, and how far a model is."""
 
 from __future__ import annotations

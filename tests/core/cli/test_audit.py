@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands verify and card."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge init``, and ``--example`` in place of a config."""
 
 from __future__ import annotations

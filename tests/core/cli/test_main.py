@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: exit codes, JSON, suggestions, languages, and no torch where none is needed."""
 
 from __future__ import annotations

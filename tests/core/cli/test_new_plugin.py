@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge new-plugin``: what it says, and that what it prints works."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arguments as people type them: without the task, the other way round, data for a config."""
 
 from __future__ import annotations

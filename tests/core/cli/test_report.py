@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of base against adapter."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who answers `sample`, in which strengths, and what the files are called."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run says at its end: one screen, and every warning."""
 
 from __future__ import annotations

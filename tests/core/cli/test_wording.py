@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Help and usage errors are in the user's language, all of them; click's English is left nowhere in the Chinese."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The size of an adapter, known without torch, is that of peft's own layers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ranks of parts of a base: what an entry fits, which of several holds, what is said of one that does nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys that are each right and do not go together are told at once, with their lines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Why a value was not taken, in the user's language, whatever stands there."""
 
 from __future__ import annotations

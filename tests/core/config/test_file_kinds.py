@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a config was saved as, and what a file is that was given as one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Places that are not there: the nearest one is named."""
 
 from __future__ import annotations

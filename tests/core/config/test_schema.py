@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Flat YAML: every error at its line, all at once; YAML 1.1's traps."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """YAML as people write it: each slip is told at its line, with the line that was meant."""
 
 from __future__ import annotations

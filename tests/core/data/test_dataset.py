@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a plan to learned and held-out rows: what is counted, what is told, what continues an earlier run."""
 
 from __future__ import annotations

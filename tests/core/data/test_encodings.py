@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text in the encodings of five languages is told apart, in files of a few lines; what cannot be told stops the run."""
 
 from __future__ import annotations

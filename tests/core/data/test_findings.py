@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks as plugins: severities, waivers by row and by report, what stops a run, and the reports themselves."""
 
 from __future__ import annotations

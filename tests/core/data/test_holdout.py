@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the hold-out is explained, and its two parts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The run that a run continues from: found from any of its adapters, and what it knows of the questions."""
 
 from __future__ import annotations

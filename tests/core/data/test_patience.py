@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who waits for slow rows is told how far they are, and nobody else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The columns in which people say of a row who looked at it and what they decided."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Captions of one folder are told apart together, in the encodings in which people keep them."""
 
 from __future__ import annotations

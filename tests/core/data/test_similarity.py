@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How alike rows are, against Jaccard's index by Python's own sets."""
 
 from __future__ import annotations

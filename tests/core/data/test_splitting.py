@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The split: near-identical questions on one side, stable under appending, the same in every run; leaks are told."""
 
 from __future__ import annotations

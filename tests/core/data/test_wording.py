@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What two writings of one question do not differ in."""
 
 from __future__ import annotations

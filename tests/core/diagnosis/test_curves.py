@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pictures of a run: what their axes show, in both languages, whatever the losses and whatever the run is called."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is said of a run's losses: on curves whose truth is known, and never a false alarm on healthy ones."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who is asked when, what a time budget leaves, and how far it is said to be; with a model of strings and a clock of numbers."""
 
 from __future__ import annotations

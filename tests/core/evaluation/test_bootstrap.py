@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Better, worse, or no evidence: numbers that can be checked by hand, and rates measured by simulation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the comparison is made of: clusters, general knowledge, recitation, rows that are gone; each on figures that are known."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which examples base and adapter are compared on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Before a run it is said whether its hold-out will do for a verdict, by the rule of the comparison itself."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Probe questions with several answers: what counts as right, as guessing, and as forgotten."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an expert wrote into a sheet, cell by cell: limits of where things are looked for, and what each verdict means."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What base against adapter comes to: over every combination of verdicts, being right leads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blind judging: nothing in the sheet tells which answer is whose, and what comes back is counted as it was meant."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The workbook for blind judging as a person meets it: what fits on a page, what is coloured, what a cell can hold."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Losses of single examples on one loaded base, beside the same by hand."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Products with weights that do not learn give the same by either library, and the right gradients."""
 
 from __future__ import annotations

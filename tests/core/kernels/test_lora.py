@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The faster LoRA layer does what peft's own does: values, gradients, and where it must step aside."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is a function, statement for statement, one that was verified?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A training that ends before its first step leaves its folder as it was, whatever ends it."""
 
 from __future__ import annotations

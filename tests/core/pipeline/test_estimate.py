@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Will it fit? Counts against torch's own, order and limits of the estimates, proposals, published shapes, and measured peaks."""
 
 from __future__ import annotations

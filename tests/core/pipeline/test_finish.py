@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """After training: the chosen step, early stopping, the comparison, promote, continued runs, learning rate applied once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run is trained again to the bit."""
 
 from __future__ import annotations

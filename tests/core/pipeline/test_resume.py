@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Killed at any instant, a run resumes to the bit; ``tests/builders/killing.py`` does it as often as one likes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is handed on is written at every save too, where that is asked for; the WebUIs' files are looked at in the image plugin's tests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run that is made twice, killed at the moments between the two trainings, and taken up again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an adapter changes a weight by, against the published formulas in numpy."""
 
 from __future__ import annotations

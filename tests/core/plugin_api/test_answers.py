@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What hooks take and return: for every hook and every kind of mistake the plugin is set aside with what to write instead."""
 
 from __future__ import annotations

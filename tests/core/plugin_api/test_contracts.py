@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A component that breaks its contract is named with its plugin in one sentence, whatever kind it is and whatever it does instead."""
 
 from __future__ import annotations

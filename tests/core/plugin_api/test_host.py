@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plugin host keeps its promises; each message names the plugin."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A later command adds all that it writes, with its record, or nothing; whenever it is killed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A full disk, a folder that cannot be written or has vanished: a message that names the place, no half-written checkpoint, and afterwards
 --resume goes on to the same bytes."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The run's folder: whole or absent, and nothing is pickled."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may write into a run's folder."""
 
 from __future__ import annotations

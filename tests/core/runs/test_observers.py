@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What watches a run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs that were damaged or made up: every command ends in a clear message or passes over what it cannot read."""
 
 from __future__ import annotations

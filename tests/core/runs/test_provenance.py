@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where an adapter came from: code and machine."""
 
 from __future__ import annotations

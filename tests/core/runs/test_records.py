@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Somebody who may write into a run's folder, and knows how everything in it is made, forges it. The verifier holds the seal."""
 
 from __future__ import annotations

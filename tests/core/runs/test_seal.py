@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The seal of a run: what was altered is named, and what was not is left alone."""
 
 from __future__ import annotations

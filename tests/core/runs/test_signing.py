@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Signatures: the published vectors of Ed25519 and of minisign, keys on the disk, and what is refused."""
 
 from __future__ import annotations

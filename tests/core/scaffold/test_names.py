@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a new plugin may be called: what pip, Python, the disk and the other plugins allow."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A new plugin of each kind: its own tests pass, mypy --strict and ruff have nothing to say; it is written whole or not at all."""
 
 from __future__ import annotations

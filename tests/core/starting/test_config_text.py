@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever is written into a config is read again as it was."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Examples: written with their data, taken again, never over something else."""
 
 from __future__ import annotations

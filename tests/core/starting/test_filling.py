@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A config is filled in from the data, says why, and passes ``check``."""
 
 from __future__ import annotations

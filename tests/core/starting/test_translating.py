@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Another program's config as ours: every key is taken, not needed, or named with a reason."""
 
 from __future__ import annotations

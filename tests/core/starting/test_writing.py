@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """New files are whole, and never in the place of another."""
 
 from __future__ import annotations

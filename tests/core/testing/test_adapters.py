@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """make_adapter: what it makes is what a run makes, as far as an exporter can tell."""
 
 from __future__ import annotations

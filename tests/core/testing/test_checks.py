@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checks of plugins, loaders, templates, exporters and data checks: the built-in ones pass, and each broken promise is told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """event_stream holds every kind of event; check_observer passes the built-in observers and tells each broken promise."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """check_model_family: the families that are there keep the contract, and one that breaks a promise of recognising and examining is told."""
 
 from __future__ import annotations

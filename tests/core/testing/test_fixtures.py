@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fixtures, in the tests of a stranger's package: its own pytest, its own conftest.py, in a process of its own."""
 
 from __future__ import annotations

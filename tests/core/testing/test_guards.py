@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is forbidden while a plugin's code runs is seen, whether or not torch is loaded already, and nothing else is."""
 
 from __future__ import annotations

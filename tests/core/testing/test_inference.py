@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """check_model_family after training: the adapter is taken off, opened, switched, and trained on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """check_model_family in the loop: a step may be cut in any way, some steps learn, and showing what was learned changes nothing."""
 
 from __future__ import annotations

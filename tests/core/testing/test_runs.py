@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """finished_run: a real run, whole, sealed, and ready to be opened."""
 
 from __future__ import annotations

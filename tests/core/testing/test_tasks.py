@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """check_task: the built-in tasks keep the contract, and each broken promise is told."""
 
 from __future__ import annotations

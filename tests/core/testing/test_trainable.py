@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """check_model_family on the object that load returns: each promise that the loop relies on, broken alone."""
 
 from __future__ import annotations

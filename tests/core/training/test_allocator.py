@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A training command starts itself anew once, with settings of glibc's allocator; nothing else does."""
 
 from __future__ import annotations

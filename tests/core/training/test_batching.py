@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many steps there are, what each of them holds, how a step is cut and shared."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stopping on request: the first signal saves and stops, the second acts at once; nobody shares a folder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one loop, in whole runs: no way of cutting a step changes the result, a stopped run goes on, and what goes wrong."""
 
 from __future__ import annotations

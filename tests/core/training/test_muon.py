@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Muon for matrices and AdamW for the rest, beside the two used by hand."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The optimizer that a config names: beside the package used plainly by hand, and over a run that is measured, saved and taken up."""
 
 from __future__ import annotations

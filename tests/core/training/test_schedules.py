@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schedule that a config names, against transformers' own and against the formulas."""
 
 from __future__ import annotations

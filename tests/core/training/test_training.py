@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loop step by step, on a model of two numbers, beside the same done by hand."""
 
 from __future__ import annotations

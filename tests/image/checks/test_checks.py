@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checks together: the shipped pictures have no finding, each picture is decoded once, nothing heavy is imported."""
 
 from __future__ import annotations

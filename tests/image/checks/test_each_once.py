@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A picture at several resolutions is looked at once."""
 
 from __future__ import annotations

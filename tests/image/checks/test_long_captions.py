@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Captions that are longer than what is read of them: said, with what to set."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The word that calls the style."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Personal data in captions and in files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blurred and small pictures."""
 
 from __future__ import annotations

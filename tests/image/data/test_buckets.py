@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What check says of the buckets and the split."""
 
 from __future__ import annotations

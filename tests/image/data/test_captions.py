@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Captions: parts, shuffling, the trigger word."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Texts of every script are drawn with a font that has them, or numbered; never boxes, dots or question marks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures beside each other, with their labels."""
 
 from __future__ import annotations

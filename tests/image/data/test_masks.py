@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Masks as painters keep them, and the transparency of pictures of every kind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is nearly a copy, and what only looks a little like it: made from drawings, night scenes, line art and noise."""
 
 from __future__ import annotations

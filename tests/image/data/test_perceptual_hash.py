@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures that look alike stand on one side of the split."""
 
 from __future__ import annotations

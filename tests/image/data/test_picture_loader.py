@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders of pictures in every layout."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever picture an illustrator has, the right way up."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The columns in which people say who reviewed a picture."""
 
 from __future__ import annotations

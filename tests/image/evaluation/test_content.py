@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the adapter's drawings keep of the base's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How well pictures follow their prompts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far drawn pictures are from one's own."""
 
 from __future__ import annotations

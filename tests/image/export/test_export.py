@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files that runs of transformers export: names by the table, and diffusers' own loaders do what was trained."""
 
 from __future__ import annotations

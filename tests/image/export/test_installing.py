@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What would be in the way of the exported file when all is trained is said before anything is."""
 
 from __future__ import annotations

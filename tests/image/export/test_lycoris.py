@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LoKr and LoHa in a WebUI's file: read by the readers' published rule, each layer does what the live one does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The WebUI file: names against golden lists, tensors, metadata, hashes."""
 
 from __future__ import annotations

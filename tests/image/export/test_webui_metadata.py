@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the WebUIs' file says of a training."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the files of a base are, and how far those of strangers are believed. Without torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """THE test of a family: from the same noise and the same embeddings our drawing and diffusers' own pipeline make the same latents."""
 
 from __future__ import annotations

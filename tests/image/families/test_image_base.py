@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a family inherits from the seam, on parts that hold nothing: what is prepared, moved, forgotten, and told apart."""
 
 from __future__ import annotations

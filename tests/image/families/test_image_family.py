@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The seam is general: a stranger's flow-matching family, in one short file, does all that the built-in ones do."""
 
 from __future__ import annotations

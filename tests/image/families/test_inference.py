@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a picture is drawn with, and what is written into it; the drawing itself is held against diffusers in test_drawing.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the WebUIs read in a PNG of ours, by A1111's own rule (modules/infotext_utils.py), written anew from its description."""
 
 from __future__ import annotations

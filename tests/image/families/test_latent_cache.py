@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was encoded is kept whole or not at all."""
 
 from __future__ import annotations

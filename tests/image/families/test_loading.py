@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the parts of a diffusers folder are asked for, and which ones are not."""
 
 from __future__ import annotations

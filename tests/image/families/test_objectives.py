@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is learned at which level of noise: against scipy's distributions and diffusers' own schedulers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pictures that a run draws: which prompts and seeds, the base without its LoRA, and the one that is shown as a preview."""
 
 from __future__ import annotations

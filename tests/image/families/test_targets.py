@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which layers ``lora_target`` means."""
 
 from __future__ import annotations

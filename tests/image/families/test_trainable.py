@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a step of training sees: noise, weights, captions, learning rates, the running average."""
 
 from __future__ import annotations

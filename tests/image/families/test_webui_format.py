@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A table from the original model's layers to diffusers'."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Namings and kinds that were misjudged: the verdicts are what each program's own code did with such files (counts of changed modules)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``inspect RUN`` and folders: which LoRA is meant, and what else is there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge inspect``: files made here, figures checked against dense products, verdicts against what the readers were seen to do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """inspect on LoRAs for transformers: what it says of diffusers is what diffusers' own loader does; ComfyUI's counts are those measured."""
 
 from __future__ import annotations

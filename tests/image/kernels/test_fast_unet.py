@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fast U-Net against diffusers' own with peft's own LoRA."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``kernels: auto`` says what it replaced in a U-Net; ``kernels: off`` replaces nothing; both give the same losses."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights in fewer bits or in main memory: the figures of their formats, the network's own figures, and that nothing is kept of them."""
 
 from __future__ import annotations

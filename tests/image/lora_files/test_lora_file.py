@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of another kind are named."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One name for each layer: there and back for all that the readers know, and as diffusers' own converter has it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge lora``: ranks, sums and differences, each against sums and singular values computed here with numpy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge lora convert``: what every module does before and after, by the definition and by diffusers' own loaders."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The models behind ``--captioner``, each made here: tiny, random, and of the real classes."""
 
 from __future__ import annotations

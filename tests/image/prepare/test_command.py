@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`loraforge prepare image`: what it finds, what it writes, and that it leaves pictures alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """WD taggers: what they are shown, and which tags are written. The model is a graph of two operations made here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What pictures say of a first config."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``[[datasets]]`` of sd-scripts: folders, repeats, prior pictures, and what belongs into a ``concept.yaml``."""
 
 from __future__ import annotations

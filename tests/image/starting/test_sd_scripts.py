@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configs of sd-scripts and lora-scripts in our keys, by the definitions of their options."""
 
 from __future__ import annotations

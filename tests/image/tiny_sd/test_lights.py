@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lights in which the scenes are painted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who asked which adapter with which seal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The file of tokens, and the rate of a client."""
 
 from __future__ import annotations

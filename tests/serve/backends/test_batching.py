@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers of a shared batch against transformers' and peft's own, one at a time."""
 
 from __future__ import annotations

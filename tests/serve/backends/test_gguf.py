@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same answers from llama.cpp as from torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """vLLM's interface, as its documentation has it, in a small server of our own: there is no vLLM without a GPU."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What can be served, and what is said of what cannot."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command: all that is wrong at once, before anything is loaded; and a server that is really started."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A browser and a server that it looks at, one of each for all tests of the page; skipped with the reason where there is no browser."""
 
 from __future__ import annotations

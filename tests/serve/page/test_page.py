@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page in a browser: asking, stopping, comparing, correcting; text stays text; keyboard, languages, widths."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is handed out, with which headers; feedback over HTTP."""
 
 from __future__ import annotations

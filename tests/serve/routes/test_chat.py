@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The completions, asked with OpenAI's own client."""
 
 from __future__ import annotations

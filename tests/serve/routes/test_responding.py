@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happens while an answer is given: pieces in time, clients that leave, limits. Over a real socket."""
 
 from __future__ import annotations

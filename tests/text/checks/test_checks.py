@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checks together: the shipped data have no finding, and nothing heavy is imported."""
 
 from __future__ import annotations

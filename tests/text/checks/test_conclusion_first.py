@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers that do not lead with the conclusion."""
 
 from __future__ import annotations

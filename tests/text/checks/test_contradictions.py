@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One question with answers that cannot both be right."""
 
 from __future__ import annotations

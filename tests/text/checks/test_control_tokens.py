@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Control tokens inside the data."""
 
 from __future__ import annotations

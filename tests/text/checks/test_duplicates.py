@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows that say the same twice."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Personal data are found, masked and not spread."""
 
 from __future__ import annotations

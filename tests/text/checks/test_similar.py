@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Near-identical questions, exactly those of a plain loop."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Words that an expert would not sign."""
 
 from __future__ import annotations

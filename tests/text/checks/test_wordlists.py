@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Word lists that people edit."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge golden`` against servers of this machine that render with transformers, rightly and wrongly."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loraforge golden`` against the servers themselves: llama.cpp's, and, on demand, ``transformers serve``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conversations that hold more than questions and answers in turns."""
 
 from __future__ import annotations

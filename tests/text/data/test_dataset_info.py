@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LLaMA-Factory's dataset_info.json: columns, tags, and what of it is not used."""
 
 from __future__ import annotations

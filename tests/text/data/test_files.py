@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which files are read, which are only asked, and which are named as not read."""
 
 from __future__ import annotations

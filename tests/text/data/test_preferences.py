@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers that the data call bad are never learned."""
 
 from __future__ import annotations

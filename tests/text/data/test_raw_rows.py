@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stands beside messages, and rows in the shapes of other libraries."""
 
 from __future__ import annotations

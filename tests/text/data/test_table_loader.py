@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every layout of questions and answers; every bad row by file and row, all at once."""
 
 from __future__ import annotations

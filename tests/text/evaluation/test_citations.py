@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a Chinese legal answer cites."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an answer is worth beside its reference, the room it gets, the probe of general knowledge, and the golden prompts."""
 
 from __future__ import annotations

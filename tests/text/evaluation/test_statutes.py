@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Statutes and their articles as they are written: generated from what they mean, by a writer that shares nothing with the reader."""
 
 from __future__ import annotations

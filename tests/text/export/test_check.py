@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An export that its reader would misuse is refused: one fault at a time, in what is otherwise a right export."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was trained is what is served: the exported folders in transformers alone, asked as a server asks, stop where training stopped."""
 
 from __future__ import annotations

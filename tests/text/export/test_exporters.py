@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The exported folders in the programs that read them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stands beside the weights: each file that some reader takes the stop from, and nothing of the base lost."""
 
 from __future__ import annotations

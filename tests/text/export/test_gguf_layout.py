@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files beside those of llama.cpp's own converter, and what is read of a base for them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Base and adapter in one GGUF file, in llama.cpp itself: next tokens as transformers and peft have them."""
 
 from __future__ import annotations

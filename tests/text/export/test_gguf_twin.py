@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings of a base with which llama.cpp computes something else than transformers are found out, by asking both."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ways of splitting texts, found by what tokenizer.json says and proved by llama.cpp itself."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The GGUF adapter in llama.cpp itself: next tokens as transformers and peft have them."""
 
 from __future__ import annotations

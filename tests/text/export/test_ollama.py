@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder for Ollama: its template, in Go's language, writes what was trained. (All of these were rendered by Go itself once, too.)"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a loaded base answers: alone and in batches, where answers end, and how far a batch is."""
 
 from __future__ import annotations

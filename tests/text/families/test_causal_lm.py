@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A trained run of the text task: variants, precisions, rows that are too long, what counts in the loss."""
 
 from __future__ import annotations

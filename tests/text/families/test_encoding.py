@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text to token ids, with exactly the answer learned."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tokenizer files that contradict each other are told before training; exactly those that the export would refuse after it."""
 
 from __future__ import annotations

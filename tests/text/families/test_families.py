@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Five steps of the product on one base of each kind: losses, weights and what is handed on are those of transformers and peft alone.
 
 ``docs/architectures.md`` is the same for all; ``tests/architectures_table.py`` writes it.

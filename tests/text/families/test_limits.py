@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a base cannot read: by the tables here, and by transformers itself."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A base is loaded whole or not at all; weights in fewer bits are given back as the numbers that they stand for."""
 
 from __future__ import annotations

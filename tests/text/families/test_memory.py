@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What training needs, from config.json alone: parameters against torch's own, bytes against bitsandbytes', sums done by hand."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `train` would stop at when it loads the base, `check` says by shapes and names alone."""
 
 from __future__ import annotations

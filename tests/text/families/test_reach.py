@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A LoRA sits where text passes, and nowhere else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An answer that only repeats itself is told from tables, lists, forms and refrains, one token a character as the worst case."""
 
 from __future__ import annotations

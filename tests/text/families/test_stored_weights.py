@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a base's folder shows before anything is loaded."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every base that is made of a GGUF file goes into a cache of the tests' own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A GGUF file's base is the model that the file was made of, and says what llama.cpp says of the file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A GGUF file becomes an ordinary folder once, whole or not at all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A GGUF file is trained on, and what was learned answers on that very file in llama.cpp."""
 
 from __future__ import annotations

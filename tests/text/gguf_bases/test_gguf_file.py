@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The head of a GGUF file, beside what the gguf package reads."""
 
 from __future__ import annotations

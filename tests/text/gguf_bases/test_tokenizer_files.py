@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tokenizer that is made of a GGUF file cuts every text as llama.cpp does with that file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Norms and gated blocks: the same figures, less kept."""
 
 from __future__ import annotations

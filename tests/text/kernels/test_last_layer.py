@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The last layer on learned positions only."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The output head on learned positions, a part of the vocabulary at a time: plain cross entropy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows end to end, without padding: the same loss and gradients."""
 
 from __future__ import annotations

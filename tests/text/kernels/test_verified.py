@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is replaced computes the same as transformers and peft, on every architecture that there is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Columns whose names hold what they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LLaMA-Factory's configs in our keys, by what its own ``hparams`` say."""
 
 from __future__ import annotations

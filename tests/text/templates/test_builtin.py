@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the model sees, and exactly what it learns."""
 
 from __future__ import annotations

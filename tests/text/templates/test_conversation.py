@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tools: calls are learned as the base's template writes them, whatever form it wants them in; oracle: the template under transformers."""
 
 from __future__ import annotations

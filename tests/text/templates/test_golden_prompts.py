@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which rows become golden prompts: those that a server can be asked."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Texts of ordinary rows as they were recorded: what a person trained yesterday is trained today, to the character."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every way of writing answers and reasoning that published templates have; the prompt is that of transformers itself."""
 
 from __future__ import annotations

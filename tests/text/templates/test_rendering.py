@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chat templates of strangers: what transformers would write, within bounds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The exported chat template in transformers: what a server is asked becomes what was trained, without being told anything else."""
 
 from __future__ import annotations

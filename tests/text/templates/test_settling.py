@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What base and rows decide before anything is rendered."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stop that a run trains, found in what it renders; and the same list for `sample` and for servers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What kinds of chat templates bases bring: several by name, and such that take texts in parts only. All are learned, exported and checked."""
 
 from __future__ import annotations

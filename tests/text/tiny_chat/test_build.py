@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tiny-chat: the build is repeatable, and the model that ships is small, loads offline and answers as its card says."""
 
 import csv

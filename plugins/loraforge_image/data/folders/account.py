@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The account of a folder: how many pictures are used and with whose captions, what is left out and why, and every other file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``concept.yaml``: what holds for the pictures of one folder alone, where a run has several."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every file of a folder, sorted by what it is."""
 
 from __future__ import annotations

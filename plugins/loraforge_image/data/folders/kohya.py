@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The conventions of kohya's folders: ``10_cat`` is shown ten times a pass and called cat, ``0_unused`` is left out; and as many prior
 pictures a pass as own ones."""
 

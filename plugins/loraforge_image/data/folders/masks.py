@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Masks among pictures: files that say where a picture is learned, and are never learned themselves.
 
 OneTrainer calls them ``a-masklabel.png``, others ``a_mask.png``, ``a-mask.png``, ``a.mask.png`` or ``masks/a.png``; sd-scripts takes a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metadata files: rows that name pictures, as tables of any separator, lines of JSON, or one list in JSON."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What files are by their names: metadata, captions, pictures that are not read, and what is nobody's data."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One folder of pictures, read in whatever layout it has, with an account of every file in it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows of the metadata files of a folder: which picture each is about, and what it says of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Colours of every kind that pictures are kept in, as sRGB on white: profiles, transparency, 16 and 32 bits a channel. Without torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The size of a JPEG XL picture, from its first bytes: its package decodes all of it to tell."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model families whose denoiser is a transformer that learns a flow (DiT), one module each."""
 
 from __future__ import annotations

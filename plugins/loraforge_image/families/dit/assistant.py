@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``assistant_adapter``: a LoRA that undoes a base's distillation while something is trained on it, and is gone when a picture is drawn.
 
 It acts beside the frozen layers and is not added to their weights: it comes and goes without rounding them, so a run goes on to the bit,

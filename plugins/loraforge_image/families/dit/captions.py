@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long captions are for a base's own tokenizer, counted before anything is loaded. Without torch; transformers is
 asked where a folder has the older files alone."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chroma: FLUX.1 without CLIP and without a strength of guidance. Of T5's padding it reads one token."""
 
 from __future__ import annotations

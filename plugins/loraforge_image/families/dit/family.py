@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the families of transformers share before a base is loaded: recognition, single files, and what else a config may ask of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the networks of the FLUX kind share: latents as rows of tokens, where each stands in its picture, and the levels of noise."""
 
 from __future__ import annotations

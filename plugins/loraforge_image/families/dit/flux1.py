@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FLUX.1 dev and schnell: CLIP for the whole caption and T5 for its words, latents of 16 channels packed two by two."""
 
 from __future__ import annotations

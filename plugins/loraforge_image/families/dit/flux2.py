@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FLUX.2 klein: three layers of Qwen3 for captions, latents of 128 channels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads a transformer from one file, in the original model's layout or in diffusers', by diffusers' own converters."""
 
 from __future__ import annotations

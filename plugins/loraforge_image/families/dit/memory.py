@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What training a transformer needs, from configurations and the headers of files alone: parameters, bytes, operations. Without torch.
 
 Each family walks through its layers as diffusers builds them (``TransformerFamily.walk``); encoders and autoencoders are counted by the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Qwen-Image (20 B) and Qwen-Image-2512: picture and caption in a stream of their own each, a caption read by Qwen2.5-VL."""
 
 from __future__ import annotations

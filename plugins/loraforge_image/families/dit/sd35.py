@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stable Diffusion 3.5, and 3: two CLIPs and T5 for captions, latents of 16 channels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A transformer in one file, as ComfyUI and the model sites pass it on: which model it is, by the names of its tensors. Without torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Z-Image (6 B): one stream of picture and caption; base and Turbo, which differ in their weights and their scheduler alone."""
 
 from __future__ import annotations

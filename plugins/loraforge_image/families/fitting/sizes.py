@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a base's weights take on a card and in main memory, by ``precision`` and ``offload``, and what to change if that is too much.
 Without torch.
 

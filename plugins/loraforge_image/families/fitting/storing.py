@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ``precision``, ``offload`` and ``vae_tiling`` do to a loaded base; what is asked for in vain is said."""
 
 from __future__ import annotations

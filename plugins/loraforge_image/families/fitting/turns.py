@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text encoders and denoiser take turns on a card that has no room for both."""
 
 from __future__ import annotations

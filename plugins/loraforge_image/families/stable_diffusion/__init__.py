@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model families sd15, sd2 and sdxl."""
 
 from __future__ import annotations

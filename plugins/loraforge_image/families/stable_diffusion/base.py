@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A loaded Stable Diffusion behind the seam: CLIP's windows, the U-Net, and the layers that kohya's trainer takes."""
 
 from __future__ import annotations

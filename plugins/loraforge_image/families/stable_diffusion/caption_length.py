@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long captions are for a base's CLIP, counted with its own tokenizers before anything is loaded. Without torch and transformers."""
 
 from __future__ import annotations

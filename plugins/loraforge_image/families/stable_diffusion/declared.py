@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a checkpoint in one file says of itself: marker tensors and the header's metadata. Without torch."""
 
 from __future__ import annotations

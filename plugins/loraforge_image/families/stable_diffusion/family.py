@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the families sd15, sd2 and sdxl share before a base is loaded: which bases are theirs, what a config may ask, what a run needs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which Stable Diffusion a base is: an embedded one, a diffusers folder, a hub id, a single file. Reads headers and configs only."""
 
 from __future__ import annotations

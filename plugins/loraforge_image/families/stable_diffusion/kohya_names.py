@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the WebUIs call a module: kohya's names, made from the modules' roles. Without torch.
 
 SD1 and SD2 files carry diffusers' names of the U-Net and ``lora_te_text_model_``; SDXL files carry the original (sgm) names and

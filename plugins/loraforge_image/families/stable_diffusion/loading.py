@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads a base of Stable Diffusion as diffusers' pipeline: from a folder, or from a checkpoint in the original layout."""
 
 from __future__ import annotations

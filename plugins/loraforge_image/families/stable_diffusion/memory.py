@@ -1,7 +1,6 @@
-"""What training a Stable Diffusion model needs, from its configuration files alone: parameters, bytes, operations. Without torch.
-
-The U-Net is walked through layer by layer as diffusers builds it: what each has, multiplies, and keeps for the backward pass.
-"""
+# SPDX-License-Identifier: Apache-2.0
+"""What training a Stable Diffusion model needs, from its configuration files alone and without torch: the U-Net is walked through layer by
+layer as diffusers builds it: what each has (parameters), multiplies (operations), and keeps for the backward pass (bytes)."""
 
 from __future__ import annotations
 

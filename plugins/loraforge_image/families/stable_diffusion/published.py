@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known of the published models of each family, and differs between them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stable Diffusion 1.x."""
 
 from __future__ import annotations

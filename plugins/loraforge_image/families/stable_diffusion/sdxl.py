@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stable Diffusion XL: two text encoders, a pooled text, and the sizes of the picture."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which modules of a Stable Diffusion model carry a LoRA: those that kohya's trainer takes, so that every reader knows them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ranks of ``init_from_adapter`` where the config names none, as kohya's ``--dim_from_weights``. Without torch."""
 
 from __future__ import annotations

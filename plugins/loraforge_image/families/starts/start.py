@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``init_from_adapter``: a LoRA of any program, on the layers that this run trains. What does not fit is said, or refused."""
 
 from __future__ import annotations

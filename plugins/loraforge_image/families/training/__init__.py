@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a picture with its caption becomes before the denoiser sees it: views, weights, texts, noise."""

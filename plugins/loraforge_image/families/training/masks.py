@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much each place of a picture counts: from a picture in black and white, or from the picture's own transparency."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The noise of one picture in one step: a function of its seed and of the keys, whatever stands beside it in a batch."""
 
 from __future__ import annotations

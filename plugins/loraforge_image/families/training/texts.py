@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The captions of a run as the denoiser reads them: encoded once where they stay few, in the step where they are new each time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The views of a picture: which part of it is shown, and which way round."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The transformers' layers: for every family the table from the original model's names to diffusers'. Without torch.
 
 The names of the original models are those of their authors' code and weights; every table is tested against diffusers' own converters.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chroma: FLUX.1 without its modulation layers; one network of its own makes what they made."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FLUX.1: dev, schnell, Kontext. The original is Black Forest Labs' own code, whose blocks keep query, key and value in one layer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FLUX.2: dev and klein. The double blocks are FLUX.1's, with another feed-forward part; diffusers keeps the single blocks fused too."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Qwen-Image and Qwen-Image-Edit: the original model has diffusers' names, and no layer is fused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stable Diffusion 3 and 3.5. The last block's text half ends before its feed-forward part; its modulation has shift and scale alone."""
 
 from __future__ import annotations

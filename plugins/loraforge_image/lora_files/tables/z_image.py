@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Z-Image: base and turbo. The two refiners are built like the layers; the context refiner is not told the time."""
 
 from __future__ import annotations

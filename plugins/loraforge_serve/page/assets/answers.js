@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One answer on the page: its text as it comes, its citations marked, and what people may do with it.
 
 import { pieces } from "./citations.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The server's interface. The token lives in this tab only.
 
 import { tab } from "./memory.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Asking: the adapter's answer, and the base's beside it.
 
 import { Answer } from "./answers.js";

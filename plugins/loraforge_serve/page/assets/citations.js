@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where an answer cites: 《劳动合同法》第46条, § 46 BGB, Article 12 of the Civil Code, 42 U.S.C. § 1983. A mark says where to look, no more:
 // nothing here knows whether the article exists. Every repetition has a bound, so that no answer takes long.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Elements made of text. Nothing here, or anywhere on this page, takes markup.
 
 const SVG = "http://www.w3.org/2000/svg";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is known of an adapter: the verdict, the held-out figures with their intervals, the cautions of its model card.
 
 import { $, make } from "./dom.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Thumbs and corrections. Nothing is sent before somebody has said so twice: what is kept may be learned.
 
 import { request } from "./api.js";

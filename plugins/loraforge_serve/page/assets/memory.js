@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What this browser remembers: for this tab alone, or until somebody clears it. Where it may not, only while the page is open.
 
 const inMind = new Map();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The page: which adapter, which language, light or dark, the token, and what Enter and Esc do.
 
 import { keepToken, models, onUnknownToken, settings } from "./api.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Drawing: strengths of several adapters, a seed, a grid; the base's pictures of the same seeds below.
 
 import { request } from "./api.js";

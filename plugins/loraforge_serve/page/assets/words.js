@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the page says, in English and Chinese. Measures and verdicts come from the server in English and are looked up here.
 
 import { browser } from "./memory.js";

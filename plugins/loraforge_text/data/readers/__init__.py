@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files to raw rows, one module for each kind of file. They know nothing of questions and answers but what marks them in running text."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parquet and Arrow files, and the folders that Hugging Face's datasets writes."""
 
 from __future__ import annotations

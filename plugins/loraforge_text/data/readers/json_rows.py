@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JSON and JSON Lines: a list of objects, parts by name, columns by name, or objects by key."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Numbers and days as a workbook shows them. What is written here in full is kept as it is stored; nothing is guessed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packed files: .gz and .zip, and how much may come out of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Questions and answers in running text: marked (问：… 答：…), or as headings with what stands below them."""
 
 from __future__ import annotations

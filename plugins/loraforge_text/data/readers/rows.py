@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every reader takes and gives: a file's bytes, tables of raw rows, and the row that names the columns."""
 
 from __future__ import annotations

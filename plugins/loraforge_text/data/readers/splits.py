@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names by which people part their data: what is learned, and what is only asked."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables that stand upright: the first column names the fields (问题, 答案), the second holds the texts, again and again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Word documents: tables whose first row names the columns, and questions and answers in the text."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The automatic numbers of Word's paragraphs, which stand in no text: 1., (a), 一、
 
 Source: ISO/IEC 29500-1, 17.9 (numbering).

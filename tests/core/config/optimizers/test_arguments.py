@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``optimizer_args``: as other trainers write them, typed, and held against the optimizer's own signature."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a config has to know of an optimizer before torch is loaded, held against the packages themselves."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What does not go together in an optimizer's keys, as `check` says it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys and values of other trainers that mean exactly the same: taken, with a note that names ours."""
 
 from __future__ import annotations

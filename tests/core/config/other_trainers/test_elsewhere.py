@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys of other trainers that mean nothing here: each has a sentence of its own, never a wild guess."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What another program means by a line, where it differs here: it is taken, told, or refused with what to write; never in silence."""
 
 from __future__ import annotations

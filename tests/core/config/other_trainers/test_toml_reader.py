@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TOML of sd-scripts as flat values: sections say nothing, lines are told, mistakes are sentences."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Line breaks of captions, and captions of which there are several."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders with a concept.yaml of their own, and pictures at several resolutions."""
 
 from __future__ import annotations

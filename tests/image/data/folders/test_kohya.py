@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The conventions of kohya's folders, and how many prior pictures stand against own ones."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Masks among pictures are recognised and never learned; pictures of masks are pictures."""
 
 from __future__ import annotations

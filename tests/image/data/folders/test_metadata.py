@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metadata files as spreadsheets and scripts write them."""
 
 from __future__ import annotations

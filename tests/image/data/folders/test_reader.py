@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The account of a folder stands at the start of check and train, and names every file that is not used."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Caption files and their pictures; every one that is not read is named."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Colours as they are meant: profiles, transparency, depths. The right values are computed here, from the primaries and the curves."""
 
 from __future__ import annotations

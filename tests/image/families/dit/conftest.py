@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tiny bases of all transformer families, each made once per process."""
 
 from __future__ import annotations

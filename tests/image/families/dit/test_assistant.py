@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The training adapter of a distilled base: it acts in training, is gone in pictures, and is recorded with the run."""
 
 from __future__ import annotations

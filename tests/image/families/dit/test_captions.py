@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Captions are counted with the base's own tokenizer, and those that are cut are named."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The test of a family: what every transformer family is held to. A new one adds its case to ``builders.dit``."""
 
 from __future__ import annotations

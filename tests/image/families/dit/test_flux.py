@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What FLUX.1, FLUX.2 klein and Chroma do beyond the test of a family: guidance, lengths of captions, levels, latents, distilled bases."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The estimate of what a transformer needs, against the real thing: numbers counted by torch, and what autograd keeps."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stable Diffusion 3.5 without its T5, which many leave out, and with a shift that depends on the size."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A transformer in one file: recognised by its tensors, loaded by diffusers' converters, the rest from ``base_config``; or refused."""
 
 from __future__ import annotations

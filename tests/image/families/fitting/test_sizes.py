@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What weights take by precision and offload: sums done by hand, and what is proposed in which order. Torch is not needed."""
 
 from __future__ import annotations

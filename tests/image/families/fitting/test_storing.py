@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training on a rounded base and with weights that wait: against float32, resumed, exported, drawn. On a tiny Z-Image."""
 
 from __future__ import annotations

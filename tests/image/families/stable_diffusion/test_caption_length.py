@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tokens are counted without transformers, as its tokenizer makes them."""
 
 from __future__ import annotations

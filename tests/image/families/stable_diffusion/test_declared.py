@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a checkpoint in one file says of itself, in the words of those who write such files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the three families share before anything is loaded. Without torch."""
 
 from __future__ import annotations

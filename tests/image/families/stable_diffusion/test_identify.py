@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which Stable Diffusion a base is, by its configurations or by the names of its tensors. Without torch."""
 
 from __future__ import annotations

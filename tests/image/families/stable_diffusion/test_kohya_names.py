@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The names of all modules in a WebUI file, as text files, against what is written for bases with the real topologies.
 
 ``golden/*.txt`` come from the rules of the facts document (../shared/facts/webui-lora-format.md, 2.1), which ``spelled`` says once more and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bases in one file of the original layout: the same model as the diffusers folder; pickles, damaged files and files of something else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run needs, against what torch counts, multiplies and keeps; the rest by hand for Stable Diffusion 1.x as it was published."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What SDXL is told of a picture's size and crop: the order of diffusers' pipeline, and the place that was really cut out."""
 
 from __future__ import annotations

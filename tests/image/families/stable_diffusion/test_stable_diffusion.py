@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Image runs on tiny random bases: what is trained, repeated, resumed, drawn and exported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``init_from_adapter`` takes a LoRA of any program up: every layer does exactly what the file says, computed here by hand."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much each place counts: numpy's own averages of the mask's pixels."""
 
 from __future__ import annotations

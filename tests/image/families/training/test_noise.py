@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The noise of a picture: against sd-scripts' rule, written down once more."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Captions as the denoiser reads them: fresh orders in every step, equal bits wherever they are encoded, windows for long ones."""
 
 from __future__ import annotations

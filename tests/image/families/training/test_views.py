@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which part of a picture is shown, and what SDXL is told of it: against coordinates that are read off the pixels."""
 
 from __future__ import annotations

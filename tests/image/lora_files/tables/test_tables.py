@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tables against diffusers: its converters of the original checkpoints, and its transformers."""
 
 from __future__ import annotations

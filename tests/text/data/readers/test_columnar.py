@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parquet, Arrow and the folders of Hugging Face's datasets, written by pyarrow."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CSV, TSV and the tables of Markdown."""
 
 from __future__ import annotations

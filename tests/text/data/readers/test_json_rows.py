@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shapes that JSON tables have."""
 
 from __future__ import annotations

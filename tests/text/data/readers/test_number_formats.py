@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Formats that are not understood are not guessed, and none raises."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packed files, and what must not come out of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which side a name says, wherever it stands: files, folders of an archive, parts of a JSON file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables whose first column names the fields."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Automatic numbers of Word: as the questions' marks, and as part of answers."""
 
 from __future__ import annotations

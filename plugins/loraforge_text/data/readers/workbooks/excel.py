@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Workbooks of Excel since 2007, cell by cell as they are shown."""
 
 from __future__ import annotations

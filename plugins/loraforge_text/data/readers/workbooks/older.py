@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Workbooks of other programs: .xls, .xlsb and .ods, by calamine."""
 
 from __future__ import annotations

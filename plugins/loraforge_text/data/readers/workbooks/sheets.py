@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sheets of a workbook: which of them are read, and their rows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streams of sectors that lead back to themselves: a reader that follows them without counting fills the memory."""
 
 from __future__ import annotations

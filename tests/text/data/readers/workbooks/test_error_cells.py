@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Failed formulas in files whose reader does not tell of them."""
 
 from __future__ import annotations

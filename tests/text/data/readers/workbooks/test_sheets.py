@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several sheets of one workbook: those that are named, or all with questions and answers; each with its own header."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Workbooks as people make them: titles above the header, covers, merged cells, several programs."""
 
 from __future__ import annotations

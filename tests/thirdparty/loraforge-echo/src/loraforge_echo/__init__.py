@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A stranger's plugin: a data format, a template, an exporter, a command and an observer, in one package of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A stranger's model family: Stable Diffusion 3 and 3.5, a flow-matching transformer, behind the seam for image models."""
 
 from __future__ import annotations
