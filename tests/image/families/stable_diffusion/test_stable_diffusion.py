@@ -47,15 +47,21 @@ def differ(one: Path, two: Path) -> bool:
 
 @pytest.mark.parametrize(
     ("family", "options", "modules"),
-    [
-        ("sd15", {}, 192),
-        ("sd15", {"train_text_encoder": True, "text_encoder_lr": 1e-3}, 264),
-        ("sd15", {"conv_rank": 2, "lora_target": "all-linear"}, 278),
-        ("sd2", {"train_text_encoder": True, "min_snr_gamma": 5, "noise_offset": 0.05}, 210),
-        ("sdxl", {"train_text_encoder": True, "conv_rank": 2}, None),
-        ("sd15", {"lora_target": "attention", "ema_decay": 0.99}, 128),
-        ("sd15", {"caption_shuffle": True, "caption_dropout": 0.3, "crop": "random", "flip": True, "max_caption_tokens": 150}, 192),
-    ],
+    everyday(
+        [
+            ("sd15", {}, 192),
+            ("sd15", {"train_text_encoder": True, "text_encoder_lr": 1e-3}, 264),
+            ("sd15", {"conv_rank": 2, "lora_target": "all-linear"}, 278),
+            ("sd2", {"train_text_encoder": True, "min_snr_gamma": 5, "noise_offset": 0.05}, 210),
+            ("sdxl", {"train_text_encoder": True, "conv_rank": 2}, None),
+            ("sd15", {"lora_target": "attention", "ema_decay": 0.99}, 128),
+            ("sd15", {"caption_shuffle": True, "caption_dropout": 0.3, "crop": "random", "flip": True, "max_caption_tokens": 150}, 192),
+        ],
+        1,
+        3,
+        4,
+        6,
+    ),
 )
 def test_every_family_trains_and_the_webui_file_is_written(family, options, modules, gallery, paint):
     outcome = paint(gallery(family=family, export=["webui"], **options))
@@ -124,11 +130,15 @@ def test_no_way_of_cutting_a_step_changes_it(gallery, paint, tmp_path):
 
 @pytest.mark.parametrize(
     "variant",
-    [
-        {},
-        {"lora_variant": "loha", "block_ranks": ["down_blocks.1=2", "mid_block=0"], "sample_prompts": []},
-        {"lora_variant": "lokr", "lokr_factor": 4, "conv_rank": 2, "lora_dropout": 0.1, "ema_decay": 0.9, "sample_prompts": []},
-    ],
+    everyday(
+        [
+            {},
+            {"lora_variant": "loha", "block_ranks": ["down_blocks.1=2", "mid_block=0"], "sample_prompts": []},
+            {"lora_variant": "lokr", "lokr_factor": 4, "conv_rank": 2, "lora_dropout": 0.1, "ema_decay": 0.9, "sample_prompts": []},
+        ],
+        0,
+        2,
+    ),
     ids=lambda values: values.get("lora_variant", "lora"),
 )
 def test_stopped_and_resumed_equals_never_stopped(gallery, paint, tmp_path, monkeypatch, variant):
