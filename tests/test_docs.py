@@ -105,7 +105,7 @@ PUBLIC: dict[str, tuple[str, ...] | None] = {
     "loraforge_text.records": ("Conversation", "Message", "TextKeys", "TextSampling"),
     "loraforge_image.records": ("Picture", "ImageKeys", "ImageSampling"),
     "loraforge_image.families": None,
-    "loraforge_image.testing": ("check_drawing",),
+    "loraforge_image.testing": None,
 }
 
 

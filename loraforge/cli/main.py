@@ -89,7 +89,7 @@ class LoraForgeGroup(click.Group):
     is_eager=True,
     metavar="FILE.py",
     type=click.Path(path_type=Path),
-    help="Load a one-file plugin. May be repeated; stands before the command.",
+    help="Load a plugin: a file, or the folder of a package. May be repeated; stands before the command.",
 )
 @click.version_option(__version__, prog_name="loraforge", help="Show the version and exit.")
 @click.pass_context

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds plugins, asks them what they add, tells them what happened.
 
-A plugin is what an entry point of the group ``loraforge`` names (a module, or a class, of which one object is made), or one file given
-with ``-p``. One ``PluginHost`` serves one process run and is passed down. A plugin that cannot be used is set aside with the reason;
-the others go on, and the reason is repeated where something is missing.
+A plugin is what an entry point of the group ``loraforge`` names (a module, or a class, of which one object is made), or one file, or the
+folder of a package, given with ``-p``. One ``PluginHost`` serves one process run and is passed down. A plugin that cannot be used is set
+aside with the reason; the others go on, and the reason is repeated where something is missing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class PluginHost:
     """The plugins of one process run.
 
     Args:
-        files: one-file plugins (``-p``), from the command line only: a config file from a stranger must not run code.
+        files: one-file plugins and packages' folders (``-p``), from the command line only: a stranger's config must not run code.
         blocked: names that are not loaded; by default ``LORAFORGE_BLOCK``, separated by commas.
         entry_points: load installed plugins; tests turn it off.
     """
@@ -85,7 +85,7 @@ class PluginHost:
                 self._load(point.name, origin, point.load)
         self._files = {str(file) for file in files}
         for file in files:
-            self._load(file.stem, str(file), lambda file=file: _import_file(file))  # type: ignore[misc]
+            self._load(_file_name(file), str(file), lambda file=file: _import_file(file))  # type: ignore[misc]
 
     # --- coming in ---------------------------------------------------------------------------------------------------------
 
@@ -361,12 +361,20 @@ def _origins(points: Sequence[metadata.EntryPoint]) -> list[str]:
     return ["{Name} {Version}".format_map(parsed[id(point.dist)]) if point.dist else point.value for point in points]
 
 
+def _file_name(file: Path) -> str:
+    """What the plugin in a file is called: as the file, or as the folder of a package."""
+    folder = file.absolute().parent if file.name == "__init__.py" else file.absolute()
+    return folder.name if folder != file.absolute() or file.is_dir() else file.stem
+
+
 def _import_file(file: Path) -> ModuleType:
-    """A one-file plugin as a module, kept out of the way of installed packages."""
+    """A one-file plugin, or a package's folder, as a module, kept out of the way of installed packages."""
+    name = f"loraforge_file_plugin_{_file_name(file)}"
+    file = file / "__init__.py" if file.is_dir() else file
     if not file.is_file():
         raise PluginError(say("there is no file {path}", path=file.absolute()))
-    name = f"loraforge_file_plugin_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
+    parts = [str(file.absolute().parent)] if file.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=parts)
     if spec is None or spec.loader is None:
         raise PluginError(say("{path} is not a Python file", path=file))
     module = importlib.util.module_from_spec(spec)

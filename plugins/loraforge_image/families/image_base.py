@@ -169,6 +169,11 @@ class ImageBase(ABC):
     def embed(self, caption: str) -> Conditioning:
         """What the denoiser reads of a caption, without a batch axis, on any device; called without gradients, and kept on disk."""
 
+    def embed_negative(self, caption: str) -> Conditioning:
+        """What the denoiser reads of what a picture is drawn without, and of a caption that ``caption_dropout`` hides: as ``embed``, unless
+        the base was made with something around a prompt that stands around no negative one."""
+        return self.embed(caption)
+
     def latent_key(self) -> Mapping[str, Any]:
         """All that decides ``encode``'s result besides the pixels and the autoencoder's weights, as plain JSON values."""
         config = {name: value for name, value in self.pipe.vae.config.items() if not name.startswith("_")}
@@ -177,6 +182,11 @@ class ImageBase(ABC):
     def embed_key(self, caption: str) -> Mapping[str, Any]:
         """All that decides ``embed``'s result besides the text encoders' weights, as plain JSON values."""
         return {"caption": caption, "embed": _identity(type(self).embed), "tokenizers": self._tokenizer_hash(), "version": self.version}
+
+    def negative_key(self, caption: str) -> Mapping[str, Any]:
+        """The same of ``embed_negative``: that of ``embed``, unless it is another."""
+        plain = type(self).embed_negative is ImageBase.embed_negative
+        return {**self.embed_key(caption), **({} if plain else {"negative": _identity(type(self).embed_negative)})}
 
     def _tokenizer_hash(self) -> str:
         if not self._tokenizers_read:
@@ -201,9 +211,9 @@ class ImageBase(ABC):
         """All captions of a run, told once and before the first step: a family may make every batch as long as the longest needs."""
         return
 
-    def condition(self, captions: Sequence[str]) -> Conditioning:
-        """A batch of captions that are to be drawn."""
-        return self.join([self.embed(caption) for caption in captions])
+    def condition(self, captions: Sequence[str], negatives: Sequence[str] = ()) -> Conditioning:
+        """A batch of what is to be drawn: the negative prompts, and then the captions."""
+        return self.join([*map(self.embed_negative, negatives), *map(self.embed, captions)])
 
     def resolve(self, conditioning: Conditioning) -> Conditioning:
         """What ``embed`` left to the step, because text encoders that learn give another result each time."""

@@ -67,7 +67,7 @@ class ImageInferenceModel:
         encoders = list(base.text_encoders.values())
         bring(encoders, [base.denoiser], base.device)
         with torch.no_grad():
-            texts = base.condition([*negative, *prompts])
+            texts = base.condition(prompts, negative)
         bring([base.denoiser], encoders, base.device)
         pictures = draw(base, base.device, texts, seeds, size, steps=steps, cfg=cfg, sampler=sampler)
         strengths = {adapter: 1.0} if isinstance(adapter, str) else dict(adapter or {})

@@ -30,7 +30,8 @@ class Samples:
     Args:
         prompts: captions, or entries of ``sample_prompts`` with their flags.
         size: (width, height) of the pictures that say nothing else.
-        text: encodes a caption; asked for all prompts now, because the encoders leave memory before the first step.
+        text: encodes a caption, or what is drawn without (``negative=True``); asked for all prompts now, because the encoders leave
+            memory before the first step.
         continued: whether the LoRA does something before the first step (``init_from_adapter``): step 0 shows that, below the base.
     """
 
@@ -40,7 +41,7 @@ class Samples:
         keys: ImageKeys,
         prompts: Sequence[str],
         size: tuple[int, int],
-        text: Callable[[str], Conditioning],
+        text: Callable[..., Conditioning],
         device: Any,
         *,
         continued: bool = False,
@@ -52,7 +53,7 @@ class Samples:
         self._size, self._multiple = size, int(base.settings.get("multiple") or 8)
         self._texts = [text(prompt) for prompt in self._prompts]
         self._negatives = [keys.sample_negative if one.negative is None else one.negative for one in self._asked]
-        self._without = {negative: text(negative) for negative in {"", *self._negatives}} if base.guided else {}
+        self._without = {negative: text(negative, negative=True) for negative in {"", *self._negatives}} if base.guided else {}
         self._last: list[tuple[Image.Image, str]] = []
         self._continued = continued
 

@@ -44,6 +44,18 @@ def test_a_one_file_plugin_brings_an_exporter(tmp_path):
     assert "mine" in host.components("loraforge_exporters", "text")
 
 
+@pytest.mark.parametrize("given", ["", "__init__.py"])
+def test_the_folder_of_a_package_is_a_plugin_of_that_name(given, tmp_path):
+    package = tmp_path / "loraforge_mine"
+    (package / "parts").mkdir(parents=True)
+    (package / "__init__.py").write_text("from .parts.one import loraforge_exporters\n", encoding="utf-8")
+    (package / "parts" / "one.py").write_text(textwrap.dedent(EXPORTER.format(name="mine")), encoding="utf-8")
+    host = PluginHost([package / given])
+    assert host.components("loraforge_exporters", "text")["mine"][1] == "loraforge_mine" and not host.unusable()
+    missing = error_of(PluginHost([package / "parts" / given]), "parts")
+    assert missing == f"there is no file {package / 'parts' / '__init__.py'}"
+
+
 def test_a_name_claimed_twice_is_an_error_that_names_both(tmp_path):
     files = [plugin_file(tmp_path, f"plugin_{n}", EXPORTER.format(name="same")) for n in "ab"]
     host = PluginHost(files, ())

@@ -128,6 +128,7 @@ def test_what_learns_is_one_module_that_predicts(text):
     one = torch.ones(2)
     assert base.network(one, 2 * one, {"context": 4 * one}, {"more": 8 * one}).tolist() == [15.0, 15.0]
     assert base.condition(["a", "abc"])["context"].tolist() == [[1, 1], [3, 3]]
+    assert base.condition(["a"], ["abcd"])["context"].tolist() == [[4, 4], [1, 1]]
     assert base.guide(one, 3 * one, 4.0).tolist() == [9.0, 9.0] and base.resolve(names) is names and base.replace() == {}
     base.to("meta")
     assert base.device == "meta" and all(p.is_meta for p in base.network.parameters())

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
@@ -15,13 +14,12 @@ from builders.strangers import sd3
 from loraforge_image.families import Diffusion, ImageBase, ImageFamily
 from loraforge_image.families.stable_diffusion import families
 from loraforge_image.records import ImageKeys, Picture
-from PIL import Image
 
 from loraforge import CheckpointSaved, ConfigError, KeySet, LoraForgeError, ModelError, PluginError, RunConfig, Span, hookimpl, load_run
 from loraforge.pipeline.run import run_training
 from loraforge.plan import make_plan
 from loraforge.plugin_api.host import PluginHost
-from loraforge.testing import check_model_family, check_plugin
+from loraforge.testing import check_plugin
 
 SOURCE = ROOT / "tests" / "thirdparty" / "loraforge-sd3" / "src" / "loraforge_sd3" / "__init__.py"
 
@@ -49,27 +47,6 @@ def test_the_family_is_one_short_file_that_keeps_the_contracts(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(SOURCE.parent.parent))
     assert len(SOURCE.read_text(encoding="utf-8").splitlines()) < 120
     check_plugin(sd3())
-
-
-@pytest.mark.slow
-def test_it_keeps_what_the_loop_and_the_commands_rely_on(sd_bases, tmp_path):
-    from builders.tiny_images import draw_pictures
-
-    folder = draw_pictures(tmp_path / "pictures", 4, sizes=((64, 64), (64, 64), (96, 64)))
-    config = RunConfig(train_data_dir=str(folder), base_model=str(sd_bases("sd3")), lora_rank=4, learning_rate=5e-3)
-    shown = {"sample_prompts": ["a ball"], "sample_steps": 2, "cache_dir": str(tmp_path / "cache")}
-    keys = KeySet({RunConfig: config, ImageKeys: ImageKeys(resolution=64, bucket_step=16, **shown)})
-    rows = [Picture(where=str(i), path=str(folder / f"{i}.png"), caption="a ball" * i, sha256=str(i)) for i in range(4)]
-
-    def alike(one, other) -> bool:
-        """Besides their pixels, pictures say how they were made."""
-        with Image.open(io.BytesIO(one.data)) as a, Image.open(io.BytesIO(other.data)) as b:
-            return a.tobytes() == b.tobytes()
-
-    texts = [(row, [Span(row.caption, True)]) for row in rows]
-    asked = {"prompts": ["a ball"], "settings": {"steps": 2, "size": "64x64"}, "steps": 4, "same": alike}
-    adapter = check_model_family(sd3().StableDiffusion3(), config, keys, texts, **asked)
-    assert "preview.png" in adapter.files
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def test_without_being_asked_four_are_drawn_and_a_side_is_whole_steps(trained, t
     made = trained(sample_prompts=None, resolution=72)
     assert made._samples._size == (64, 64)
     made._seen = [(picture, f"text {number}", bucket) for number, (picture, _, bucket) in enumerate(made._seen * 16)]
-    made._texts.prompt = lambda caption: {}  # the encoders are gone already
+    made._texts.prompt = lambda caption, **_: {}  # the encoders are gone already
     made.on_encoded()
     assert made._samples._prompts == ["text 1", "text 2", "text 3", "text 5"]  # every fourth is of the class
     asked = []

@@ -109,11 +109,12 @@ class StableDiffusionBase(ImageBase):
             return {**row, "ids": torch.cat([row["ids"], *[self.blank["ids"][:, :1]] * missing], 1)}
         return {**row, "context": torch.cat([row["context"], *[self.blank["context"][: WINDOW + 2]] * missing])}
 
-    def condition(self, captions: Sequence[str]) -> Conditioning:
+    def condition(self, captions: Sequence[str], negatives: Sequence[str] = ()) -> Conditioning:
         import torch
 
-        windows = max(self.windows, self._windows(captions))
-        return self.embed_ids(torch.stack([self.token_ids(caption, windows) for caption in captions]))
+        every = [*negatives, *captions]
+        windows = max(self.windows, self._windows(every))
+        return self.embed_ids(torch.stack([self.token_ids(caption, windows) for caption in every]))
 
     def resolve(self, conditioning: Conditioning) -> Conditioning:
         return self.embed_ids(conditioning["ids"]) if "ids" in conditioning else conditioning

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from loraforge import PluginError
@@ -26,7 +26,7 @@ class Texts:
     """Encodes captions. Each is encoded by itself, so that neither its neighbours nor the step it comes in change a bit.
 
     Attributes:
-        empty: what the denoiser reads of no caption.
+        empty: what the denoiser reads of a hidden caption, as of no negative prompt.
         live: whether captions are encoded in the step, so that the text encoders have to stay.
     """
 
@@ -38,8 +38,7 @@ class Texts:
         self._kept: dict[str, Conditioning] = {}
         self._measured: dict[str, None] = {}
         self.live = False
-        self.empty = self.read("")
-        base.blank = self.empty
+        self.empty, base.blank = self.read("", negative=True), self.read("")
 
     def add(self, captions: Sequence[str]) -> None:
         """Makes what will be read of a picture's captions, as far as that is known."""
@@ -61,11 +60,11 @@ class Texts:
         caption = captions[rng.randrange(len(captions))] if len(captions) > 1 else captions[0]
         return self._conditioning(arranged(caption, self._keys, rng))
 
-    def prompt(self, text: str) -> Conditioning:
-        """What is drawn: never cut."""
+    def prompt(self, text: str, *, negative: bool = False) -> Conditioning:
+        """What is drawn, or drawn without: never cut."""
         self._base.uncut = True
         try:
-            return self.read(text)
+            return self.read(text, negative=negative)
         finally:
             self._base.uncut = False
 
@@ -75,30 +74,36 @@ class Texts:
         if not self.live:
             self._base.forget_text_encoders()
 
-    def read(self, text: str) -> Conditioning:
+    def read(self, text: str, *, negative: bool = False) -> Conditioning:
         """What the denoiser reads of a text, or what is kept of it for text encoders that learn; on the CPU, and from the cache if it is
         there.
 
         Raises:
             PluginError: if the family's ``embed`` returns something else.
         """
-        if self._base.trains_text:
-            return self._base.embed(text)
-        return self._cache.get({**self._base.embed_key(text), "encoder": self._hash}, lambda: self._embed(text))
+        base = self._base
+        embed, key = (base.embed_negative, base.negative_key) if negative else (base.embed, base.embed_key)
+        if base.trains_text:
+            return embed(text)
+        return self._cache.get({**key(text), "encoder": self._hash}, lambda: self._embed(text, embed))
 
     def _conditioning(self, text: str) -> Conditioning:
         found = self._kept.get(text)
         if found is not None:
             return found
-        return self._base.embed(text) if self._base.trains_text else self._embed(text)  # not on disk: there is no end of orders
+        return (
+            self._base.embed(text) if self._base.trains_text else self._embed(text, self._base.embed)
+        )  # not on disk: there is no end of orders
 
-    def _embed(self, text: str) -> dict[str, Tensor]:
+    def _embed(self, text: str, embed: Callable[[str], Conditioning]) -> dict[str, Tensor]:
         import torch
 
         for encoder in self._base.text_encoders.values():
             encoder.to(self._device)
         with torch.no_grad():
-            found: Any = self._base.embed(text)
+            found: Any = embed(text)
         if not isinstance(found, Mapping) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-            raise PluginError(f"{type(self._base).__name__}.embed must return a mapping of names to tensors; got {type(found).__name__}.")
+            raise PluginError(
+                f"{type(self._base).__name__}.{embed.__name__} must return a mapping of names to tensors; got {type(found).__name__}."
+            )
         return {name: value.cpu() for name, value in found.items()}

@@ -67,18 +67,9 @@ def test_a_tiny_base_is_small_and_draws_what_diffusers_draws(case, tiny, base_of
 
 
 def test_a_batch_of_four_is_four_of_one(case, base_of):
-    import torch
+    from loraforge_image.testing import check_batch
 
-    base = base_of(case)
-    shape = base.latent_shape(64, 96)
-    noisy = torch.randn(4, *shape, generator=torch.Generator().manual_seed(2))
-    levels = torch.tensor([0.2, 0.4, 0.6, 0.9])
-    with torch.no_grad():
-        rows = [base.embed(caption) for caption in CAPTIONS]
-        together = base.predict(noisy, levels, base.join(rows), {})
-        alone = torch.cat([base.predict(noisy[i : i + 1], levels[i : i + 1], base.join([rows[i]]), {}) for i in range(4)])
-    assert together.shape == noisy.shape
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    check_batch(base_of(case), CAPTIONS)
 
 
 def test_by_default_the_layers_of_the_blocks_learn_and_no_others(case, trained):
@@ -88,44 +79,11 @@ def test_by_default_the_layers_of_the_blocks_learn_and_no_others(case, trained):
     assert all(re.fullmatch(case.blocks, path) for path in paths), sorted(paths)
 
 
-def test_gradients_are_those_of_a_plain_loop(case, tiny, trained):
-    """diffusers' network, peft's LoRA and the loss as it stands in papers; nothing of LoRAForge."""
-    import diffusers
-    import torch
-    from peft import LoraConfig
+def test_gradients_are_those_of_a_plain_loop(case, tiny):
+    """diffusers' network, peft's LoRA and the loss as it stands in papers; nothing of LoRAForge; and with checkpointing the same."""
+    from loraforge_image.testing import check_gradients
 
-    pipe = diffusers.DiffusionPipeline.from_pretrained(tiny(case))
-    for part in pipe.components.values():
-        if isinstance(part, torch.nn.Module):
-            part.requires_grad_(False)
-    ours = {name.removeprefix("transformer."): value for name, value in trained.gradients.items()}
-    values = dict(trained.model.lora.model.named_parameters())
-    names = sorted({name.partition(".lora_A.")[0].removeprefix("transformer.") for name in values if ".lora_A." in name})
-    pipe.transformer.add_adapter(LoraConfig(r=4, lora_alpha=trained.model._config.alpha, target_modules=names))
-    learned = {name: value for name, value in pipe.transformer.named_parameters() if value.requires_grad}
-    with torch.no_grad():
-        for name, value in learned.items():
-            value.copy_(values[f"transformer.{name}"])
-    batch = trained.batch
-    losses = [
-        case.plain(pipe, batch["clean"][row : row + 1], batch["noise"][row : row + 1], float(batch["levels"][row]), CAPTIONS[row])
-        for row in range(2)
-    ]
-    torch.stack(losses).mean().backward()
-    theirs = {name: value.grad for name, value in learned.items() if value.grad is not None}
-    assert theirs.keys() == ours.keys()
-    for name, value in theirs.items():
-        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
-    assert max(float(value.abs().max()) for value in ours.values()) > 1e-4
-
-
-def test_checkpointing_gives_the_same_gradients(case, trained):
-    trained.model._base.enable_gradient_checkpointing()
-    again = gradients(trained.model, trained.batch)
-    trained.model._base.denoiser.disable_gradient_checkpointing()
-    assert again.keys() == trained.gradients.keys()
-    apart = max(float((again[name] - value).abs().max()) for name, value in trained.gradients.items())
-    assert apart < 1e-6, apart
+    check_gradients(case.family(), tiny(case), case.plain, captions=CAPTIONS[:2])
 
 
 def test_ten_steps_lower_the_loss_at_fixed_levels(case, trained):

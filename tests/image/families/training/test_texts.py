@@ -121,3 +121,18 @@ def test_what_is_longer_is_cut_at_the_end(texts):
     assert len(ids) == 77 and (int(ids[0]), int(ids[-1])) == (own.bos_token_id, own.eos_token_id)
     assert len(set(ids[1:-1].tolist())) == 1
     assert [base._windows(found) for found in ([], ["a", "x " * 75], ["x " * 76, "a"])] == [1, 1, 2]
+
+
+def test_a_hidden_caption_is_what_is_drawn_without(texts, monkeypatch):
+    """Of a base that reads a negative prompt otherwise than a prompt; from the same cache."""
+    plain, base = texts()
+
+    def embed_negative(self, caption):
+        return {"context": self.embed(caption)["context"] + 1}
+
+    monkeypatch.setattr(type(base), "embed_negative", embed_negative)
+    made, base = texts()
+    wanted = plain.empty["context"] + 1
+    assert made.empty["context"].equal(wanted) and made.prompt("", negative=True)["context"].equal(wanted)
+    assert made.prompt("")["context"].equal(plain.empty["context"]) and base.blank["context"].equal(plain.empty["context"])
+    assert made.prompt("blue", negative=True)["context"].equal(plain.prompt("blue")["context"] + 1)
