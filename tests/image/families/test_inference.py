@@ -19,7 +19,9 @@ SAMPLERS = {"ddim": "DDIM", "euler_a": "Euler a"}
 
 def model(multiple: int = 16, guided: bool = True, side: int = 520, usual=(20, 7.0), **settings) -> ImageInferenceModel:
     objective = SimpleNamespace(samplers=SAMPLERS, chosen=lambda sampler: "ddim" if sampler == "auto" else sampler)
-    base = SimpleNamespace(settings=settings, side=side, guided=guided, objective=objective, device=THERE, condition=lambda texts: texts)
+    base = SimpleNamespace(
+        settings=settings, side=side, guided=guided, objective=objective, device=THERE, condition=lambda texts, without: [*without, *texts]
+    )
     base.usual_steps, base.usual_cfg, base.text_encoders = *usual, {}
     base.denoiser = SimpleNamespace(parameters=lambda: (), to=lambda device: None)
     return ImageInferenceModel(base, "network", "the base", multiple)

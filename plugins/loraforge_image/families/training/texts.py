@@ -38,7 +38,7 @@ class Texts:
         self._kept: dict[str, Conditioning] = {}
         self._measured: dict[str, None] = {}
         self.live = False
-        self.empty, base.blank = self.read("", negative=True), self.read("")
+        base.blank, self.empty = self.read(""), self.read("", negative=True)
 
     def add(self, captions: Sequence[str]) -> None:
         """Makes what will be read of a picture's captions, as far as that is known."""
