@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
 from .errors import printable
-from .fonts import font_files
+from .fonts import font_files, quiet_matplotlib
 from .messages import language, speaker
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def sheet(path: Path, about: About, height: float, lines: Sequence[str] = ()) ->
         height: of the axes, in inches.
         lines: of text below them, see ``wrapped``.
     """
+    quiet_matplotlib()
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import re
 from pathlib import Path
 
@@ -18,9 +19,18 @@ _EXTRA = "cvttf_NotoSansCJK_Regular"  # Noto Sans CJK, from the extra "fonts"
 _MOST = 400  # files that are looked into
 
 
+def quiet_matplotlib() -> None:
+    """Before matplotlib is imported: it reports in English, amid what LoRAForge says, that it lists the fonts and that its folder cannot be
+    written to. Neither needs doing anything about. A program that set a level of its own keeps it."""
+    log = logging.getLogger("matplotlib")
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.ERROR)
+
+
 @functools.cache
 def font_files() -> tuple[str, ...]:
     """The paths of the fonts that are worth a look, the likeliest to have a character first: this computer's, and the extra "fonts"."""
+    quiet_matplotlib()
     from matplotlib.font_manager import findSystemFonts
 
     found = {str(path) for path in findSystemFonts()}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,8 @@ def _places(host: PluginHost, task: str | None, folder: Path | None) -> tuple[st
     if task is None or task in tasks:
         return task, folder
     if folder is None:
+        if difflib.get_close_matches(task, list(tasks), n=1) and not Path(task).exists():
+            host.task(task)  # says which word may have been meant
         return None, Path(task)
     if str(folder) in tasks:
         return str(folder), Path(task)

@@ -64,8 +64,8 @@ def sample(
     sides |= _sides(opened.names(adapters), scales, together)
     inference_model = opened.inference_model(opened.adapters(adapters))
     rows: list[dict[str, Any]] = []
-    console = terminal.console()
-    with answering.ticker(terminal.console(stderr=as_json), say("answers")) as tick:
+    console = terminal.console(stderr=as_json)  # one for the bar and the answers: they would write over each other
+    with answering.ticker(console, say("answers")) as tick:
         for question, answers in ask(opened, inference_model, prompts, sides, wanted, out or opened.run.path / "answers", tick):
             ended = {name: answer.ended for name, answer in answers.items() if isinstance(answer, Answer)}
             rows.append({"prompt": question, "answers": answers, **({"ended": ended} if ended else {})})

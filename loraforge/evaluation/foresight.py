@@ -36,11 +36,12 @@ def too_few(plan: Plan, data: Data) -> list[str]:
         )  # fmt: skip
     if not ratio or data.split.known:
         return [text]
-    needed = math.ceil(FEWEST_GROUPS / ratio)
+    there = len(set(data.split.groups))  # what is held out is so many of these, whatever the number of their rows
+    needed = math.ceil(FEWEST_GROUPS / ratio * rows / there)
     text += say(
         " With eval_ratio: {ratio:g} that is about {needed} {items}; here are {rows}.", ratio=ratio, needed=needed, items=items, rows=rows
     )
-    share = math.ceil(100 * FEWEST_GROUPS / rows) / 100
+    share = math.ceil(100 * FEWEST_GROUPS / there) / 100
     if share <= _MOST:
         text += say(" Or set eval_ratio: {share:g}.", share=share)
     return [text + say(" Training goes on all the same.")]

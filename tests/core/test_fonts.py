@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 
 import pytest
@@ -47,3 +49,14 @@ def test_the_font_of_the_extra_is_found_and_charts_are_chinese_with_it(system, t
     charts._families.cache_clear()
     assert str(place / "NotoSansCJKtc-Regular.otf") in font_files() and charts.readable()
     assert charts.words("loraforge.diagnosis.curves")("held-out examples") == "留出样本"
+
+
+def test_matplotlib_says_nothing_of_its_own(tmp_path):
+    """A fresh computer whose folder of settings cannot be written to: matplotlib's two remarks would stand in the midst of a training."""
+    (tmp_path / "file").touch()
+    code = (
+        "from loraforge import font_files; import logging; font_files(); logging.getLogger('matplotlib.font_manager').warning('building')"
+    )
+    environment = {**os.environ, "MPLCONFIGDIR": str(tmp_path / "file" / "below")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, encoding="utf-8")
+    assert done.returncode == 0 and done.stderr == ""

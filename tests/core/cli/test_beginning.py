@@ -60,6 +60,8 @@ def test_nothing_is_overwritten(command, tmp_path):
     [
         ((), "for what task? Type loraforge init image or loraforge init text"),
         (("txet", "x"), "Did you mean 'text'"),
+        (("txt",), "Did you mean 'text'"),
+        (("mine",), "for what task? Type loraforge init image mine or loraforge init text mine"),
         (("--data", "nowhere"), "there is no such file or folder"),
         (("text", "file/x"), "file is a file, and a folder is needed there"),
         (("text", "--example", "legal", "--data", "file"), "--example and --data exclude each other"),

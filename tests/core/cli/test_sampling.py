@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
+from pydantic import create_model
 
+from loraforge.cli import answering
 from loraforge.cli.sampling import _sides
 from loraforge.plugin_api.types import File
 from loraforge.runs.opened import _kept
@@ -52,3 +55,24 @@ def test_the_names_of_files_are_the_words_of_the_prompt_and_the_strength(tmp_pat
     }  # fmt: skip
     (path,) = _kept(opened, "霓虹" * 200, {"名" * 200: File(b"x", ".png")}, tmp_path).values()
     assert Path(path).is_file() and len(Path(path).name.encode()) < 220
+
+
+def test_the_bar_and_the_answers_share_a_console(command, tmp_path, monkeypatch):
+    """What another one prints stays behind the bar's last line, and the bar stays on the screen."""
+    task = SimpleNamespace(sampling=SimpleNamespace(settings=create_model("Nothing")))
+    opened = SimpleNamespace(
+        task=task,
+        run=SimpleNamespace(path=tmp_path),
+        names=lambda given: ["a"],
+        adapters=lambda given: {},
+        inference_model=lambda found: None,
+    )
+    monkeypatch.setattr("loraforge.runs.opened.load_run", lambda host, run: opened)
+    monkeypatch.setattr("loraforge.runs.opened.ask", lambda *given: [("how?", {"a": "so"})])
+    used = []
+    ticker, answers = answering.ticker, answering.answers
+    monkeypatch.setattr(answering, "ticker", lambda out, what: used.append(out) or ticker(out, what))
+    monkeypatch.setattr(answering, "answers", lambda out, question, given: used.append(out) or answers(out, question, given))
+    code, out, err = command("sample", tmp_path, "how?")
+    assert code == 0 and "so" in out, err
+    assert len(used) == 2 and used[0] is used[1]

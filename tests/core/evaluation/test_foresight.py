@@ -41,6 +41,13 @@ def test_near_duplicates_and_learned_answers_are_no_observations():
     assert not foresight.too_few(*known(60, 12, learned=4))
 
 
+def test_rows_that_stand_together_are_counted_together_in_the_advice_too():
+    """20 topics in three wordings each: the 60 rows are 20 observations, and 8 of these are four rows in ten."""
+    (line,) = foresight.too_few(*known(60, 7, groups=20))
+    assert "eval_ratio: 0.2 that is about 120 pictures; here are 60. Or set eval_ratio: 0.4." in line
+    assert "Or set" not in foresight.too_few(*known(60, 7, groups=9))[0]
+
+
 def test_nothing_held_out_is_said_too():
     assert foresight.too_few(*known(60, 0, ratio=0)) == [
         "nothing is held out, so whether the adapter is better than the base will not be told."
