@@ -16,6 +16,7 @@ from typing import Any
 from ..config.keys import Keys, fields, validate
 from ..config.other_trainers.aliases import all_aliases, dismiss, rename
 from ..config.other_trainers.elsewhere import elsewhere
+from ..config.other_trainers.refused import instead
 from ..config.other_trainers.toml_reader import read_toml
 from ..config.paths import path_role
 from ..config.schema import RunConfig
@@ -82,7 +83,10 @@ def translate(host: PluginHost, path: Path, task_name: str | None, config: Path)
             lost.setdefault(key, say("that config names none: write it into ours."))
     ours = [key for key in source.values if key in {*theirs.values(), *told.used}]
     explained = {key.partition(" (")[0] for key in lost}
-    unneeded += _rest(source, {*ours, *explained, *_noted(renamed, kept)}, lost)
+    merged = _merged(given, renamed, told.origins)
+    unneeded += [say("{where}: {key}: adds nothing to the other lines.", where=source.values[key].where, key=key)
+                 for key in source.values if key in merged - {*ours, *explained}]  # fmt: skip
+    unneeded += _rest(source, {*ours, *explained, *_noted(renamed, kept), *merged}, lost)
     return Translated(
         task,
         trainer.name,
@@ -97,6 +101,12 @@ def translate(host: PluginHost, path: Path, task_name: str | None, config: Path)
 def _noted(before: Source, after: Source) -> set[str]:
     """The keys whose lines change nothing here, which is said already."""
     return {key for key in before.values if key not in after.values}
+
+
+def _merged(before: Source, after: Source, origins: Mapping[str, str]) -> set[str]:
+    """The other program's keys that give a key of ours what it has already, or leave it as it is."""
+    kept = {value.written or key for key, value in after.values.items()}
+    return {origins.get(key, key) for key, value in before.values.items() if key not in kept and value.value not in (None, "", [], False)}
 
 
 def _rest(source: Source, told: Collection[str], lost: dict[str, str]) -> list[str]:
@@ -196,11 +206,24 @@ def _sound(source: Source, owners: Sequence[type[Keys]], lost: dict[str, str], o
             problem = say("nothing is known of it here.")
         else:
             problem = _refused(source, key, value, owners)
+        nearest = _nearest(key, value, owners) if problem else None
         if problem:
             lost.setdefault(_called(value.written or key, origins), problem.removeprefix(f"{value.where}: "))
-        else:
+        if nearest is not None and (nearest[0] == key or nearest[0] not in source.values):
+            ours, written = nearest
+            values[ours] = written
+            lost[_called(value.written or key, origins)] += " " + say("Written: {line}", line=f"{ours}: {written.value}")
+        if not problem:
             values[key] = value
     return values
+
+
+def _nearest(key: str, value: Value, owners: Sequence[type[Keys]]) -> tuple[str, Value] | None:
+    """Our key, and its value that comes nearest to one that it does not take."""
+    ours = all_aliases(owners).get(key, key)
+    row = fields(owners).get(ours)
+    found = instead(row[1], str(value.value)) if row is not None else ""
+    return (ours, Value(found, value.where, value.written or (key if key != ours else ""))) if found else None
 
 
 def _called(key: str, origins: Mapping[str, str]) -> str:

@@ -253,7 +253,7 @@ _ROWS = (
         unless=_OFF,
     ),
     Elsewhere(
-        "deepspeed fsdp fsdp_config multi_gpu device_map ddp_backend local_rank",
+        "deepspeed fsdp fsdp_config multi_gpu gpu_ids device_map ddp_backend local_rank",
         description="Several GPUs are used with `accelerate launch -m loraforge train ...`.",
         unless=f"{_OFF} auto []",
     ),
@@ -316,7 +316,8 @@ _ROWS = (
         ""
         "dataset_shard* dataset_exact_deduplication deepcompile test_split_size "
         "down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold enable_block_weights enable_base_weight train_norm "
-        "dylora_unit use_tucker use_cp use_scalar rank_dropout module_dropout ui_custom_params data_seed random_state "
+        "dylora_unit use_tucker use_cp use_conv_cp use_scalar bypass_mode rescaled constraint constrain unbalanced_factorization "
+        "rank_dropout module_dropout ui_custom_params data_seed random_state "
         "auto_find_batch_size "
         "use_dft_loss enable_thinking preserve_thinking torchdistx_path",
         description="There is nothing like it here: take the line out.",

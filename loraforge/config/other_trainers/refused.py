@@ -2,12 +2,14 @@
 """Values that other programs know and this one does not: what there is instead, said beside the refusal.
 
 A key declares them: ``Field(..., json_schema_extra={"refused": {"prodigy* lion": {"why": "..."}}})``; names stand with spaces between,
-a star stands for anything, and upper and lower case, ``-`` and ``_`` inside a name are the same.
+a star stands for anything, and upper and lower case, ``-`` and ``_`` inside a name are the same. ``"instead"`` is the value that such a
+sentence names, where there is one that can be written into a translated config without a further choice.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -24,16 +26,32 @@ ALPHA: dict[str, Any] = {
 }
 OPTIMIZERS: dict[str, Any] = {
     "prodigyplus* *prodigyplus*": {
-        "why": "Both halves of it are there, each by itself: write optimizer: prodigy, or optimizer: schedule_free with a learning_rate."
+        "instead": "prodigy",
+        "why": "Both halves of it are there, each by itself: write optimizer: prodigy, or optimizer: schedule_free with a learning_rate.",
     },
-    "prodigy* *prodigy": {"why": "The plain one is there: write optimizer: prodigy and learning_rate: 1."},
-    "dadapt*": {"why": "Its authors' later one is there, which finds the rate likewise: write optimizer: prodigy and learning_rate: 1."},
-    "schedulefree* *schedulefree": {"why": "AdamW's is there: write optimizer: schedule_free, and a learning_rate of the usual size."},
-    "pagedadamw8bit": {"why": "adamw_8bit is the same without the paging, which only moves memory: write optimizer: adamw_8bit."},
-    "pagedadamw pagedadamw32bit": {"why": "adamw is the same without the paging, which only moves memory: write optimizer: adamw."},
-    "lion8bit pagedlion*": {"why": "lion is the same in 32 bits, and keeps half of what AdamW keeps: write optimizer: lion."},
-    "came*": {"why": "The one of 32 bits is there, which keeps about half of what AdamW keeps: write optimizer: came."},
-    "*muon*": {"why": "torch's own is there, with AdamW for what is no matrix: write optimizer: muon."},
+    "prodigy* *prodigy": {"instead": "prodigy", "why": "The plain one is there: write optimizer: prodigy and learning_rate: 1."},
+    "dadapt*": {
+        "instead": "prodigy",
+        "why": "Its authors' later one is there, which finds the rate likewise: write optimizer: prodigy and learning_rate: 1.",
+    },
+    "schedulefree* *schedulefree": {
+        "instead": "schedule_free",
+        "why": "AdamW's is there: write optimizer: schedule_free, and a learning_rate of the usual size.",
+    },
+    "pagedadamw8bit": {
+        "instead": "adamw_8bit",
+        "why": "adamw_8bit is the same without the paging, which only moves memory: write optimizer: adamw_8bit.",
+    },
+    "pagedadamw pagedadamw32bit": {
+        "instead": "adamw",
+        "why": "adamw is the same without the paging, which only moves memory: write optimizer: adamw.",
+    },
+    "lion8bit pagedlion*": {
+        "instead": "lion",
+        "why": "lion is the same in 32 bits, and keeps half of what AdamW keeps: write optimizer: lion.",
+    },
+    "came*": {"instead": "came", "why": "The one of 32 bits is there, which keeps about half of what AdamW keeps: write optimizer: came."},
+    "*muon*": {"instead": "muon", "why": "torch's own is there, with AdamW for what is no matrix: write optimizer: muon."},
     "adam adam8bit": {"why": "AdamW with weight_decay: 0 is Adam: write optimizer: adamw, or adamw_8bit."},
     "sgd* rmsprop* adagrad* galore* lomo* adalomo* apollo* radam* adopt* ademamix* soap* stableadamw grokadamw": {
         "why": "Write optimizer: adamw, or adafactor for the least memory; each wants a learning_rate of its own."
@@ -41,9 +59,13 @@ OPTIMIZERS: dict[str, Any] = {
 }
 NO_SCHEDULES: dict[str, Any] = {
     "inversesqrt *minlr* *minlr piecewiseconstant reducelronplateau onecycle logsweep greedy": {
-        "why": "Nearest is cosine; a rate that stays, and falls at the end, is warmup_stable_decay."
+        "instead": "cosine",
+        "why": "Nearest is cosine; a rate that stays, and falls at the end, is warmup_stable_decay.",
     },
-    "adafactor": {"why": "Adafactor has the rate that learning_rate says: write lr_scheduler: constant_with_warmup."},
+    "adafactor": {
+        "instead": "constant_with_warmup",
+        "why": "Adafactor has the rate that learning_rate says: write lr_scheduler: constant_with_warmup.",
+    },
 }
 SAVES: dict[str, Any] = {
     "no none off best": {"why": "save_steps: 0 saves at the end only; the best checkpoint is kept in any case. Take the line out."}
@@ -71,14 +93,24 @@ def refused(info: FieldInfo | None, got: str) -> str:
     Args:
         got: the value as people write it.
     """
+    row = _row(info, got)
+    return " " + say(str(row["why"])) if row else ""
+
+
+def instead(info: FieldInfo | None, got: str) -> str:
+    """The value of the key that comes nearest to one of another program; empty where somebody has to choose."""
+    return str(_row(info, got).get("instead", ""))
+
+
+def _row(info: FieldInfo | None, got: str) -> Mapping[str, Any]:
     extra = info.json_schema_extra if info is not None else None
     declared = extra.get("refused") if isinstance(extra, dict) else None
     word = re.sub(r"(?<=\w)[-_ ]", "", got).casefold()
     for names, row in declared.items() if isinstance(declared, dict) else ():
         for name in names.split():
             if re.fullmatch(re.escape(name).replace(r"\*", ".*"), word) and isinstance(row, dict):
-                return " " + say(str(row["why"]))
-    return ""
+                return row
+    return {}
 
 
 def share_hint(got: object, bound: object) -> str:

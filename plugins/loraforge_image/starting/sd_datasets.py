@@ -30,11 +30,13 @@ def data_sets(values: dict[str, Any], given: Given, origins: dict[str, str], los
     listed = values.pop("datasets", None)
     if "num_repeats" in values:  # of [general]
         values["repeats"], origins["repeats"] = values.pop("num_repeats"), "num_repeats"
-    if not isinstance(listed, list):
+    if listed is None:
         return
     origin = origins.get("datasets", "datasets")
-    subsets = [_subset(one, inner) for one in listed if isinstance(one, dict) for inner in one.get("subsets") or [{}]]
+    sets = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    subsets = [_subset(one, inner) for one in sets for inner in _listed(one.get("subsets"))]
     if not subsets:
+        lost[origin] = say("it has no [[datasets]] with [[datasets.subsets]]: write train_data_dir yourself.")
         return
     shared = {key for key in subsets[0] if all(other.get(key) == subsets[0][key] for other in subsets)}
     for key in shared - {"image_dir", "metadata_file", "class_tokens", "is_reg"}:
@@ -45,6 +47,11 @@ def data_sets(values: dict[str, Any], given: Given, origins: dict[str, str], los
     if len(prior) == 1:
         values["reg_data_dir"], origins["reg_data_dir"] = prior[0].get("image_dir"), origin
     _folders(values, own, prior if len(prior) > 1 else [], shared, origins, lost, origin)
+
+
+def _listed(subsets: Any) -> list[Mapping[str, Any]]:
+    """The subsets of a data set; of one without any, an empty one."""
+    return [one for one in subsets if isinstance(one, dict)] if isinstance(subsets, list) and subsets else [{}]
 
 
 def _subset(dataset: Mapping[str, Any], subset: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configs of LLaMA-Factory, of its first kind and of its second (``peft_config``), in our keys.
 
-What it takes where nothing is said was read in its ``hparams`` and in transformers' ``TrainingArguments``.
+What it takes where nothing is said was read in its ``hparams`` and in transformers' ``TrainingArguments``; for the second kind in its
+``v1/config/training_args.py``, ``v1/core/base_trainer.py`` and ``v1/plugins/model_plugins/peft.py``.
 """
 
 from __future__ import annotations
@@ -39,6 +40,18 @@ _DEFAULTS: Mapping[str, Any] = {
     "eval_ratio": 0.0,
     "gradient_checkpointing": True,
 }
+_SECOND_DEFAULTS: Mapping[str, Any] = {
+    **_DEFAULTS,
+    "lora_alpha": 16,
+    "lora_dropout": 0.05,
+    "batch_size": 1,
+    "learning_rate": 1e-4,
+    "lr_scheduler": "constant",
+    "weight_decay": 0.01,
+    "precision": "bf16",
+    "save_steps": 0,
+}
+_SECOND_MARKS = ("model", "model_class", "peft_config", "train_dataset", "dist_config", "micro_batch_size")
 _SECOND_KIND = {"model": "model_name_or_path", "r": "lora_rank", "name": "finetuning_type", "target_modules": "lora_target"}
 _PREFERENCES = ("dpo", "kto", "orpo", "simpo")
 
@@ -49,10 +62,15 @@ def translate(given: Given) -> Translation:
     origins: dict[str, str] = {}
     lost: dict[str, str] = {}
     notes: list[str] = []
-    _second_kind(values, origins)
+    second = any(key in values for key in _SECOND_MARKS)
+    _second_kind(values, origins, lost)
     _stage(values, lost)
     _data(values, given, origins, lost)
-    defaults = dict(_DEFAULTS)
+    defaults = dict(_SECOND_DEFAULTS if second else _DEFAULTS)
+    _saves(values, lost, defaults, notes)
+    if values.get("quantization_bit") and values.get("fp16"):
+        del values["fp16"]
+        lost["fp16"] = say("with precision: 4bit it is bf16 that is computed in here.")
     if values.get("lr_scheduler_type") == "constant":  # has no warm-up in transformers, whatever is asked for
         for key in ("warmup_ratio", "warmup_steps"):
             if values.pop(key, None):
@@ -75,7 +93,25 @@ def translate(given: Given) -> Translation:
     return Translation(values, defaults, origins, ("dataset_dir",) if given.values.get("dataset") else (), lost, notes)
 
 
-def _second_kind(values: dict[str, Any], origins: dict[str, str]) -> None:
+def _saves(values: dict[str, Any], lost: dict[str, str], defaults: dict[str, Any], notes: list[str]) -> None:
+    """When it saves: each pass, every so many steps, or never; what is held out is looked at then here."""
+    when = str(values.get("save_strategy") or "steps").casefold()
+    for key in ("eval_strategy", "evaluation_strategy"):
+        if str(values.get(key) or when).casefold() != when:
+            lost[key] = say("the held-out loss comes with every checkpoint: save_steps, or save_epochs.")
+            del values[key]
+    if when in ("no", "false"):  # YAML takes a bare no for false
+        del values["save_strategy"]
+        lost["save_strategy"] = say("save_steps: 0 saves at the end only.")
+    if when in ("no", "false", "epoch"):
+        defaults["save_steps"] = 0
+        if values.pop("save_steps", None) is not None:
+            lost["save_steps"] = say("save_strategy: {when} goes before it there.", when=when)
+    if not values.get("save_total_limit") and (values.get("save_steps") or when == "epoch" or defaults["save_steps"]):
+        notes.append(say("save_total_limit: all checkpoints are kept there, and here the last 5."))
+
+
+def _second_kind(values: dict[str, Any], origins: dict[str, str], lost: dict[str, str]) -> None:
     """The names of its second version, whose adapter has a section of its own."""
     peft = values.pop("peft_config", None)
     inner = [("peft_config", str(key), value) for key, value in peft.items()] if isinstance(peft, dict) else []
@@ -83,6 +119,15 @@ def _second_kind(values: dict[str, Any], origins: dict[str, str]) -> None:
         name = _SECOND_KIND.get(key, key)
         values.setdefault(name, value)
         origins[name] = origin
+    whole, part = values.get("global_batch_size"), values.get("micro_batch_size", 1)
+    if isinstance(whole, int) and isinstance(part, int) and 0 < part <= whole:
+        values.pop("global_batch_size")
+        values["gradient_accumulation"], origins["gradient_accumulation"] = whole // part, "global_batch_size"
+        if whole % part:
+            lost["global_batch_size"] = say("{whole} is no multiple of {part}.", whole=whole, part=part)
+    if "enable_activation_checkpointing" in values:
+        values["gradient_checkpointing"] = values.pop("enable_activation_checkpointing")
+        origins["gradient_checkpointing"] = "enable_activation_checkpointing"
     if "train_dataset" in values:
         values.setdefault("dataset", values.pop("train_dataset"))
         origins["dataset"] = "train_dataset"

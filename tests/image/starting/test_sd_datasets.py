@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from loraforge.plugin_api.host import PluginHost
 from loraforge.starting.translating import translate
 
@@ -75,3 +77,8 @@ def test_a_missing_file_and_a_subset_without_a_folder_are_told(tmp_path):
     missing = told(tmp_path, "", TRAINING + 'dataset_config = "nowhere.toml"\n')
     assert "was not found" in missing.lost["dataset_config"]
     assert "metadata_file" in told(tmp_path, ONE.replace('image_dir = "pics/cat"', 'metadata_file = "m.json"')).lost["dataset_config"]
+
+
+@pytest.mark.parametrize("data", ["datasets = [1, 2]\n", 'datasets = "x"\n', "[[datasets]]\nsubsets = [1]\n"])
+def test_data_sets_without_a_subset_are_told(tmp_path, data):
+    assert "train_data_dir" in told(tmp_path, data).lost["dataset_config"]

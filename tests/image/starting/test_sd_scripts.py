@@ -55,6 +55,16 @@ def test_what_it_takes_where_nothing_is_said_is_written_out(tmp_path):
         ('network_module = "lycoris.kohya"\nnetwork_dim = 16\nnetwork_alpha = 8\nnetwork_args = ["algo=lokr", "factor=8", "conv_dim=16", "conv_alpha=8"]', {"lora_variant": "lokr", "lokr_factor": 8, "conv_rank": 16}),
         ('network_module = "lycoris.kohya"\nnetwork_dim = 16\nnetwork_alpha = 16\nnetwork_args = ["algo=locon"]', {"lora_variant": "lora", "conv_rank": 16}),
         ('network_module = "networks.lora"\nnetwork_dim = 8\nnetwork_alpha = 4\nnetwork_args = ["conv_dim=4", "conv_alpha=2"]', {"conv_rank": 4, "lora_variant": "lora"}),
+        ("text_encoder_lr = 1e-5\nunet_lr = 0", {"train_unet": False, "learning_rate": 1e-5, "text_encoder_lr": None}),
+        ('optimizer_type = "PagedAdamW8bit"', {"optimizer": "adamw_8bit", "weight_decay": 0.01}),
+        ('optimizer_type = "Lion8bit"', {"optimizer": "lion"}),
+        ('optimizer_type = "DAdaptAdam"\nunet_lr = 1.0', {"optimizer": "prodigy", "learning_rate": 1.0}),
+        ('lr_scheduler = "cosine_with_min_lr"', {"lr_scheduler": "cosine"}),
+        ("save_every_n_epochs = 2", {"export_at_saves": True}),
+        ('caption_extention = ".txt"', {"caption_extension": ".txt"}),
+        ("min_bucket_reso = 512\nmax_bucket_reso = 1024", {"bucket_max_ratio": None}),
+        ("min_bucket_reso = 320\nmax_bucket_reso = 960", {"bucket_max_ratio": 3.0}),
+        ("max_bucket_reso = 4096", {"bucket_max_ratio": 4.0}),
         ("reg_data_dir = ''", {"prior_data_dir": None}),
         ("clip_skip = 2\nseed = 1337\nmax_token_length = 225", {"clip_skip": 2, "seed": 1337, "max_caption_tokens": 225}),
         ("max_token_length = 255", {"max_caption_tokens": 225}),
@@ -66,7 +76,7 @@ def test_values_are_converted(tmp_path, text, ours):
     assert {key: values.get(key) for key in ours} == ours
 
 
-@pytest.mark.parametrize(("text", "side"), [('"512,768"', 627), ("[512, 768]", 627), ('"1024x1024"', 1024), ("640", 640)])
+@pytest.mark.parametrize(("text", "side"), [('"512,768"', 627), ("[512, 768]", 627), ('"1024x1024"', 1024), ("640", 640), ('"640"', 640)])
 def test_a_resolution_is_the_side_of_a_square_of_its_area(tmp_path, text, side):
     found = told(tmp_path, f"resolution = {text}\nnetwork_dim = 4\n", FIRST.replace('resolution = "512,512"\n', ""))
     assert {line.key: line.value for line in found.lines}["resolution"] == side
@@ -86,6 +96,10 @@ def test_a_resolution_is_the_side_of_a_square_of_its_area(tmp_path, text, side):
         ("max_bucket_reso = 2048", "max_bucket_reso", "bucket_max_ratio"),
         ('network_args = ["rank_dropout=0.1", "conv_dim=2"]', "network_args (rank_dropout)", "nothing like it"),
         ("network_args = 7", "network_args", "not understood"),
+        ('lr_scheduler = "constant"\nlr_warmup_steps = 50', "lr_warmup_steps", "constant_with_warmup"),
+        ('optimizer_type = "DAdaptAdam"', "optimizer_type", "Written: optimizer: prodigy"),
+        ("save_every_n_epochs = 2\nsave_last_n_epochs = 3", "save_last_n_epochs", "keeps all"),
+        ("gpu_ids = ['0']", "gpu_ids", "accelerate"),
     ],
 )
 def test_what_has_no_counterpart_is_named_with_the_reason(tmp_path, text, key, why):
@@ -99,3 +113,8 @@ def test_prompts_come_from_their_file(tmp_path):
 
 def test_pictures_that_were_cut_to_one_shape_are_told_of(tmp_path):
     assert "buckets" in told(tmp_path, "network_dim = 4\n", FIRST.replace("enable_bucket = true\n", "")).lost["enable_bucket"]
+
+
+def test_what_adds_nothing_to_other_lines_is_not_called_lost(tmp_path):
+    found = told(tmp_path, 'fp8_base = true\nmixed_precision = "bf16"\n')
+    assert "mixed_precision" not in found.lost and any("mixed_precision: adds nothing" in line for line in found.unneeded)

@@ -61,6 +61,26 @@ def test_what_it_takes_where_nothing_is_said_is_written_out(tmp_path):
         ({"lr_scheduler_type": "constant", "warmup_ratio": 0.1}, {"lr_scheduler": "constant", "warmup": 0.0}),
         ({"warmup_steps": 20, "warmup_ratio": 0.1}, {"warmup": 20}),
         ({"optim": "adamw_bnb_8bit"}, {"optimizer": "adamw_8bit"}),
+        ({"optim": "paged_adamw_32bit"}, {"optimizer": "adamw"}),
+        ({"quantization_bit": 4, "fp16": True}, {"precision": "4bit"}),
+        ({"fp16": True, "quantization_bit": 4}, {"precision": "4bit"}),
+        ({"save_strategy": "epoch"}, {"save_epochs": 1, "save_steps": 0}),
+        ({"save_strategy": "no", "save_steps": 100}, {"save_epochs": None, "save_steps": 0}),
+        ({"save_strategy": "steps", "eval_strategy": "steps", "save_steps": 100}, {"save_epochs": None, "save_steps": 100}),
+        ({"save_strategy": "epoch", "eval_strategy": "no"}, {"save_epochs": 1}),
+        (  # v1: LoraParams, TrainingArguments, and base_trainer's torch.optim.AdamW and LambdaLR of 1
+            {"peft_config": {"r": 32}, "micro_batch_size": 2, "global_batch_size": 16},
+            {
+                "lora_rank": 32,
+                "lora_alpha": 16,
+                "gradient_accumulation": 8,
+                "learning_rate": 1e-4,
+                "lr_scheduler": "constant",
+                "weight_decay": 0.01,
+                "precision": "bf16",
+                "save_steps": 0,
+            },
+        ),
         (
             {"peft_config": {"name": "lora", "r": 4, "lora_alpha": 8, "target_modules": "all"}, "micro_batch_size": 2},
             {"lora_rank": 4, "lora_alpha": 8, "batch_size": 2},
@@ -83,11 +103,27 @@ def test_values_are_converted(tmp_path, given, ours):
         ({"packing": True}, "packing", "never mixed"),
         ({"template": "qwen3"}, "template", "own chat template"),
         ({"deepspeed": "x.json"}, "deepspeed", "accelerate"),
+        ({"quantization_bit": 4, "fp16": True}, "fp16", "bf16"),
+        ({"save_strategy": "epoch", "eval_strategy": "steps"}, "eval_strategy", "every checkpoint"),
+        ({"micro_batch_size": 3, "global_batch_size": 16}, "global_batch_size", "no multiple"),
         ({"dataset": "a,b"}, "dataset", "dataset_info.json"),
     ],
 )
 def test_what_has_no_counterpart_is_named_with_the_reason(tmp_path, given, key, why):
     assert why in told(tmp_path, **given).lost[key]
+
+
+def test_what_adds_nothing_to_other_lines_is_not_called_lost(tmp_path):
+    """A switch beside the one that says more, and values that say what is so anyway."""
+    given = {"bf16": True, "quantization_bit": 4, "save_strategy": "steps", "eval_strategy": "steps", "max_steps": -1}
+    found = told(tmp_path, **given)
+    assert not given.keys() & found.lost.keys()
+    assert all(any(key in text for text in (*found.unneeded, *found.taken)) for key in given)
+
+
+@pytest.mark.parametrize(("more", "said"), [({}, True), ({"save_total_limit": 2}, False), ({"save_strategy": "no"}, False)])
+def test_how_many_checkpoints_are_kept_is_told(tmp_path, more, said):
+    assert any("save_total_limit" in note for note in told(tmp_path, **more).notes) == said
 
 
 ENTRY = {
