@@ -37,10 +37,13 @@ def too_few(plan: Plan, data: Data) -> list[str]:
     if not ratio or data.split.known:
         return [text]
     needed = math.ceil(FEWEST_GROUPS / ratio)
+    if needed <= rows:  # their number is not what is missing
+        text += say(" Here are {rows} {items}, but near-identical ones count as one: add some that differ.", rows=rows, items=items)
+        return [text + say(" Training goes on all the same.")]
     text += say(
         " With eval_ratio: {ratio:g} that is about {needed} {items}; here are {rows}.", ratio=ratio, needed=needed, items=items, rows=rows
     )
     share = math.ceil(100 * FEWEST_GROUPS / rows) / 100
-    if share <= _MOST:
+    if ratio < share <= _MOST:
         text += say(" Or set eval_ratio: {share:g}.", share=share)
     return [text + say(" Training goes on all the same.")]

@@ -41,6 +41,15 @@ def test_near_duplicates_and_learned_answers_are_no_observations():
     assert not foresight.too_few(*known(60, 12, learned=4))
 
 
+def test_rows_enough_that_are_near_identical_are_no_reason_for_a_share_that_is_set_already():
+    (line,) = foresight.too_few(*known(60, 12, groups=3))
+    assert line.endswith(
+        " Here are 60 pictures, but near-identical ones count as one: add some that differ. Training goes on all the same."
+    )
+    (line,) = foresight.too_few(*known(30, 15, groups=3, ratio=0.5))
+    assert "eval_ratio" not in line
+
+
 def test_nothing_held_out_is_said_too():
     assert foresight.too_few(*known(60, 0, ratio=0)) == [
         "nothing is held out, so whether the adapter is better than the base will not be told."
