@@ -19,8 +19,8 @@ BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.MULTILINE | 
 
 # What would take minutes is begun and ended at once; the tables that it prints are the README's, which were measured with it.
 SHORT = {
-    "train text configs/legal.yaml": ["--set", "max_steps=1", "--set", "eval_answers=false"],
-    "train image configs/cyberpunk.yaml": ["--set", "max_steps=1", "--set", "eval_answers=false", "--set", "sample_steps=1"],
+    "train text legal.yaml": ["--set", "max_steps=1", "--set", "eval_answers=false"],
+    "train image cyberpunk.yaml": ["--set", "max_steps=1", "--set", "eval_answers=false", "--set", "sample_steps=1"],
     "sample output/cyberpunk": ["--steps", "1"],
 }
 
@@ -74,7 +74,6 @@ def put(step: Step, folder: Path) -> None:
 @pytest.mark.slow  # four first hours in a quarter of a minute each: no other test does what a newcomer does, in one folder and in order
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
 def test_every_command_of_a_tutorial_does_what_is_shown(page, command, tmp_path, monkeypatch):
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
     (tmp_path / "stable-diffusion-webui" / "models" / "Lora").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "400")
@@ -89,7 +88,7 @@ def test_every_command_of_a_tutorial_does_what_is_shown(page, command, tmp_path,
 
 @pytest.mark.parametrize("language", ["", ".zh-CN"])
 def test_the_table_of_the_run_that_takes_minutes_is_the_readmes(language):
-    step = next(step for step in steps(ROOT / "docs" / "tutorials" / f"lawyer{language}.md") if "train text configs/legal" in step.text)
+    step = next(step for step in steps(ROOT / "docs" / "tutorials" / f"lawyer{language}.md") if "train text legal.yaml" in step.text)
     assert step.shown and step.shown in (ROOT / f"README{language}.md").read_text(encoding="utf-8")
 
 
@@ -107,7 +106,7 @@ def run(words: list[str], shown: str, command, monkeypatch) -> None:
         answers(monkeypatch)
     code, out, err = command(*words[1:], *(short or ()))
     assert code == 0, f"{words}: {err}"
-    if shown and words[1:] != ["train", "text", "configs/legal.yaml"]:
+    if shown and words[1:] != ["train", "text", "legal.yaml"]:
         said = "\n".join(" ".join(line.split()) for line in f"{out}\n{err}".splitlines()) + "\n"
         assert pattern(shown).search(said), f"{words} printed\n{said}\nand the page shows\n{shown}"
 

@@ -15,7 +15,7 @@ from .. import terminal
 from ..errors import ConfigError
 from ..messages import speaker
 from ..terminal import command, show
-from .options import JSON, complete_task, emit, host_of
+from .options import JSON, complete_task, emit, host_of, program
 
 if TYPE_CHECKING:
     from ..plugin_api.host import PluginHost
@@ -87,7 +87,7 @@ def init(
     elif source is not None:
         begun = _translated(host, source, task, folder or Path())
     else:
-        begun = _first(host, task, folder, data, base or "")
+        begun = _first(ctx, task, folder, data, base or "")
     if as_json:
         emit({
             "task": begun.task,
@@ -97,7 +97,7 @@ def init(
             "said": [line for _, lines in begun.said for line in lines],
         })  # fmt: skip
     else:
-        _report(begun)
+        _report(begun, program(ctx))
 
 
 def _places(host: PluginHost, task: str | None, folder: Path | None) -> tuple[str | None, Path | None]:
@@ -156,18 +156,19 @@ def _translated(host: PluginHost, source: Path, task: str | None, folder: Path) 
     return Begun(found.task.name, config, [config], (), said)
 
 
-def _first(host: PluginHost, name: str | None, folder: Path | None, data: Path | None, base: str) -> Begun:
+def _first(ctx: click.Context, name: str | None, folder: Path | None, data: Path | None, base: str) -> Begun:
     """A config for data that somebody names, or for a folder that is still empty."""
     from ..starting.filling import require_data
     from ..starting.writing import require_room, taken
 
+    host = host_of(ctx)
     if data is None and folder is not None and _holds_something(folder):
         data, folder = folder, folder if folder.is_dir() else None
     if data is not None:
         require_data(data)
     place = folder or Path()
     if name is None:
-        raise ConfigError(_which_task(host, place, data))
+        raise ConfigError(_which_task(ctx, place, data))
     config = place / NAME
     require_room(place)
     if config.exists():
@@ -183,9 +184,9 @@ def _holds_something(place: Path) -> bool:
     return any(not entry.name.startswith(".") and entry.suffix not in (".yaml", ".yml") for entry in place.iterdir())
 
 
-def _which_task(host: PluginHost, place: Path, data: Path | None) -> str:
+def _which_task(ctx: click.Context, place: Path, data: Path | None) -> str:
     words = [*(["--data", data] if data is not None else [place] if place != Path() else [])]
-    lines = [command("loraforge", "init", name, *words) for name in host.tasks()]
+    lines = [command(*program(ctx), "init", name, *words) for name in host_of(ctx).tasks()]
     return say("for what task? Type {lines}.", lines=say(" or ").join(lines))
 
 
@@ -231,7 +232,7 @@ def _heading(task: Task[Any]) -> list[str]:
     return [say(task.help), say("`loraforge keys {task}` explains every key that there is.", task=task.name)]
 
 
-def _report(begun: Begun) -> None:
+def _report(begun: Begun, loraforge: Sequence[object]) -> None:
     """What was written, what was chosen and why, and what comes next."""
     from rich.markup import escape
     from rich.text import Text
@@ -253,7 +254,7 @@ def _report(begun: Begun) -> None:
     out.print()
     out.print(say("Next:"))
     for word in ("check", "train"):
-        out.print(Text(f"  {command('loraforge', word, begun.task, begun.config)}", style="cyan"))
+        out.print(Text(f"  {command(*loraforge, word, begun.task, begun.config)}", style="cyan"))
 
 
 COMMANDS = (init,)

@@ -38,6 +38,7 @@ from .options import (
     TrainCommand,
     emit,
     host_of,
+    program,
     settings,
 )
 
@@ -166,7 +167,7 @@ def train(
             "signed": signer.public.name if signer else None,
         })  # fmt: skip
     else:
-        summary.outcome(console, outcome, ctx.find_root().params.get("plugin_files") or (), signer, verbose=verbose)
+        summary.outcome(console, outcome, program(ctx), signer, verbose=verbose)
 
 
 @cli.command(cls=ConfigCommand)

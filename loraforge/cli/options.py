@@ -37,6 +37,11 @@ def host_of(ctx: click.Context) -> PluginHost:
     return host
 
 
+def program(ctx: click.Context) -> list[object]:
+    """The first words of a line for pasting: a plugin that was given as a file has to be given again."""
+    return ["loraforge", *(word for file in ctx.find_root().params.get("plugin_files") or () for word in ("-p", file))]
+
+
 def emit(value: Any) -> None:
     """JSON on standard output."""
     show(json.dumps(value, ensure_ascii=False, indent=2, default=str))

@@ -38,7 +38,9 @@ def headline(out: Console, plan: Plan, path: Path) -> None:
         out.print(say("  advice: {text}", text=escape(remark)), style="yellow")
 
 
-def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = (), signer: Signer | None = None, *, verbose: bool = False) -> None:
+def outcome(
+    out: Console, done: Outcome, program: Sequence[object] = ("loraforge",), signer: Signer | None = None, *, verbose: bool = False
+) -> None:
     """The last lines of ``train``: what came of it, where everything is, and what to type next."""
     before, after = done.metrics.get("held_out_loss_base", done.metrics.get("held_out_loss_start")), done.metrics.get("held_out_loss")
     out.print()
@@ -56,7 +58,6 @@ def outcome(out: Console, done: Outcome, plugin_files: Sequence[Path] = (), sign
     _places(out, done, signer, verbose)
     out.print()
     out.print(say("Next:") if verbose else say("Next (more with -v):"))
-    program = ["loraforge", *(word for file in plugin_files for word in ("-p", file))]
     pasted(out, command(*program, "sample", done.run.path, "--base", *pasted_question(done.question)))
     if after is not None and verbose:
         pasted(out, command(*program, "eval", done.run.path))

@@ -42,6 +42,6 @@ def too_few(plan: Plan, data: Data) -> list[str]:
         " With eval_ratio: {ratio:g} that is about {needed} {items}; here are {rows}.", ratio=ratio, needed=needed, items=items, rows=rows
     )
     share = math.ceil(100 * FEWEST_GROUPS / there) / 100
-    if share <= _MOST:
+    if ratio < share <= _MOST:
         text += say(" Or set eval_ratio: {share:g}.", share=share)
     return [text + say(" Training goes on all the same.")]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..config.schema import RunConfig
 from ..device import make_accelerator, quiet_libraries
-from ..errors import RunError
+from ..errors import PluginError, RunError
 from ..messages import speaker
 from ..plugin_api.components import ModelFamily, Template
 from ..plugin_api.models import InferenceModel
@@ -164,6 +164,9 @@ def load_run(host: PluginHost, folder: Path) -> LoadedRun:
         template = cast("Template[Any]", host.component("loraforge_templates", task.name, str(manifest["template"]["name"])))
         config = RunConfig(**{k: v for k, v in manifest["config"].items() if k in RunConfig.model_fields})
         return LoadedRun(run, task, template.recall(manifest["template"]), family, config, manifest)
+    except PluginError as error:
+        way_out = say("What {run} was trained with has to be here: install its plugin, or give its file again (-p FILE.py).", run=folder)
+        raise RunError([*error.problems, way_out]) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(say("{path} cannot be read: {error}.", path=run.manifest_file, error=repr(error))) from None
 

@@ -109,7 +109,11 @@ def fill_in(host: PluginHost, task: Task[Any], lines: Sequence[ConfigLine], conf
         plan, data = read(lines, **({"on_bad_row": "skip"} if bad else {}))
     seen = Seen(plan.config, plan.keys, plan.family, data.records, len(data.learned()), data.examination.facts)
     chosen = [*chosen, *task.start.suggest(seen)]
-    plan = planned(host, task, merged(lines, chosen), config)
+    plan = planned(host, task, merged(lines, chosen), config, {"on_bad_row": "skip"} if bad else {})
+    try:
+        data = load_data(plan, stop=False, progress=progress)  # what is said below is said of the config that is written
+    except DataError as error:
+        bad += error.problems
     fit = estimate.estimate(plan, data)
     if fit is not None and not fit.fits and fit.changes:
         needed, there = estimate.size(fit.needed), estimate.size(fit.available or 0)

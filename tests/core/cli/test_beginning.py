@@ -37,6 +37,14 @@ def test_the_next_lines_can_be_pasted(command, tmp_path):
     assert code == 0 and checked.startswith("In order"), err
 
 
+def test_a_plugin_given_as_a_file_is_given_again_in_the_next_lines(command, tmp_path):
+    (tmp_path / "mine.py").write_text("")
+    code, out, err = command("-p", "mine.py", "init", "text")
+    assert code == 0 and "  loraforge -p mine.py check text my.yaml\n  loraforge -p mine.py train text my.yaml\n" in out, err
+    code, _, err = command("-p", "mine.py", "init", "--data", ".")
+    assert code == 2 and "loraforge -p mine.py init text --data ." in err
+
+
 @pytest.mark.parametrize("arguments", [("text", "--data", "t.csv"), ("text", "t.csv")], ids=["--data", "in its place"])
 def test_a_table_is_looked_at_and_what_was_chosen_is_said(command, tmp_path, arguments):
     write_rows(tmp_path / "metadata.csv", 30)

@@ -46,6 +46,7 @@ def test_rows_that_stand_together_are_counted_together_in_the_advice_too():
     (line,) = foresight.too_few(*known(60, 7, groups=20))
     assert "eval_ratio: 0.2 that is about 120 pictures; here are 60. Or set eval_ratio: 0.4." in line
     assert "Or set" not in foresight.too_few(*known(60, 7, groups=9))[0]
+    assert "Or set" not in foresight.too_few(*known(30, 7, groups=14, ratio=0.8))[0]  # it is set already
 
 
 def test_nothing_held_out_is_said_too():

@@ -100,6 +100,12 @@ def test_an_entry_of_another_form_is_a_clear_message(run, host, command, key, va
         assert code == 2 and err and "Traceback" not in err
 
 
+def test_a_run_whose_plugin_is_not_here_says_how_it_is_brought(run, command):
+    run.write_manifest({**run.manifest(), "template": {"name": "clerk"}})
+    code, _, err = command("sample", run.path, "x")
+    assert code == 2 and "there is no template 'clerk'" in err and "install its plugin, or give its file again (-p FILE.py)" in err
+
+
 @pytest.mark.parametrize("value", [[1], "x", 3, True])
 @pytest.mark.parametrize("key", ["base", "data", "facts", "metrics", "chosen", "exports", "evaluation"])
 def test_an_entry_that_is_no_mapping_is_a_clear_message(run, command, key, value):

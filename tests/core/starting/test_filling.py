@@ -44,6 +44,13 @@ def test_what_is_filled_in_passes_check_and_says_why(fill, tmp_path):
     assert any("instruction" in note or "template: " in note for note in filled.notes)
 
 
+def test_what_is_told_is_told_of_the_config_that_is_written(fill, tmp_path):
+    write_rows(tmp_path / "data" / "metadata.csv", 40)
+    filled, plan = fill(suggest=lambda seen: [ConfigLine("eval_ratio", 0.5, "half of them")])
+    (note,) = [note for note in filled.notes if note.startswith("held out: ")]
+    assert note.startswith("held out: 20 of 40 rows") and note in load_data(plan).notes
+
+
 def test_rows_that_are_too_long_for_the_first_config_are_seen_all_the_same(fill, tmp_path):
     rows = "".join(f"问题{i}？,{'很长的答案' * 200}{i}。\n" for i in range(12))
     (tmp_path / "data").mkdir()
