@@ -22,7 +22,7 @@ _COUNTED = re.compile(
     r"(?P<others>\w+s (?:\(\w+\) )?of )?(?P<there>\b[Tt]here are )?\{(?P<name>\w+)(?::,)?\} "
     r"(?P<between>(?:of (?:the )?(?:\{(?P<all>\w+)(?::,)?\} ))?(?:(?!errors|and )[A-Za-z'-]+ ){0,2}?)"
     rf"(?P<noun>(?:{'|'.join(_NOUNS.split())})\b|\{{(?P<word>items)\}})"
-    rf"(?P<verb>(?: {'| '.join(_VERBS)})\b| (?:of|that|whose|in|outside) (?:(?!they )[^.,;:]){{1,40}}? (?:are|were)\b)?"
+    rf"(?P<verb>(?: {'| '.join(_VERBS)})\b| (?:of|that|whose|in|outside|with) (?:(?!they )[^.,;:]){{1,40}}? (?:are|were)\b)?"
     r"(?P<more>[^.;:]{1,60} and (?:are|have)\b)?"
 )
 

@@ -340,7 +340,7 @@ class PluginHost:
                     name=impl.plugin_name,
                     event=event.name,
                     kind=type(error).__name__,
-                    error=error,
+                    error=str(error),
                 )
                 if line not in self.failures:
                     self.failures.append(line)

@@ -47,7 +47,7 @@ def test_the_loader_learns_praise_and_corrections_and_says_what_it_leaves_out(tm
         ("那病假呢？", "见医疗期规定。"),
     ]
     assert records[2].history == (("年假几天？", "五天起。"),)
-    assert any("rows with weight 0 are left out" in note and "feedback.jsonl, line 3" in note for note in notes), notes
+    assert any("1 row with weight 0 is left out" in note and "feedback.jsonl, line 3" in note for note in notes), notes
     lines = [json.loads(line) for line in kept.path.read_text(encoding="utf-8").splitlines()]
     assert lines[1]["answered"] == "看情况。" and lines[2]["output"] == "三十天。", "what was said stays on record"
     assert all(line["by"] == "alice" and line["when"] == "2026-11-30T12:00:00+00:00" for line in lines)

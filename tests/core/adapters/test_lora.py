@@ -395,7 +395,7 @@ def test_kernels_are_counted_where_they_are_wanted(base, kernels):
         ({"dora": True}, {}, {"conv": 2, "proj": 4}, ["lora and rslora only"]),
         ({}, {"lora_rank": 8}, {"conv": 2, "proj": 8}, ["Set lora_rank: 4"]),
         ({}, {}, {"conv": 2}, ["other layers. Set lora_target: [conv, proj]"]),
-        ({}, {}, {"conv": 3, "proj": 4}, ["other ranks on 1 layers: conv (2)"]),
+        ({}, {}, {"conv": 3, "proj": 4}, ["other ranks on 1 layer: conv (2)"]),
         ({}, {}, {"conv": 2, "proj": 4, "head": 4}, ["other layers"]),
         ({"dora": True}, {"lora_rank": 8}, {"head": 8}, ["rslora only", "Set lora_rank", "other layers"]),
     ],

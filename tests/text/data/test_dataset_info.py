@@ -81,7 +81,7 @@ def test_a_list_of_hubs_alone_is_no_data(tmp_path):
 def test_the_column_of_kto_leaves_bad_answers_out(tmp_path):
     rows = [{"prompt": "一？", "response": "好", "x": True}, {"prompt": "二？", "response": "坏", "x": False}]
     records, notes = load(folder(tmp_path, {"columns": {"prompt": "prompt", "response": "response", "kto_tag": "x"}}, rows))
-    assert [r.output for r in records] == ["好"] and any("marked as bad are left out" in note for note in notes)
+    assert [r.output for r in records] == ["好"] and any("1 row whose answer is marked as bad is left out" in note for note in notes)
 
 
 def test_ranked_answers_stop_until_it_is_said_what_is_meant(tmp_path):

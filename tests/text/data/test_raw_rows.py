@@ -64,7 +64,7 @@ def test_history_before_a_question_with_answers_in_messages_is_used(tmp_path):
 @pytest.mark.parametrize(("column", "told"), [("甲", False), ("乙", True)])
 def test_two_system_messages_that_differ_are_told(tmp_path, column, told):
     [made], notes = load(rows(tmp_path, {"messages": [{"role": "system", "content": "甲"}, U, A], "system": column}))
-    assert made.system == "甲" and any("have a system message and another" in note for note in notes) == told
+    assert made.system == "甲" and any("has a system message and another" in note for note in notes) == told
 
 
 SHAPES = {

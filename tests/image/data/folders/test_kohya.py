@@ -40,7 +40,9 @@ def test_a_leaf_that_is_given_itself(tmp_path, name, meant):
     picture(tmp_path / name / "a.png"), picture(tmp_path / name / "sub" / "b.png")
     records, notes = load(tmp_path / name, trigger_word="sks")
     assert {(one.caption, one.repeats) for one in records} == {meant}
-    assert any(f"{name} is read as {meant[1]} repeats of '{meant[0]}'" in note for note in notes) == (meant[0] != "sks")
+    assert any(f"{name} is read as {meant[1]} repeat{'s' * (meant[1] != 1)} of '{meant[0]}'" in note for note in notes) == (
+        meant[0] != "sks"
+    )
 
 
 def test_pictures_beside_numbered_folders_are_told(tmp_path):
