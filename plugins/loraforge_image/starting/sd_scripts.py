@@ -50,8 +50,6 @@ def translate(given: Given) -> Translation:
     """See ``OtherTrainer.translate``."""
     values: dict[str, Any] = {key: value for key, value in given.values.items() if value not in (None, "", [])}
     origins: dict[str, str] = {}
-    if "caption_extention" in values:  # an old spelling, which goes before the right one
-        values["caption_extension"], origins["caption_extension"] = values.pop("caption_extention"), "caption_extention"
     lost: dict[str, str] = {}
     notes: list[str] = []
     defaults = dict(_DEFAULTS)

@@ -15,7 +15,11 @@ MOST_REPEATS = 1000
 class PictureKeys(Keys):
     """The keys of the picture loader."""
 
-    caption_extension: str | None = Field(None, description="The ending of caption files beside pictures; by default .txt, then .caption.")
+    caption_extension: str | None = Field(
+        None,
+        description="The ending of caption files beside pictures; by default .txt, then .caption.",
+        json_schema_extra={"aliases": ["caption_extention"]},  # sd-scripts' first spelling, which it still takes
+    )
     caption_lines: Literal["first", "any", "join"] = Field(
         "first",
         description="What further lines of a caption are: first, left out; any, other captions, of which each step draws one; join, more "
