@@ -50,8 +50,8 @@ def printed(place):
 
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), contextlib.suppress(SystemExit):
-        main(["train", "text", str(config_of(place))])
-    assert "Next (more with -v):" in out.getvalue(), out.getvalue()
+        main(["train", "text", "-v", str(config_of(place))])
+    assert "Next:" in out.getvalue(), out.getvalue()
     return out.getvalue()
 
 
