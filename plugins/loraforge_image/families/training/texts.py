@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from loraforge import PluginError
@@ -82,28 +82,27 @@ class Texts:
             PluginError: if the family's ``embed`` returns something else.
         """
         base = self._base
-        embed, key = (base.embed_negative, base.negative_key) if negative else (base.embed, base.embed_key)
         if base.trains_text:
-            return embed(text)
-        return self._cache.get({**key(text), "encoder": self._hash}, lambda: self._embed(text, embed))
+            return base.embed_negative(text) if negative else base.embed(text)
+        key = base.negative_key(text) if negative else base.embed_key(text)
+        return self._cache.get({**key, "encoder": self._hash}, lambda: self._embed(text, negative=negative))
 
     def _conditioning(self, text: str) -> Conditioning:
         found = self._kept.get(text)
         if found is not None:
             return found
-        return (
-            self._base.embed(text) if self._base.trains_text else self._embed(text, self._base.embed)
-        )  # not on disk: there is no end of orders
+        return self._base.embed(text) if self._base.trains_text else self._embed(text)  # not on disk: there is no end of orders
 
-    def _embed(self, text: str, embed: Callable[[str], Conditioning]) -> dict[str, Tensor]:
+    def _embed(self, text: str, *, negative: bool = False) -> dict[str, Tensor]:
         import torch
 
+        method = "embed_negative" if negative else "embed"
         for encoder in self._base.text_encoders.values():
             encoder.to(self._device)
         with torch.no_grad():
-            found: Any = embed(text)
+            found: Any = getattr(self._base, method)(text)
         if not isinstance(found, Mapping) or not all(isinstance(value, torch.Tensor) for value in found.values()):
             raise PluginError(
-                f"{type(self._base).__name__}.{embed.__name__} must return a mapping of names to tensors; got {type(found).__name__}."
+                f"{type(self._base).__name__}.{method} must return a mapping of names to tensors; got {type(found).__name__}."
             )
         return {name: value.cpu() for name, value in found.items()}
