@@ -153,10 +153,20 @@ def speaker(module: str) -> Callable[..., str]:
             sentence = counted(sentence, values)
         if not values:
             return sentence
-        said = {name: why(value) if isinstance(value, Exception) else value for name, value in values.items()}
+        said = {name: _reason(value, values) if isinstance(value, Exception) else value for name, value in values.items()}
         return printable(sentence.format(**said))
 
     return say
+
+
+def _reason(error: Exception, values: Mapping[str, object]) -> str:
+    """``why``, with the file that the system complains about where nothing else in the sentence names it."""
+    place = error.filename if isinstance(error, OSError) else None
+    if not isinstance(place, str | os.PathLike):
+        return why(error)
+    name = os.path.basename(os.fspath(place))
+    told = any(name in str(value) for value in values.values() if value is not error)
+    return why(error) if told else f"{why(error)}: {place}"
 
 
 def why(error: BaseException) -> str:

@@ -152,7 +152,7 @@ def test_what_the_system_refuses_is_told_in_the_users_language(name, monkeypatch
     say = speaker("loraforge")
     monkeypatch.setenv("LORAFORGE_LANG", "zh")
     assert re.search("[\u4e00-\u9fff]", why(error)) and not re.search("[A-Za-z]{3}", why(error))
-    assert say("{path}: cannot be read: {error}.", path="x", error=error) == f"x: 无法读取：{why(error)}。"
+    assert say("{path}: cannot be read: {error}.", path="/a/file", error=error) == f"/a/file: 无法读取：{why(error)}。"
     monkeypatch.setenv("LORAFORGE_LANG", "en")
     assert why(error) == os.strerror(number)
 
@@ -171,3 +171,10 @@ def test_what_is_wrong_with_json_is_told_in_chinese(text, monkeypatch):
     with pytest.raises(json.JSONDecodeError) as told:
         json.loads(text)
     assert re.fullmatch(r"第 \d+ 行第 \d+ 列：.*[\u4e00-\u9fff].*", why(told.value)) and not re.search("[A-Za-z]{3}", why(told.value))
+
+
+def test_an_error_of_the_system_names_its_file_unless_the_sentence_does():
+    error = PermissionError(13, "Permission denied", "/data/a.csv")
+    assert speaker("loraforge")("cannot be read: {error}", error=error) == "cannot be read: Permission denied: /data/a.csv"
+    assert speaker("loraforge")("{file}: {error}", file="a.csv", error=error) == "a.csv: Permission denied"
+    assert speaker("loraforge")("{error}", error=OSError("no number")) == "no number"
