@@ -89,6 +89,7 @@ def sentences(folder: Path) -> set[str]:
             "finished",
             "failed",
             "stopped",
+            "interrupted",
             "loss",
             "gradient",
             "questions",

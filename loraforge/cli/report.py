@@ -20,8 +20,9 @@ from ..evaluation import bootstrap
 from ..messages import speaker
 from ..pipeline.finish import Export, Finished
 from ..plugin_api.host import PluginInfo
+from ..runs import lease
 from ..runs.amending import Recorded
-from ..runs.folder import RunFolder
+from ..runs.folder import INTERRUPTED, RUNNING, RunFolder
 from ..terminal import pasted, quoted
 
 say = speaker(__name__)
@@ -232,9 +233,10 @@ def run_row(run: RunFolder) -> dict[str, Any]:
     """What ``loraforge runs`` says of one run."""
     manifest = run.manifest()
     metrics = manifest.get("metrics", {})
+    dead = manifest["status"] == RUNNING and not lease.in_use(run.path)  # killed, or the power went: nobody could write it down
     return {
         "run": str(run.path),
-        "status": manifest["status"],
+        "status": INTERRUPTED if dead else manifest["status"],
         "started": manifest["started"],
         "task": manifest["task"],
         "base_model": manifest["config"]["base_model"],

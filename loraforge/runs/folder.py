@@ -45,6 +45,7 @@ say = speaker(__name__)
 MANIFEST_LIMIT = 2_000_000_000  # bytes: it lists every row
 FORMAT = 2  # of the manifest; 1 had no sides by question and no seal
 RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
+INTERRUPTED = "interrupted"  # no manifest says so: it says "running", and nobody runs
 
 
 # What a killed process leaves beside the file or folder that it was writing: ``.adapter.x1b2c3d4``.

@@ -108,6 +108,22 @@ def held(folder: Path) -> Lease | None:
     return _held.get(os.path.abspath(folder))
 
 
+def in_use(folder: Path) -> bool:
+    """Whether somebody writes into ``folder`` now; asked without writing there. Of a process that was killed the file stays, unlocked."""
+    if held(folder) is not None:
+        return True
+    try:
+        handle = os.open(folder / NAME, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    try:
+        fresh = time.time() - os.fstat(handle).st_mtime < STALE
+        locked, machine = _lock(handle), _read(handle).get("machine", _machine())
+        return locked is False or (fresh and (locked is None or machine != _machine()))
+    finally:
+        os.close(handle)  # and with it the lock, if it was got
+
+
 @contextlib.contextmanager
 def moving(folder: Path) -> Iterator[None]:
     """Inside, ``folder`` is renamed or replaced; the lease that this process has on it stays with the name."""

@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from loraforge import RunError
+from loraforge.cli import report
 from loraforge.runs import lease
 from loraforge.runs.folder import RunFolder
 
@@ -139,3 +141,32 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_stop_here(tmp_path):
     with RunFolder(tmp_path / "out").claimed():
         pass
     tmp_path.chmod(0o700)
+
+
+def test_whether_somebody_writes_is_asked_without_writing(tmp_path):
+    assert not lease.in_use(tmp_path) and not list(tmp_path.iterdir())
+    with lease.leased(tmp_path):
+        assert lease.in_use(tmp_path)
+        left = (tmp_path / lease.NAME).read_bytes()
+    assert not lease.in_use(tmp_path)
+    file = tmp_path / lease.NAME
+    file.write_bytes(left)  # of a process that was killed the file stays, and nobody has its lock
+    assert not lease.in_use(tmp_path)
+    with file.open("rb") as other:
+        fcntl = pytest.importorskip("fcntl")
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert lease.in_use(tmp_path)
+
+
+def test_a_run_whose_process_is_gone_is_not_called_running(tmp_path):
+    manifest = {
+        "status": "running",
+        "started": "now",
+        "task": "text",
+        "config": {"base_model": "b", "train_data_dir": "d"},
+        "data": {"rows": []},
+    }
+    run = SimpleNamespace(path=tmp_path, manifest=lambda: manifest)
+    assert report.run_row(run)["status"] == "interrupted"
+    with lease.leased(tmp_path):
+        assert report.run_row(run)["status"] == "running"
