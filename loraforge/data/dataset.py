@@ -283,6 +283,8 @@ def _examine(
             problems[index] = say("nobody answers for it: it names no reviewer and is not approved (require_review is on).")
         try:
             texts.append(template.render(record))
+            if not texts[-1]:
+                problems[index] = say("the template '{name}' makes no text of it.", name=template.name)
         except DataError as error:
             texts.append(())
             problems[index] = str(error)

@@ -17,6 +17,7 @@ from loraforge.data.findings import PlacedFinding
 from loraforge.data.splitting import ASIDE, HELD_OUT, LEARNED, Split
 from loraforge.errors import ConfigError, DataError
 from loraforge.plan import make_plan
+from loraforge.plugin_api.host import PluginHost
 
 
 def record(number: int, **more) -> Record:
@@ -151,6 +152,21 @@ def test_a_template_alone_keeps_its_kind_of_error(host, project):
 
     with pytest.raises(ConfigError, match="does not suit"):
         load_data(SimpleNamespace(**{**vars(plan), "template": SimpleNamespace(prepare=refuses)}))
+
+
+def test_rows_of_which_a_template_makes_no_text_cannot_be_used(host, project, tmp_path):
+    plugin = tmp_path / "silent.py"
+    plugin.write_text(
+        "from loraforge import Span, Template, hookimpl\n\n\nclass Silent(Template):\n    name, task, help = 'silent', 'text', 'Of some rows nothing.'\n\n"
+        "    def render(self, record):\n        return [] if '离婚' in record.input + record.instruction else [Span(record.output, learn=True)]\n\n\n"
+        "@hookimpl\ndef loraforge_templates():\n    return [Silent()]\n",
+        encoding="utf-8",
+    )
+    config = project(prompt_template="silent")
+    rows = "".join(f"{question},答{i}\n" for i, question in enumerate(QUESTIONS))
+    (tmp_path / "data" / "metadata.csv").write_text("instruction,output\n" + rows, encoding="utf-8")
+    with pytest.raises(DataError, match=r"row 4: the template 'silent' makes no text of it\."):
+        load_data(make_plan(PluginHost([plugin], ()), "text", config))
 
 
 @pytest.mark.parametrize(("ratio", "told"), [(0.3, True), (0.0, False)])
