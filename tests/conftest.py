@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of all tests: offline, in English, on the CPU."""
+"""Fixtures of all tests: offline, in English, on the CPU, and without what the surroundings say of terminals."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ from builders.quiz import short_quiz
 
 os.environ.update({"LORAFORGE_LANG": "en", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "TOKENIZERS_PARALLELISM": "false"})
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # diffusers imports onnxruntime where it is, which writes to the cache and to its maker
+
+
+# What a terminal is to a test, it says itself: a build's own says "dumb" or CI, and then nothing is drawn.
+os.environ["TERM"] = "xterm-256color"
+for _name in ("CI", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES", "LANGUAGE"):
+    os.environ.pop(_name, None)
 
 
 # An example that takes a second on a busy machine is no fault of the code.
