@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .files import LARGEST, cache_folder, open_file, read_file, read_text, require_file, require_files, unpacked_size
     from .fonts import font_files
     from .hub import explain_base, fetch_base
-    from .messages import out_of_something, panics_as_errors, refuse_machines_fault, speaker, why
+    from .messages import language, out_of_something, panics_as_errors, refuse_machines_fault, speaker, why
     from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
     from .plugin_api.events import (
         CheckpointSaved,
@@ -103,7 +103,7 @@ _HOMES = {
     "files": ("LARGEST", "cache_folder", "open_file", "read_file", "read_text", "require_file", "require_files", "unpacked_size"),
     "fonts": ("font_files",),
     "hub": ("explain_base", "fetch_base"),
-    "messages": ("out_of_something", "panics_as_errors", "refuse_machines_fault", "speaker", "why"),
+    "messages": ("language", "out_of_something", "panics_as_errors", "refuse_machines_fault", "speaker", "why"),
     "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
     "plugin_api.events": (
         "CheckpointSaved",
@@ -241,6 +241,7 @@ __all__ = [
     "font_files",
     "hash_file",
     "hookimpl",
+    "language",
     "lesson",
     "load_run",
     "match_columns",

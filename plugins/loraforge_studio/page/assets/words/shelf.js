@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the step "shelf" says.
+
+export default {
+  en: {},
+  zh: {},
+};

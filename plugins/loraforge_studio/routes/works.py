@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The works: a folder each, begun from somebody's data or from an example."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from loraforge import speaker
+
+from ..problems import Refused
+from ..studio import Studio
+from ..work.configs import changed, read_values
+from ..work.folders import Work, replace_text
+
+say = speaker(__name__)
+
+
+class NewWork(BaseModel):
+    """What a work begins with."""
+
+    name: str = Field("", max_length=200)
+    task: str = Field("", max_length=60)
+    example: str = Field("", max_length=60)
+
+
+class NewConfig(BaseModel):
+    """What becomes of a config: other values (None takes a key out), or another text."""
+
+    values: dict[str, Any] = {}
+    text: str | None = Field(None, max_length=200_000)
+
+
+def router(studio: Studio) -> APIRouter:
+    """/api/works and the config of each."""
+    made = APIRouter(prefix="/api/works")
+
+    @made.get("")
+    def listed() -> list[dict[str, Any]]:
+        return [shortly(studio, work) for work in studio.folders.works()]
+
+    @made.post("", status_code=201)
+    def begin(wanted: NewWork) -> dict[str, Any]:
+        work = studio.folders.new(wanted.name or wanted.example)
+        if not wanted.example:
+            replace_text(work.hidden / "work.json", json.dumps({"task": wanted.task}))
+            return shortly(studio, work)
+        said = studio.ask(["init", "--example", wanted.example, ".", "--json"], work, note=True)
+        if said.code:
+            shutil.rmtree(work.folder, ignore_errors=True)
+        told = said.done()
+        take_config(work, Path(told["config"]))
+        replace_text(work.hidden / "work.json", json.dumps({"task": told["task"], "example": wanted.example}))
+        return {**shortly(studio, work), "command": said.command}
+
+    @made.get("/{name}")
+    def one(name: str) -> dict[str, Any]:
+        work = studio.folders.work(name)
+        text = work.config.read_text(encoding="utf-8", errors="replace") if work.config.is_file() else None
+        return {
+            **shortly(studio, work),
+            "config": text,
+            "values": read_values(text or ""),
+            "jobs": [job.as_json() for job in studio.jobs.of(work)[:30]],
+        }
+
+    @made.put("/{name}/config")
+    def config(name: str, wanted: NewConfig) -> dict[str, Any]:
+        work = studio.folders.work(name)
+        if not work.config.is_file():
+            raise Refused(409, say("{work} has no config yet: bring data first.", work=name))
+        before = work.config.read_text(encoding="utf-8")
+        text = wanted.text if wanted.text is not None else before
+        text = changed(text, wanted.values) if wanted.values else text
+        if text != before:
+            replace_text(work.config, text)
+        return {"config": text, "values": read_values(text)}
+
+    return made
+
+
+def take_config(work: Work, made: Path) -> None:
+    """Gives the config that ``init`` wrote the work's name, and a run in the work's own folder. An earlier config stays beside it."""
+    place = work.folder / made
+    if work.config.exists() and place != work.config:
+        number = next(n for n in range(1, 10_000) if not (work.folder / f"{work.name}.{n}.yaml").exists())
+        work.config.rename(work.folder / f"{work.name}.{number}.yaml")
+    text = place.read_text(encoding="utf-8")
+    replace_text(work.config, changed(text, {"output_dir": f"./output/{work.name}"}))
+    if place != work.config:
+        place.unlink()
+
+
+def task_of(work: Work) -> str:
+    """``text``, ``image`` or what a plugin brings; empty while nobody has said it."""
+    try:
+        told = json.loads((work.hidden / "work.json").read_text(encoding="utf-8"))
+        return str(told.get("task", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def runs_of(work: Work) -> list[Path]:
+    """The folders of its runs, the newest first."""
+    folder = work.folder / "output"
+    found = [place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")] if folder.is_dir() else []
+    return sorted(found, key=lambda place: place.stat().st_mtime, reverse=True)
+
+
+def shortly(studio: Studio, work: Work) -> dict[str, Any]:
+    """A work in a list."""
+    running = [job.kind for job in studio.jobs.of(work) if job.state == "running"]
+    return {
+        "name": work.name,
+        "folder": str(work.folder),
+        "task": task_of(work),
+        "begun": work.config.is_file(),
+        "runs": [f"output/{run.name}" for run in runs_of(work)],
+        "finished": [f"output/{run.name}" for run in runs_of(work) if (run / "manifest.json").is_file()],
+        "running": running,
+    }
