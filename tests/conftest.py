@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from builders import ROOT
 from builders.plots import blank_plots
 from builders.quiz import short_quiz
 
@@ -25,6 +26,16 @@ for _name in ("CI", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CO
 # An example that takes a second on a busy machine is no fault of the code.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Tests that share what is made once for their module are run by one process: two would make it twice."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("xdist_group") is None:
+            used = item._fixtureinfo.name2fixturedefs.values()
+            if any(found and found[-1].scope == "module" for found in used):
+                item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+
+
+nightly = pytest.mark.skipif(
+    "LORAFORGE_ALL_VARIANTS" not in os.environ, reason="takes long, and a test that is always run goes the same way"
+)
 
 
 def everyday(cases: Sequence[Any], *places: int) -> Sequence[Any]:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from builders import everyday
+from builders import everyday, nightly
 from builders.tiny_images import draw_pictures, make_sd
 from builders.tiny_text import make_base, make_tokenizer, write_config, write_rows
 
@@ -351,6 +351,7 @@ def test_check_says_whether_it_fits(qwen, project, command):
 # --- measured ----------------------------------------------------------------------------------------------------------------
 
 
+@nightly
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs the peak memory of a child")
 @pytest.mark.parametrize("values", [{"batch_size": 4}], ids=str)

@@ -96,7 +96,7 @@ def pictures_alike(one, other) -> bool:
                 id="everything",
             ),
         ],
-        1,
+        0,
     ),
 )
 def test_the_image_family_keeps_the_contract(host, tmp_path, more):

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from builders import ROOT, everyday
+from builders import ROOT, everyday, nightly
 from builders.strangers import sd3
 from loraforge_image.families import Diffusion, ImageBase, ImageFamily
 from loraforge_image.families.stable_diffusion import families
@@ -70,6 +70,7 @@ def test_it_trains_draws_and_evaluates(gallery, go, host, command):
     assert float(figures["base"].split()[0]) >= 0 and figures["adapter"]
 
 
+@nightly
 def test_a_run_that_was_interrupted_goes_on_to_the_bit(gallery, go, tmp_path):
     options = {
         "family": "sd3",
@@ -100,6 +101,7 @@ def test_a_run_that_was_interrupted_goes_on_to_the_bit(gallery, go, tmp_path):
     assert one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)
 
 
+@nightly
 def test_no_way_of_cutting_a_step_changes_it(gallery, go, tmp_path):
     import torch
 

@@ -29,6 +29,7 @@ def train(tmp_path):
             lora_rank=2,
             lora_dropout=0.0,
             max_steps=3,
+            eval_ratio=0,
             learning_rate=0.01,
             sample_prompts=[],
             kernels=kernels,

@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from builders import everyday
+from builders import everyday, nightly
 from builders.tiny_images import encoders_of, load_sd
 from loraforge_image.families.stable_diffusion.identify import identify
 from loraforge_image.families.stable_diffusion.published import PUBLISHED
@@ -305,6 +305,7 @@ def test_a_ckpt_is_refused_and_read_when_it_is_allowed(checkpoints, gallery, pai
     assert outcome.run.manifest()["family"] == "sd15"
 
 
+@nightly
 def test_a_pickles_family_shows_when_it_is_read(checkpoints, gallery, paint, tmp_path):
     import safetensors.torch
     import torch

@@ -13,7 +13,7 @@ import weakref
 from pathlib import Path
 
 import pytest
-from builders import everyday
+from builders import everyday, nightly
 
 from loraforge import ConfigError, ModelError, load_run
 from loraforge.data.dataset import load_data
@@ -57,10 +57,8 @@ def differ(one: Path, two: Path) -> bool:
             ("sd15", {"lora_target": "attention", "ema_decay": 0.99}, 128),
             ("sd15", {"caption_shuffle": True, "caption_dropout": 0.3, "crop": "random", "flip": True, "max_caption_tokens": 150}, 192),
         ],
-        1,
         3,
         4,
-        6,
     ),
 )
 def test_every_family_trains_and_the_webui_file_is_written(family, options, modules, gallery, paint):
@@ -103,7 +101,7 @@ def test_v_prediction_is_recognised_and_used(gallery, paint, sd_bases):
 
 
 def test_the_loss_falls(gallery, paint):
-    outcome = paint(gallery(epochs=12, learning_rate=0.02, eval_ratio=0.2, sample_prompts=[]))
+    outcome = paint(gallery(epochs=6, learning_rate=0.02, eval_ratio=0.2, sample_prompts=[]))
     assert outcome.metrics["held_out_loss"] < outcome.metrics["held_out_loss_base"]
     assert outcome.metrics["best_held_out_loss"] <= outcome.metrics["held_out_loss"]
 
@@ -122,7 +120,7 @@ def test_no_way_of_cutting_a_step_changes_it(gallery, paint, tmp_path):
                 f"{b}.yaml", output_dir=str(tmp_path / str(b)), batch_size=b, gradient_accumulation=4 // b, sample_prompts=[], repeats=2
             )
         )
-        for b in (4, 2, 1)
+        for b in everyday((4, 2, 1), 0, 2)
     ]
     for other in runs[1:]:
         same(runs[0].run.path, other.run.path, 2e-4)
@@ -137,7 +135,6 @@ def test_no_way_of_cutting_a_step_changes_it(gallery, paint, tmp_path):
             {"lora_variant": "lokr", "lokr_factor": 4, "conv_rank": 2, "lora_dropout": 0.1, "ema_decay": 0.9, "sample_prompts": []},
         ],
         0,
-        2,
     ),
     ids=lambda values: values.get("lora_variant", "lora"),
 )
@@ -340,6 +337,7 @@ def test_a_strength_of_nothing_is_the_base_and_several_act_together(gallery, pai
     assert drawn(None) == drawn(None)
 
 
+@nightly
 def test_eval_measures_a_distance_for_both(gallery, paint, command):
     run = paint(gallery(export=["webui"], output_name="x")).run.path
     code, out, err = command("eval", run, "--limit", "2", "--json")
@@ -351,7 +349,7 @@ def test_eval_measures_a_distance_for_both(gallery, paint, command):
 # --- exports -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", everyday(["sd15", "sd2", "sdxl"], 0, 2))
+@pytest.mark.parametrize("family", everyday(["sd15", "sd2", "sdxl"], 0))
 def test_diffusers_draws_from_every_export_what_we_draw(family, gallery, paint, host, sd_bases):
     """webui and diffusers files through load_lora_weights, and the merged model, against our own sampling."""
     import numpy as np
