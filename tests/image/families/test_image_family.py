@@ -532,7 +532,9 @@ class Plain(ImageFamily):
 SNR, V = {"min_snr_gamma": 5.0}, {"prediction_type": "v_prediction"}
 
 
-@pytest.mark.parametrize("keys", [{}, SNR, V, {"noise_offset": 0.3}, {**SNR, **V}, {**V, "zero_terminal_snr": True}], ids=str)
+@pytest.mark.parametrize(
+    "keys", everyday([{}, SNR, V, {"noise_offset": 0.3}, {**SNR, **V}, {**V, "zero_terminal_snr": True}], 3, 4, 5), ids=str
+)
 def test_noise_and_velocity_are_learned_behind_the_defaults_as_in_the_built_in_family(keys, sd_bases, tmp_path):
     from loraforge_image.families.stable_diffusion.sd15 import SD15
 

@@ -7,6 +7,7 @@ import json
 import shutil
 
 import pytest
+from builders import everyday
 from builders.chat_bases import GEMMA, LLAMA3, QWEN3
 from builders.tiny_text import CHATML, write_config
 from loraforge_text.base_files import EMBEDDED
@@ -46,7 +47,7 @@ def base_model(folder, template, eos):
     return folder
 
 
-@pytest.fixture(scope="module", params=list(BASES))
+@pytest.fixture(scope="module", params=everyday(list(BASES), 1, 3, 4))
 def served(request, tmp_path_factory):
     """A run that knows its answers by heart, with both exports."""
     from loraforge.plugin_api.host import PluginHost

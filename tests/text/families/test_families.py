@@ -47,14 +47,14 @@ def test_every_architecture_is_trained_right_or_refused(tmp_path, monkeypatch, k
         same(dataclasses.replace(found, trained=found.trained / 3) if kind.startswith("gemma4_unified") else found)
 
 
-@pytest.mark.parametrize("target", ["attention", "q,v"])
+@pytest.mark.parametrize("target", everyday(["attention", "q,v"], 1))
 def test_a_base_of_experts_with_another_target(tmp_path, monkeypatch, target):
     found = small_bases.compare(small_bases.make_base("ernie4_5_moe", tmp_path / "base"), tmp_path, monkeypatch, lora_target=target)
     same(found)
     assert found.layers == (8 if target == "attention" else 4) and not found.notes
 
 
-@pytest.mark.parametrize("variant", ["rslora", "pissa"])
+@pytest.mark.parametrize("variant", everyday(["rslora", "pissa"], 1))
 def test_a_base_of_experts_in_every_variant_that_peft_can_read(tmp_path, monkeypatch, variant):
     base = small_bases.make_base("ernie4_5_moe", tmp_path / "base")
     seen = small_bases.train(base, tmp_path, monkeypatch, lora_variant=variant)
@@ -113,7 +113,7 @@ def windowed(kind):
     return transformers.AutoModelForCausalLM.from_config(config)
 
 
-@pytest.mark.parametrize("kind", everyday(["qwen2_moe", "phimoe", "llama4", "mistral", "gemma3", "qwen2"], 0, 2, 4))
+@pytest.mark.parametrize("kind", everyday(["qwen2_moe", "phimoe", "llama4", "mistral", "gemma3", "qwen2"], 0, 4))
 def test_rows_longer_than_the_window_of_an_attention(tmp_path, monkeypatch, kind):
     base = small_bases.make_base(kind, tmp_path / "base", windowed(kind))
     same(small_bases.compare(base, tmp_path, monkeypatch, lengths=(0, 113, 60, 3, 100, 25, 80, 1, 40, 110)))
