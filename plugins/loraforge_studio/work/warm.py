@@ -12,11 +12,14 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 
 
 def main() -> None:
-    """Reads one line of JSON: ``argv``, ``cwd``, ``env``, and the files ``out`` and ``err``."""
+    """Reads one line of JSON: ``argv``, ``cwd`` and ``env``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is meant for the studio, which closes this
+    parent = os.getppid()
     from loraforge.__main__ import main as loraforge
 
     _prepare(loraforge)
@@ -24,14 +27,23 @@ def main() -> None:
     if not line:
         return
     asked = json.loads(line)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
-    for name, number in (("out", 1), ("err", 2)):
-        handle = os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.dup2(handle, number)
-        os.close(handle)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     sys.argv = ["loraforge", *asked["argv"]]
+    sys.orig_argv.clear()  # so that `train` does not start anew what this process was started as
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     loraforge()
+
+
+def _watch(parent: int) -> None:
+    """Nobody waits for the answer once the studio has been killed, and a command may never end by itself."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _prepare(loraforge: object) -> None:
@@ -41,7 +53,7 @@ def _prepare(loraforge: object) -> None:
     with open(os.devnull, "w", encoding="utf-8") as nothing:
         sys.stdout = sys.stderr = nothing
         try:
-            with contextlib.suppress(SystemExit):
+            with contextlib.suppress(SystemExit, Exception):  # what is wrong, the command itself will say
                 loraforge()  # type: ignore[operator]
         finally:
             sys.stdout, sys.stderr = shown, said
