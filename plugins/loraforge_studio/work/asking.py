@@ -19,6 +19,7 @@ from loraforge import speaker, why
 
 from ..problems import Refused
 from .processes import end
+from .warm import HEARD
 
 say = speaker(__name__)
 
@@ -106,9 +107,7 @@ class Asking:
             for attempt in (1, 2):
                 process = self._taken(shown)
                 try:
-                    heard = _heard(process, asked)
-                    if not heard and attempt == 1:  # the one that waited has died; a new one has no such excuse
-                        continue
+                    _tell(process, asked)
                     threading.Thread(target=self.warm, daemon=True).start()
                     out, err = process.communicate(timeout=seconds)
                 except subprocess.TimeoutExpired:
@@ -117,7 +116,9 @@ class Asking:
                     _end(process)
                     with self._lock:
                         self._busy.discard(process)
-                return Said(process.returncode, _json(out), err.decode("utf-8", "replace").splitlines(), shown)
+                if not out.startswith(HEARD) and attempt == 1:  # the one that waited has died; a new one has no such excuse
+                    continue
+                return Said(process.returncode, _json(out.removeprefix(HEARD)), err.decode("utf-8", "replace").splitlines(), shown)
         raise AssertionError("unreachable")
 
     def _taken(self, shown: str) -> subprocess.Popen[bytes]:
@@ -155,14 +156,11 @@ def _start() -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-def _heard(process: subprocess.Popen[bytes], asked: bytes) -> bool:
+def _tell(process: subprocess.Popen[bytes], asked: bytes) -> None:
     assert process.stdin is not None
-    try:
+    with contextlib.suppress(OSError):  # it has died: there will be no answer
         process.stdin.write(asked + b"\n")
         process.stdin.flush()
-    except OSError:
-        return False
-    return True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -15,6 +15,9 @@ import sys
 import threading
 import time
 
+HEARD = b"\x06"
+"""What it writes first: that the question did not come too late."""
+
 
 def main() -> None:
     """Reads one line of JSON: ``argv``, ``cwd`` and ``env``."""
@@ -26,6 +29,7 @@ def main() -> None:
     line = sys.stdin.buffer.readline()
     if not line:
         return
+    os.write(1, HEARD)
     asked = json.loads(line)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     os.environ.update(asked["env"])
