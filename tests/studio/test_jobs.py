@@ -82,7 +82,11 @@ def told(job):
 def test_a_job_goes_on_when_its_studio_is_killed_or_ctrl_c_is_pressed(quick, number):
     home = quick.studio.folders.home
     starter = subprocess.Popen(
-        [sys.executable, "-c", STARTER, str(home), *FOREVER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, text=True,
+        [sys.executable, "-c", STARTER, str(home), *FOREVER],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert starter.stdout.readline() == "started\n"
