@@ -40,30 +40,7 @@ def router(studio: Studio) -> APIRouter:
         """Takes a file under the name that it has, made safe. What is there already is never written over: the same once more changes
         nothing, another one is refused."""
         work = await to_thread.run_sync(studio.folders.work, name)
-        announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > studio.upload:
-            raise _too_large(path, studio.upload)
-        place = await to_thread.run_sync(_place, work, path)
-        aside = place.parent / f".{secrets.token_hex(8)}.part"
-        got = 0
-        try:
-            with aside.open("xb") as out:
-                async for piece in request.stream():
-                    got += len(piece)
-                    if got > studio.upload:
-                        raise _too_large(path, studio.upload)
-                    await to_thread.run_sync(out.write, piece)
-                out.flush()
-                await to_thread.run_sync(os.fsync, out.fileno())
-            await to_thread.run_sync(_take, aside, place, path)
-        except OSError as error:
-            text = say("{file} was not taken: {error}.", file=printable(path), error=why(error))
-            raise Refused(507, text) from None
-        except ClientDisconnect:
-            raise Refused(400, say("{file} came only in part, and was not taken.", file=printable(path))) from None
-        finally:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
+        place, got = await _received(work, path, request, studio.upload)
         return {"path": place.relative_to(work.folder).as_posix(), "bytes": got}
 
     @made.get("/works/{name}/uploads")
@@ -93,22 +70,60 @@ def router(studio: Studio) -> APIRouter:
             roots = [studio.folders.home, *studio.folders.allowed]
             return {"path": "", "folders": [{"name": str(root), "path": str(root)} for root in roots], "files": []}
         place = studio.folders.inside(path)
-        try:
-            inside = sorted(os.scandir(place), key=lambda one: one.name.lower())
-        except OSError as error:
-            raise Refused(404, say("{path} cannot be read: {error}.", path=printable(path), error=why(error))) from None
-        visible = [one for one in inside if not one.name.startswith(".")]
-        folders, files = [], []
-        for one in visible[:_MOST]:
-            found = {"name": printable(one.name), "path": one.path}
-            with contextlib.suppress(OSError):  # a link that leads nowhere, a file that is just being taken away
-                if one.is_dir():
-                    folders.append(found)
-                elif one.is_file():
-                    files.append({**found, "bytes": one.stat().st_size})
-        return {"path": str(place), "folders": folders, "files": files, "more": max(0, len(visible) - _MOST)}
+        return _inside(place, path)
 
     return made
+
+
+async def _received(work: Work, path: str, request: Request, most: int) -> tuple[Path, int]:
+    """Takes a file of at most so many bytes; where it lies now, and its bytes.
+
+    Raises:
+        Refused: if it is larger, comes in part, or has no place.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most:
+        raise _too_large(path, most)
+    place = await to_thread.run_sync(_place, work, path)
+    aside = place.parent / f".{secrets.token_hex(8)}.part"
+    got = 0
+    try:
+        with aside.open("xb") as out:
+            async for piece in request.stream():
+                got += len(piece)
+                if got > most:
+                    raise _too_large(path, most)
+                await to_thread.run_sync(out.write, piece)
+            out.flush()
+            await to_thread.run_sync(os.fsync, out.fileno())
+        await to_thread.run_sync(_take, aside, place, path)
+    except OSError as error:
+        text = say("{file} was not taken: {error}.", file=printable(path), error=why(error))
+        raise Refused(507, text) from None
+    except ClientDisconnect:
+        raise Refused(400, say("{file} came only in part, and was not taken.", file=printable(path))) from None
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+    return place, got
+
+
+def _inside(place: Path, path: str) -> dict[str, Any]:
+    """The folders and files of a folder; what is hidden is left out, and of very many the last."""
+    try:
+        inside = sorted(os.scandir(place), key=lambda one: one.name.lower())
+    except OSError as error:
+        raise Refused(404, say("{path} cannot be read: {error}.", path=printable(path), error=why(error))) from None
+    visible = [one for one in inside if not one.name.startswith(".")]
+    folders, files = [], []
+    for one in visible[:_MOST]:
+        found = {"name": printable(one.name), "path": one.path}
+        with contextlib.suppress(OSError):  # a link that leads nowhere, a file that is just being taken away
+            if one.is_dir():
+                folders.append(found)
+            elif one.is_file():
+                files.append({**found, "bytes": one.stat().st_size})
+    return {"path": str(place), "folders": folders, "files": files, "more": max(0, len(visible) - _MOST)}
 
 
 def _place(work: Work, path: str) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -23,9 +24,7 @@ def main() -> None:
     """Reads one line of JSON: ``argv``, ``cwd`` and ``env``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is meant for the studio, which closes this
     parent = os.getppid()
-    from loraforge.__main__ import main as loraforge
-
-    _prepare(loraforge)
+    _prepare()
     line = sys.stdin.buffer.readline()
     if not line:
         return
@@ -40,7 +39,12 @@ def main() -> None:
     sys.argv = ["loraforge", *asked["argv"]]
     sys.orig_argv.clear()  # so that `train` does not start anew what this process was started as
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    loraforge()
+    _loraforge()
+
+
+def _loraforge() -> None:
+    """What ``python -m loraforge`` does, in a process that has done it before."""
+    runpy.run_module("loraforge", run_name="__main__")
 
 
 def _watch(parent: int) -> None:
@@ -50,7 +54,7 @@ def _watch(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _prepare(loraforge: object) -> None:
+def _prepare() -> None:
     """Has the plugins found and what they bring imported, by a command that needs all of it."""
     sys.argv = ["loraforge", "list", "--json"]
     shown, said = sys.stdout, sys.stderr
@@ -58,7 +62,7 @@ def _prepare(loraforge: object) -> None:
         sys.stdout = sys.stderr = nothing
         try:
             with contextlib.suppress(SystemExit, Exception):  # what is wrong, the command itself will say
-                loraforge()  # type: ignore[operator]
+                _loraforge()
         finally:
             sys.stdout, sys.stderr = shown, said
 
