@@ -175,6 +175,7 @@ def test_every_import_in_an_example_is_there(page, text):
             "loraforge_text",
             "loraforge_image",
             "loraforge_serve",
+            "loraforge_studio",
         ):
             for alias in node.names:
                 assert _there(f"{node.module}.{alias.name}"), f"{page.name}: {node.module}.{alias.name}"
@@ -186,7 +187,7 @@ def test_every_name_of_ours_in_the_text_is_there(page):
     named = {
         name
         for span in spans
-        for name in re.findall(r"(?<![\w./-])(?:loraforge|loraforge_text|loraforge_image|loraforge_serve)(?:\.\w+)+", span)
+        for name in re.findall(r"(?<![\w./-])(?:loraforge|loraforge_text|loraforge_image|loraforge_serve|loraforge_studio)(?:\.\w+)+", span)
     }
     files = {"loraforge.json", "loraforge.yaml"}
     assert not [name for name in named - files if not _there(name)]

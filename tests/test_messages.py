@@ -16,7 +16,7 @@ from loraforge import messages
 from loraforge.data import findings
 from loraforge.plugin_api.host import PluginHost
 
-_PLUGINS = ("loraforge_text", "loraforge_image", "loraforge_serve")
+_PLUGINS = ("loraforge_text", "loraforge_image", "loraforge_serve", "loraforge_studio")
 PACKAGES = {name: ROOT / place / name for name, place in (("loraforge", ""), *((name, "plugins") for name in _PLUGINS))}
 SHOWN_HELP = {"Task", "Format"}  # classes whose help= is shown through say
 

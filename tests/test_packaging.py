@@ -143,6 +143,7 @@ def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wh
         "loraforge_text",
         "loraforge_image",
         "loraforge_serve",
+        "loraforge_studio",
     }
     for file in (
         "loraforge/zh.json",
@@ -160,6 +161,13 @@ def test_the_wheel_holds_the_packages_and_the_embedded_model_and_nothing_else(wh
         "loraforge_serve/page/assets/index.html",
         "loraforge_serve/page/assets/icons.svg",
         "loraforge_serve/py.typed",
+        "loraforge_studio/zh.json",
+        "loraforge_studio/page/assets/index.html",
+        "loraforge_studio/page/assets/steps/train.js",
+        "loraforge_studio/page/assets/words/common.js",
+        "loraforge_studio/page/assets/vendor/uPlot.iife.min.js",
+        "loraforge_studio/page/assets/vendor/LICENSE.uPlot.txt",
+        "loraforge_studio/py.typed",
         "loraforge_image/zh.json",
         "loraforge_image/py.typed",
         "loraforge_image/families/stable_diffusion/keys/sdxl.json",

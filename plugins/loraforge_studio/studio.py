@@ -15,7 +15,7 @@ from typing import Any
 from loraforge import speaker
 
 from .work.asking import Asking, Said
-from .work.folders import HIDDEN, Folders, Work
+from .work.folders import HIDDEN, Folders, Work, locked
 from .work.jobs import Jobs
 
 say = speaker(__name__)
@@ -31,15 +31,15 @@ class Access:
     def __init__(self, folder: Path) -> None:
         file = folder / HIDDEN / "session"
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            secret = file.read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
-            secret = ""
-        if len(secret) < 43:
-            secret = secrets.token_urlsafe(32)
-            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "w", encoding="ascii") as out:
-                out.write(secret)
+        with locked(file.with_name("session.lock")):  # two studios that start at once have one secret
+            secret = _secret(file)
+            if secret is None:
+                secret = secrets.token_urlsafe(32)
+                aside = file.with_name("session.new")
+                aside.unlink(missing_ok=True)
+                with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as out:
+                    out.write(secret)
+                os.replace(aside, file)
         self._secret = secret.encode()
         self._lock = threading.Lock()
         self._token = secrets.token_urlsafe(24)
@@ -66,6 +66,16 @@ class Access:
         return hmac.compare_digest(shown.encode(), self.mark(use).encode())
 
 
+def _secret(file: Path) -> str | None:
+    """The one that is kept; None if there is none, or others could read it."""
+    try:
+        secret = file.read_text(encoding="ascii").strip()
+        seen = os.name != "nt" and file.stat().st_mode & 0o077
+    except (OSError, ValueError):
+        return None
+    return None if seen or len(secret) < 43 else secret
+
+
 class Studio:
     """The one studio of this process.
 
@@ -77,8 +87,10 @@ class Studio:
     def __init__(self, folders: Folders, language: str, upload: int = 2_000_000_000) -> None:
         self.folders, self.language, self.upload = folders, language, upload
         self.access, self.asking, self.jobs = Access(folders.home), Asking(), Jobs(folders)
+        self._before: list[Asking] = []
         self.hosts: tuple[str, ...] = ()
         self.address = ""
+        self.closing = False
 
     def ask(self, words: Sequence[object], work: Work | None = None, *, note: bool = False, seconds: float = 600) -> Said:
         """Has a command carried out, and waits for it.
@@ -98,6 +110,16 @@ class Studio:
         """Starts a long command; the job as JSON."""
         return self.jobs.start(work, kind, words, self.language, about).as_json()
 
+    def speak(self, language: str) -> None:
+        """Another language, for the page and for all that commands say from now on."""
+        self.language = os.environ["LORAFORGE_LANG"] = language
+        before, self.asking = self.asking, Asking()  # the process that waits has made its words already
+        self._before = [*self._before[-3:], before]
+        before.close()
+        self.asking.warm()
+
     def close(self) -> None:
-        """Ends what waits. Jobs go on."""
-        self.asking.close()
+        """Ends what waits and what is asked. Jobs go on."""
+        self.closing = True
+        for asking in (*self._before, self.asking):
+            asking.end()

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import PurePosixPath
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from loraforge import speaker
+from loraforge import language, printable, speaker
 
 from ..problems import Refused
 
@@ -45,7 +46,7 @@ def page_router() -> APIRouter:
         name = request.path_params.get("name", "icon.svg" if request.url.path == "/favicon.ico" else "index.html")
         found = assets().get(name)
         if found is None:
-            raise Refused(404, say("there is nothing at {path}.", path=request.url.path))
+            raise Refused(404, say("there is nothing at {path}.", path=printable(request.url.path)))
         kind, data, tag = found
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         if request.headers.get("if-none-match") == tag:
@@ -61,7 +62,8 @@ def page_router() -> APIRouter:
 def assets() -> dict[str, tuple[str, bytes, str]]:
     """(media type, bytes, entity tag) of all that is handed out, by name: a name that is asked for never becomes a path."""
     found = dict(_walk(resources.files(__package__).joinpath("assets"), ""))
-    return {name: (_KINDS[name[name.rindex(".") :]], data, f'"{hashlib.sha256(data).hexdigest()[:16]}"') for name, data in found.items()}
+    kinds = {name: _KINDS.get(PurePosixPath(name).suffix) for name in found}  # an editor's copy is none of the page
+    return {name: (kind, found[name], f'"{hashlib.sha256(found[name]).hexdigest()[:16]}"') for name, kind in kinds.items() if kind}
 
 
 def _walk(folder: Traversable, before: str) -> list[tuple[str, bytes]]:
@@ -76,11 +78,22 @@ def closed_page(*, wrong: bool) -> Response:
     """For a browser that was not let in."""
     head = say("This address was used already, or is an old one.") if wrong else say("This browser has not been let in yet.")
     text = say(
-        "Open the address that stands in the terminal in which the studio was started. It is good for one browser; each time it is used, a new one is shown there."
+        "Open the address that stands in the terminal in which the studio was started. It is good for one browser; each time it is used, "
+        "a new one is shown there."
     )
+    return _bare(f"<p><strong>{html.escape(head)}</strong></p><p>{html.escape(text)}</p>", 401)
+
+
+def sent_home() -> Response:
+    """For a browser that is let in, and comes from a page elsewhere: goes on to the page by itself."""
+    return _bare(f'<p><a href="/">{html.escape(say("Open the studio"))}</a></p>', 200, '<meta http-equiv="refresh" content="0;url=/">')
+
+
+def _bare(text: str, status: int, head: str = "") -> Response:
     body = (
-        f'<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<!doctype html><html lang="{"zh-CN" if language() == "zh" else "en"}"><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width">{head}'
         f'<title>LoRAForge</title><link rel="stylesheet" href="/assets/studio.css"><link rel="icon" href="/assets/icon.svg">'
-        f'<main class="closed"><h1>LoRAForge</h1><p><strong>{html.escape(head)}</strong></p><p>{html.escape(text)}</p></main>'
+        f'<main class="closed"><h1>LoRAForge</h1>{text}</main></html>'
     )
-    return Response(body, 401, media_type="text/html")
+    return Response(body, status, media_type="text/html")

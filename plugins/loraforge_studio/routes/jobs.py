@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
@@ -32,9 +33,10 @@ def router(studio: Studio) -> APIRouter:
         return {**job.as_json(), "lines": job.lines()}
 
     @made.post("/works/{name}/jobs/{id}/stop")
-    def stop(name: str, id: str) -> dict[str, Any]:
+    def stop(name: str, id: str, now: bool = False) -> dict[str, Any]:
+        """It saves what it has and ends; with ``now`` it only ends."""
         job = studio.jobs.find(studio.folders.work(name), id)
-        job.stop()
+        job.stop(now=now)
         return job.as_json()
 
     @made.get("/works/{name}/jobs/{id}/events")
@@ -46,14 +48,13 @@ def router(studio: Studio) -> APIRouter:
             last: Any = None
             size = -1
             while not await request.is_disconnected():
-                file = job.folder / "err.txt"
-                now = file.stat().st_size if file.exists() else 0
+                now = await to_thread.run_sync(_size, job.folder / "err.txt")
                 if now != size:
                     size = now
                     yield event("lines", await to_thread.run_sync(job.lines))
                 state = await to_thread.run_sync(lambda: job.state)
-                if state != last:
-                    last = state
+                if (state, job.stopping) != last:
+                    last = (state, job.stopping)
                     yield event("job", await to_thread.run_sync(job.as_json))
                 if state != "running":
                     return
@@ -64,10 +65,17 @@ def router(studio: Studio) -> APIRouter:
     return made
 
 
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
 def event(name: str, value: Any, id: str = "") -> str:
     """One server-sent event."""
     head = f"id: {id}\n" if id else ""
-    return f"{head}event: {name}\ndata: {json.dumps(value, ensure_ascii=False, default=str)}\n\n"
+    return f"{head}event: {name}\ndata: {json.dumps(value, default=str)}\n\n"
 
 
 def streamed(parts: AsyncIterator[str]) -> StreamingResponse:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -33,10 +32,7 @@ def router(studio: Studio) -> APIRouter:
 
     @made.post("/language")
     def change(wanted: Language) -> dict[str, Any]:
-        studio.language = os.environ["LORAFORGE_LANG"] = wanted.language
-        studio.asking.close()
-        studio.asking = type(studio.asking)()  # the process that waits has made its words already
-        studio.asking.warm()
+        studio.speak(wanted.language)
         return {"language": studio.language}
 
     return made

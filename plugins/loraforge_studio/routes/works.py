@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,12 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from loraforge import speaker
+from loraforge import command, printable, speaker
 
 from ..problems import Refused
 from ..studio import Studio
 from ..work.configs import changed, read_values
-from ..work.folders import Work, replace_text
+from ..work.folders import Work, locked, replace_text
 
 say = speaker(__name__)
 
@@ -47,21 +49,16 @@ def router(studio: Studio) -> APIRouter:
     @made.post("", status_code=201)
     def begin(wanted: NewWork) -> dict[str, Any]:
         work = studio.folders.new(wanted.name or wanted.example)
-        if not wanted.example:
-            replace_text(work.hidden / "work.json", json.dumps({"task": wanted.task}))
-            return shortly(studio, work)
-        said = studio.ask(["init", "--example", wanted.example, ".", "--json"], work, note=True)
-        if said.code:
-            shutil.rmtree(work.folder, ignore_errors=True)
-        told = said.done()
-        take_config(work, Path(told["config"]))
-        replace_text(work.hidden / "work.json", json.dumps({"task": told["task"], "example": wanted.example}))
-        return {**shortly(studio, work), "command": said.command}
+        try:
+            return _begun(studio, work, wanted)
+        except BaseException:
+            shutil.rmtree(work.folder, ignore_errors=True)  # it was made just now, and nobody has brought anything
+            raise
 
     @made.get("/{name}")
     def one(name: str) -> dict[str, Any]:
         work = studio.folders.work(name)
-        text = work.config.read_text(encoding="utf-8", errors="replace") if work.config.is_file() else None
+        text = config_of(work) if work.config.is_file() else None
         return {
             **shortly(studio, work),
             "config": text,
@@ -74,14 +71,48 @@ def router(studio: Studio) -> APIRouter:
         work = studio.folders.work(name)
         if not work.config.is_file():
             raise Refused(409, say("{work} has no config yet: bring data first.", work=name))
-        before = work.config.read_text(encoding="utf-8")
-        text = wanted.text if wanted.text is not None else before
-        text = changed(text, wanted.values) if wanted.values else text
-        if text != before:
-            replace_text(work.config, text)
+        with locked(work.hidden / "config.lock"):
+            before = config_of(work)
+            text = wanted.text if wanted.text is not None else before
+            text = changed(text, wanted.values) if wanted.values else text
+            if text != before:
+                replace_text(work.config, text)
+                note_changes(work, before, text)
         return {"config": text, "values": read_values(text)}
 
     return made
+
+
+def _begun(studio: Studio, work: Work, wanted: NewWork) -> dict[str, Any]:
+    if not wanted.example:
+        replace_text(work.hidden / "work.json", json.dumps({"task": wanted.task}))
+        return shortly(studio, work)
+    said = studio.ask(["init", "--example", wanted.example, ".", "--json"], work, note=True)
+    told = said.done()
+    take_config(work, Path(told["config"]))
+    replace_text(work.hidden / "work.json", json.dumps({"task": told["task"], "example": wanted.example}))
+    return {**shortly(studio, work), "command": said.command}
+
+
+def config_of(work: Work) -> str:
+    """The text of its config.
+
+    Raises:
+        Refused: if it is no text.
+    """
+    try:
+        return work.config.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        text = say("{file} is no UTF-8 text (byte {n}). Save it as UTF-8 in an editor.", file=work.config, n=error.start)
+        raise Refused(409, text) from None
+
+
+def note_changes(work: Work, before: str, after: str) -> None:
+    """Says in ``commands.sh`` what became of the config: no command changes it, somebody types it."""
+    old, new = read_values(before), read_values(after)
+    lines = [f"{key}: {' '.join(value.split())}" for key, value in new.items() if old.get(key) != value]
+    lines += [say("{key} is taken out", key=key) for key in old if key not in new]
+    work.append(*(printable(f"# {work.config.name}: {line}") for line in lines or [say("other comments, or another order")]))
 
 
 def take_config(work: Work, made: Path) -> None:
@@ -89,11 +120,17 @@ def take_config(work: Work, made: Path) -> None:
     place = work.folder / made
     if work.config.exists() and place != work.config:
         number = next(n for n in range(1, 10_000) if not (work.folder / f"{work.name}.{n}.yaml").exists())
-        work.config.rename(work.folder / f"{work.name}.{number}.yaml")
-    text = place.read_text(encoding="utf-8")
-    replace_text(work.config, changed(text, {"output_dir": f"./output/{work.name}"}))
+        kept = work.folder / f"{work.name}.{number}.yaml"
+        work.config.rename(kept)
+        work.append(command("mv", work.config.name, kept.name))
+    before = place.read_text(encoding="utf-8")
+    text = changed(before, {"output_dir": f"./output/{work.name}"})
+    replace_text(work.config, text)
     if place != work.config:
         place.unlink()
+        work.append(command("mv", made, work.config.name))
+    if text != before:
+        note_changes(work, before, text)
 
 
 def task_of(work: Work) -> str:
@@ -108,8 +145,10 @@ def task_of(work: Work) -> str:
 def runs_of(work: Work) -> list[Path]:
     """The folders of its runs, the newest first."""
     folder = work.folder / "output"
-    found = [place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")] if folder.is_dir() else []
-    return sorted(found, key=lambda place: place.stat().st_mtime, reverse=True)
+    found = []
+    with contextlib.suppress(OSError):  # there is none yet, or one is just being taken away
+        found = [(one.stat().st_mtime, Path(one.path)) for one in os.scandir(folder) if one.is_dir() and not one.name.startswith(".")]
+    return [place for _, place in sorted(found, reverse=True)]
 
 
 def shortly(studio: Studio, work: Work) -> dict[str, Any]:

@@ -6,23 +6,30 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import speaker
+from loraforge import speaker, why
 
 from ..problems import Refused
+from .processes import end
+from .warm import HEARD
 
 say = speaker(__name__)
 
-QUIET = {"COLUMNS": "10000", "NO_COLOR": "1", "TERM": "dumb", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"}
-"""What commands are told of their surroundings: nobody looks, so no line is broken and nothing is coloured."""
+QUIET = {
+    "COLUMNS": "10000", "NO_COLOR": "1", "TERM": "dumb", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1",
+    "PYTHONSAFEPATH": "1",
+}  # fmt: skip
+"""What commands are told of their surroundings: nobody looks, so no line is broken and nothing is coloured; and no file that lies in the
+folder, ``yaml.py`` say, is taken for a part of Python."""
+_MOST = 4  # commands at a time: each may load a model
 
 
 @dataclass(frozen=True)
@@ -67,14 +74,17 @@ class Asking:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._turn = threading.BoundedSemaphore(_MOST)
         self._spare: subprocess.Popen[bytes] | None = None
+        self._busy: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
     def warm(self) -> None:
         """Starts the process that the next question will find, if there is none."""
         with self._lock:
             if self._spare is None and not self._closed:
-                self._spare = _start()
+                with contextlib.suppress(OSError):  # whoever asks hears of it
+                    self._spare = _start()
 
     def ask(self, words: Sequence[object], folder: Path, shown: str, language: str, seconds: float = 600) -> Said:
         """Carries a command out.
@@ -83,60 +93,93 @@ class Asking:
             words: it, without ``loraforge``.
             folder: where it is carried out.
             seconds: after so many it is ended.
+
+        Raises:
+            Refused: if no process can be started, the folder is gone, or it takes longer.
         """
+        if not folder.is_dir():
+            raise Refused(404, say("{path} is not there any more.", path=folder), shown)
+        asked = json.dumps({
+            "argv": [os.fspath(word) if isinstance(word, Path) else str(word) for word in words],
+            "cwd": str(folder), "env": {**QUIET, "LORAFORGE_LANG": language},
+        }).encode()  # fmt: skip
+        with self._turn:
+            for attempt in (1, 2):
+                process = self._taken(shown)
+                try:
+                    _tell(process, asked)
+                    threading.Thread(target=self.warm, daemon=True).start()
+                    out, err = process.communicate(timeout=seconds)
+                except subprocess.TimeoutExpired:
+                    raise Refused(504, say("the command took longer than {n:.0f} seconds and was ended.", n=seconds), shown) from None
+                finally:
+                    _end(process)
+                    with self._lock:
+                        self._busy.discard(process)
+                if not out.startswith(HEARD) and attempt == 1:  # the one that waited has died; a new one has no such excuse
+                    continue
+                return Said(process.returncode, _json(out.removeprefix(HEARD)), err.decode("utf-8", "replace").splitlines(), shown)
+        raise AssertionError("unreachable")
+
+    def _taken(self, shown: str) -> subprocess.Popen[bytes]:
         with self._lock:
             process, self._spare = self._spare, None
-        if process is None or process.poll() is not None:
-            process = _start()
-        threading.Thread(target=self.warm, daemon=True).start()
-        with tempfile.TemporaryDirectory(prefix="loraforge-studio-") as place:
-            out, err = Path(place) / "out", Path(place) / "err"
-            asked = {
-                "argv": [os.fspath(word) if isinstance(word, Path) else str(word) for word in words],
-                "cwd": str(folder), "env": {**QUIET, "LORAFORGE_LANG": language}, "out": str(out), "err": str(err),
-            }  # fmt: skip
             try:
-                assert process.stdin is not None
-                with contextlib.suppress(BrokenPipeError):
-                    process.stdin.write(json.dumps(asked).encode() + b"\n")
-                    process.stdin.close()
-                code = process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise Refused(504, say("the command took longer than {n:.0f} seconds and was ended.", n=seconds), shown) from None
-            return Said(code, _json(out), _lines(err), shown)
+                if process is None or process.poll() is not None:
+                    process = _start()
+            except OSError as error:
+                raise Refused(507, say("no process can be started: {error}.", error=why(error)), shown) from None
+            self._busy.add(process)
+            return process
 
     def close(self) -> None:
-        """Ends the process that waits."""
+        """Ends the process that waits, and no other: questions get their answers."""
         with self._lock:
             self._closed = True
             spare, self._spare = self._spare, None
         if spare is not None:
-            with contextlib.suppress(OSError):
-                if spare.stdin is not None:
-                    spare.stdin.close()
-            spare.kill()
-            spare.wait()
+            _end(spare)
+
+    def end(self) -> None:
+        """Ends all; for a studio that ends."""
+        self.close()
+        with self._lock:
+            busy = list(self._busy)
+        for process in busy:
+            _kill(process)
 
 
 def _start() -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", f"{__package__}.warm"],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, **QUIET}, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **QUIET}, start_new_session=True,
     )  # fmt: skip
 
 
-def _json(file: Path) -> Any:
+def _tell(process: subprocess.Popen[bytes], asked: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):  # it has died: there will be no answer
+        process.stdin.write(asked + b"\n")
+        process.stdin.flush()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process and what it has started, and closes what leads to it. One that has ended is left alone."""
+    if process.poll() is None:
+        _kill(process)
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.close()
+    process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    end(process.pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL, group=True)
+
+
+def _json(text: bytes) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return None
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []

@@ -10,23 +10,25 @@ import secrets
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraforge import printable, speaker
+from loraforge import printable, speaker, why
 
 from ..problems import Refused
-from .asking import QUIET, _json
-from .folders import Folders, Work, replace_text
+from . import keeper as keeping
+from .asking import QUIET
+from .folders import Folders, Work, locked, replace_text
+from .processes import alive, end, identity
 
 say = speaker(__name__)
 
-_GRACE = 20.0  # seconds in which a keeper has to write down who works for it
+_GRACE = 20.0  # seconds after which a command that nobody is known to work for has been given up
 _TAIL = 200  # lines of what a job prints that are shown
+_KILLED = (-9, 137)  # by the system
 
 
 @dataclass(frozen=True)
@@ -53,21 +55,33 @@ class Job:
     @property
     def state(self) -> str:
         """``running``, ``done``, ``stopped`` (by somebody), ``failed``, or ``gone``: its end was seen by nobody, as after a power cut."""
-        ended = _json(self.folder / "ended.json")
-        if isinstance(ended, dict):
+        ended = self._ended
+        if ended is not None:
             if ended.get("code") == 0:
                 return "done"
-            return "stopped" if (self.folder / "stop").exists() else "failed"
-        process = _json(self.folder / "process.json")
-        if not isinstance(process, dict):
-            return "running" if time.time() - self.started < _GRACE else "gone"
-        return "running" if _alive(process.get("keeper"), process.get("started")) else "gone"
+            return "stopped" if self.stopping and self.code not in _KILLED else "failed"
+        told = _object(self.folder / "process.json")
+        if told is None:
+            told = _object(self.folder / "keeper.json")
+            if told is None:
+                return "running" if abs(time.time() - self.started) < _GRACE else "gone"
+        ours = (("pid", "identity"), ("keeper", "keeper_identity"))  # a keeper that was killed leaves a command that goes on
+        return "running" if any(alive(told.get(pid), told.get(known)) for pid, known in ours) else "gone"
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody has asked it to end."""
+        return (self.folder / "stop").exists()
+
+    @property
+    def _ended(self) -> dict[str, Any] | None:
+        return _object(self.folder / "ended.json")
 
     @property
     def code(self) -> int | None:
         """Its exit code, below 0 the signal that ended it; None while there is none."""
-        ended = _json(self.folder / "ended.json")
-        return int(ended["code"]) if isinstance(ended, dict) else None
+        code = (self._ended or {}).get("code")
+        return code if isinstance(code, int) else None
 
     @property
     def result(self) -> Any:
@@ -83,18 +97,21 @@ class Job:
         told = self.result.get("error") if isinstance(self.result, dict) else None
         if isinstance(told, list) and told:
             return [str(line) for line in told]
-        code = self.code
-        if code in (-9, 137):
+        if self.code in _KILLED:
             return [say("the system ended the command; that happens where memory runs out."), *self.lines(3)]
+        reason = (self._ended or {}).get("reason")
+        if reason:
+            return [say("the command cannot be carried out: {reason}.", reason=printable(str(reason)))]
         return self.lines(12) or [say("the command ended and did not say why.")]
 
     def as_json(self) -> dict[str, Any]:
         """For the page."""
         state = self.state
-        ended = _json(self.folder / "ended.json") or {}
+        ended = self._ended or {}
         shown: dict[str, Any] = {
             "id": self.id, "work": self.work.name, "kind": self.kind, "state": state, "code": self.code, "started": self.started,
-            "ended": ended.get("ended"), "about": dict(self.about), "command": self.work.shown([word for word in self.argv if word != "--json"]),
+            "ended": ended.get("ended"), "about": dict(self.about), "command": self._shown,
+            "stopping": state == "running" and self.stopping,
         }  # fmt: skip
         if state in ("failed", "stopped", "gone"):
             shown["problems"] = self.problems() if state == "failed" else []
@@ -102,17 +119,32 @@ class Job:
             shown["result"] = self.result
         return shown
 
-    def stop(self) -> None:
-        """Asks it to save and end, as Ctrl-C does; a second time within a minute: to end at once."""
-        process = _json(self.folder / "process.json")
-        if self.state != "running" or not isinstance(process, dict):
+    @property
+    def _shown(self) -> str:
+        return self.work.shown([word for word in self.argv if word != "--json"])
+
+    def stop(self, *, now: bool = False) -> None:
+        """Asks it to save what it has and end, as Ctrl-C does; asked twice it does so once.
+
+        Args:
+            now: end it without waiting for that; asked for a second time, whatever it does.
+        """
+        told = _object(self.folder / "process.json")
+        if told is None or not alive(told.get("pid"), told.get("identity")):
             return
-        mark = self.folder / "stop"
-        again = mark.exists() and time.time() - mark.stat().st_mtime < 60 and self.kind != "train"
-        with contextlib.suppress(OSError):
-            mark.touch()
-        with contextlib.suppress(OSError):
-            os.kill(int(process["pid"]), signal.SIGTERM if again or os.name == "nt" else signal.SIGINT)
+        asked, pressed = self.folder / "stop", self.folder / "stop-now"
+        number = signal.SIGTERM
+        if not now:
+            if asked.exists():
+                return
+            number = signal.SIGTERM if os.name == "nt" else signal.SIGINT
+        elif pressed.exists() and os.name != "nt":
+            number = signal.SIGKILL
+        with contextlib.suppress(OSError):  # a disk that is full must not keep it from ending
+            asked.touch()
+            if now:
+                pressed.touch()
+        end(int(told["pid"]), number, group=now)
 
 
 class Jobs:
@@ -121,7 +153,6 @@ class Jobs:
     def __init__(self, folders: Folders) -> None:
         self._folders = folders
         self._keepers: list[subprocess.Popen[bytes]] = []
-        self._lock = threading.Lock()
 
     def start(self, work: Work, kind: str, words: Sequence[object], language: str, about: Mapping[str, Any] | None = None) -> Job:
         """Starts a command in the work's folder, and notes it in ``commands.sh``.
@@ -129,31 +160,35 @@ class Jobs:
         Raises:
             Refused: if the same kind runs in this work, or the disk takes nothing.
         """
-        with self._lock:
+        argv = [os.fspath(word) if isinstance(word, Path) else str(word) for word in words]
+        with locked(work.hidden / "jobs.lock"):  # between two studios as well
             busy = next((job for job in self.of(work) if job.kind == kind and job.state == "running"), None)
             if busy is not None:
-                raise Refused(409, say("this runs already: {command}. Wait for it, or stop it.", command=busy.work.shown(busy.argv)))
-            argv = [os.fspath(word) if isinstance(word, Path) else str(word) for word in words]
-            id_ = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-            job = Job(work, id_, kind, argv, time.time(), dict(about or {}))
-            kept = {"id": id_, "kind": kind, "argv": argv, "cwd": str(work.folder), "started": job.started, "about": job.about,
+                raise Refused(409, say("this runs already: {command}. Wait for it, or stop it.", command=busy._shown))
+            job = Job(work, _new_id(), kind, argv, time.time(), dict(about or {}))
+            kept = {"id": job.id, "kind": kind, "argv": argv, "cwd": str(work.folder), "started": job.started, "about": job.about,
                     "env": {**QUIET, "LORAFORGE_LANG": language}}  # fmt: skip
-            replace_text(job.folder / "job.json", json.dumps(kept, ensure_ascii=False, indent=1, default=str))
+            replace_text(job.folder / "job.json", json.dumps(kept, ensure_ascii=True, indent=1, default=str))
             work.note([word for word in argv if word != "--json"])
             try:
                 keeper = subprocess.Popen(
-                    [sys.executable, "-m", f"{__package__}.keeper", str(job.folder)],
+                    [sys.executable, "-I", str(keeping.__file__), str(job.folder)],
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
                 )  # fmt: skip
             except OSError as error:
-                raise Refused(507, say("no process can be started: {error}.", error=error)) from None
+                raise Refused(507, say("no process can be started: {error}.", error=why(error))) from None
+            with contextlib.suppress(Refused):
+                told = {"keeper": keeper.pid, "keeper_identity": identity(keeper.pid)}
+                replace_text(job.folder / "keeper.json", json.dumps(told))
             self._keepers = [one for one in self._keepers if one.poll() is None] + [keeper]  # poll also buries those that ended
             return job
 
     def of(self, work: Work) -> list[Job]:
         """Those of a work, the newest first."""
-        folder = work.hidden / "jobs"
-        found = sorted((place.name for place in folder.iterdir() if place.is_dir()), reverse=True) if folder.is_dir() else []
+        try:
+            found = sorted((place.name for place in (work.hidden / "jobs").iterdir() if place.is_dir()), reverse=True)
+        except OSError:
+            return []
         return [job for job in (self._read(work, name) for name in found) if job is not None]
 
     def all(self) -> Iterator[Job]:
@@ -172,24 +207,31 @@ class Jobs:
         return job
 
     def _read(self, work: Work, id_: str) -> Job | None:
-        for keeper in self._keepers:
+        for keeper in list(self._keepers):
             keeper.poll()
-        told = _json(work.hidden / "jobs" / id_ / "job.json")
+        told = _object(work.hidden / "jobs" / id_ / "job.json") or {}
         try:
             return Job(work, id_, str(told["kind"]), list(told["argv"]), float(told["started"]), dict(told["about"]))
         except (KeyError, TypeError, ValueError):
             return None
 
 
-def _alive(pid: Any, started: Any) -> bool:
-    """Whether a process runs, and is not another one that got its number since."""
-    import psutil
+def _new_id() -> str:
+    """Of two jobs the newer one's comes later."""
+    now = time.time()
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
 
+
+def _json(file: Path) -> Any:
     try:
-        process = psutil.Process(int(pid))
-        return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= float(started) + 5)
-    except (psutil.Error, TypeError, ValueError):
-        return False
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _object(file: Path) -> dict[str, Any] | None:
+    value = _json(file)
+    return value if isinstance(value, dict) else None
 
 
 def _last_lines(file: Path, count: int) -> list[str]:

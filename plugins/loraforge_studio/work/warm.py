@@ -10,39 +10,59 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import runpy
 import signal
 import sys
+import threading
+import time
+
+HEARD = b"\x06"
+"""What it writes first: that the question did not come too late."""
 
 
 def main() -> None:
-    """Reads one line of JSON: ``argv``, ``cwd``, ``env``, and the files ``out`` and ``err``."""
+    """Reads one line of JSON: ``argv``, ``cwd`` and ``env``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is meant for the studio, which closes this
-    from loraforge.__main__ import main as loraforge
-
-    _prepare(loraforge)
+    parent = os.getppid()
+    _prepare()
     line = sys.stdin.buffer.readline()
     if not line:
         return
+    os.write(1, HEARD)
     asked = json.loads(line)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
-    for name, number in (("out", 1), ("err", 2)):
-        handle = os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.dup2(handle, number)
-        os.close(handle)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     sys.argv = ["loraforge", *asked["argv"]]
-    loraforge()
+    sys.orig_argv.clear()  # so that `train` does not start anew what this process was started as
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _loraforge()
 
 
-def _prepare(loraforge: object) -> None:
+def _loraforge() -> None:
+    """What ``python -m loraforge`` does, in a process that has done it before."""
+    runpy.run_module("loraforge", run_name="__main__")
+
+
+def _watch(parent: int) -> None:
+    """Nobody waits for the answer once the studio has been killed, and a command may never end by itself."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _prepare() -> None:
     """Has the plugins found and what they bring imported, by a command that needs all of it."""
     sys.argv = ["loraforge", "list", "--json"]
     shown, said = sys.stdout, sys.stderr
     with open(os.devnull, "w", encoding="utf-8") as nothing:
         sys.stdout = sys.stderr = nothing
         try:
-            with contextlib.suppress(SystemExit):
-                loraforge()  # type: ignore[operator]
+            with contextlib.suppress(SystemExit, Exception):  # what is wrong, the command itself will say
+                _loraforge()
         finally:
             sys.stdout, sys.stderr = shown, said
 

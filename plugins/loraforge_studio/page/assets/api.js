@@ -86,12 +86,37 @@ export function upload(work, path, file, tell = () => {}) {
   });
 }
 
-/** Server-sent events until `signal` ends it: `hear(name, value)`; the browser takes up a broken line by itself. */
+/**
+ * Server-sent events until `signal` ends it: `hear(name, value, id)`. The browser takes up a broken line by itself, and a line to a tab that
+ * nobody looks at is let go meanwhile: a browser has six for all tabs, and the page would stand still in the seventh. It goes on behind
+ * the last id, as `offset`. `hear("error", null)`: the line is broken; `hear("closed", null)`: and the studio does not give another.
+ */
 export function listen(path, values, names, hear, signal) {
-  const source = new EventSource(path + query(values));
-  for (const name of names) source.addEventListener(name, (event) => hear(name, JSON.parse(event.data), event.lastEventId));
-  source.addEventListener("error", () => hear("error", null));
-  const close = () => source.close();
+  let source = null;
+  let last = "";
+  const open = () => {
+    source = new EventSource(path + query({ ...values, ...(last ? { offset: last } : {}) }));
+    for (const name of names) {
+      source.addEventListener(name, (event) => {
+        last = event.lastEventId || last;
+        hear(name, JSON.parse(event.data), event.lastEventId);
+      });
+    }
+    source.addEventListener("error", (event) => hear(event.target.readyState === EventSource.CLOSED ? "closed" : "error", null));
+  };
+  const look = () => {
+    source?.close();
+    source = null;
+    if (!document.hidden) open();
+  };
+  const close = () => {
+    source?.close();
+    source = null;
+    document.removeEventListener("visibilitychange", look);
+  };
+  if (signal?.aborted) return close;
+  document.addEventListener("visibilitychange", look);
   signal?.addEventListener("abort", close, { once: true });
+  look();
   return close;
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page: seven steps on one work. The address says which: #/train/contracts.
 
-import { get, of, post, session } from "/assets/api.js";
+import { get, of, post, Problem, session } from "/assets/api.js";
 import { $, announce, fill, icon, make } from "/assets/dom.js";
 import { forgetCommands, showConfig } from "/assets/parts/commands.js";
 import { clearProblems, showProblems } from "/assets/parts/problems.js";
-import { speak, t } from "/assets/words.js";
+import { language, speak, t } from "/assets/words.js";
 
 const STEPS = ["begin", "data", "choose", "train", "judge", "handon", "shelf"];
 let leaving = new AbortController();
@@ -26,8 +26,10 @@ async function show() {
   leaving.abort();
   leaving = new AbortController();
   const signal = leaving.signal;
-  const [step, work, ...rest] = location.hash.replace(/^#\//, "").split("/").map(decodeURIComponent);
+  const [step, work, ...rest] = location.hash.replace(/^#\//, "").split("/").map(decoded);
   const next = { step: STEPS.includes(step) ? step : "begin", work: work ?? "", rest };
+  const moved = here.step !== undefined && (next.step !== here.step || next.work !== here.work);
+  const inside = $("step").contains(document.activeElement);
   if (next.work !== here.work) forgetCommands();
   here = next;
   clearProblems();
@@ -37,7 +39,7 @@ async function show() {
   } catch (error) {
     if (error.name === "AbortError") return;
     here.work = "";
-    if (error.status !== 404) showProblems(error);
+    showProblems(error); // also when the folder has another name now, or is gone
   }
   if (signal.aborted) return;
   const at = { ...here, info, session: known, signal, go, reload: show, inform: null };
@@ -53,7 +55,9 @@ async function show() {
   const place = make("div", { className: `step step-${here.step}` });
   fill($("step"), make("p", { className: "soft waiting" }, t("loading")));
   try {
-    const { show: draw } = await import(`/assets/steps/${here.step}.js`);
+    const { show: draw } = await import(`/assets/steps/${here.step}.js`).catch(() => {
+      throw new Problem([t("offline")]);
+    });
     await draw(place, at);
     if (signal.aborted) return;
     fill($("step"), place);
@@ -62,6 +66,24 @@ async function show() {
     if (signal.aborted) return;
     fill($("step"), place);
     showProblems(error);
+  }
+  if (moved || inside) focusStep({ preventScroll: !moved });
+  if (moved) scrollTo(0, 0);
+}
+
+/** Whoever listens, or goes by the keyboard, goes on at the step's heading. */
+function focusStep(options) {
+  const heading = $("step").querySelector("h1") ?? $("step");
+  heading.tabIndex = -1;
+  heading.focus(options);
+}
+
+/** A part of the address, whatever somebody typed there. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
   }
 }
 
@@ -90,8 +112,9 @@ function drawSteps(info) {
 
 function drawFrame() {
   $("skip").textContent = t("skip");
-  $("steps").setAttribute("aria-label", t("steps"));
+  $("nav").setAttribute("aria-label", t("steps"));
   $("language").textContent = t("other_language");
+  $("language").lang = language === "zh" ? "en" : "zh-CN";
   $("theme").setAttribute("aria-label", t("theme"));
   fill($("theme"), icon("theme"));
 }
@@ -105,15 +128,22 @@ async function changeLanguage() {
 }
 
 function changeTheme() {
-  const dark = getComputedStyle(document.documentElement).colorScheme === "dark" || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
-  document.documentElement.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("theme", document.documentElement.dataset.theme);
+  const root = document.documentElement;
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+  localStorage.setItem("theme", root.dataset.theme);
+  announce(t(root.dataset.theme));
 }
 
 async function start() {
   const theme = localStorage.getItem("theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   speak(navigator.language?.startsWith("zh") ? "zh" : "en");
+  drawFrame();
+  $("skip").addEventListener("click", (event) => {
+    event.preventDefault(); // its address would be taken for a step's
+    focusStep();
+  });
   try {
     known = await session();
   } catch (error) {

@@ -34,9 +34,10 @@ export function fill(element, ...children) {
   return element;
 }
 
-/** Tells people who listen what has happened. */
+/** Tells people who listen what has happened; the same once more is told once more. */
 export function announce(text) {
-  $("status").textContent = text;
+  $("status").textContent = "";
+  setTimeout(() => ($("status").textContent = text), 50);
 }
 
 /** A button; while what it does is under way it can't be pressed again, and what goes wrong is shown beside it. */
@@ -44,6 +45,7 @@ export function button(text, act, { primary = false, quiet = false, name = "" } 
   const made = make("button", { type: "button", className: primary ? "primary" : quiet ? "quiet" : "" }, name ? icon(name) : null, text);
   made.addEventListener("click", async () => {
     if (made.getAttribute("aria-busy") === "true") return;
+    const focused = document.activeElement === made;
     made.setAttribute("aria-busy", "true");
     made.disabled = true;
     try {
@@ -54,6 +56,7 @@ export function button(text, act, { primary = false, quiet = false, name = "" } 
     } finally {
       made.disabled = false;
       made.removeAttribute("aria-busy");
+      if (focused && document.activeElement === document.body) made.focus(); // a button that cannot be pressed loses it
     }
   });
   return made;

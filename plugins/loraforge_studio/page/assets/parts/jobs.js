@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A long command: what it says, how it ended, and a button that stops it.
 
-import { listen, of, post } from "/assets/api.js";
+import { get, listen, of, post } from "/assets/api.js";
 import { button, fill, make } from "/assets/dom.js";
 import { told } from "/assets/parts/commands.js";
-import { problemList } from "/assets/parts/problems.js";
+import { problemList, showProblems } from "/assets/parts/problems.js";
 import { t } from "/assets/words.js";
 
 /**
@@ -15,12 +15,15 @@ export function jobCard(job, { ended = () => {}, signal, lines = true, title = "
   const state = make("span", { className: "state", role: "status" });
   const said = make("pre", { className: "said", tabIndex: 0, "aria-label": t("said") });
   const below = make("div", {});
-  const stop = button(t("stop"), () => post(of(job.work, "jobs", job.id, "stop")));
+  let stopping = false;
+  const stop = button(t("stop"), async () => draw(await post(`${of(job.work, "jobs", job.id, "stop")}${stopping ? "?now=true" : ""}`)));
   const card = make("section", { className: "card job", data: { job: job.id, kind: job.kind } },
     make("div", { className: "row" }, make("strong", {}, title), state, make("span", { className: "grow" }), stop), lines ? said : null, below);
   const draw = (now) => {
+    stopping = now.stopping;
     card.dataset.state = now.state;
-    state.textContent = t(`state_${now.state}`);
+    state.textContent = stopping ? t("state_stopping") : t(`state_${now.state}`);
+    stop.replaceChildren(stopping ? t("stop_now") : t("stop"));
     stop.hidden = now.state !== "running";
     fill(below, now.problems?.length ? problemList(now.problems) : null, now.state === "gone" ? make("p", {}, t("gone_hint")) : null);
   };
@@ -42,6 +45,8 @@ export function jobCard(job, { ended = () => {}, signal, lines = true, title = "
         close();
         ended(value);
       }
+    } else if (name === "closed") {
+      get(of(job.work, "jobs", job.id), {}, signal).catch(showProblems); // the work's folder is gone, or this browser is not let in
     }
   }, signal);
   return card;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is in the way, in the command's own sentences.
 
-import { $, announce, button, fill, make } from "/assets/dom.js";
+import { $, button, fill, make } from "/assets/dom.js";
 import { t } from "/assets/words.js";
 
 /** A list of sentences, each its own line. */
@@ -22,8 +22,7 @@ export function showProblems(error) {
     button(t("close"), clearProblems, { quiet: true }),
   );
   $("problems").hidden = false;
-  $("problems").scrollIntoView({ block: "nearest" });
-  announce(problems.join(" "));
+  $("problems").scrollIntoView({ block: "nearest" }); // and role="alert" has it read
 }
 
 export function clearProblems() {
