@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -12,8 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraforge import LoraForgeError
-
+from ...problems import Refused
 from ..asking import Said
 from ..folders import Work, replace_text
 from .places import files_below, values_of
@@ -52,10 +52,8 @@ class Checked:
                 "state": state, "told": said.value if good else None, "problems": [] if good else said.problems,
                 "command": said.command, "seconds": time.monotonic() - began,
             }  # fmt: skip
-            try:
+            with contextlib.suppress(Refused):  # a full disk: it is asked again
                 replace_text(kept, json.dumps(found, ensure_ascii=False))
-            except (OSError, LoraForgeError):
-                pass  # a full disk: it is asked again
             return found
 
 

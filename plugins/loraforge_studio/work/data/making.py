@@ -5,7 +5,7 @@ of pictures. The config then names it; what was brought stays as it was."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ...problems import Refused
 from ..configs import changed
 from ..folders import Work, replace_text
 from .places import remember, remembered, values_of
+from .tables import Change, Tables
 
 say = speaker(__name__)
 
@@ -47,6 +48,17 @@ def words_for_text(work: Work, out: Path) -> list[object]:
 def words_for_pictures(work: Work, out: Path) -> list[object]:
     """The command that makes a table of pictures and their captions."""
     return ["prepare", "image", values_of(work).get("train_data_dir") or "uploads", "--out", out, "--json"]
+
+
+def keep_copies(tables: Tables, place: Path, findings: Sequence[Mapping[str, Any]]) -> None:
+    """Takes pictures in again that ``prepare`` proposes to leave out as copies of others: ``check`` shows them side by side, and a person
+    decides."""
+    copies = {str(one["file"]) for one in findings if one["kind"] in ("duplicate", "near_duplicate")}
+    gone = {str(one["file"]) for one in findings if not one["keep"] and one["kind"] not in ("duplicate", "near_duplicate")}
+    table = tables.read(place)
+    rows = [row for row in range(len(table.rows)) if table.cell(row, "file_name").removeprefix("./") in copies - gone]
+    if rows:
+        tables.change(place, [Change(row, {}, {"keep": "yes"}) for row in rows])
 
 
 def adopt(work: Work, table: Path, task: str) -> None:

@@ -14,7 +14,10 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 from loraforge import DataError, decode_text, speaker
 
@@ -77,6 +80,11 @@ class Table:
                 found.append(number)
         return found
 
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """How many rows are in each of these states."""
+        return {state: len(self.where("", state)) for state in ("open", "approved", "rejected", "out", "bare")}
+
     def _is(self, row: int, state: str) -> bool:
         approved, keep = self.cell(row, "approved").strip().lower(), self.cell(row, "keep").strip().lower()
         if state == "open":
@@ -91,9 +99,16 @@ class Table:
 class Tables:
     """Reads tables, and remembers the last one of every place."""
 
+    _shared: ClassVar[WeakKeyDictionary[object, Tables]] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, owner: object) -> Tables:
+        """Those of one studio, whose routes share them."""
+        return cls._shared.setdefault(owner, cls())
+
     def __init__(self) -> None:
         self._kept: dict[Path, tuple[tuple[int, int, int], Table]] = {}
-        self._locks: dict[Path, threading.Lock] = defaultdict(threading.Lock)
+        self._locks: dict[Path, threading.RLock] = defaultdict(threading.RLock)
 
     def read(self, place: Path) -> Table:
         """
@@ -137,6 +152,23 @@ class Tables:
                     row[numbers[name]] = cleaned(value)
                 rows[one.row] = row
             return self._write(place, Table(columns, rows, "", before.marked))
+
+    def set_all(self, place: Path, version: str, rows: Sequence[int], values: Mapping[str, str]) -> Table:
+        """Gives many rows the same values in some columns.
+
+        Args:
+            version: of the table as it was seen.
+
+        Raises:
+            Refused: 409 if it is another one by now.
+        """
+        with self._locks[place]:
+            before = self.read(place)
+            if before.version != version:
+                raise Refused(409, say("the table has been changed meanwhile, in another tab or by somebody else: nothing was overwritten. "
+                                       "Load the page again."))  # fmt: skip
+            chosen = [row for row in dict.fromkeys(rows) if 0 <= row < len(before.rows)]
+            return self.change(place, [Change(row, {}, values) for row in chosen])
 
     def _write(self, place: Path, table: Table) -> Table:
         text = io.StringIO(newline="")

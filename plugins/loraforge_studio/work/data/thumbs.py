@@ -69,9 +69,9 @@ def _make(picture: Path, place: Path, side: int) -> None:
         os.replace(aside, place)
     except Refused:
         raise
-    except Exception as error:  # Pillow raises many kinds for damaged files
-        text = say("no small picture can be made of {file}: {error}.", file=printable(picture.name), error=printable(str(error))[:200])
-        raise Refused(422, text) from None
+    except Exception:  # Pillow raises many kinds for damaged files
+        raise Refused(422, say("no small picture can be made of {file}: it is damaged, or of a kind that is not shown here.",
+                               file=printable(picture.name))) from None  # fmt: skip
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)

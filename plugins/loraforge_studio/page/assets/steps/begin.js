@@ -160,10 +160,9 @@ async function opened(place, at) {
   const result = make("div", { className: "stack wide" });
   const below = make("div", { className: "stack wide" });
   const image = at.info.task === "image";
-  fill(place, make("h1", {}, t("found_in", { work: at.work })), result,
-    make("div", { className: "row" },
-      button(t("next_step", { step: t("data") }), () => at.go("data"), { primary: true }),
-      button(t("go_choose"), () => at.go("choose")), button(t("go_train_now"), () => at.go("train"))),
+  fill(place, make("div", { className: "row" }, make("h1", { className: "grow" }, t("found_in", { work: at.work })),
+    button(t("look_at_data"), () => at.go("data")), button(t("go_choose"), () => at.go("choose")),
+    button(t("next_step", { step: t("train") }), () => at.go("train"), { primary: true })), result,
     make("details", { className: "card more-files" }, make("summary", {}, t("bring_more")),
       make("div", { className: "within" }, make("p", { className: "soft" }, t("bring_more_hint")),
         dropZone({ small: true, take: (found) => more(below, at, found.files) }), below)), elsewhere());

@@ -9,7 +9,7 @@ import { lesson, tile } from "/assets/parts/data/lesson.js";
 import { problemList } from "/assets/parts/problems.js";
 import { duration, number, t } from "/assets/words.js";
 
-const SHEET = 60; // pictures that are shown at once
+const SHEET = 24; // pictures that are shown at once
 
 /** Draws the account into `place`. */
 export async function account(place, at) {

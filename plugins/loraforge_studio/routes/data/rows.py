@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A work's data: what is found in them, the table in which they are mended, and small pictures."""
+"""A work's data: what is found in them, the table in which they are mended."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
-from starlette.requests import Request
-from starlette.responses import FileResponse, Response
 
-from loraforge import printable, speaker
+from loraforge import speaker
 
-from ..problems import Refused
-from ..studio import Studio
-from ..work.data.checked import Checked
-from ..work.data.making import NAME, adopt, free_folder, words_for_pictures, words_for_text
-from ..work.data.places import pictures_of, table_of
-from ..work.data.tables import Change, Table, Tables
-from ..work.data.thumbs import thumbnail
-from ..work.folders import Work
-from .works import task_of
+from ...problems import Refused
+from ...studio import Studio
+from ...work.data.checked import Checked
+from ...work.data.making import NAME, adopt, free_folder, keep_copies, words_for_pictures, words_for_text
+from ...work.data.places import table_of
+from ...work.data.tables import Change, Table, Tables
+from ...work.folders import Work
+from ..works import task_of
 
 say = speaker(__name__)
 
@@ -42,10 +39,18 @@ class Changes(BaseModel):
     changes: list[RowChange] = Field(max_length=100_000)
 
 
+class Review(BaseModel):
+    """What somebody decides of many rows at once."""
+
+    rows: list[int] = Field(max_length=1_000_000)
+    version: str
+    values: dict[Literal["approved", "reviewer", "keep"], str]
+
+
 def router(studio: Studio) -> APIRouter:
-    """/api/works/NAME/check, table, rows, where, thumb."""
+    """/api/works/NAME/check, table, rows, where."""
     made = APIRouter(prefix="/api/works")
-    tables = Tables()
+    tables = Tables.of(studio)
     checked = Checked(lambda words, work: studio.ask(words, work, seconds=3600))
 
     def table_place(work: Work) -> Path:
@@ -91,36 +96,17 @@ def router(studio: Studio) -> APIRouter:
         changes = [Change(one.row, one.seen, one.values) for one in wanted.changes]
         return _rows(tables.change(place, changes), [one.row for one in changes[:_MOST]])
 
+    @made.put("/{name}/rows/all")
+    def review(name: str, wanted: Review) -> dict[str, Any]:
+        place = table_place(_begun(studio, name))
+        return _rows(tables.set_all(place, wanted.version, wanted.rows, {str(key): value for key, value in wanted.values.items()}), [])
+
     @made.get("/{name}/where")
     def where(name: str, q: str = "", state: Literal["", "open", "approved", "rejected", "out", "bare"] = "") -> dict[str, Any]:
         found = tables.read(table_place(_begun(studio, name)))
         return {"rows": found.where(q[:1000], state), "version": found.version}
 
-    @made.get("/{name}/thumb")
-    def thumb(name: str, file: str, request: Request, side: int = 256) -> Response:
-        """A small picture; ``file`` as the table, or the list of the pictures, names it."""
-        work = studio.folders.work(name)
-        place = thumbnail(work, picture_of(studio, work, file), side)
-        tag = f'"{place.stem}"'
-        headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Content-Security-Policy": "default-src 'none'; sandbox"}
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers=headers)
-        return FileResponse(place, media_type="image/webp", headers=headers)
-
     return made
-
-
-def picture_of(studio: Studio, work: Work, file: str) -> Path:
-    """The picture that a table calls so.
-
-    Raises:
-        Refused: if it is not there, or outside of all folders that may be read.
-    """
-    for root in pictures_of(work):
-        place = studio.folders.inside(root / file, work)
-        if place.is_file():
-            return place
-    raise Refused(404, say("there is no file {path}.", path=printable(file)))
 
 
 def _begun(studio: Studio, name: str) -> Work:
@@ -131,19 +117,22 @@ def _begun(studio: Studio, name: str) -> Work:
 
 
 def _told(studio: Studio, tables: Tables, work: Work) -> dict[str, Any]:
-    """``state``: ``ready``, ``making`` with the ``job``, ``failed`` with it, or ``none``. A table of pictures is taken once its job is done."""
+    """``state``: ``ready``, ``making`` with the ``job``, ``failed`` with it, or ``none``.
+
+    A table of pictures is taken once its job is done."""
     job = next((one for one in studio.jobs.of(work) if one.kind == "prepare"), None)
     if job is not None and job.state == "done" and table_of(work) is None:
         out = Path(str(job.about.get("out", "data"))) / NAME
         taken = job.folder / "taken"
         if not taken.exists() and (work.folder / out).is_file():
+            keep_copies(tables, work.folder / out, job.result["findings"])
             adopt(work, out, "image")
             taken.touch()
     place = table_of(work)
     if place is not None:
         found = tables.read(place)
         return {"state": "ready", "path": place.relative_to(work.folder).as_posix(), "version": found.version, "columns": found.columns,
-                "total": len(found.rows)}  # fmt: skip
+                "total": len(found.rows), "counts": found.counts}  # fmt: skip
     if job is not None and job.state != "done":
         return {"state": "making" if job.state == "running" else "failed", "job": job.as_json()}
     return {"state": "none"}
@@ -151,6 +140,6 @@ def _told(studio: Studio, tables: Tables, work: Work) -> dict[str, Any]:
 
 def _rows(table: Table, numbers: Any) -> dict[str, Any]:
     return {
-        "version": table.version, "total": len(table.rows), "columns": table.columns,
+        "version": table.version, "total": len(table.rows), "columns": table.columns, "counts": table.counts,
         "rows": [{"row": number, "cells": table.cells(number)} for number in numbers],
     }  # fmt: skip
