@@ -11,7 +11,7 @@ import { styled } from "/assets/parts/data/style.js";
 import { problemList, showProblems } from "/assets/parts/problems.js";
 import { bytes, number, t } from "/assets/words.js";
 
-const QUICK = ["legal", "cyberpunk"]; // examples that need nothing but this computer
+const QUICK = [{ name: "legal", task: "text" }, { name: "cyberpunk", task: "image" }]; // examples that need nothing but this computer
 
 /** Shows the step in `place`; see app.js for what `at` has. */
 export async function show(place, at) {
@@ -23,20 +23,22 @@ export async function show(place, at) {
 
 /** Nothing is open: the way in. */
 async function start(place, at) {
-  const [works, examples] = await Promise.all([get("/api/works", {}, at.signal), get("/api/examples", {}, at.signal)]);
+  const works = await get("/api/works", {}, at.signal);
   const bringing = make("div", { className: "stack wide" });
   const zone = dropZone({
     take: (found) => plan(bringing, at, found, zone),
     point: (path, names) => planPath(bringing, at, path, names, zone),
   });
-  const quick = QUICK.map((name) => examples.find((one) => one.name === name)).filter(Boolean);
-  const others = examples.filter((one) => !quick.includes(one));
+  const more = make("div", { className: "columns" }, make("p", { className: "soft waiting" }, t("loading")));
+  const others = make("details", {}, make("summary", {}, t("examples_more")), more);
+  others.addEventListener("toggle", async () => {
+    const all = await get("/api/examples", {}, at.signal).catch(showProblems);
+    if (all) fill(more, all.filter((one) => !QUICK.some(({ name }) => name === one.name)).map((one) => exampleCard(one, at)));
+  }, { once: true });
   fill(place, make("h1", {}, t("begin_title")), make("p", {}, t("begin_hint")), zone, bringing,
     works.length ? make("section", { className: "stack wide" }, make("h2", {}, t("works")), make("ul", { className: "works" }, works.map((work) => workCard(work)))) : null,
     make("section", { className: "stack wide" }, make("h2", {}, t("examples_title")), make("p", { className: "soft" }, t("examples_hint")),
-      make("div", { className: "columns" }, quick.map((one) => exampleCard(one, at))),
-      others.length ? make("details", {}, make("summary", {}, t("examples_more")),
-        make("div", { className: "columns" }, others.map((one) => exampleCard(one, at)))) : null));
+      make("div", { className: "columns" }, QUICK.map((one) => exampleCard(one, at))), others));
 }
 
 function workCard(work) {

@@ -6,7 +6,7 @@ import { t } from "/assets/words.js";
 
 const PICTURES = /\.(png|jpe?g|webp|gif|bmp|avif|tiff?|heic|heif|jxl|tga|psd)$/i;
 const TEXTS = /\.(csv|tsv|jsonl|ndjson|json|xlsx?|xlsm|xlsb|ods|parquet|arrow|feather|docx|md|markdown|txt|zip)(\.gz)?$/i;
-const JUNK = /^(\.|~\$|thumbs\.db$|desktop\.ini$)/i;
+const JUNK = /^(\.(?!\.?$)|~\$|thumbs\.db$|desktop\.ini$)/i;
 const AT_ONCE = 3;
 
 /** All files of a drop, those of folders with the folders' names: [{path, file}]. */
