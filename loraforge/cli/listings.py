@@ -67,8 +67,9 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 @JSON
 @click.pass_context
 def list_components(ctx: click.Context, as_json: bool) -> None:
-    """List what the plugins bring: tasks, loaders, templates, model families, exporters."""
+    """List what the plugins bring: tasks, loaders, templates, model families, exporters, examples."""
     from ..plugin_api.host import KINDS
+    from ..starting.examples import about_example
     from . import report
 
     host = host_of(ctx)
@@ -76,7 +77,11 @@ def list_components(ctx: click.Context, as_json: bool) -> None:
         {"kind": "task", "task": name, "name": name, "help": say(task.help), "plugin": plugin}
         for name, (task, plugin) in host.tasks().items()
     ]
-    for name in host.tasks():
+    for name, (task, plugin) in host.tasks().items():
+        rows += [
+            {"kind": "example", "task": name, "name": part, "help": about_example(config), "plugin": plugin}
+            for part, config in task.start.examples().items()
+        ]
         for hook, kind in KINDS.items():
             rows += [
                 {"kind": kind, "task": name, "name": part, "help": component.help, "plugin": plugin}

@@ -322,7 +322,8 @@ def components(out: Console, rows: Sequence[Mapping[str, str]], broken: Sequence
     heads = (say("kind"), say("task"), say("name"), say("what it does"), say("plugin"))
     shown: list[tuple[str, ...]] = []
     for row in rows:
-        shown.append((say(row["kind"]), row["task"], row["name"], say(row["help"]), row["plugin"]))
+        kind = say("example") if row["kind"] == "example" else say(row["kind"])
+        shown.append((kind, row["task"], row["name"], say(row["help"]), row["plugin"]))
     terminal.table(out, heads, shown)
     for line in broken:
         out.print(escape(line), style="red")

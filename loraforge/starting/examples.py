@@ -6,12 +6,13 @@ from __future__ import annotations
 import difflib
 import filecmp
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from ..config.yaml_reader import read
 from ..errors import ConfigError
-from ..messages import speaker
+from ..messages import language, speaker
 from ..plugin_api.host import PluginHost
 from ..plugin_api.task import Task
 from ..terminal import command
@@ -23,6 +24,21 @@ say = speaker(__name__)
 def all_examples(host: PluginHost) -> dict[str, dict[str, Path]]:
     """The configs of examples by task and name."""
     return {name: dict(task.start.examples()) for name, (task, _) in host.tasks().items()}
+
+
+def about_example(config: Path) -> str:
+    """What an example is, as the comment says with which its config begins: of a Chinese one with an English one behind it, be that behind
+    a slash or on the next line, the one in the language of the program."""
+    try:
+        lines = config.read_text(encoding="utf-8").splitlines()[:2]
+    except (OSError, UnicodeDecodeError):
+        return ""
+    said = [line.lstrip("# ") for line in lines if line.startswith("#")]
+    if not said:
+        return ""
+    parts = re.split(r"(?<=[。.])\s*/ ", said[0], maxsplit=1)
+    parts = parts if len(parts) > 1 or not said[0].endswith("。") else said
+    return parts[0 if language() == "zh" else -1].strip()
 
 
 def find_example(host: PluginHost, name: str, task: str | None) -> tuple[Task[Any], Path]:

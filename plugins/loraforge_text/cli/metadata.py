@@ -100,16 +100,30 @@ def _as_options(text: str) -> str:
 @click.option("--encoding", default="auto", show_default=True, help="The encoding of text files.")
 @click.option("--sheet", multiple=True, help="A sheet of a workbook: its name or number, or all. Once for each.")
 @click.option("--header-row", type=click.IntRange(min=0), default=0, help="The row that names the columns; 0 finds it.")
+@click.option("--look", is_flag=True, help="Only say which columns and first values each file has; write nothing.")
 @click.option("--skip", is_flag=True, help="Leave bad rows out instead of stopping; they are listed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 def metadata(
-    source: Path, out: Path | None, columns: Sequence[str], encoding: str, sheet: Sequence[str], header_row: int, skip: bool, as_json: bool
+    source: Path,
+    out: Path | None,
+    columns: Sequence[str],
+    encoding: str,
+    sheet: Sequence[str],
+    header_row: int,
+    look: bool,
+    skip: bool,
+    as_json: bool,
 ) -> None:
     """Make a metadata.csv of a file, or of a folder of files: tables, workbooks, JSON, Parquet, Word, Markdown, also packed."""
     from loraforge import KeySet, RunConfig
 
     from ..data.table_loader import TableKeys, TableLoader
 
+    if look:
+        from .looking import tell_columns
+
+        tell_columns(source, TableKeys(encoding=encoding, sheet=list(sheet), header_row=header_row), as_json)
+        return
     target = out or (source if source.is_dir() else source.parent) / "metadata.csv"
     if target.exists():
         raise DataError(say("{path} exists already; nothing was written. Choose another --out.", path=target))

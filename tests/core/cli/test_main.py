@@ -71,6 +71,8 @@ def test_json_on_every_command_that_reports(project, command, tmp_path):
     assert set(results["sample"][0]["answers"]) == {"base", "out"}
     assert results["runs"][0]["status"] == "finished"
     assert any(row["name"] == "peft" for row in results["list"]) and any(row["name"] == "max_seq_length" for row in results["keys"])
+    legal = next(row for row in results["list"] if (row["kind"], row["name"]) == ("example", "legal"))
+    assert legal["help"] == "Chinese law: 180 questions and answers, 60 points of law, each asked in three ways."
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import pytest
@@ -47,3 +48,12 @@ def test_what_is_advised_works(tmp_path, text, answers):
     done = CliRunner().invoke(metadata, [str(file), *advice])
     assert done.exit_code == 0, done.output
     assert [line.split(",")[1] for line in (tmp_path / "metadata.csv").read_text("utf-8-sig").splitlines()[1:]] == answers
+
+
+def test_look_says_which_columns_each_file_has_and_writes_nothing(tmp_path):
+    (tmp_path / "a.csv").write_text("客户问,律师答\n可以吗？,可以。\n,不可以。\n", encoding="utf-8")
+    (tmp_path / "b.xlsx").write_bytes(b"no workbook")
+    told = json.loads(CliRunner().invoke(metadata, [str(tmp_path), "--look", "--json"]).output)
+    assert told["files"] == [{"file": "a.csv", "rows": 2, "columns": {"客户问": ["可以吗？"], "律师答": ["可以。", "不可以。"]}}]
+    assert len(told["problems"]) == 1 and "b.xlsx" in told["problems"][0]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.csv", "b.xlsx"]
