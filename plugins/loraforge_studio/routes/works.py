@@ -15,7 +15,7 @@ from loraforge import speaker
 
 from ..problems import Refused
 from ..studio import Studio
-from ..work.configs import changed, read_values
+from ..work.configs import changed, read_config, read_values
 from ..work.folders import Work, replace_text
 
 say = speaker(__name__)
@@ -61,7 +61,7 @@ def router(studio: Studio) -> APIRouter:
     @made.get("/{name}")
     def one(name: str) -> dict[str, Any]:
         work = studio.folders.work(name)
-        text = work.config.read_text(encoding="utf-8", errors="replace") if work.config.is_file() else None
+        text = shown_config(work)
         return {
             **shortly(studio, work),
             "config": text,
@@ -74,7 +74,7 @@ def router(studio: Studio) -> APIRouter:
         work = studio.folders.work(name)
         if not work.config.is_file():
             raise Refused(409, say("{work} has no config yet: bring data first.", work=name))
-        before = work.config.read_text(encoding="utf-8")
+        before = read_config(work.config)
         text = wanted.text if wanted.text is not None else before
         text = changed(text, wanted.values) if wanted.values else text
         if text != before:
@@ -90,10 +90,16 @@ def take_config(work: Work, made: Path) -> None:
     if work.config.exists() and place != work.config:
         number = next(n for n in range(1, 10_000) if not (work.folder / f"{work.name}.{n}.yaml").exists())
         work.config.rename(work.folder / f"{work.name}.{number}.yaml")
-    text = place.read_text(encoding="utf-8")
-    replace_text(work.config, changed(text, {"output_dir": f"./output/{work.name}"}))
+    text = changed(read_config(place), {"output_dir": f"./output/{work.name}"})
+    replace_text(work.config, text)
+    replace_text(work.hidden / "first.yaml", text)  # what presets are counted from
     if place != work.config:
         place.unlink()
+
+
+def shown_config(work: Work) -> str | None:
+    """The config's text to be looked at, whatever it is written in; None while there is none."""
+    return work.config.read_bytes().decode("utf-8", "replace") if work.config.is_file() else None
 
 
 def task_of(work: Work) -> str:

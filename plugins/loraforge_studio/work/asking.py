@@ -69,6 +69,7 @@ class Asking:
         self._lock = threading.Lock()
         self._spare: subprocess.Popen[bytes] | None = None
         self._closed = False
+        self._newest: dict[str, subprocess.Popen[bytes]] = {}
 
     def warm(self) -> None:
         """Starts the process that the next question will find, if there is none."""
@@ -76,18 +77,24 @@ class Asking:
             if self._spare is None and not self._closed:
                 self._spare = _start()
 
-    def ask(self, words: Sequence[object], folder: Path, shown: str, language: str, seconds: float = 600) -> Said:
+    def ask(self, words: Sequence[object], folder: Path, shown: str, language: str, seconds: float = 600, newest: str = "") -> Said:
         """Carries a command out.
 
         Args:
             words: it, without ``loraforge``.
             folder: where it is carried out.
             seconds: after so many it is ended.
+            newest: of the questions with this name only the newest matters: one that is still under way is ended.
         """
         with self._lock:
             process, self._spare = self._spare, None
         if process is None or process.poll() is not None:
             process = _start()
+        if newest:
+            with self._lock:
+                earlier, self._newest[newest] = self._newest.get(newest), process
+            if earlier is not None and earlier.poll() is None:
+                earlier.kill()
         threading.Thread(target=self.warm, daemon=True).start()
         with tempfile.TemporaryDirectory(prefix="loraforge-studio-") as place:
             out, err = Path(place) / "out", Path(place) / "err"
@@ -105,6 +112,10 @@ class Asking:
                 process.kill()
                 process.wait()
                 raise Refused(504, say("the command took longer than {n:.0f} seconds and was ended.", n=seconds), shown) from None
+            finally:
+                with self._lock:
+                    if newest and self._newest.get(newest) is process:
+                        del self._newest[newest]
             return Said(code, _json(out), _lines(err), shown)
 
     def close(self) -> None:

@@ -61,7 +61,11 @@ class Job:
         process = _json(self.folder / "process.json")
         if not isinstance(process, dict):
             return "running" if time.time() - self.started < _GRACE else "gone"
-        return "running" if _alive(process.get("keeper"), process.get("started")) else "gone"
+        started = process.get("started")
+        if _alive(process.get("keeper"), started) or _alive(process.get("pid"), started):
+            return "running"
+        told = self.result  # the keeper is gone as well, and what the command printed last says how it went
+        return "gone" if not isinstance(told, dict) else "failed" if "error" in told else "done"
 
     @property
     def code(self) -> int | None:
