@@ -243,6 +243,7 @@ __all__ = [
     "hookimpl",
     "language",
     "lesson",
+    "licence_of",
     "load_run",
     "match_columns",
     "match_layers",

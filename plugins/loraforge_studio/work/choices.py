@@ -33,7 +33,9 @@ def form(keys: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], listed: S
         found = {**key, **_shape(properties.get(key["name"], {}))}
         if key["name"] == "export":
             found["choices"] = exporters
-            found["said"] = {one["name"]: one.get("help", "") for one in listed if one.get("kind") == "exporter" and one.get("task") == task}
+            found["said"] = {
+                one["name"]: one.get("help", "") for one in listed if one.get("kind") == "exporter" and one.get("task") == task
+            }
         made.append(found)
     names = {key["name"] for key in keys}
     return {"keys": made, "main": [name for name in MAIN.get(task, _OTHERS) if name in names], "required": list(schema.get("required", []))}

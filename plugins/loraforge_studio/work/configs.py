@@ -74,7 +74,9 @@ def changed(text: str, values: Mapping[str, Any]) -> str:
     try:
         entries = _entries(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise Refused(422, say("the config cannot be read as YAML, so no value can be changed in it: {error}.", error=_short(error))) from None
+        raise Refused(
+            422, say("the config cannot be read as YAML, so no value can be changed in it: {error}.", error=_short(error))
+        ) from None
     indent = " " * _column(text, entries[0].begin) if entries else ""
     edits: list[tuple[int, int, str]] = []
     added: list[str] = []

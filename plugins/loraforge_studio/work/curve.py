@@ -23,7 +23,8 @@ _MOST = 1 << 20  # bytes of a line; none of ours is as long
 _NUMBER = rb"([-+\w.]+)"
 # A step as the log has it: three times as quick as reading all of its JSON, which is done wherever this does not match.
 _STEP = re.compile(
-    rb'\{"time": %s, "event": "StepFinished", "step": (\d+), "steps": (\d+), "epoch": %s, "loss": %s, "learning_rate": %s[,}]' % ((_NUMBER,) * 4)
+    rb'\{"time": %s, "event": "StepFinished", "step": (\d+), "steps": (\d+), "epoch": %s, "loss": %s, "learning_rate": %s[,}]'
+    % ((_NUMBER,) * 4)
 )
 
 
@@ -152,7 +153,8 @@ class Curve:
                 pace = (self._times[-1] - self._times[back]) / max(1, self._steps[-1] - self._steps[back])
             left = pace * (self.total - self._steps[-1]) if pace is not None and not self.ended else None
             return {
-                "log": self.log, "offset": self.offset, "steps": self.total, "step": self._steps[-1] if count else self.first, "epoch": self.epoch,
+                "log": self.log, "offset": self.offset, "steps": self.total, "step": self._steps[-1] if count else self.first,
+                "epoch": self.epoch,
                 "train": list(self._points(points)), "held": sorted(self.held.items()), "samples": sorted(self.samples.items()),
                 "checkpoints": sorted(self.checkpoints.items()), "stages": self.stages, "facts": self.facts, "began": self.began,
                 "starts": self.starts, "ended": self.ended, "stopped": self.stopped, "memory": self.memory, "left": left,

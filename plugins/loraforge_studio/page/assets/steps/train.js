@@ -120,7 +120,7 @@ function watching(at, state, samples) {
         [t("curve_held"), exact(run.held.at(-1)?.[1])],
         live && run.left !== null && run.left !== undefined && !run.ended ? [t("left"), run.step < run.steps ? duration(run.left) : t("left_none")] : null,
         run.pace ? [t("pace"), t("pace_steps", { n: exact(1 / run.pace) })] : null,
-        run.rate ? [t("rate"), exact(run.rate)] : null));
+        live && run.rate ? [t("rate"), run.rate.toExponential(1)] : null));
       const told = run.stages.at(-1);
       stage.textContent = live && told ? `${told.stage}: ${told.detail}` : "";
       fill(notes,
