@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from .files import LARGEST, cache_folder, open_file, read_file, read_text, require_file, require_files, unpacked_size
     from .fonts import font_files
-    from .hub import explain_base, fetch_base
+    from .hub import explain_base, fetch_base, licence_of
     from .messages import language, out_of_something, panics_as_errors, refuse_machines_fault, speaker, why
     from .plugin_api.components import Check, Component, Exporter, Finding, Loader, ModelFamily, Severity, Template
     from .plugin_api.events import (
@@ -102,7 +102,7 @@ _HOMES = {
     ),
     "files": ("LARGEST", "cache_folder", "open_file", "read_file", "read_text", "require_file", "require_files", "unpacked_size"),
     "fonts": ("font_files",),
-    "hub": ("explain_base", "fetch_base"),
+    "hub": ("explain_base", "fetch_base", "licence_of"),
     "messages": ("language", "out_of_something", "panics_as_errors", "refuse_machines_fault", "speaker", "why"),
     "plugin_api.components": ("Check", "Component", "Exporter", "Finding", "Loader", "ModelFamily", "Severity", "Template"),
     "plugin_api.events": (
@@ -243,6 +243,7 @@ __all__ = [
     "hookimpl",
     "language",
     "lesson",
+    "licence_of",
     "load_run",
     "match_columns",
     "match_layers",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import ModelError
+from .errors import ModelError, printable
 from .messages import speaker
 from .terminal import quoted
 
@@ -40,6 +40,25 @@ def fetch_base(
             raise ModelError(f"base_model: {explain_base(base_model) or base_model}")
         raise ModelError(say("{called}: '{name}' is neither a folder nor a repository, org/name.", called=called, name=base_model))
     return _from_hub(base_model, revision, patterns, ignored, called)
+
+
+def licence_of(folder: Path) -> str:
+    """The licence that a base's own folder names, as its model card does (``apache-2.0``) or in the first line of its LICENSE; empty if it
+    names none."""
+    for name in ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt"):
+        try:
+            with (folder / name).open(encoding="utf-8", errors="replace") as file:
+                text = file.read(20_000)
+        except OSError:
+            continue
+        if name != "README.md":
+            lines = [line.strip(" #*\t") for line in text.splitlines() if line.strip(" #*\t")]
+            return printable(" ".join(lines[:2]))[:80] if lines else ""
+        card = re.match(r"\ufeff?---\s*\n(.*?)\n---", text, re.DOTALL)
+        stated = dict(re.findall(r"^(license|license_name):[ \t]*['\"]?([^\s'\"#\[]+)", card[1], re.MULTILINE)) if card else {}
+        if stated:
+            return printable(stated.get("license_name") or stated["license"])[:80]
+    return ""
 
 
 def explain_base(base_model: str) -> str:

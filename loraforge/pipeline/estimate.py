@@ -47,6 +47,7 @@ class Estimate:
         changes: values of keys with which it would fit, the mildest that were found; nothing if it fits or nothing helps.
         changed: memory with them.
         sums: how the memory of the base comes about, in sentences.
+        licence: of the base, as its own folder names it.
         steps: the ``changes`` one after the other, each with the memory it leads to, by what it is for.
     """
 
@@ -63,6 +64,7 @@ class Estimate:
     changed: int = 0
     sums: Sequence[str] = ()
     steps: Sequence[tuple[Mapping[str, Any], Mapping[str, int]]] = ()
+    licence: str = ""
 
     @property
     def needed(self) -> int:
@@ -80,6 +82,7 @@ class Estimate:
         found = {"device": self.device, "memory_bytes": self.needed, "memory_parts": dict(self.memory), "available_bytes": self.available}
         found |= {"disk_bytes": sum(self.disk.values()), "disk_parts": dict(self.disk), "disk_free_bytes": self.disk_free}
         found |= {"seconds_least": self.seconds[0], "seconds": self.seconds[1], "flops": self.flops, "parameters": self.parameters}
+        found |= {"licence": self.licence or None}
         return {**found, "trainable_parameters": self.trainable, "fits": self.fits, "proposals": [proposal] if self.changes else []}
 
 
@@ -114,6 +117,7 @@ def estimate(plan: Plan, data: Data, gpu: int | None = None) -> Estimate | None:
         sum(needs.parameters.values()),
         needs.trainable,
         sums=needs.sums,
+        licence=needs.licence,
     )
     if made.fits:
         return made

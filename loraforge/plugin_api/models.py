@@ -49,6 +49,7 @@ class MemoryEstimate:
         savings: values of ``precision`` and of the plugin's own keys that make the same run fit, in the order of what they cost; by
             default the ``precisions``.
         sums: how ``weights`` and the largest of ``phases`` come about, one sentence each, for people.
+        licence: of the base, as its own folder names it; empty if it does not.
     """
 
     parameters: Mapping[str, int]
@@ -63,6 +64,7 @@ class MemoryEstimate:
     precisions: Sequence[str] = ("fp32", "bf16")
     savings: Sequence[Mapping[str, Any]] = ()
     sums: Sequence[str] = ()
+    licence: str = ""
 
 
 class TrainableModel(ABC):

@@ -25,7 +25,7 @@ TYPICAL_RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
 }
 ADDITIONAL = "additional_chat_templates"  # a folder of named chat templates, see transformers.utils.hub
 TOOL_USE = "tool_use"  # the name of the one that transformers takes when there are tools
-_SMALL = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.txt", "merges.txt")
+_SMALL = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.txt", "merges.txt", "README.md")
 _WEIGHTS = ("*.safetensors",)
 # Copies of the weights in other formats that many repositories carry.
 _IGNORED = ("original/*", "onnx/*", "openvino/*", "gguf/*", "*.gguf", "*.onnx")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -11,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loraforge import ModelError, fetch_base, open_file, read_text, require_file, require_files, speaker
+from loraforge import MemoryEstimate, ModelError, fetch_base, licence_of, open_file, read_text, require_file, require_files, speaker
 
 say = speaker(__name__)
 
 EMBEDDED: Mapping[str, Path] = {"tiny-sd": Path(__file__).parent.parent / "tiny_sd" / "model"}
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-SMALL = ("model_index.json", "*/*.json", "*processor/*", "tokenizer*/*")
+SMALL = ("model_index.json", "*/*.json", "*processor/*", "tokenizer*/*", "README.md")
 WEIGHTS = ("*/*.safetensors*",)
 OTHERS = ("*onnx*", "*openvino*", "*flax*", "*non_ema*", "safety_checker/*", "*.fp16.*", "*.fp16-*", "text_encoders/*")
 _CONFIG, _HEADER = 20_000_000, 25_000_000  # bytes; published ones stay below a tenth of it
@@ -61,6 +62,19 @@ def locate(base_model: str, revision: str | None = None, weights: tuple[str, ...
             embedded=", ".join(EMBEDDED),
         )
     )
+
+
+def licensed(estimate: MemoryEstimate | None, base_model: str, revision: str | None) -> MemoryEstimate | None:
+    """The estimate with what the base's own folder says of its licence."""
+    if estimate is None:
+        return None
+    if base_model in EMBEDDED:
+        return dataclasses.replace(estimate, licence="apache-2.0")
+    try:
+        place = locate(base_model, revision)
+    except ModelError:
+        return estimate
+    return dataclasses.replace(estimate, licence=licence_of(place)) if place.is_dir() else estimate
 
 
 def title(base_model: str) -> str:

@@ -17,7 +17,7 @@ from loraforge import command, printable, speaker
 
 from ..problems import Refused
 from ..studio import Studio
-from ..work.configs import changed, read_values
+from ..work.configs import changed, read_config, read_values
 from ..work.folders import Work, locked, replace_text
 
 say = speaker(__name__)
@@ -58,7 +58,7 @@ def router(studio: Studio) -> APIRouter:
     @made.get("/{name}")
     def one(name: str) -> dict[str, Any]:
         work = studio.folders.work(name)
-        text = config_of(work) if work.config.is_file() else None
+        text = shown_config(work)
         return {
             **shortly(studio, work),
             "config": text,
@@ -72,7 +72,7 @@ def router(studio: Studio) -> APIRouter:
         if not work.config.is_file():
             raise Refused(409, say("{work} has no config yet: bring data first.", work=name))
         with locked(work.hidden / "config.lock"):
-            before = config_of(work)
+            before = read_config(work.config)
             text = wanted.text if wanted.text is not None else before
             text = changed(text, wanted.values) if wanted.values else text
             if text != before:
@@ -94,19 +94,6 @@ def _begun(studio: Studio, work: Work, wanted: NewWork) -> dict[str, Any]:
     return {**shortly(studio, work), "command": said.command}
 
 
-def config_of(work: Work) -> str:
-    """The text of its config.
-
-    Raises:
-        Refused: if it is no text.
-    """
-    try:
-        return work.config.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        text = say("{file} is no UTF-8 text (byte {n}). Save it as UTF-8 in an editor.", file=work.config, n=error.start)
-        raise Refused(409, text) from None
-
-
 def note_changes(work: Work, before: str, after: str) -> None:
     """Says in ``commands.sh`` what became of the config: no command changes it, somebody types it."""
     old, new = read_values(before), read_values(after)
@@ -123,14 +110,20 @@ def take_config(work: Work, made: Path) -> None:
         kept = work.folder / f"{work.name}.{number}.yaml"
         work.config.rename(kept)
         work.append(command("mv", work.config.name, kept.name))
-    before = place.read_text(encoding="utf-8")
+    before = read_config(place)
     text = changed(before, {"output_dir": f"./output/{work.name}"})
     replace_text(work.config, text)
+    replace_text(work.hidden / "first.yaml", text)  # what presets are counted from
     if place != work.config:
         place.unlink()
         work.append(command("mv", made, work.config.name))
     if text != before:
         note_changes(work, before, text)
+
+
+def shown_config(work: Work) -> str | None:
+    """The config's text to be looked at, whatever it is written in; None while there is none."""
+    return work.config.read_bytes().decode("utf-8", "replace") if work.config.is_file() else None
 
 
 def task_of(work: Work) -> str:

@@ -78,6 +78,7 @@ class Asking:
         self._spare: subprocess.Popen[bytes] | None = None
         self._busy: set[subprocess.Popen[bytes]] = set()
         self._closed = False
+        self._newest: dict[str, subprocess.Popen[bytes]] = {}
 
     def warm(self) -> None:
         """Starts the process that the next question will find, if there is none."""
@@ -86,13 +87,14 @@ class Asking:
                 with contextlib.suppress(OSError):  # whoever asks hears of it
                     self._spare = _start()
 
-    def ask(self, words: Sequence[object], folder: Path, shown: str, language: str, seconds: float = 600) -> Said:
+    def ask(self, words: Sequence[object], folder: Path, shown: str, language: str, seconds: float = 600, newest: str = "") -> Said:
         """Carries a command out.
 
         Args:
             words: it, without ``loraforge``.
             folder: where it is carried out.
             seconds: after so many it is ended.
+            newest: of the questions with this name only the newest matters: one that is still under way is ended.
 
         Raises:
             Refused: if no process can be started, the folder is gone, or it takes longer.
@@ -106,6 +108,7 @@ class Asking:
         with self._turn:
             for attempt in (1, 2):
                 process = self._taken(shown)
+                self._supersede(newest, process)
                 try:
                     _tell(process, asked)
                     threading.Thread(target=self.warm, daemon=True).start()
@@ -116,10 +119,21 @@ class Asking:
                     _end(process)
                     with self._lock:
                         self._busy.discard(process)
-                if not out.startswith(HEARD) and attempt == 1:  # the one that waited has died; a new one has no such excuse
+                        last = not newest or self._newest.get(newest) is process
+                        if newest and last:
+                            del self._newest[newest]
+                if not out.startswith(HEARD) and attempt == 1 and last:  # the one that waited has died; a new one has no such excuse
                     continue
                 return Said(process.returncode, _json(out.removeprefix(HEARD)), err.decode("utf-8", "replace").splitlines(), shown)
         raise AssertionError("unreachable")
+
+    def _supersede(self, newest: str, process: subprocess.Popen[bytes]) -> None:
+        """Ends the earlier question of this name."""
+        if newest:
+            with self._lock:
+                earlier, self._newest[newest] = self._newest.get(newest), process
+            if earlier is not None and earlier.poll() is None:
+                _kill(earlier)
 
     def _taken(self, shown: str) -> subprocess.Popen[bytes]:
         with self._lock:

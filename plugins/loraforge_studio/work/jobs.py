@@ -66,7 +66,10 @@ class Job:
             if told is None:
                 return "running" if abs(time.time() - self.started) < _GRACE else "gone"
         ours = (("pid", "identity"), ("keeper", "keeper_identity"))  # a keeper that was killed leaves a command that goes on
-        return "running" if any(alive(told.get(pid), told.get(known)) for pid, known in ours) else "gone"
+        if any(alive(told.get(pid), told.get(known)) for pid, known in ours):
+            return "running"
+        said = self.result  # the keeper is gone as well, and what the command printed last says how it went
+        return "gone" if not isinstance(said, dict) else "failed" if "error" in said else "done"
 
     @property
     def stopping(self) -> bool:

@@ -21,6 +21,7 @@ from loraforge import (
     adapter_size,
     apply_block_ranks,
     dropout_noise,
+    licence_of,
     match_layers,
     open_file,
     read_text,
@@ -345,5 +346,6 @@ def estimate_memory(
         flops=forward * (3 if checkpoints else 2) + 2 * mean * made * (4 if checkpoints else 3),
         phases=phases,
         files={"merged": merged},
+        licence=licence_of(folder),
         precisions=("fp32", "bf16", "4bit") if device == "cuda" and (not form or four_bits(raw)) else ("fp32", "bf16"),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from loraforge import Examination, KeySet, MemoryEstimate, ModelError, Record, RunConfig, Span, fetch_base, first_few, speaker
 
 from ...records import ImageKeys
-from ..base_files import EMBEDDED, OTHERS, PICKLES, SMALL, is_hub_id, is_ours, locate, pipeline_files, pipeline_name, title
+from ..base_files import EMBEDDED, OTHERS, PICKLES, SMALL, is_hub_id, is_ours, licensed, locate, pipeline_files, pipeline_name, title
 from ..image_base import ImageBase
 from ..image_family import ImageFamily
 from .assistant import assistant_file
@@ -386,4 +386,4 @@ class TransformerFamily(ImageFamily):
             folder = self.parts_folder(config, mine.base_config)
         except ModelError:
             return None
-        return estimate_memory(self, folder, config, mine, facts, device)
+        return licensed(estimate_memory(self, folder, config, mine, facts, device), config.base_model, config.revision)

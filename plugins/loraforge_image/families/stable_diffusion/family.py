@@ -10,7 +10,7 @@ from typing import Any
 from loraforge import KeySet, MemoryEstimate, ModelError, Record, RunConfig, Span, first_few, speaker
 
 from ...records import ImageKeys
-from ..base_files import is_ours, locate, pipeline_files
+from ..base_files import is_ours, licensed, locate, pipeline_files
 from ..image_base import ImageBase
 from ..image_family import ImageFamily
 from ..objectives import Diffusion
@@ -129,7 +129,8 @@ class StableDiffusion(ImageFamily):
             yield say("the base says that it was trained with clip_skip: {n}; the config has {own}", n=base.clip_skip, own=keys.clip_skip)
 
     def estimate_memory(self, config: RunConfig, keys: KeySet, facts: Mapping[str, Any], device: str) -> MemoryEstimate | None:
-        return estimate_memory(config, keys[ImageKeys], self.name, facts, device)
+        found = estimate_memory(config, keys[ImageKeys], self.name, facts, device)
+        return licensed(found, config.base_model, config.revision)
 
     def base_files(self, config: RunConfig) -> Sequence[Path]:
         place = locate(config.base_model, config.revision, WEIGHTS)
