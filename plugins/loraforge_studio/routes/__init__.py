@@ -6,9 +6,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from ..studio import Studio
-from . import bringing, jobs, logs, session, works
+from . import bringing, handing, jobs, judging, logs, session, shelf, works
 
 
 def routers(studio: Studio) -> list[APIRouter]:
     """All of them, for one studio."""
-    return [part.router(studio) for part in (session, works, bringing, jobs, logs)]
+    return [part.router(studio) for part in (session, works, bringing, jobs, logs, judging, handing, shelf)]
