@@ -71,21 +71,28 @@ class Signer(BaseModel):
 def router(studio: Studio) -> APIRouter:
     """/api/works/NAME/hand and below, /api/key."""
     made = APIRouter(prefix="/api")
+    listed: dict[str, list[dict[str, str]]] = {}  # what there is does not change while the studio runs, only its language does
+
+    @made.get("/works/{name}/hand/exporters")
+    def exporters(name: str, run: str) -> dict[str, Any]:
+        """What the run's task can be exported to, and the files that were written."""
+        found = find_run(studio.folders, name, run)
+        language, task = studio.language, found.manifest.get("task")
+        if language not in listed:
+            listed[language] = [row for row in studio.ask(["list", "--json"]).done() if row["kind"] == "exporter"]
+        return {"command": "loraforge list", "exporters": [
+            {"name": row["name"], "help": say(row["help"]), "files": _files(found, found.path / "export" / row["name"])}
+            for row in listed[language] if row["task"] == task
+        ]}  # fmt: skip
 
     @made.get("/works/{name}/hand")
     def overview(name: str, run: str) -> dict[str, Any]:
         found = find_run(studio.folders, name, run)
         manifest = found.manifest
-        listed = studio.ask(["list", "--json"])
-        exporters = [
-            {"name": row["name"], "help": say(row["help"]), "files": _files(found, found.path / "export" / str(row["name"]))}
-            for row in listed.done()
-            if row["kind"] == "exporter" and row["task"] == manifest.get("task")
-        ]
         return {
-            "run": found.word, "task": manifest.get("task"), "exporters": exporters, "serving": _serving(studio, found.work),
+            "run": found.word, "task": manifest.get("task"), "serving": _serving(studio, found.work),
             "base": (manifest.get("config") or {}).get("base_model"), "golden": (found.path / "adapter" / "golden_prompts.json").is_file(),
-            "seal": _seal(found), "signed": (found.path / "manifest.json.minisig").is_file(), "command": listed.command,
+            "seal": _seal(found), "signed": (found.path / "manifest.json.minisig").is_file(),
         }  # fmt: skip
 
     @made.post("/works/{name}/hand/export", status_code=201)

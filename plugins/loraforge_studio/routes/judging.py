@@ -74,16 +74,21 @@ def router(studio: Studio) -> APIRouter:
 
     @made.get("")
     def overview(name: str, run: str) -> dict[str, Any]:
-        """The figures of the run, and its checkpoints."""
+        """The figures of the run."""
         found = find_run(studio.folders, name, run)
         manifest, evaluation = found.manifest, found.evaluation
-        said = studio.ask(["runs", found.word, "--json"], found.work)
         return {
             "run": found.word, "task": manifest.get("task"), "base": (manifest.get("config") or {}).get("base_model"),
             "facts": _facts(manifest), "evaluation": _shortly(evaluation) if evaluation else None,
-            "checkpoints": said.done()["checkpoints"], "grades": manifest.get("grades"), "command": said.command,
-            "samples": samples_of(found),
+            "grades": manifest.get("grades"), "samples": samples_of(found),
         }  # fmt: skip
+
+    @made.get("/checkpoints")
+    def checkpoints(name: str, run: str) -> dict[str, Any]:
+        """The checkpoints as `loraforge runs RUN` compares them."""
+        found = find_run(studio.folders, name, run)
+        said = studio.ask(["runs", found.word, "--json"], found.work)
+        return {"checkpoints": said.done()["checkpoints"], "command": said.command}
 
     @made.get("/rows")
     def rows(name: str, run: str) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 
 import { get, of } from "/assets/api.js";
 import { make } from "/assets/dom.js";
-import { told } from "/assets/parts/commands.js";
 import { own } from "/assets/parts/own.js";
 import { exporters } from "/assets/steps/handing/exports.js";
 import { serving } from "/assets/steps/handing/serving.js";
@@ -18,7 +17,6 @@ export async function show(place, at) {
   const run = pickRun(place, at, "handon", at.rest[0]);
   if (!run) return;
   const found = await get(of(at.work, "hand"), { run }, at.signal);
-  told(found.command);
   place.append(make("p", { className: "soft" }, t(found.task === "image" ? "about_pictures" : "about_text", { base: found.base, folder: `${at.info.folder}/${run}` })));
   if (found.golden) place.append(make("p", { className: "card note" }, t("golden")));
   serving(place, at, found);

@@ -3,7 +3,6 @@
 
 import { get, of } from "/assets/api.js";
 import { make } from "/assets/dom.js";
-import { told } from "/assets/parts/commands.js";
 import { own } from "/assets/parts/own.js";
 import { ask } from "/assets/steps/judging/ask.js";
 import { blind } from "/assets/steps/judging/blind.js";
@@ -27,7 +26,6 @@ export async function show(place, at) {
     return;
   }
   const found = await get(of(at.work, "judge"), { run }, at.signal);
-  told(found.command);
   const facts = [found.base, found.facts.step ? t("step_n", { n: number(found.facts.step) }) : "", t("examples_n", { n: number(found.facts.examples) })];
   place.append(
     make("p", { className: "soft" }, [name, ...facts].filter(Boolean).join(" · ")),

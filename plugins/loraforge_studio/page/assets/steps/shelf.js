@@ -75,7 +75,8 @@ function item(at, one, chosen, choose) {
       fact(t("examples"), number(one.examples)), fact(t("size"), bytes(one.bytes)), fact(t("trained"), String(one.started).slice(0, 10))),
     make("div", { className: "row" },
       make("a", { className: "press", href: `#/${one.status === "finished" ? "judge" : "train"}/${encodeURIComponent(one.work)}/${one.status === "finished" ? `compare/${encodeURIComponent(name)}` : ""}` }, t("open")),
-      make("a", { className: "press", href: `#/shelf/${[one.work, "run", one.run].map(encodeURIComponent).join("/")}` }, t("more")), pressed,
+      pressed),
+    make("div", { className: "row" }, make("a", { className: "press quiet", href: `#/shelf/${[one.work, "run", one.run].map(encodeURIComponent).join("/")}` }, t("more")),
       one.status === "finished" ? goOn(at, one) : null));
 }
 

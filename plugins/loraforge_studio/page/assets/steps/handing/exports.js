@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The adapter in the formats that other programs read, each with what reads it and how.
 
-import { of, post } from "/assets/api.js";
+import { get, of, post } from "/assets/api.js";
 import { button, fill, make } from "/assets/dom.js";
-import { copyable } from "/assets/parts/commands.js";
+import { copyable, told } from "/assets/parts/commands.js";
 import { jobCard } from "/assets/parts/jobs.js";
 import { own } from "/assets/parts/own.js";
+import { showProblems } from "/assets/parts/problems.js";
 import { download } from "/assets/steps/handon.js";
 import { bytes, number } from "/assets/words.js";
 
@@ -13,8 +14,16 @@ const t = own("handon");
 const QUANTIZE = ["f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"];
 
 export function exporters(place, at, found) {
+  const list = make("div", { className: "stack" }, make("p", { className: "soft" }, t("loading")));
   place.append(make("section", { className: "card", data: { part: "exports" } }, make("h2", {}, t("exports")), make("p", {}, t("exports_hint")),
-    make("div", { className: "stack" }, found.exporters.map((one) => item(at, found, one)))));
+    list));
+  get(of(at.work, "hand", "exporters"), { run: found.run }, at.signal).then((told_) => {
+    told(told_.command);
+    fill(list, told_.exporters.map((one) => item(at, found, one)));
+  }).catch((error) => {
+    fill(list);
+    showProblems(error);
+  });
 }
 
 function item(at, found, one) {

@@ -6,6 +6,7 @@ import { button, fill, make } from "/assets/dom.js";
 import { jobCard } from "/assets/parts/jobs.js";
 import { own } from "/assets/parts/own.js";
 import { showProblems } from "/assets/parts/problems.js";
+import { listed } from "/assets/steps/judging/checkpoints.js";
 import { answerCards, isPicture, picture, sideName } from "/assets/steps/judging/pictures.js";
 import { moment } from "/assets/words.js";
 
@@ -17,9 +18,16 @@ export async function ask(place, at, found) {
   const images = found.task === "image";
   const prompt = make("textarea", { id: "prompt", rows: 3, maxLength: 20000, value: images ? found.facts.prompts[0] ?? found.facts.trigger : "" });
   const base = make("input", { type: "checkbox", id: "with-base", checked: true });
-  const kept = found.checkpoints.filter((one) => one.kept);
   const wanted = (at.rest[2] ?? "").split(",").map(Number);
-  const steps = kept.map((one) => make("input", { type: "checkbox", value: String(one.step), id: `step-${one.step}`, checked: wanted.includes(one.step) }));
+  const steps = [];
+  const choices = make("fieldset", { className: "choices" }, make("legend", {}, t("which_checkpoints")), make("p", { className: "soft" }, t("loading")));
+  listed(at, found.run).then((all) => {
+    const kept = all.filter((one) => one.kept);
+    choices.hidden = !kept.length;
+    steps.push(...kept.map((one) => make("input", { type: "checkbox", value: String(one.step), id: `step-${one.step}`, checked: wanted.includes(one.step) })));
+    fill(choices, make("legend", {}, t("which_checkpoints")), steps.map((input) => make("span", { className: "row" }, input, make("label", { htmlFor: input.id }, t("step_n", { n: input.value })))),
+      make("p", { className: "soft" }, t("which_checkpoints_hint")));
+  }).catch(showProblems);
   const scales = make("input", { id: "scales", value: "", placeholder: images ? "0.5, 0.8, 1" : "0.5, 1", inputMode: "decimal" });
   const options = (OPTIONS[found.task] ?? []).map((key) => make("input", { id: `option-${key}`, data: { key }, value: key === "seed" ? "1" : "" }));
   const list = make("div", { className: "stack" });
@@ -37,9 +45,7 @@ export async function ask(place, at, found) {
     field(prompt, t(images ? "what_to_draw" : "your_question"), images ? t("draw_hint") : t("ask_hint")),
     make("div", { className: "row" }, base, make("label", { htmlFor: "with-base" }, t("beside_base"))),
     make("details", { open: wanted.some(Boolean) }, make("summary", {}, t("finer")), make("div", { className: "stack" },
-      kept.length ? make("fieldset", { className: "choices" }, make("legend", {}, t("which_checkpoints")),
-        steps.map((input) => make("span", { className: "row" }, input, make("label", { htmlFor: input.id }, t("step_n", { n: input.value })))),
-        make("p", { className: "soft" }, t("which_checkpoints_hint"))) : null,
+      choices,
       field(scales, t("strengths"), t("strengths_hint")),
       make("div", { className: "columns" }, options.map((input) => field(input, t(`option_${input.dataset.key}`)))))),
     make("div", { className: "row" }, go)), list);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The checkpoints of a run beside each other, and which of them is the adapter.
 
-import { of, post } from "/assets/api.js";
+import { get, of, post } from "/assets/api.js";
 import { button, fill, make } from "/assets/dom.js";
+import { told } from "/assets/parts/commands.js";
 import { jobCard } from "/assets/parts/jobs.js";
 import { own } from "/assets/parts/own.js";
 import { jobOf } from "/assets/steps/judge.js";
@@ -11,17 +12,25 @@ import { number } from "/assets/words.js";
 
 const t = own("judge");
 
+/** The checkpoints of a run, as the command compares them. */
+export async function listed(at, run) {
+  const told_ = await get(of(at.work, "judge", "checkpoints"), { run }, at.signal);
+  told(told_.command);
+  return told_.checkpoints;
+}
+
 export async function checkpoints(place, at, found) {
+  const all = await listed(at, found.run);
   const below = make("div", { className: "stack" });
   const follow = (job) => fill(below, jobCard(job, { title: t("promoting", { n: job.about.step }), signal: at.signal, ended: (now) => now.state === "done" && now.id !== seen && at.reload() }));
   const last = jobOf(at, "promote", found.run);
   const seen = last?.state === "done" ? last.id : "";
   if (last && last.state !== "done") follow(last);
-  const losses = found.checkpoints.map((one) => one.held_out_loss).filter((one) => one !== null);
+  const losses = all.map((one) => one.held_out_loss).filter((one) => one !== null);
   const least = losses.length ? Math.min(...losses) : null;
   const heads = [t("step"), t("epoch"), t("train_loss"), t("held_loss"), ""];
   const cell = (index, text) => make("td", { className: "number", data: { name: heads[index] } }, text);
-  const rows = found.checkpoints.map((one) => make("tr", { data: { step: one.step } },
+  const rows = all.map((one) => make("tr", { data: { step: one.step } },
     make("td", {}, make("strong", {}, t("step_n", { n: number(one.step) })), " ",
       one.chosen ? make("span", { className: "tag good" }, t("is_adapter")) : null, " ",
       least !== null && one.held_out_loss === least ? make("span", { className: "tag" }, t("lowest")) : null),
@@ -30,7 +39,7 @@ export async function checkpoints(place, at, found) {
     make("td", {}, one.chosen ? null : one.kept
       ? button(t("promote"), async () => follow(await post(of(at.work, "judge", "promote"), { run: found.run, step: one.step })))
       : make("span", { className: "soft" }, t("deleted")))));
-  const kept = found.checkpoints.filter((one) => one.kept).map((one) => one.step);
+  const kept = all.filter((one) => one.kept).map((one) => one.step);
   place.append(
     make("section", { className: "card" }, make("p", {}, t("checkpoints_hint")),
       rows.length ? make("div", { className: "scroll" }, make("table", { className: "stacked" },
