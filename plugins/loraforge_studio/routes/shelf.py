@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,13 @@ def _moved(text: str, work: Work) -> dict[str, Any]:
 def _settings(manifest: dict[str, Any]) -> dict[str, Any]:
     """The config as it was trained, without what names places."""
     config = manifest.get("config")
-    return {key: value for key, value in config.items() if key not in ("output_dir", "task_type")} if isinstance(config, dict) else {}
+    if not isinstance(config, dict):
+        return {}
+
+    def plain(value: Any) -> Any:  # one folder that was named in two ways is one
+        return os.path.normpath(value) if isinstance(value, str) and os.path.isabs(value) else value
+
+    return {key: plain(value) for key, value in config.items() if key not in ("output_dir", "task_type")}
 
 
 def _lineage(studio: Studio, run: Run, manifest: dict[str, Any]) -> list[dict[str, Any]]:

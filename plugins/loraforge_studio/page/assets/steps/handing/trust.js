@@ -97,10 +97,12 @@ function verifyPart(at, found) {
 function verdict(told_) {
   const kinds = [...new Set(told_.parts.map((part) => part.kind))];
   const records = told_.parts.some((part) => part.kind === "record");
-  const odd = told_.parts.filter((part) => ["altered", "missing", "added", "differs"].includes(part.state));
+  const odd = told_.parts.filter((part) => ["altered", "missing", "added"].includes(part.state));
+  const other = told_.parts.filter((part) => part.state === "differs");
   return [
     make("p", { className: `verdict ${told_.sound ? "good" : "wrong"}`, data: { sound: String(told_.sound) } }, t(told_.sound ? (records ? "sound_later" : "sound") : "unsound")),
     odd.length ? make("ul", { className: "problems" }, odd.slice(0, 50).map((part) => make("li", {}, `${t(`state_of_${part.state}`)} – ${part.name}: ${part.sentence}`))) : null,
+    other.length ? make("ul", { className: "stack doubt" }, other.slice(0, 50).map((part) => make("li", {}, `${t("state_of_differs")} – ${part.name}: ${part.sentence}`))) : null,
     make("div", { className: "scroll" }, make("table", { className: "stacked" }, make("tbody", {}, kinds.map((kind) => {
       const parts = told_.parts.filter((part) => part.kind === kind);
       const state = ORDER.find((one) => parts.some((part) => part.state === one)) ?? parts[0].state;

@@ -47,7 +47,7 @@ export async function ask(place, at, found) {
     make("details", { open: wanted.some(Boolean) }, make("summary", {}, t("finer")), make("div", { className: "stack" },
       choices,
       field(scales, t("strengths"), t("strengths_hint")),
-      make("div", { className: "columns" }, options.map((input) => field(input, t(`option_${input.dataset.key}`)))))),
+      make("div", { className: "columns low" }, options.map((input) => field(input, t(`option_${input.dataset.key}`)))))),
     make("div", { className: "row" }, go)), list);
   const draw = (added = null) => {
     const jobs = at.info.jobs.filter((job) => job.kind === "sample" && job.about.run === found.run);

@@ -39,13 +39,16 @@ function summary(evaluation, start) {
   return make("section", { className: "card" },
     make("p", { className: `verdict ${TONE[evaluation.verdict] ?? ""}`, data: { verdict: evaluation.verdict } }, first ?? t("compare_untold")),
     deciding.length ? make("dl", { className: "figures" }, deciding.flatMap((one) => [
-      figure(t(one.new ? "part_new" : "part_reworded", { n: number(one.rows) }), `${value(one.base, one.share)} → ${value(one.adapter, one.share)}`, one.name),
+      figure(partName(evaluation, one), `${value(one.base, one.share)} → ${value(one.adapter, one.share)}`, one.name),
     ])) : null,
     evaluation.parts && !evaluation.parts.reworded && deciding.length ? make("p", { className: "soft" }, t("none_reworded")) : null,
     others.length ? make("ul", { className: "dots stack" }, others.map((line) => make("li", {}, line))) : null,
     evaluation.memorisation?.learned_asked ? make("p", {}, t("by_heart", { all: evaluation.memorisation.learned_asked, n: evaluation.memorisation.learned_word_for_word })) : null,
     make("div", { className: "row" }, start, make("span", { className: "soft" }, t("compare_takes"))));
 }
+
+/** Pictures have no answers: all that were held out are one part. */
+const partName = (evaluation, one) => t(evaluation.parts ? (one.new ? "part_new" : "part_reworded") : "part_held", { n: number(one.rows) });
 
 const figure = (name, text, below) => make("div", {}, make("dt", {}, name), make("dd", {}, text), make("span", { className: "soft" }, below));
 
@@ -65,7 +68,7 @@ export function measureTable(evaluation, open = false) {
     evaluation.measures.length ? make("div", { className: "scroll" }, make("table", { className: "stacked" },
       make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))),
       make("tbody", {}, evaluation.measures.map((one) => make("tr", {}, make("td", {}, make("strong", {}, one.name)),
-        cell(heads[1], t(one.new ? "part_new" : "part_reworded", { n: number(one.rows) }), ""),
+        cell(heads[1], partName(evaluation, one), ""),
         cell(heads[2], value(one.base, one.share)), cell(heads[3], value(one.adapter, one.share)), cell(heads[4], difference(one)),
         make("td", { data: { name: heads[5] } }, make("span", { className: `tag ${TONE[one.verdict] ?? ""}` }, one.verdict_name))))))) : null,
     evaluation.figures.length ? make("div", { className: "scroll" }, make("table", { className: "stacked" },
