@@ -20,7 +20,11 @@ def train(folder: Path, task: str, **values: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     common = {"lora_rank": 4, "batch_size": 4, "output_dir": f"./output/{folder.name}", "export": [], "eval_ratio": 0.25}
     if task == "text":
-        base = make_base(folder.parent / "bases" / "text") if not (folder.parent / "bases" / "text").exists() else folder.parent / "bases" / "text"
+        base = (
+            make_base(folder.parent / "bases" / "text")
+            if not (folder.parent / "bases" / "text").exists()
+            else folder.parent / "bases" / "text"
+        )
         write_rows(folder / "data" / "metadata.csv", 16)
         own = {"train_data_dir": "./data", "base_model": str(base), "epochs": 2, "save_steps": 3, "learning_rate": 0.05, "export": ["peft"]}
     else:

@@ -90,7 +90,10 @@ def visit(browser):
         page.expected, page.complaints = [], []
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         page.on("console", lambda message: page.complaints.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("request", lambda asked: page.complaints.append(asked.url) if not asked.url.startswith((studio.address, "data:", "blob:")) else None)
+        page.on(
+            "request",
+            lambda asked: page.complaints.append(asked.url) if not asked.url.startswith((studio.address, "data:", "blob:")) else None,
+        )
         pages.append(page)
         page.goto(url or studio.url)
         if at:

@@ -85,7 +85,9 @@ def test_pictures_are_installed_only_where_the_studio_may_write_and_the_card_is_
     assert page.locator("[data-part=card] li").inner_text() == "<script>alert(2)</script> a"
     assert page.locator("[data-part=card] :is(img, script)").count() == 0
 
-    answer = page.request.get(f"{running.address}/api/works/neon/download", params={"path": "output/neon/adapter/adapter_model.safetensors"})
+    answer = page.request.get(
+        f"{running.address}/api/works/neon/download", params={"path": "output/neon/adapter/adapter_model.safetensors"}
+    )
     assert answer.headers["content-disposition"].startswith("attachment") and answer.ok
     for hostile in ("../../../etc/passwd", "/etc/passwd", ".studio", "."):
         assert page.request.get(f"{running.address}/api/works/neon/download", params={"path": hostile}).status in (403, 404)

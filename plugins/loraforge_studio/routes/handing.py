@@ -230,5 +230,3 @@ def _address(job: Job) -> str:
         return ""
     found = _ADDRESS.search(said)
     return found[0] if found else ""
-
-

@@ -152,7 +152,7 @@ def _blind(made: APIRouter, studio: Studio) -> None:
         work, place = studio.folders.work(name), file_of(name, wanted.file)
         if not place.is_relative_to(work.folder):
             raise Refused(403, say("{path} does not belong to this work, and is not written.", path=printable(wanted.file)))
-        return judge(place, wanted.row, wanted.values)
+        return judge(place, wanted.row, {str(key): value for key, value in wanted.values.items()})
 
     @made.post("/grade")
     def grade(name: str, wanted: Grading) -> dict[str, Any]:

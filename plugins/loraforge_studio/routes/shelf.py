@@ -80,7 +80,11 @@ def router(studio: Studio) -> APIRouter:
             raise Refused(409, say("{path} holds no adapter to continue from.", path=printable(wanted.run)))
         text = found.work.config.read_text(encoding="utf-8")
         work = studio.folders.new(safe_name(wanted.name) or f"{found.work.name}-2")
-        values = {**_moved(text, found.work), "init_from_adapter": f"../{found.work.name}/{found.word}", "output_dir": f"./output/{work.name}"}
+        values = {
+            **_moved(text, found.work),
+            "init_from_adapter": f"../{found.work.name}/{found.word}",
+            "output_dir": f"./output/{work.name}",
+        }
         replace_text(work.config, changed(text, values))
         replace_text(work.hidden / "work.json", json.dumps({"task": task_of(found.work) or str(found.manifest.get("task", ""))}))
         return shortly(studio, work)

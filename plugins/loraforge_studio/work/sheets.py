@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The workbooks on which people judge blind: read for the page, and filled in cell by cell. Which answer is whose stands nowhere in them."""
+"""The workbooks on which people judge blind, read and filled in cell by cell. Which answer is whose stands nowhere in them."""
 
 from __future__ import annotations
 

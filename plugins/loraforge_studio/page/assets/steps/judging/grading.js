@@ -22,6 +22,7 @@ export async function grading(place, at, run, file) {
   const open = rows.findIndex((row) => !whole(row) || (!row.equal && !row.better));
   const kept = Number(sessionStorage.getItem(key) ?? Number.NaN);
   let index = kept >= 0 && kept < rows.length ? kept : Math.max(0, open);
+  let waiting = 0;
   let saving = Promise.resolve(); // one verdict after the other, in the order of the keys
   const card = make("section", { className: "card blind", tabIndex: -1 });
   const state = make("span", { className: "soft", role: "status" });
@@ -30,11 +31,14 @@ export async function grading(place, at, run, file) {
   const set = (row, values) => {
     Object.assign(row, values);
     state.textContent = t("saving");
+    waiting += 1;
     saving = saving.then(async () => {
       try {
-        await put(of(at.work, "judge", "sheet"), { file, row: row.row, values }, at.signal);
-        state.textContent = t("saved");
+        await put(of(at.work, "judge", "sheet"), { file, row: row.row, values }); // without `at.signal`: it is kept though the page is left
+        waiting -= 1;
+        if (!waiting) state.textContent = t("saved");
       } catch (error) {
+        waiting -= 1;
         state.textContent = t("not_saved");
         showProblems(error);
       }
