@@ -106,3 +106,23 @@ def visit(browser):
     for page in pages:
         page.context.close()
     assert heard == []
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """``finished("text", folder)``: a copy in ``folder`` of a work whose training is done; each task is trained once."""
+    from builders.plots import blank_plots
+    from builders.quiz import short_quiz
+    from builders.trained_works import train
+
+    place = tmp_path_factory.mktemp("works")
+    names = {"text": "contracts", "image": "neon"}
+
+    def make(task, folder):
+        work = place / names[task]
+        if not work.exists():
+            with blank_plots(real=lambda: False), short_quiz():
+                train(work, task)
+        return Path(shutil.copytree(work, folder / work.name))
+
+    return make

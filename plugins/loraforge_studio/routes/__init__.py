@@ -6,11 +6,11 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from ..studio import Studio
-from . import beginning, bringing, choosing, jobs, logs, session, training, works
+from . import beginning, bringing, choosing, handing, jobs, judging, logs, session, shelf, training, works
 from .data import pictures, rows
 
 
 def routers(studio: Studio) -> list[APIRouter]:
     """All of them, for one studio."""
-    parts = (session, works, bringing, beginning, rows, pictures, choosing, training, jobs, logs)
+    parts = (session, works, bringing, beginning, rows, pictures, choosing, training, judging, handing, shelf, jobs, logs)
     return [part.router(studio) for part in parts]
