@@ -26,7 +26,20 @@ from markdown_it import MarkdownIt
 
 ENDING = ".zh-CN.md"
 PAIRS = sorted(page.with_name(page.name.removesuffix(ENDING) + ".md") for page in [*ROOT.glob("*" + ENDING), *ROOT.glob("docs/*" + ENDING)])
-READ = ["audit", "cli", "config", "configs", "data-checks", "deploy", "lora-files", "optimizers", "reliability", "security", "serve", "studio"]
+READ = [
+    "audit",
+    "cli",
+    "config",
+    "configs",
+    "data-checks",
+    "deploy",
+    "lora-files",
+    "optimizers",
+    "reliability",
+    "security",
+    "serve",
+    "studio",
+]
 READ += ["train-image", "train-text", "trust", "webui"]
 HELPS = {"cli.md", "config.md"}  # docs/generate.py writes them from the code, in both languages
 MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]

@@ -151,7 +151,9 @@ def test_a_studio_that_ended_between_two_files_goes_on_with_those_that_arrived(s
     (work / ".studio").mkdir(parents=True)
     (work / ".studio" / "work.json").write_text(json.dumps({"task": "text"}), encoding="utf-8")
     (work / "uploads").mkdir()
-    (work / "uploads" / "a.csv").write_text("instruction,output\n" + "".join(f"Is {n} odd?,It is {n % 2}.\n" for n in range(6)), encoding="utf-8")
+    (work / "uploads" / "a.csv").write_text(
+        "instruction,output\n" + "".join(f"Is {n} odd?,It is {n % 2}.\n" for n in range(6)), encoding="utf-8"
+    )
     (work / "my.yaml").write_text("left: behind\n", encoding="utf-8")
     page = visit(running, "#/begin/half")
     page.wait_for_selector("text=1 file has arrived")
