@@ -84,7 +84,7 @@ def list_components(ctx: click.Context, as_json: bool) -> None:
         ]
         for hook, kind in KINDS.items():
             rows += [
-                {"kind": kind, "task": name, "name": part, "help": component.help, "plugin": plugin}
+                {"kind": kind, "task": name, "name": part, "help": say(component.help), "plugin": plugin}
                 for part, (component, plugin) in host.components(hook, name).items()
             ]
     if as_json:
