@@ -5,43 +5,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
-import openpyxl
 import yaml
-from PIL import Image
+from builders.brought import HOSTILE, pictures, workbook
 
-HOSTILE = "<img src=x onerror=alert(1)>"
 # Files as a page gets them when they are dropped, whatever they are called.
 DROP = """(files) => {
   const data = new DataTransfer();
   for (const [name, text] of files) data.items.add(new File([text], name));
   document.querySelector(".drop").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
 }"""
-
-
-def workbook(place: Path) -> bytes:
-    """A lawyer's workbook: columns of her own names, a title above them, an empty answer, markup in a cell."""
-    book = openpyxl.Workbook()
-    sheet = book.active
-    sheet.append(["客户问", "律师答", "备注"])
-    for n in range(1, 9):
-        sheet.append([f"合同到期后第{n}年不续签有补偿吗？", f"应当支付{n}个月工资。根据《劳动合同法》第46条。", "旧案"])
-    sheet.append([f"这是什么 {HOSTILE}？", "是一段标记。根据《劳动合同法》第3条。", None])
-    sheet.append(["试用期多久？", None, None])
-    book.save(place)
-    return place.read_bytes()
-
-
-def pictures(folder: Path, captions: bool = True) -> None:
-    """Six small pictures of different colours and patterns."""
-    folder.mkdir(parents=True)
-    for n in range(6):
-        picture = Image.effect_mandelbrot((96, 96 + 16 * (n % 2)), (-2 + n / 4, -1.5, 1, 1.5), 30 + n).convert("RGB")
-        picture.paste((40 * n, 200 - 30 * n, 90), (8 * n, 8, 8 * n + 30, 40))
-        picture.save(folder / f"picture {n}.png")
-        if captions:
-            (folder / f"picture {n}.txt").write_text(f"a drawn shape number {n}", encoding="utf-8")
 
 
 def test_a_lawyer_brings_a_workbook_and_says_which_column_is_what(studio, visit, tmp_path):
@@ -151,7 +124,9 @@ def test_a_studio_that_ended_between_two_files_goes_on_with_those_that_arrived(s
     (work / ".studio").mkdir(parents=True)
     (work / ".studio" / "work.json").write_text(json.dumps({"task": "text"}), encoding="utf-8")
     (work / "uploads").mkdir()
-    (work / "uploads" / "a.csv").write_text("instruction,output\n" + "".join(f"Is {n} odd?,It is {n % 2}.\n" for n in range(6)), encoding="utf-8")
+    (work / "uploads" / "a.csv").write_text(
+        "instruction,output\n" + "".join(f"Is {n} odd?,It is {n % 2}.\n" for n in range(6)), encoding="utf-8"
+    )
     (work / "my.yaml").write_text("left: behind\n", encoding="utf-8")
     page = visit(running, "#/begin/half")
     page.wait_for_selector("text=1 file has arrived")
