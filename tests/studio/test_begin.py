@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import yaml
 from builders.brought import HOSTILE, pictures, workbook
@@ -21,6 +20,7 @@ def test_a_lawyer_brings_a_workbook_and_says_which_column_is_what(studio, visit,
     running = studio()
     original = workbook(tmp_path / "答疑.xlsx")
     page = visit(running, "#/begin")
+    page.context.set_default_timeout(90_000)  # commands take seconds, on a busy machine many
     page.set_input_files(".pick-files", tmp_path / "答疑.xlsx")
     assert page.input_value("#work-called") == "答疑" and page.is_checked("input[value=text]")
     page.click(".plan .primary")
@@ -51,6 +51,7 @@ def test_an_illustrator_brings_a_folder_in_chinese_on_a_phone(studio, visit, tmp
     (tmp_path / "水墨" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     (tmp_path / "水墨" / ".hidden").write_text("x", encoding="utf-8")
     page = visit(studio("zh"), "#/begin", width=390)
+    page.context.set_default_timeout(90_000)  # commands take seconds, on a busy machine many
     page.expected = ["422"]  # no small picture of the broken one
     page.set_input_files(".pick-folder", tmp_path / "水墨")
     assert page.input_value("#work-called") == "水墨" and page.is_checked("input[value=image]")
@@ -71,6 +72,7 @@ def test_an_illustrator_brings_a_folder_in_chinese_on_a_phone(studio, visit, tmp
 def test_names_of_every_kind_do_nothing_and_what_is_not_taken_is_said(studio, visit):
     running = studio("en", "--max-upload", "1")
     page = visit(running, "#/begin")
+    page.context.set_default_timeout(90_000)  # commands take seconds, on a busy machine many
     page.expected = ["413", "400"]
     good = "instruction,output\n" + "".join(f"Question {n}?,Answer number {n} stands here.\n" for n in range(8))
     page.evaluate(DROP, [
@@ -93,6 +95,7 @@ def test_names_of_every_kind_do_nothing_and_what_is_not_taken_is_said(studio, vi
 def test_an_example_is_opened_and_the_way_leads_to_training(studio, visit):
     running = studio()
     page = visit(running, "#/begin")
+    page.context.set_default_timeout(90_000)  # commands take seconds, on a busy machine many
     page.click("text=More examples")
     page.wait_for_selector(".example[data-example=pharmacy-en] >> text=an invented pharmacy")
     page.click(".example[data-example=legal] button")
@@ -109,6 +112,7 @@ def test_a_folder_of_this_computer_is_read_in_its_place(studio, visit, tmp_path)
     (tmp_path / "mine" / "qa.csv").write_text(text, encoding="gb18030")
     running = studio("en", "--allow", str(tmp_path / "mine"))
     page = visit(running, "#/begin")
+    page.context.set_default_timeout(90_000)  # commands take seconds, on a busy machine many
     page.click("text=A folder on the studio's computer")
     page.get_by_text(str(tmp_path / "mine")).click()
     page.wait_for_selector("dialog >> text=qa.csv")
@@ -129,12 +133,10 @@ def test_a_studio_that_ended_between_two_files_goes_on_with_those_that_arrived(s
     )
     (work / "my.yaml").write_text("left: behind\n", encoding="utf-8")
     page = visit(running, "#/begin/half")
+    page.context.set_default_timeout(90_000)  # commands take seconds, on a busy machine many
     page.wait_for_selector("text=1 file has arrived")
     page.evaluate(DROP, [["b.csv", "instruction,output\n" + "".join(f"Is {n} even?,It is {(n + 1) % 2}.\n" for n in range(6))]])
     page.wait_for_selector(".found dd:has-text('12')")
     page.click(".more-files summary")
     page.evaluate(DROP, [["c.csv", "instruction,output\n" + "".join(f"Is {n} prime?,Nobody knows {n}.\n" for n in range(6))]])
     page.wait_for_selector(".found dd:has-text('18')")
-    shutil.rmtree(work / "uploads")
-    page.reload()
-    page.wait_for_selector(".trouble")

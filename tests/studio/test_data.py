@@ -34,7 +34,7 @@ def test_a_reviewer_mends_an_answer_and_a_second_tab_does_not_overwrite_it(studi
     original = (work / "uploads" / "brought.csv").read_bytes()
 
     page = visit(running, "#/data/advice")
-    page.context.set_default_timeout(60_000)
+    page.context.set_default_timeout(90_000)
     page.click(".chip:has-text('Hedging')")
     page.wait_for_selector(".line[data-row='11'] .tag:has-text('Hedging')")
     page.click(".line[data-row='11'] .open-row")
@@ -67,9 +67,10 @@ def test_a_reviewer_mends_an_answer_and_a_second_tab_does_not_overwrite_it(studi
     }  # fmt: skip
     second.fill("#cell-output", "不可以。可能构成违约吧。")
     second.click("dialog button:text-is('Save')")
-    second.wait_for_selector("dialog .finding:has-text('Hedging') input")
+    second.wait_for_selector("dialog [role=status]:has-text('Saved')")
     assert rows_of(table)[11]["output"] == "不可以。可能构成违约吧。"
     second.check("dialog .finding:has-text('Hedging') input")
+    second.wait_for_selector("dialog [role=status]:has-text('Saved')")
     second.click("dialog button:text-is('Close')")
     second.click(".chip:has-text('All')")
     second.fill("input[type=search]", "onerror")
@@ -92,7 +93,7 @@ def test_an_illustrator_looks_at_copies_captions_and_masks_in_chinese(studio, vi
     before = {place.name: place.read_bytes() for place in (work / "uploads").iterdir()}
 
     page = visit(running, "#/data/画", width=390)
-    page.context.set_default_timeout(60_000)
+    page.context.set_default_timeout(90_000)
     page.click(".chip:has-text('没有说明')")
     page.click(".cell[data-row='5'] .open-row")
     page.fill("#cell-text", "a shape that nobody had described")
@@ -131,7 +132,7 @@ def test_data_that_no_table_can_be_made_of_are_told_in_sentences(studio, visit):
     (work / "uploads").mkdir()
     (work / "uploads" / "locked.xlsx").write_bytes(b"\xd0\xcf\x11\xe0 a workbook with a password, or none at all")
     page = visit(running, "#/data/odd")
-    page.context.set_default_timeout(60_000)
+    page.context.set_default_timeout(90_000)
     page.expected = ["422"]
     page.wait_for_selector(".card.bad >> text=locked.xlsx")
     page.click("text=Back to the first step")
