@@ -4,14 +4,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
-import openpyxl
 import yaml
-from PIL import Image
+from builders.brought import HOSTILE, pictures, workbook
 
-HOSTILE = "<img src=x onerror=alert(1)>"
 # Files as a page gets them when they are dropped, whatever they are called.
 DROP = """(files) => {
   const data = new DataTransfer();
@@ -20,34 +16,11 @@ DROP = """(files) => {
 }"""
 
 
-def workbook(place: Path) -> bytes:
-    """A lawyer's workbook: columns of her own names, a title above them, an empty answer, markup in a cell."""
-    book = openpyxl.Workbook()
-    sheet = book.active
-    sheet.append(["客户问", "律师答", "备注"])
-    for n in range(1, 9):
-        sheet.append([f"合同到期后第{n}年不续签有补偿吗？", f"应当支付{n}个月工资。根据《劳动合同法》第46条。", "旧案"])
-    sheet.append([f"这是什么 {HOSTILE}？", "是一段标记。根据《劳动合同法》第3条。", None])
-    sheet.append(["试用期多久？", None, None])
-    book.save(place)
-    return place.read_bytes()
-
-
-def pictures(folder: Path, captions: bool = True) -> None:
-    """Six small pictures of different colours and patterns."""
-    folder.mkdir(parents=True)
-    for n in range(6):
-        picture = Image.effect_mandelbrot((96, 96 + 16 * (n % 2)), (-2 + n / 4, -1.5, 1, 1.5), 30 + n).convert("RGB")
-        picture.paste((40 * n, 200 - 30 * n, 90), (8 * n, 8, 8 * n + 30, 40))
-        picture.save(folder / f"picture {n}.png")
-        if captions:
-            (folder / f"picture {n}.txt").write_text(f"a drawn shape number {n}", encoding="utf-8")
-
-
 def test_a_lawyer_brings_a_workbook_and_says_which_column_is_what(studio, visit, tmp_path):
     running = studio()
     original = workbook(tmp_path / "答疑.xlsx")
     page = visit(running, "#/begin")
+    page.context.set_default_timeout(90_000)  # commands take seconds, on a busy machine many
     page.set_input_files(".pick-files", tmp_path / "答疑.xlsx")
     assert page.input_value("#work-called") == "答疑" and page.is_checked("input[value=text]")
     page.click(".plan .primary")
@@ -78,6 +51,7 @@ def test_an_illustrator_brings_a_folder_in_chinese_on_a_phone(studio, visit, tmp
     (tmp_path / "水墨" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     (tmp_path / "水墨" / ".hidden").write_text("x", encoding="utf-8")
     page = visit(studio("zh"), "#/begin", width=390)
+    page.context.set_default_timeout(90_000)  # commands take seconds, on a busy machine many
     page.expected = ["422"]  # no small picture of the broken one
     page.set_input_files(".pick-folder", tmp_path / "水墨")
     assert page.input_value("#work-called") == "水墨" and page.is_checked("input[value=image]")
@@ -98,6 +72,7 @@ def test_an_illustrator_brings_a_folder_in_chinese_on_a_phone(studio, visit, tmp
 def test_names_of_every_kind_do_nothing_and_what_is_not_taken_is_said(studio, visit):
     running = studio("en", "--max-upload", "1")
     page = visit(running, "#/begin")
+    page.context.set_default_timeout(90_000)  # commands take seconds, on a busy machine many
     page.expected = ["413", "400"]
     good = "instruction,output\n" + "".join(f"Question {n}?,Answer number {n} stands here.\n" for n in range(8))
     page.evaluate(DROP, [
@@ -120,6 +95,7 @@ def test_names_of_every_kind_do_nothing_and_what_is_not_taken_is_said(studio, vi
 def test_an_example_is_opened_and_the_way_leads_to_training(studio, visit):
     running = studio()
     page = visit(running, "#/begin")
+    page.context.set_default_timeout(90_000)  # commands take seconds, on a busy machine many
     page.click("text=More examples")
     page.wait_for_selector(".example[data-example=pharmacy-en] >> text=an invented pharmacy")
     page.click(".example[data-example=legal] button")
@@ -136,6 +112,7 @@ def test_a_folder_of_this_computer_is_read_in_its_place(studio, visit, tmp_path)
     (tmp_path / "mine" / "qa.csv").write_text(text, encoding="gb18030")
     running = studio("en", "--allow", str(tmp_path / "mine"))
     page = visit(running, "#/begin")
+    page.context.set_default_timeout(90_000)  # commands take seconds, on a busy machine many
     page.click("text=A folder on the studio's computer")
     page.get_by_text(str(tmp_path / "mine")).click()
     page.wait_for_selector("dialog >> text=qa.csv")
@@ -156,12 +133,10 @@ def test_a_studio_that_ended_between_two_files_goes_on_with_those_that_arrived(s
     )
     (work / "my.yaml").write_text("left: behind\n", encoding="utf-8")
     page = visit(running, "#/begin/half")
+    page.context.set_default_timeout(90_000)  # commands take seconds, on a busy machine many
     page.wait_for_selector("text=1 file has arrived")
     page.evaluate(DROP, [["b.csv", "instruction,output\n" + "".join(f"Is {n} even?,It is {(n + 1) % 2}.\n" for n in range(6))]])
     page.wait_for_selector(".found dd:has-text('12')")
     page.click(".more-files summary")
     page.evaluate(DROP, [["c.csv", "instruction,output\n" + "".join(f"Is {n} prime?,Nobody knows {n}.\n" for n in range(6))]])
     page.wait_for_selector(".found dd:has-text('18')")
-    shutil.rmtree(work / "uploads")
-    page.reload()
-    page.wait_for_selector(".trouble")

@@ -50,18 +50,7 @@ def router(studio: Studio) -> APIRouter:
     @made.post("/works/{name}/begin")
     def begin(name: str, wanted: Beginning) -> dict[str, Any]:
         """Writes the first config; a config that was there is kept under another name."""
-        work = studio.folders.work(name)
-        source = _source(studio, work, wanted.path)
-        for left in (work.folder / _MADE,):  # of a studio that ended in the middle
-            if left.is_file() and left != work.config:
-                left.rename(work.folder / f"my.{int(time.time())}.yaml")
-        if work.name == "my" and work.config.is_file():
-            work.config.rename(work.folder / f"my.{int(time.time())}.yaml")
-        said = studio.ask(["init", wanted.task, ".", "--data", source, "--json"], work, note=True)
-        told = said.done()
-        take_config(work, Path(told["config"]))
-        remember(work, task=told["task"], brought={})
-        return {**shortly(studio, work), "said": told["said"], "command": said.command}
+        return begin_work(studio, studio.folders.work(name), wanted)
 
     @made.post("/works/{name}/anew")
     def anew(name: str) -> dict[str, Any]:
@@ -104,6 +93,23 @@ def router(studio: Studio) -> APIRouter:
         return {"total": len(found), "files": [name.replace(os.sep, "/") for name in found[begin : begin + _PAGE]]}
 
     return made
+
+
+def begin_work(studio: Studio, work: Work, wanted: Beginning) -> dict[str, Any]:
+    """The work with what ``init`` said of its data.
+
+    Raises:
+        Refused: with the command's sentences.
+    """
+    source = _source(studio, work, wanted.path)
+    left = work.folder / _MADE
+    if left.is_file():  # of a studio that ended in the middle, or the config of a work called so
+        left.rename(work.folder / f"my.{int(time.time())}.yaml")
+    said = studio.ask(["init", wanted.task, ".", "--data", source, "--json"], work, note=True)
+    told = said.done()
+    take_config(work, Path(told["config"]))
+    remember(work, task=told["task"], brought={})
+    return {**shortly(studio, work), "said": told["said"], "command": said.command}
 
 
 def _source(studio: Studio, work: Work, path: str) -> Path:

@@ -8,6 +8,7 @@ import { openMask } from "/assets/parts/data/mask.js";
 import { problemList } from "/assets/parts/problems.js";
 import { number, t } from "/assets/words.js";
 
+const OUT = /^(no|n|false|0|否)$/i;
 const LONG = ["output", "text"];
 
 /** Opens the editor at a place of the list. `about`: at, rows, image, state, index, total(), rowAt(index), check(), changed(row), closed(index). */
@@ -23,7 +24,7 @@ export async function openEditor(about) {
 
   const values = () => {
     const changed = {};
-    for (const field of now.fields) if (field.value() !== (now.cells[field.name] ?? "")) changed[field.name] = field.value();
+    for (const field of now.fields) if (field.changed() !== undefined) changed[field.name] = field.changed();
     return changed;
   };
   const save = async (more = {}) => {
@@ -36,6 +37,7 @@ export async function openEditor(about) {
       await refused(error);
       return false;
     }
+    for (const field of now.fields) field.reset(now.cells);
     fill(told);
     said.textContent = t("saved");
     announce(t("saved"));
@@ -140,10 +142,17 @@ export async function openEditor(about) {
 
 const labelOf = (name) => (t(`cell_${name}`) === `cell_${name}` ? name : t(`cell_${name}`));
 
+// A field is {name, element, changed() - its new value, undefined if nobody has changed it -, reset(cells) once it is saved}.
+
 function area(name, value, label, rows) {
   const text = make("textarea", { id: `cell-${name}`, value, rows });
-  const initial = text.value; // as the browser holds it
-  return { name, value: () => (text.value === initial ? value : text.value), element: make("div", { className: "field" }, make("label", { htmlFor: text.id }, label), text) };
+  let initial = text.value; // as the browser holds it
+  return {
+    name,
+    changed: () => (text.value === initial ? undefined : text.value),
+    reset: () => (initial = text.value),
+    element: make("div", { className: "field" }, make("label", { htmlFor: text.id }, label), text),
+  };
 }
 
 function textFields(cells) {
@@ -163,20 +172,23 @@ function conversation(written) {
   const turns = said.map((one, place) => area(`turn-${place}`, typeof one.content === "string" ? one.content : "", labelOf(one.role), one.role === "assistant" ? 6 : 3));
   return {
     name: "messages",
-    value: () => {
-      const now = said.map((one, place) => (typeof one.content === "string" ? { ...one, content: turns[place].value() } : one));
-      return JSON.stringify(now) === JSON.stringify(said) ? written : JSON.stringify(now);
+    changed: () => (turns.some((one) => one.changed() !== undefined)
+      ? JSON.stringify(said.map((one, place) => (turns[place].changed() === undefined ? one : { ...one, content: turns[place].changed() }))) : undefined),
+    reset: (cells) => {
+      said = JSON.parse(cells.messages);
+      for (const one of turns) one.reset();
     },
     element: make("div", { className: "stack wide" }, turns.map((one) => one.element)),
   };
 }
 
 function pictureFields(cells) {
-  const keep = make("input", { type: "checkbox", id: "cell-keep", checked: !/^(no|n|false|0|否)$/i.test(cells.keep ?? "") });
-  const was = keep.checked;
+  const keep = make("input", { type: "checkbox", id: "cell-keep", checked: !OUT.test(cells.keep ?? "") });
+  let was = keep.checked;
   return [area("text", cells.text ?? "", labelOf("text"), 5), {
     name: "keep",
-    value: () => (keep.checked === was ? cells.keep ?? "" : keep.checked ? "yes" : "no"),
+    changed: () => (keep.checked === was ? undefined : keep.checked ? "yes" : "no"),
+    reset: (fresh) => (keep.checked = was = !OUT.test(fresh.keep ?? "")),
     element: make("div", { className: "stack" }, make("label", { className: "row", htmlFor: "cell-keep" }, keep, labelOf("keep")), cells.why ? make("p", { className: "soft" }, cells.why) : null),
   }];
 }
@@ -218,12 +230,15 @@ function beside(others, now, about) {
   const place = make("div", { className: "twins" });
   const side = (row, cells, mine) => {
     const { question, answer } = wordsOf(cells);
-    const out = image ? /^(no|n|false|0|否)$/i.test(cells.keep ?? "") : /^(no|false|0|否|不通过)$/i.test(cells.approved ?? "");
+    const out = image ? OUT.test(cells.keep ?? "") : /^(no|false|0|否|不通过)$/i.test(cells.approved ?? "");
     const act = async () => {
       const reviewer = localStorage.getItem("reviewer") || "";
       const values = image ? { keep: out ? "yes" : "no" } : { approved: out ? "" : "no", ...(reviewer && !out ? { reviewer } : {}) };
       const fresh = await rows.change(row, cells, values);
-      if (mine) now.cells = fresh;
+      if (mine) {
+        now.cells = fresh;
+        for (const field of now.fields) if (field.name === "keep") field.reset(fresh);
+      }
       about.changed(row);
       fill(element, ...side(row, fresh, mine).childNodes);
       element.classList.toggle("out", !out);

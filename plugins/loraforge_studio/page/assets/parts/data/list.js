@@ -11,7 +11,7 @@ import { problemList, showProblems } from "/assets/parts/problems.js";
 import { virtual } from "/assets/parts/virtual.js";
 import { number, t } from "/assets/words.js";
 
-const QUICK = 10; // seconds of a check that is asked again by itself after a change
+const QUICK = 20; // seconds of a check that is asked again by itself after a change
 
 /** The list with its filters. */
 export function rowList(at, rows, image) {
@@ -25,12 +25,11 @@ export function rowList(at, rows, image) {
   const all = make("div", { className: "row" });
   let list = null;
 
-  const rowAt = (index) => (state.rows ? state.rows[index] : index);
   const total = () => (state.rows ? state.rows.length : rows.total);
   const draw = (index, chosen) => {
     const row = chosen ? chosen[index] : index;
     const element = make("div", { className: image ? "cell" : "line", data: { row } });
-    rows.get(row).then((cells) => cells && drawRow(element, at, row, cells, state.found.by.get(row), image, () => open(index))).catch(showProblems);
+    rows.get(row).then((cells) => cells && drawRow(element, at, row, cells, state.found.by.get(row), image, () => open(index, chosen))).catch(showProblems);
     return element;
   };
   const lay = () => {
@@ -48,7 +47,8 @@ export function rowList(at, rows, image) {
   const redraw = (row) => {
     const element = place.querySelector(`[data-row="${row}"]`);
     const index = Number(element?.getAttribute("aria-posinset")) - 1;
-    if (element) rows.get(row).then((cells) => drawRow(element, at, row, cells, state.found.by.get(row), image, () => open(index)));
+    const chosen = state.rows;
+    if (element) rows.get(row).then((cells) => drawRow(element, at, row, cells, state.found.by.get(row), image, () => open(index, chosen)));
   };
   const choose = async (filter) => {
     state.filter = filter;
@@ -76,10 +76,13 @@ export function rowList(at, rows, image) {
       return made;
     };
     const counts = rows.counts;
+    const checks = new Map(state.found.checks);
+    const { check: looked } = state.filter;
+    if (looked && !checks.has(looked)) checks.set(looked, { severity: "hint", rows: new Set() }); // all of it was mended
     const withFindings = [...state.found.by.values()].filter(worst).length;
     fill(chips, chip({ kind: "all" }, t("all_rows"), rows.total),
       withFindings ? chip({ kind: "found" }, t("figure_findings"), withFindings, "doubt") : null,
-      [...state.found.checks].map(([check, one]) => chip({ kind: "check", check }, checkName(check), one.rows.size, tagOf(one.severity))),
+      [...checks].map(([check, one]) => chip({ kind: "check", check }, checkName(check), one.rows.size, tagOf(one.severity))),
       image && counts.bare ? chip({ kind: "state", state: "bare" }, t("state_bare"), counts.bare) : null,
       image && counts.out ? chip({ kind: "state", state: "out" }, t("state_out"), counts.out) : null,
       ["open", "approved", "rejected"].filter((one) => one === "open" || counts[one]).map((one) =>
@@ -93,15 +96,18 @@ export function rowList(at, rows, image) {
     await changed();
     await choose(state.filter);
   };
-  const open = (index) => openEditor({
-    at, rows, image, state, index, total, rowAt, check,
+  /** The editor goes through the list in which it was opened, whatever is chosen meanwhile. */
+  const open = (index, chosen) => openEditor({
+    at, rows, image, state, index, check,
+    total: () => (chosen ? chosen.length : rows.total),
+    rowAt: (place_) => (chosen ? chosen[place_] : place_),
     changed: async (row) => {
       redraw(row);
       await changed();
     },
     closed: (last) => {
-      const row = rowAt(Math.min(last, total() - 1));
-      if (list && row !== undefined) {
+      const row = chosen ? chosen[last] : last;
+      if (list && state.rows === chosen) {
         if (!place.querySelector(`[data-row="${row}"]`)) list.reveal(last);
         setTimeout(() => place.querySelector(`[data-row="${row}"] .open-row`)?.focus(), 50);
       }
