@@ -37,7 +37,9 @@ def test_a_form_knows_types_bounds_and_choices_and_presets_count_from_the_first_
     made = {key["name"]: key for key in form([{"name": name, "kind": ""} for name in "abcdefg"], schema, [], "text")["keys"]}
     assert [made[name]["type"] for name in "abcdefg"] == ["integer", "number", "choice", "choice", "list", "text", "lines"]
     assert (made["a"]["minimum"], made["a"]["usual"], made["b"]["above"], made["c"]["choices"]) == (1, [1, 2], 0, [True, False, "auto"])
-    quick, begun, thorough = (preset["values"] for preset in presets({"epochs": "34", "save_steps": "200"}, ["epochs", "eval_answers", "save_steps"]))
+    quick, begun, thorough = (
+        preset["values"] for preset in presets({"epochs": "34", "save_steps": "200"}, ["epochs", "eval_answers", "save_steps"])
+    )
     assert begun == {"epochs": 34, "eval_answers": None, "save_steps": 200} and quick["epochs"] == 17 and quick["eval_answers"] is False
     assert thorough["epochs"] == 68 and presets({}, ["epochs"])[1]["values"] == {"epochs": None}
     assert overrides({"a": None, "b": "x: y", "c": True, "d": [1, "z"]}, {"a": None}) == [
@@ -83,7 +85,9 @@ def test_values_cost_advice_and_mistakes_stand_beside_the_field_and_only_saved_o
     assert page.input_value("[name=epochs]") == "80" and page.input_value(".all-settings [name=patience]") == "5"
     page.locator("[data-preset=quick]").click()  # half of forty passes, and patience is taken out again: what the file says already
     page.get_by_text("Everything is saved.").wait_for()
-    assert page.input_value("[name=epochs]") == "20" and page.input_value(".all-settings [name=patience]") == "" and file.read_text() == text
+    assert (
+        page.input_value("[name=epochs]") == "20" and page.input_value(".all-settings [name=patience]") == "" and file.read_text() == text
+    )
 
 
 def test_the_text_of_the_config_is_checked_before_it_is_taken(studio, visit, tmp_path):

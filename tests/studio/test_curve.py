@@ -33,7 +33,14 @@ def test_what_a_log_tells_and_only_whole_lines_of_it(tmp_path):
     log = tmp_path / "log.jsonl"
     curve = Curve(log)
     assert read(curve)["train"] == [] and identity(log) == ""
-    whole = begun() + line("Evaluated", step=0, loss=7.5, examples=3) + step(1, 4.0) + step(2, float("nan")) + "no JSON\n[1]\n{}\n" + step(3, 2.0)
+    whole = (
+        begun()
+        + line("Evaluated", step=0, loss=7.5, examples=3)
+        + step(1, 4.0)
+        + step(2, float("nan"))
+        + "no JSON\n[1]\n{}\n"
+        + step(3, 2.0)
+    )
     torn = step(4, 1.5)
     log.write_text(whole + torn[:70])
     told = read(curve)
