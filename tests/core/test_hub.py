@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loraforge import ConfigError, ModelError, explain_base, fetch_base
+from loraforge import ConfigError, ModelError, explain_base, fetch_base, licence_of
 from loraforge.hub import cached
 from loraforge.plan import make_plan
 
@@ -107,3 +107,19 @@ def test_the_line_of_the_config_is_named(host, tmp_path, cache, task, written):
     with pytest.raises(ConfigError) as error:
         make_plan(host, task, tmp_path / "c.yaml")
     assert error.value.problems[0] == f"{tmp_path / 'c.yaml'}:2: base_model: {explain_base(base)}"
+
+
+@pytest.mark.parametrize(
+    ("files", "licence"),
+    [
+        ({"README.md": "---\nlicense: other\nlicense_name: qwen-research\n---\n# x"}, "qwen-research"),
+        ({"README.md": '\ufeff---\r\ntags: [a]\r\nlicense: "apache-2.0" # ours\r\n---\r\n'}, "apache-2.0"),
+        ({"README.md": "license: mit", "LICENSE": "\n   MIT License\n\nCopyright (c) 2020"}, "MIT License Copyright (c) 2020"),
+        ({"README.md": "---\nlicense:\n- mit\n---\n"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_licence_that_a_base_names(tmp_path, files, licence):
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text.encode())
+    assert licence_of(tmp_path) == licence

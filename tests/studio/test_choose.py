@@ -21,6 +21,7 @@ NAMES = ("epochs", "lora_rank", "learning_rate")
         ("x.yaml:7: lora_rank is 128; usual is 8 to 16.", "lora_rank", "lora_rank is 128; usual is 8 to 16."),
         ("learning_rate: too high", "learning_rate", "too high"),
         ("x.csv, row 3: 'answer' is empty.", "", "x.csv, row 3: 'answer' is empty."),
+        ("the learning_rate of 'x': too high", "learning_rate", "the learning_rate of 'x': too high"),
         ("x.yaml:1: unknown: 3", "", "x.yaml:1: unknown: 3"),
     ],
 )

@@ -118,4 +118,5 @@ def about(line: str, names: Iterable[str]) -> dict[str, str]:
     if found and found[1] in known:
         said = line[found.start(1) :]
         return {"key": found[1], "text": said.removeprefix(f"{found[1]}: ")}
-    return {"key": "", "text": line}
+    spoken = [word for word in re.findall(r"\w+", line.partition(":")[0]) if "_" in word and word in known]
+    return {"key": spoken[0] if len(spoken) == 1 else "", "text": line}

@@ -132,7 +132,7 @@ export function field(key, { label = "", change, wrong }) {
   };
   show([], []);
   const grouped = part.element.getAttribute("role") === "group";
-  const head = [label || null, make("code", { className: "key" }, key.name)];
+  const head = [label || null, make("code", { className: label ? "key" : "key alone" }, key.name)];
   const name = grouped ? make("p", { id: `${id}-name`, className: "label" }, head) : make("label", { htmlFor: id }, head);
   if (grouped) part.element.setAttribute("aria-labelledby", `${id}-name`);
   const limits = bounds(key);
