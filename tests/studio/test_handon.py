@@ -33,12 +33,12 @@ def test_a_text_run_is_served_exported_and_verified_in_chinese(studio, visit, fi
     assert "llama.cpp" in gguf.inner_text() and "适配器" in gguf.inner_text()
     gguf.get_by_role("button", name="写出").click()
     page.wait_for_selector("[data-exporter=gguf]:has-text('已写出')", timeout=90_000)
-    assert "llama-cli" in gguf.locator(".copyable").inner_text() or "llama" in gguf.locator(".copyable").inner_text()
+    assert "llama" in gguf.locator(".copyable").inner_text()
     gguf.locator("summary").click()
     with page.expect_download() as got:
         gguf.get_by_role("link", name="打包下载").click()
     with zipfile.ZipFile(got.value.path()) as packed:
-        assert packed.namelist() == ["gguf/contracts.gguf"]
+        assert "gguf/contracts.gguf" in packed.namelist()
         assert packed.read("gguf/contracts.gguf") == (work / "output/contracts/export/gguf/contracts.gguf").read_bytes()
     assert got.value.suggested_filename == "contracts-gguf.zip"
 

@@ -149,9 +149,9 @@ def _blind(made: APIRouter, studio: Studio) -> None:
 
     @made.put("/sheet")
     def verdict(name: str, wanted: Verdict) -> dict[str, Any]:
-        work, place = studio.folders.work(name), file_of(name, wanted.file)
-        if not place.is_relative_to(work.folder):
-            raise Refused(403, say("{path} does not belong to this work, and is not written.", path=printable(wanted.file)))
+        place = file_of(name, wanted.file)
+        if not place.is_relative_to(studio.folders.work(name).folder / "review"):
+            raise Refused(403, say("{path} was brought from elsewhere, and stays as it is.", path=printable(wanted.file)))
         return judge(place, wanted.row, {str(key): value for key, value in wanted.values.items()})
 
     @made.post("/grade")

@@ -70,7 +70,8 @@ function begun(at, found, filled, result) {
     boxes.push(box);
     return make("li", { className: "pair", data: { sheet: one.path } }, make("div", { className: "row" }, box, make("label", { htmlFor: box.id, className: "grow" }, title),
       one.problems ? null : make("span", { className: one.judged === one.count ? "tag good" : "tag" }, t("judged_of", { n: number(one.judged), all: number(one.count) })),
-      one.problems ? null : make("a", { className: "press", href: address(at, found.run, one.path), "aria-label": t("go_on_of", { name: title }) }, t(one.judged === one.count ? "look" : "go_on")),
+      one.brought ? make("span", { className: "tag" }, t("brought")) : null,
+      one.problems || one.brought ? null : make("a", { className: "press", href: address(at, found.run, one.path), "aria-label": t("go_on_of", { name: title }) }, t(one.judged === one.count ? "look" : "go_on")),
       make("a", { className: "press quiet", href: taken(at, one.path), download: "", "aria-label": t("take_of", { name: title }) }, t("take"))),
     one.problems ? problemList(one.problems) : make("progress", { max: one.count, value: one.judged, "aria-label": t("judged_of", { n: one.judged, all: one.count }) }));
   });

@@ -43,7 +43,7 @@ export async function checkpoints(place, at, found) {
   place.append(
     make("section", { className: "card" }, make("p", {}, t("checkpoints_hint")),
       rows.length ? make("div", { className: "scroll" }, make("table", { className: "stacked" },
-        make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, rows))) : make("p", {}, t("no_checkpoints")),
+        make("thead", {}, make("tr", {}, heads.map((head) => (head ? make("th", { scope: "col" }, head) : make("td", {}))))), make("tbody", {}, rows))) : make("p", {}, t("no_checkpoints")),
       kept.length > 1 ? make("div", { className: "row" }, make("a", {
         className: "press", href: `#/judge/${encodeURIComponent(at.work)}/ask/${encodeURIComponent(found.run.split("/").pop())}/${kept.slice(-4).join(",")}`,
       }, t(found.task === "image" ? "draw_them" : "ask_them"))) : null),

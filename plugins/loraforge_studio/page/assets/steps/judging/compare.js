@@ -50,7 +50,7 @@ function summary(evaluation, start) {
 /** Pictures have no answers: all that were held out are one part. */
 const partName = (evaluation, one) => t(evaluation.parts ? (one.new ? "part_new" : "part_reworded") : "part_held", { n: number(one.rows) });
 
-const figure = (name, text, below) => make("div", {}, make("dt", {}, name), make("dd", {}, text), make("span", { className: "soft" }, below));
+const figure = (name, text, below) => make("div", {}, make("dt", {}, name), make("dd", {}, text), make("dd", { className: "soft" }, below));
 
 /** A figure as the terminal writes it: shares in percent. */
 export const value = (one, share) => (one === null || one === undefined ? "–" : share ? `${number(100 * one, 1)} %` : number(one, 3));

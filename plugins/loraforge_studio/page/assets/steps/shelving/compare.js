@@ -28,7 +28,7 @@ function titles(one, other) {
 
 function table(label, rows, heads = ["", "A", "B"]) {
   return make("div", { className: "scroll", tabIndex: 0, role: "group", "aria-label": label }, make("table", {},
-    make("thead", {}, make("tr", {}, heads.map((head, index) => make("th", { scope: "col", className: ["", "key-one", "key-two"][index] }, head)))),
+    make("thead", {}, make("tr", {}, heads.map((head, index) => (head ? make("th", { scope: "col", className: ["", "key-one", "key-two"][index] }, head) : make("td", {}))))),
     make("tbody", {}, rows.map(([name, ...cells]) => make("tr", {}, make("th", { scope: "row" }, name), cells.map((cell) => make("td", {}, cell)))))));
 }
 
