@@ -92,16 +92,17 @@ class Studio:
         self.address = ""
         self.closing = False
 
-    def ask(self, words: Sequence[object], work: Work | None = None, *, note: bool = False, seconds: float = 600) -> Said:
+    def ask(self, words: Sequence[object], work: Work | None = None, *, note: bool = False, seconds: float = 600, newest: str = "") -> Said:
         """Has a command carried out, and waits for it.
 
         Args:
             work: in whose folder; in the studio's otherwise.
             note: keep it in ``commands.sh``; for what changes something.
+            newest: see ``Asking.ask``.
         """
         typed = [word for word in words if word != "--json"]
         shown = Work(self.folders.home).shown(typed)
-        said = self.asking.ask(words, work.folder if work is not None else self.folders.home, shown, self.language, seconds)
+        said = self.asking.ask(words, work.folder if work is not None else self.folders.home, shown, self.language, seconds, newest)
         if note and work is not None and said.code == 0:
             work.note(typed)
         return said

@@ -58,7 +58,7 @@ def router(studio: Studio) -> APIRouter:
     @made.get("/{name}")
     def one(name: str) -> dict[str, Any]:
         work = studio.folders.work(name)
-        text = config_of(work) if work.config.is_file() else None
+        text = work.config.read_bytes().decode("utf-8", "replace") if work.config.is_file() else None
         return {
             **shortly(studio, work),
             "config": text,

@@ -76,7 +76,8 @@ class Asking:
         self._lock = threading.Lock()
         self._turn = threading.BoundedSemaphore(_MOST)
         self._spare: subprocess.Popen[bytes] | None = None
-        self._busy: set[subprocess.Popen[bytes]] = set()
+        self._of: dict[object, subprocess.Popen[bytes]] = {}  # who answers a question
+        self._newest: dict[str, object] = {}
         self._closed = False
 
     def warm(self) -> None:
@@ -86,13 +87,14 @@ class Asking:
                 with contextlib.suppress(OSError):  # whoever asks hears of it
                     self._spare = _start()
 
-    def ask(self, words: Sequence[object], folder: Path, shown: str, language: str, seconds: float = 600) -> Said:
+    def ask(self, words: Sequence[object], folder: Path, shown: str, language: str, seconds: float = 600, newest: str = "") -> Said:
         """Carries a command out.
 
         Args:
             words: it, without ``loraforge``.
             folder: where it is carried out.
             seconds: after so many it is ended.
+            newest: of the questions with this name only the newest matters: one that is under way, or waits, is ended.
 
         Raises:
             Refused: if no process can be started, the folder is gone, or it takes longer.
@@ -103,9 +105,18 @@ class Asking:
             "argv": [os.fspath(word) if isinstance(word, Path) else str(word) for word in words],
             "cwd": str(folder), "env": {**QUIET, "LORAFORGE_LANG": language},
         }).encode()  # fmt: skip
+        mine = object()
+        if newest:
+            with self._lock:
+                before, self._newest[newest] = self._newest.get(newest), mine
+                overtaken = self._of.get(before)
+            if overtaken is not None:
+                _kill(overtaken)
         with self._turn:
             for attempt in (1, 2):
-                process = self._taken(shown)
+                if newest and self._newest[newest] is not mine:
+                    break
+                process = self._taken(shown, mine)
                 try:
                     _tell(process, asked)
                     threading.Thread(target=self.warm, daemon=True).start()
@@ -115,13 +126,13 @@ class Asking:
                 finally:
                     _end(process)
                     with self._lock:
-                        self._busy.discard(process)
+                        self._of.pop(mine, None)
                 if not out.startswith(HEARD) and attempt == 1:  # the one that waited has died; a new one has no such excuse
                     continue
                 return Said(process.returncode, _json(out.removeprefix(HEARD)), err.decode("utf-8", "replace").splitlines(), shown)
-        raise AssertionError("unreachable")
+        return Said(-signal.SIGTERM, None, [], shown)
 
-    def _taken(self, shown: str) -> subprocess.Popen[bytes]:
+    def _taken(self, shown: str, question: object) -> subprocess.Popen[bytes]:
         with self._lock:
             process, self._spare = self._spare, None
             try:
@@ -129,7 +140,7 @@ class Asking:
                     process = _start()
             except OSError as error:
                 raise Refused(507, say("no process can be started: {error}.", error=why(error)), shown) from None
-            self._busy.add(process)
+            self._of[question] = process
             return process
 
     def close(self) -> None:
@@ -144,7 +155,7 @@ class Asking:
         """Ends all; for a studio that ends."""
         self.close()
         with self._lock:
-            busy = list(self._busy)
+            busy = list(self._of.values())
         for process in busy:
             _kill(process)
 
