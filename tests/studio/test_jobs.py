@@ -38,6 +38,8 @@ def quick(tmp_path):
     made = Quick(tmp_path / "home")
     yield made
     made.studio.close()
+    for job in made.studio.jobs.all():
+        until(lambda job=job: told(job) or job.state != "running")  # a keeper that is just starting it would be missed
     for process in below(tmp_path):
         process.kill()
         process.wait(10)
