@@ -86,12 +86,14 @@ def test_no_source_runs_what_it_reads(path):
 
 def test_few_speak_to_a_server_and_few_start_a_program():
     network = {"socket", "urllib.request", "http.client", "requests", "httpx", "aiohttp"}
-    serve = "plugins/loraforge_serve/"
-    # Besides: llama.cpp reads a finished GGUF file in a child that listens on the loopback; `serve` listens, and speaks to a vLLM.
+    serve, studio = "plugins/loraforge_serve/", "plugins/loraforge_studio/"
+    # Besides: llama.cpp reads a finished GGUF file in a child that listens on the loopback; `serve` listens, and speaks to a vLLM;
+    # `studio` listens at 127.0.0.1, and gives commands of loraforge to processes of their own.
     assert {p.relative_to(ROOT).as_posix() for p in SOURCES if _imports(p) & network} == {
         "plugins/loraforge_text/cli/server_client.py",
         "plugins/loraforge_text/export/gguf_proof.py",
         *(serve + name for name in ("cli/starting.py", "backends/remote.py", "backends/vllm.py")),
+        studio + "starting.py",
     }
     starts = {p.relative_to(ROOT).as_posix() for p in SOURCES if "subprocess" in _imports(p)}
     tiny = (
@@ -106,6 +108,7 @@ def test_few_speak_to_a_server_and_few_start_a_program():
         "plugins/loraforge_text/families/meta_model.py",
         "plugins/loraforge_text/export/gguf_proof.py",
         serve + "backends/vllm.py",
+        *(studio + f"work/{name}.py" for name in ("asking", "jobs", "keeper")),
         *tiny,
     }
     rendering = (ROOT / "plugins/loraforge_text/templates/rendering.py").read_text(encoding="utf-8")

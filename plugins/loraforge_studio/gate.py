@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
@@ -52,6 +53,7 @@ class Gate:
             answer = self._check(scope, Headers(scope=scope))
         except Refused as error:
             answer = JSONResponse(error.body, error.status)
+        scope = _resumed(scope)
         await (answer or self._app)(scope, heard, guarded)
 
     def _check(self, scope: Scope, headers: Headers) -> Response | None:
@@ -105,6 +107,14 @@ class Gate:
     def cookie_name(self) -> str:
         """Cookies do not know ports, and two studios may run."""
         return f"{COOKIE}_{self._studio.address.rpartition(':')[2]}"
+
+
+def _resumed(scope: Scope) -> Scope:
+    """A page that takes up a line of events after a pause has no other way to say what it heard last than the address."""
+    asked = scope.get("query_string", b"")[:10_000].decode("latin-1")
+    last = parse_qs(asked, errors="replace").get("last-event-id", [""])[0].encode("ascii", "ignore")
+    known = any(name == b"last-event-id" for name, _ in scope["headers"])  # of the browser itself, which came later
+    return scope if known or not last else {**scope, "headers": [*scope["headers"], (b"last-event-id", last)]}
 
 
 def _stranger(headers: Headers) -> bool:

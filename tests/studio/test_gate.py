@@ -13,6 +13,7 @@ from loraforge_studio.gate import MARK
 from loraforge_studio.page.files import HEADERS, page_router
 from loraforge_studio.routes import routers
 from loraforge_studio.studio import Access
+from starlette.requests import Request
 
 
 @pytest.fixture
@@ -206,3 +207,15 @@ def test_it_listens_on_this_computer_only(studio):
                 pass
         assert b" 200 " not in answer and b"LoRAForge" not in answer, said[:40]
     assert running.process.poll() is None
+
+
+def test_a_line_of_events_that_is_taken_up_says_what_it_heard_last(quick):
+    heard = []
+
+    @quick.app.get("/api/echo")
+    def echo(request: Request):
+        heard.append(request.headers.get("last-event-id"))
+
+    for query, headers in (("?last-event-id=run-12", {}), ("?last-event-id=1", {"Last-Event-ID": "2"}), ("", {})):
+        quick.ask("GET", f"/api/echo{query}", headers=headers)
+    assert heard == ["run-12", "2", None]

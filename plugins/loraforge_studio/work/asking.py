@@ -76,9 +76,9 @@ class Asking:
         self._lock = threading.Lock()
         self._turn = threading.BoundedSemaphore(_MOST)
         self._spare: subprocess.Popen[bytes] | None = None
-        self._busy: set[subprocess.Popen[bytes]] = set()
+        self._of: dict[object, subprocess.Popen[bytes]] = {}  # who answers a question
+        self._newest: dict[str, object] = {}
         self._closed = False
-        self._newest: dict[str, subprocess.Popen[bytes]] = {}
 
     def warm(self) -> None:
         """Starts the process that the next question will find, if there is none."""
@@ -94,7 +94,7 @@ class Asking:
             words: it, without ``loraforge``.
             folder: where it is carried out.
             seconds: after so many it is ended.
-            newest: of the questions with this name only the newest matters: one that is still under way is ended.
+            newest: of the questions with this name only the newest matters: one that is under way, or waits, is ended.
 
         Raises:
             Refused: if no process can be started, the folder is gone, or it takes longer.
@@ -105,10 +105,18 @@ class Asking:
             "argv": [os.fspath(word) if isinstance(word, Path) else str(word) for word in words],
             "cwd": str(folder), "env": {**QUIET, "LORAFORGE_LANG": language},
         }).encode()  # fmt: skip
+        mine = object()
+        if newest:
+            with self._lock:
+                before, self._newest[newest] = self._newest.get(newest), mine
+                overtaken = self._of.get(before)
+            if overtaken is not None:
+                _kill(overtaken)
         with self._turn:
             for attempt in (1, 2):
-                process = self._taken(shown)
-                self._supersede(newest, process)
+                if newest and self._newest[newest] is not mine:
+                    break
+                process = self._taken(shown, mine)
                 try:
                     _tell(process, asked)
                     threading.Thread(target=self.warm, daemon=True).start()
@@ -118,24 +126,13 @@ class Asking:
                 finally:
                     _end(process)
                     with self._lock:
-                        self._busy.discard(process)
-                        last = not newest or self._newest.get(newest) is process
-                        if newest and last:
-                            del self._newest[newest]
-                if not out.startswith(HEARD) and attempt == 1 and last:  # the one that waited has died; a new one has no such excuse
+                        self._of.pop(mine, None)
+                if not out.startswith(HEARD) and attempt == 1:  # the one that waited has died; a new one has no such excuse
                     continue
                 return Said(process.returncode, _json(out.removeprefix(HEARD)), err.decode("utf-8", "replace").splitlines(), shown)
-        raise AssertionError("unreachable")
+        return Said(-signal.SIGTERM, None, [], shown)
 
-    def _supersede(self, newest: str, process: subprocess.Popen[bytes]) -> None:
-        """Ends the earlier question of this name."""
-        if newest:
-            with self._lock:
-                earlier, self._newest[newest] = self._newest.get(newest), process
-            if earlier is not None and earlier.poll() is None:
-                _kill(earlier)
-
-    def _taken(self, shown: str) -> subprocess.Popen[bytes]:
+    def _taken(self, shown: str, question: object) -> subprocess.Popen[bytes]:
         with self._lock:
             process, self._spare = self._spare, None
             try:
@@ -143,7 +140,7 @@ class Asking:
                     process = _start()
             except OSError as error:
                 raise Refused(507, say("no process can be started: {error}.", error=why(error)), shown) from None
-            self._busy.add(process)
+            self._of[question] = process
             return process
 
     def close(self) -> None:
@@ -158,7 +155,7 @@ class Asking:
         """Ends all; for a studio that ends."""
         self.close()
         with self._lock:
-            busy = list(self._busy)
+            busy = list(self._of.values())
         for process in busy:
             _kill(process)
 

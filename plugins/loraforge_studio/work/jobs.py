@@ -55,21 +55,26 @@ class Job:
     @property
     def state(self) -> str:
         """``running``, ``done``, ``stopped`` (by somebody), ``failed``, or ``gone``: its end was seen by nobody, as after a power cut."""
-        ended = self._ended
-        if ended is not None:
-            if ended.get("code") == 0:
-                return "done"
-            return "stopped" if self.stopping and self.code not in _KILLED else "failed"
+        if self._ended is None and self._alive:
+            return "running"
+        ended = self._ended  # it may have come just now
+        if ended is None:  # its keeper was ended too, and what the command printed last says how it went
+            told = self.result
+            return "gone" if not isinstance(told, dict) else "failed" if "error" in told else "done"
+        if ended.get("code") == 0:
+            return "done"
+        ours = self.code not in _KILLED or (self.folder / "stop-now").exists()
+        return "stopped" if self.stopping and ours else "failed"
+
+    @property
+    def _alive(self) -> bool:
         told = _object(self.folder / "process.json")
         if told is None:
             told = _object(self.folder / "keeper.json")
-            if told is None:
-                return "running" if abs(time.time() - self.started) < _GRACE else "gone"
+        if told is None:
+            return abs(time.time() - self.started) < _GRACE
         ours = (("pid", "identity"), ("keeper", "keeper_identity"))  # a keeper that was killed leaves a command that goes on
-        if any(alive(told.get(pid), told.get(known)) for pid, known in ours):
-            return "running"
-        said = self.result  # the keeper is gone as well, and what the command printed last says how it went
-        return "gone" if not isinstance(said, dict) else "failed" if "error" in said else "done"
+        return any(alive(told.get(pid), told.get(known)) for pid, known in ours)
 
     @property
     def stopping(self) -> bool:

@@ -89,13 +89,13 @@ export function upload(work, path, file, tell = () => {}) {
 /**
  * Server-sent events until `signal` ends it: `hear(name, value, id)`. The browser takes up a broken line by itself, and a line to a tab that
  * nobody looks at is let go meanwhile: a browser has six for all tabs, and the page would stand still in the seventh. It goes on behind
- * the last id, as `offset`. `hear("error", null)`: the line is broken; `hear("closed", null)`: and the studio does not give another.
+ * the last id. `hear("error", null)`: the line is broken; `hear("closed", null)`: and the studio does not give another.
  */
 export function listen(path, values, names, hear, signal) {
   let source = null;
   let last = "";
   const open = () => {
-    source = new EventSource(path + query({ ...values, ...(last ? { offset: last } : {}) }));
+    source = new EventSource(path + query({ ...values, "last-event-id": last }));
     for (const name of names) {
       source.addEventListener(name, (event) => {
         last = event.lastEventId || last;
