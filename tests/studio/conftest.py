@@ -41,6 +41,7 @@ class Running:
         """Ends it; by default as a crash does."""
         self.process.send_signal(number)
         self.process.wait(20)
+        self.said += self.process.stdout.readlines()
         self.process.stdout.close()
 
     def again(self) -> None:
@@ -62,6 +63,8 @@ def studio(tmp_path):
     for one in begun:
         if one.process.poll() is None:
             one.kill()
+    told = "".join(line for one in begun for line in one.said)
+    assert "Traceback" not in told, told
 
 
 @pytest.fixture(scope="session")

@@ -326,7 +326,7 @@ def test_a_config_that_is_no_text_or_gone_is_told(quick):
     work.config.write_bytes("output_dir: caf\xe9".encode("latin-1"))
     assert quick.ask("GET", "/api/works/w").json()["config"] == "output_dir: caf\ufffd"  # it can be looked at
     answer = quick.ask("PUT", "/api/works/w/config", json={"values": {"epochs": 2}})
-    assert answer.status_code == 409 and "no UTF-8 text (byte 15)" in answer.json()["problems"][0]
+    assert answer.status_code == 422 and "is not UTF-8 (byte 15)" in answer.json()["problems"][0]
     work.config.write_text("epochs: 1\n# mine\n")
     quick.ask("PUT", "/api/works/w/config", json={"values": {"epochs": 2, "seed": 7}})
     assert work.config.read_text() == "epochs: 2\n# mine\nseed: 7\n"

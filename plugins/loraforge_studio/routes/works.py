@@ -22,6 +22,8 @@ from ..work.folders import Work, locked, replace_text
 
 say = speaker(__name__)
 
+_TASK_TYPES = {"text": ("text-generation", "causal-lm"), "image": ("text-to-image", "stable-diffusion")}  # what other trainers call them
+
 
 class NewWork(BaseModel):
     """What a work begins with."""
@@ -97,7 +99,7 @@ def _begun(studio: Studio, work: Work, wanted: NewWork) -> dict[str, Any]:
 def note_changes(work: Work, before: str, after: str) -> None:
     """Says in ``commands.sh`` what became of the config: no command changes it, somebody types it."""
     old, new = read_values(before), read_values(after)
-    lines = [f"{key}: {' '.join(value.split())}" for key, value in new.items() if old.get(key) != value]
+    lines = [f"{key}: {' '.join(str(value).split())}" for key, value in new.items() if old.get(key) != value]
     lines += [say("{key} is taken out", key=key) for key in old if key not in new]
     work.append(*(printable(f"# {work.config.name}: {line}") for line in lines or [say("other comments, or another order")]))
 
@@ -111,7 +113,8 @@ def take_config(work: Work, made: Path) -> None:
         work.config.rename(kept)
         work.append(command("mv", work.config.name, kept.name))
     before = read_config(place)
-    text = changed(before, {"output_dir": f"./output/{work.name}"})
+    place_of_runs = f"./output/{work.name}"
+    text = before if read_values(before).get("output_dir") == place_of_runs else changed(before, {"output_dir": place_of_runs})
     replace_text(work.config, text)
     replace_text(work.hidden / "first.yaml", text)  # what presets are counted from
     if place != work.config:
@@ -127,12 +130,16 @@ def shown_config(work: Work) -> str | None:
 
 
 def task_of(work: Work) -> str:
-    """``text``, ``image`` or what a plugin brings; empty while nobody has said it."""
+    """``text``, ``image`` or what a plugin brings; empty while nobody has said it. A folder that came without what the studio keeps
+    (``.studio``) says it in its config."""
     try:
         told = json.loads((work.hidden / "work.json").read_text(encoding="utf-8"))
-        return str(told.get("task", ""))
+        if told.get("task"):
+            return str(told["task"])
     except (OSError, ValueError, AttributeError):
-        return ""
+        pass
+    given = str(read_values(shown_config(work) or "").get("task_type", ""))
+    return next((task for task, names in _TASK_TYPES.items() if given in names), given)
 
 
 def runs_of(work: Work) -> list[Path]:

@@ -4,7 +4,6 @@ of pictures. The config then names it; what was brought stays as it was."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,9 @@ def words_for_text(work: Work, out: Path) -> list[object]:
     """The command that makes a table of what the config names."""
     values = values_of(work)
     words: list[object] = ["metadata", values.get("metadata_path") or values.get("train_data_dir") or "uploads", "--out", out / NAME]
-    for field, column in _mapping(values.get("columns", "")).items():
+    for field, column in _mapping(values.get("columns")).items():
         words += ["--columns", f"{field}={column}"]
-    for sheet in _listed(values.get("sheet", "")):
+    for sheet in _listed(values.get("sheet")):
         words += ["--sheet", sheet]
     for key in ("encoding", "header_row"):
         if values.get(key):
@@ -99,17 +98,10 @@ def restore(work: Work) -> None:
     remember(work, brought={})
 
 
-def _mapping(text: str) -> Mapping[str, str]:
-    try:
-        found = json.loads(text) if text else {}
-    except ValueError:
-        return {}
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+def _mapping(value: Any) -> Mapping[str, str]:
+    """What the config gives as a mapping; empty for anything else."""
+    return {str(key): str(one) for key, one in value.items()} if isinstance(value, dict) else {}
 
 
-def _listed(text: str) -> list[str]:
-    try:
-        found = json.loads(text) if text.startswith("[") else text
-    except ValueError:
-        found = text
-    return [str(one) for one in found] if isinstance(found, list) else [found] if found else []
+def _listed(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)] if value else []

@@ -31,7 +31,7 @@ def remember(work: Work, **values: Any) -> None:
     replace_text(work.hidden / "work.json", json.dumps({**remembered(work), **values}, ensure_ascii=False))
 
 
-def values_of(work: Work) -> dict[str, str]:
+def values_of(work: Work) -> dict[str, Any]:
     """The keys of its config; none while there is none."""
     try:
         return read_values(work.config.read_text(encoding="utf-8"))

@@ -71,7 +71,7 @@ async function columnsCard(at, values, table, open, problems, again) {
   if (table) return null;
   let given = {};
   try {
-    given = values.columns ? JSON.parse(values.columns) : {};
+    given = values.columns && typeof values.columns === "object" ? values.columns : {};
   } catch {
     // written in a way of its own: the config below shows it
   }
