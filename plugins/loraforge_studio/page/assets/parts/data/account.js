@@ -69,12 +69,7 @@ function trouble(problems, at, values, again) {
 
 async function columnsCard(at, values, table, open, problems, again) {
   if (table) return null;
-  let given = {};
-  try {
-    given = values.columns && typeof values.columns === "object" ? values.columns : {};
-  } catch {
-    // written in a way of its own: the config below shows it
-  }
+  const given = values.columns && typeof values.columns === "object" ? values.columns : {};
   const inside = make("div", { className: "within" });
   const card = make("details", { className: "card columns-card" }, make("summary", {}, t("columns_title")), inside);
   const draw = async () => {
