@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 import yaml
+from builders import nightly
 from builders.brought import HOSTILE, pictures, workbook
 
 # Files as a page gets them when they are dropped, whatever they are called.
@@ -122,6 +123,7 @@ def test_a_folder_of_this_computer_is_read_in_its_place(studio, visit, tmp_path)
     assert not (running.folder / "mine" / "uploads").exists()
 
 
+@nightly
 def test_a_studio_that_ended_between_two_files_goes_on_with_those_that_arrived(studio, visit):
     running = studio()
     work = running.folder / "half"

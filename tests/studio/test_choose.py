@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from builders import nightly
 from builders.studio_works import IMAGE, TEXT, picture_work, text_work
 from loraforge_studio.work.choices import about, form, overrides, presets
 
@@ -114,6 +115,7 @@ def test_the_text_of_the_config_is_checked_before_it_is_taken(studio, visit, tmp
     assert file.read_text() == before + "# mine\n"
 
 
+@nightly
 def test_pictures_in_chinese_on_a_telephone_with_a_card_that_is_too_small(studio, visit, tmp_path):
     folder = picture_work(tmp_path / "studio")
     page = visit(studio("zh"), "#/choose/blots", width=390)

@@ -15,6 +15,7 @@ import time
 
 import psutil
 import pytest
+from builders import nightly
 from builders.studios import Quick
 from loraforge_studio.problems import Refused
 from loraforge_studio.work import jobs
@@ -223,6 +224,7 @@ def test_the_end_of_a_job_that_fills_the_disk_is_told(tmp_path):
         subprocess.run(["umount", "-l", home], check=True)
 
 
+@nightly
 def test_a_training_that_is_stopped_saves_once_and_goes_on_where_it_was(quick):
     work = quick.work("Müller & Söhne's work")
     work.data.mkdir()

@@ -7,6 +7,7 @@ import json
 import re
 
 import openpyxl
+from builders import nightly
 
 QUESTION = "第99问：加班费怎么算？"
 
@@ -74,6 +75,7 @@ def test_a_text_run_is_compared_asked_and_graded_blind(studio, visit, finished, 
     page.wait_for_selector("[data-part=grades]:has-text('李 Anna (1), 王 (1)')")  # it stands in the run
 
 
+@nightly
 def test_pictures_stand_in_a_grid_and_another_checkpoint_becomes_the_adapter_in_chinese(studio, visit, finished, tmp_path):
     work = finished("image", tmp_path / "studio")
     page = visit(studio("zh"), "#/judge/neon/checkpoints", width=390)

@@ -12,6 +12,7 @@ import time
 
 import psutil
 import pytest
+from builders import nightly
 from builders.studio_works import TEXT, picture_work, text_work
 from loraforge_studio.work.folders import Folders
 from loraforge_studio.work.jobs import Jobs
@@ -107,6 +108,7 @@ def test_a_keeper_that_is_killed_hides_neither_a_training_nor_its_end(tmp_path):
     assert Jobs(Folders(tmp_path)).find(work, job.id).state == "done" and job.as_json()["result"]["steps"] == 5
 
 
+@nightly
 def test_pictures_are_drawn_on_the_way_and_the_end_is_told_in_chinese(studio, visit, tmp_path):
     folder = picture_work(tmp_path / "studio")
     text_work(tmp_path / "studio", name="other")
