@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 from typing import Any
@@ -21,6 +20,7 @@ from .gate import Gate
 from .page.files import HEADERS, page_router
 from .problems import Refused
 from .routes import routers
+from .routes.jobs import as_json
 from .studio import Studio
 
 say = speaker(__name__)
@@ -32,7 +32,7 @@ class Plain(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """The body."""
-        return json.dumps(content, separators=(",", ":"), default=str).encode("ascii")
+        return as_json(content).encode("ascii")
 
 
 def create_app(studio: Studio) -> FastAPI:

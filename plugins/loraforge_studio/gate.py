@@ -78,7 +78,8 @@ class Gate:
             if not access.knows("csrf", headers.get(MARK, "")):
                 raise Refused(403, say("this request does not come from the studio's page. Load the page again."))
             length = headers.get("content-length", "0")
-            if not path.endswith("/uploads") and not (length.isdecimal() and int(length) <= _MOST):
+            whole = "transfer-encoding" not in headers and length.isdecimal() and int(length) <= _MOST
+            if not path.endswith("/uploads") and not whole:
                 raise Refused(413, say("this request is larger than {n} MB.", n=_MOST // 1_000_000))
         return None
 

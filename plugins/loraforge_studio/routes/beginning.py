@@ -11,13 +11,13 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from loraforge import printable, speaker
+from loraforge import command, printable, speaker
 
 from ..problems import Refused
 from ..studio import Studio
 from ..work.data.making import restore
 from ..work.data.places import PICTURES, files_below, remember, source_of, table_of, values_of
-from ..work.folders import Work
+from ..work.folders import Work, locked
 from .works import shortly, take_config, task_of
 
 say = speaker(__name__)
@@ -75,7 +75,7 @@ def router(studio: Studio) -> APIRouter:
     def columns(name: str) -> dict[str, Any]:
         """The columns of every file as they are, with their first values."""
         work = studio.folders.work(name)
-        source = source_of(work)
+        source = studio.folders.inside(source_of(work), work)
         shown = source.relative_to(work.folder) if source.is_relative_to(work.folder) else source
         said = studio.ask(["metadata", shown, "--look", "--json"], work)
         return {**said.done(), "command": said.command}
@@ -86,7 +86,7 @@ def router(studio: Studio) -> APIRouter:
         work = studio.folders.work(name)
         if not work.config.is_file() or task_of(work) == "text":
             return {"total": 0, "files": []}
-        root = source_of(work)
+        root = studio.folders.inside(source_of(work), work)
         root = root if root.is_dir() else root.parent
         found = [os.path.relpath(one.path, root) for one in files_below(root, PICTURES)]
         begin = max(0, start)
@@ -102,10 +102,17 @@ def begin_work(studio: Studio, work: Work, wanted: Beginning) -> dict[str, Any]:
         Refused: with the command's sentences.
     """
     source = _source(studio, work, wanted.path)
+    with locked(work.hidden / "begin.lock", 600):
+        return _begin(studio, work, wanted.task, source)
+
+
+def _begin(studio: Studio, work: Work, task: str, source: Path) -> dict[str, Any]:
     left = work.folder / _MADE
     if left.is_file():  # of a studio that ended in the middle, or the config of a work called so
-        left.rename(work.folder / f"my.{int(time.time())}.yaml")
-    said = studio.ask(["init", wanted.task, ".", "--data", source, "--json"], work, note=True)
+        kept = work.folder / f"my.{int(time.time())}.yaml"
+        left.rename(kept)
+        work.append(command("mv", left.name, kept.name))
+    said = studio.ask(["init", task, ".", "--data", source, "--json"], work, note=True)
     told = said.done()
     take_config(work, Path(told["config"]))
     remember(work, task=told["task"], brought={})

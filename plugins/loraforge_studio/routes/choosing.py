@@ -13,8 +13,8 @@ from loraforge import speaker
 from ..problems import Refused
 from ..studio import Studio
 from ..work.choices import about, form, overrides, presets
-from ..work.configs import read_config, read_values
-from ..work.folders import Work, replace_text
+from ..work.configs import note_changes, read_config, read_values
+from ..work.folders import Work, locked, replace_text
 from .works import task_of
 
 say = speaker(__name__)
@@ -29,10 +29,11 @@ class Tried(BaseModel):
 
 
 class NewText(BaseModel):
-    """Another text for the config; ``anyway``: even if ``check`` says that it will not do."""
+    """Another text for the config; ``anyway``: even if ``check`` says that it will not do; ``before``: the text that it was made of."""
 
     text: str = Field(max_length=200_000)
     anyway: bool = False
+    before: str | None = Field(None, max_length=200_000)
 
 
 def router(studio: Studio) -> APIRouter:
@@ -92,7 +93,13 @@ def router(studio: Studio) -> APIRouter:
                 aside.unlink(missing_ok=True)
             if said.code:
                 raise Refused(422, [line.replace(aside.name, work.config.name) for line in said.problems], command)
-        replace_text(work.config, wanted.text)
+        with locked(work.hidden / "config.lock"):
+            before = read_config(work.config)
+            if wanted.before is not None and wanted.before != before:
+                raise Refused(409, say("the config has been changed meanwhile, in another tab: load the page again."), command)
+            replace_text(work.config, wanted.text)
+            if wanted.text != before:
+                note_changes(work, before, wanted.text)
         return {"config": wanted.text, "values": read_values(wanted.text), "command": command}
 
     return made

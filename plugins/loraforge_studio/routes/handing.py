@@ -225,7 +225,8 @@ def _serving(studio: Studio, work: Work) -> dict[str, Any] | None:
 def _address(job: Job) -> str:
     """Where it answers, as it says on standard output; empty until then."""
     try:
-        said = (job.folder / "out.txt").read_text(encoding="utf-8", errors="replace")
+        with (job.folder / "out.txt").open("rb") as file:
+            said = file.read(1 << 16).decode("utf-8", "replace")
     except OSError:
         return ""
     found = _ADDRESS.search(said)

@@ -72,10 +72,19 @@ def _size(file: Path) -> int:
         return 0
 
 
+def as_json(value: Any) -> str:
+    """JSON that a browser reads: what is no number (a loss that went astray) is null."""
+    try:
+        return json.dumps(value, separators=(",", ":"), default=str, allow_nan=False)
+    except ValueError:
+        plain = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+        return json.dumps(plain, separators=(",", ":"))
+
+
 def event(name: str, value: Any, id: str = "") -> str:
     """One server-sent event."""
     head = f"id: {id}\n" if id else ""
-    return f"{head}event: {name}\ndata: {json.dumps(value, default=str)}\n\n"
+    return f"{head}event: {name}\ndata: {as_json(value)}\n\n"
 
 
 def streamed(parts: AsyncIterator[str]) -> StreamingResponse:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,7 +109,14 @@ def router(studio: Studio) -> APIRouter:
         prompts = [prompt.strip() for prompt in wanted.prompts if prompt.strip()]
         if not prompts:
             raise Refused(400, say("Write what you want to ask."))
-        about = {"run": found.word, "prompts": prompts, "base": wanted.base, "steps": wanted.steps, "scales": wanted.scales}
+        about = {
+            "run": found.word,
+            "prompts": prompts,
+            "base": wanted.base,
+            "steps": wanted.steps,
+            "scales": wanted.scales,
+            "options": dict(wanted.options),
+        }
         return studio.start(found.work, "sample", _sample(found, wanted, prompts), **about)
 
     @made.post("/promote", status_code=201)
@@ -181,6 +189,8 @@ def _sample(run: Run, wanted: Question, prompts: list[str]) -> list[object]:
             words += ["--scale", scale]
     for option, value in wanted.options.items():
         words += [f"--{option}", value] if value.strip() else []
+    if run.manifest.get("task") == "image":  # pictures of one prompt with other settings must not take each other's place
+        words += ["--out", f"{run.word}/answers/{time.strftime('%Y%m%d-%H%M%S')}"]
     return [*words, "--json", "--", *prompts]
 
 

@@ -12,11 +12,11 @@ import yaml
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from loraforge import printable, speaker
+from loraforge import command, printable, speaker
 
 from ..problems import Refused
 from ..studio import Studio
-from ..work.configs import changed
+from ..work.configs import changed, note_changes, read_config
 from ..work.folders import Work, replace_text, safe_name
 from ..work.runs import Run, figures, find_run, measures, read_json, samples_of
 from .works import shortly, task_of
@@ -78,14 +78,18 @@ def router(studio: Studio) -> APIRouter:
             raise Refused(409, say("{work} has no config to continue with.", work=found.work.name))
         if not (found.path / "adapter").is_dir():
             raise Refused(409, say("{path} holds no adapter to continue from.", path=printable(wanted.run)))
-        text = found.work.config.read_text(encoding="utf-8")
+        text = read_config(found.work.config)
+        changed(text, _moved(text, found.work))  # what cannot be changed is refused before anything is made
         work = studio.folders.new(safe_name(wanted.name) or f"{found.work.name}-2")
         values = {
             **_moved(text, found.work),
             "init_from_adapter": f"../{found.work.name}/{found.word}",
             "output_dir": f"./output/{work.name}",
         }
-        replace_text(work.config, changed(text, values))
+        after = changed(text, values)
+        replace_text(work.config, after)
+        work.append(command("cp", f"../{found.work.name}/{found.work.config.name}", work.config.name))
+        note_changes(work, text, after)
         replace_text(work.hidden / "work.json", json.dumps({"task": task_of(found.work) or str(found.manifest.get("task", ""))}))
         return shortly(studio, work)
 

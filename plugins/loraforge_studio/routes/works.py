@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from loraforge import command, printable, speaker
+from loraforge import command, speaker
 
 from ..problems import Refused
 from ..studio import Studio
-from ..work.configs import changed, read_config, read_values
+from ..work.configs import changed, note_changes, read_config, read_values
 from ..work.folders import Work, locked, replace_text
 
 say = speaker(__name__)
@@ -96,14 +97,6 @@ def _begun(studio: Studio, work: Work, wanted: NewWork) -> dict[str, Any]:
     return {**shortly(studio, work), "command": said.command}
 
 
-def note_changes(work: Work, before: str, after: str) -> None:
-    """Says in ``commands.sh`` what became of the config: no command changes it, somebody types it."""
-    old, new = read_values(before), read_values(after)
-    lines = [f"{key}: {' '.join(str(value).split())}" for key, value in new.items() if old.get(key) != value]
-    lines += [say("{key} is taken out", key=key) for key in old if key not in new]
-    work.append(*(printable(f"# {work.config.name}: {line}") for line in lines or [say("other comments, or another order")]))
-
-
 def take_config(work: Work, made: Path) -> None:
     """Gives the config that ``init`` wrote the work's name, and a run in the work's own folder. An earlier config stays beside it."""
     place = work.folder / made
@@ -151,6 +144,15 @@ def runs_of(work: Work) -> list[Path]:
     return [place for _, place in sorted(found, reverse=True)]
 
 
+def is_finished(run: Path) -> bool:
+    """Whether its training came to its end: ``manifest.json`` is there from the beginning and says so first."""
+    try:
+        with (run / "manifest.json").open("rb") as file:
+            return re.search(rb'"status":\s*"finished"', file.read(300)) is not None
+    except OSError:
+        return False
+
+
 def shortly(studio: Studio, work: Work) -> dict[str, Any]:
     """A work in a list."""
     running = [job.kind for job in studio.jobs.of(work) if job.state == "running"]
@@ -160,6 +162,6 @@ def shortly(studio: Studio, work: Work) -> dict[str, Any]:
         "task": task_of(work),
         "begun": work.config.is_file(),
         "runs": [f"output/{run.name}" for run in runs_of(work)],
-        "finished": [f"output/{run.name}" for run in runs_of(work) if (run / "manifest.json").is_file()],
+        "finished": [f"output/{run.name}" for run in runs_of(work) if is_finished(run)],
         "running": running,
     }

@@ -15,9 +15,10 @@ from typing import Any
 
 import yaml
 
-from loraforge import speaker
+from loraforge import printable, speaker
 
 from ..problems import Refused
+from .folders import Work
 
 say = speaker(__name__)
 
@@ -60,6 +61,14 @@ def read_values(text: str) -> dict[str, Any]:
         return {entry.key: _typed(entry.node) for entry in entries}
     except (yaml.YAMLError, Refused, RecursionError):
         return {}
+
+
+def note_changes(work: Work, before: str, after: str) -> None:
+    """Says in ``commands.sh`` what became of the config: no command changes it, somebody types it."""
+    old, new = read_values(before), read_values(after)
+    lines = [f"{key}: {' '.join(str(value).split())}" for key, value in new.items() if old.get(key) != value]
+    lines += [say("{key} is taken out", key=key) for key in old if key not in new]
+    work.append(*(printable(f"# {work.config.name}: {line}") for line in lines or [say("other comments, or another order")]))
 
 
 def changed(text: str, values: Mapping[str, Any]) -> str:
@@ -199,7 +208,7 @@ def _with_lines(text: str, added: list[str], line_end: str) -> str:
 def _typed(node: yaml.Node) -> Any:
     """A value as a person would type it."""
     if isinstance(node, yaml.ScalarNode):
-        return str(node.value)
+        return None if node.style is None and node.value in ("", "~", "null", "Null", "NULL") else str(node.value)
     if isinstance(node, yaml.SequenceNode):
         return [_typed(one) for one in node.value]
     return {str(key.value): _typed(value) for key, value in node.value}

@@ -58,8 +58,12 @@ class Work:
 
     @property
     def config(self) -> Path:
-        """Its config, whether or not there is one yet."""
-        return self.folder / f"{self.folder.name}.yaml"
+        """Its config, whether or not there is one yet: it has the work's name, or the one that the folder had before."""
+        own = self.folder / f"{self.folder.name}.yaml"
+        if own.is_file():
+            return own
+        others = [place for place in self.folder.glob("*.yaml") if not re.search(r"^\.|^my\.yaml$|\.\d+\.yaml$", place.name)]
+        return others[0] if len(others) == 1 else own
 
     @property
     def uploads(self) -> Path:

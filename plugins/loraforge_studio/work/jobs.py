@@ -29,6 +29,7 @@ say = speaker(__name__)
 _GRACE = 20.0  # seconds after which a command that nobody is known to work for has been given up
 _TAIL = 200  # lines of what a job prints that are shown
 _KILLED = (-9, 137)  # by the system
+_APART = getattr(subprocess, "CREATE_NO_WINDOW", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # of Windows' consoles
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ class Jobs:
                 keeper = subprocess.Popen(
                     [sys.executable, "-I", str(keeping.__file__), str(job.folder)],
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                    creationflags=_APART,
                 )  # fmt: skip
             except OSError as error:
                 raise Refused(507, say("no process can be started: {error}.", error=why(error))) from None

@@ -40,6 +40,7 @@ def main(folder: str) -> None:
                 [sys.executable, "-m", "loraforge", *job["argv"]],
                 cwd=job["cwd"], env={**os.environ, **job["env"]}, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 start_new_session=True, preexec_fn=_listening if os.name != "nt" else None,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # of Windows
             )  # fmt: skip
         me = os.getpid()
         _write("process.json", {

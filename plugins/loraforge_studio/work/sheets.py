@@ -87,7 +87,7 @@ def judge(file: Path, row: int, values: Mapping[str, str]) -> dict[str, Any]:
             raise Refused(404, say("{file} has no question in row {row}.", file=file.name, row=row))
         words = _words(page)
         for key, value in values.items():
-            _put(page.cell(row, _COLUMNS.index(key) + 1), words.get(value, value))
+            _put(page.cell(row, _COLUMNS.index(key) + 1), value if key == "remarks" else words.get(value, value))
         _save(book, file)
     return next(one for one in read_sheet(file)["rows"] if one["row"] == row)
 
@@ -110,6 +110,7 @@ def copy_for(work: Work, sheet: Path, grader: str) -> Path:
             for key in ("a_ok", "b_ok", "better", "remarks"):
                 page.cell(row, _COLUMNS.index(key) + 1).value = None
         _put(page["C1"], grader.strip()[:200])
+        place.parent.mkdir(exist_ok=True)
         _save(book, place)
     return place
 

@@ -155,6 +155,8 @@ async function start() {
   $("language").addEventListener("click", () => changeLanguage().catch(showProblems));
   $("theme").addEventListener("click", changeTheme);
   addEventListener("hashchange", show);
+  // A file that misses the place for it must not be opened by the browser in the studio's stead.
+  for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
   await show();
 }
 

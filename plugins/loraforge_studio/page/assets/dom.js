@@ -47,14 +47,12 @@ export function button(text, act, { primary = false, quiet = false, name = "" } 
     if (made.getAttribute("aria-busy") === "true") return;
     const focused = document.activeElement === made;
     made.setAttribute("aria-busy", "true");
-    made.disabled = true;
     try {
       await act(made);
     } catch (error) {
       const { showProblems } = await import("/assets/parts/problems.js");
       showProblems(error);
     } finally {
-      made.disabled = false;
       made.removeAttribute("aria-busy");
       if (focused && document.activeElement === document.body) made.focus(); // a button that cannot be pressed loses it
     }

@@ -15,7 +15,7 @@ from ...problems import Refused
 from ...studio import Studio
 from ...work.data.checked import Checked
 from ...work.data.making import NAME, adopt, free_folder, keep_copies, words_for_pictures, words_for_text
-from ...work.data.places import table_of
+from ...work.data.places import table_of, values_of
 from ...work.data.tables import Change, Table, Tables
 from ...work.folders import Work
 from ..works import task_of
@@ -77,7 +77,9 @@ def router(studio: Studio) -> APIRouter:
             return told
         out = free_folder(work)
         if task_of(work) == "image":
-            job = studio.start(work, "prepare", words_for_pictures(work, out), out=out.as_posix())
+            job = studio.start(
+                work, "prepare", words_for_pictures(work, out), out=out.as_posix(), source=str(values_of(work).get("train_data_dir", ""))
+            )
             return {**told, "state": "making", "job": job}
         said = studio.ask(words_for_text(work, out), work, note=True, seconds=3600)
         notes = said.done()["notes"]
@@ -121,11 +123,14 @@ def _told(studio: Studio, tables: Tables, work: Work) -> dict[str, Any]:
 
     A table of pictures is taken once its job is done."""
     job = next((one for one in studio.jobs.of(work) if one.kind == "prepare"), None)
+    source = str(values_of(work).get("train_data_dir", ""))
+    if job is not None and job.about.get("source", source) != source:
+        job = None  # of pictures that another folder has replaced
     if job is not None and job.state == "done" and table_of(work) is None:
         out = Path(str(job.about.get("out", "data"))) / NAME
         taken = job.folder / "taken"
         if not taken.exists() and (work.folder / out).is_file():
-            keep_copies(tables, work.folder / out, job.result["findings"])
+            keep_copies(tables, work.folder / out, (job.result or {}).get("findings", []))
             adopt(work, out, "image")
             taken.touch()
     place = table_of(work)

@@ -52,8 +52,9 @@ class Checked:
                 "state": state, "told": said.value if good else None, "problems": [] if good else said.problems,
                 "command": said.command, "seconds": time.monotonic() - began,
             }  # fmt: skip
-            with contextlib.suppress(Refused):  # a full disk: it is asked again
-                replace_text(kept, json.dumps(found, ensure_ascii=False))
+            if good:  # why it failed may be gone the next time
+                with contextlib.suppress(Refused):  # a full disk: it is asked again
+                    replace_text(kept, json.dumps(found, ensure_ascii=False))
             return found
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from loraforge import speaker
 
 from ...problems import Refused
-from ..configs import changed
-from ..folders import Work, replace_text
+from ..configs import changed, note_changes, read_config
+from ..folders import Work, locked, replace_text
 from .places import remember, remembered, values_of
 from .tables import Change, Tables
 
@@ -69,8 +69,13 @@ def adopt(work: Work, table: Path, task: str) -> None:
     Raises:
         Refused: if the table lacks what the config needs of the data.
     """
+    with locked(work.hidden / "config.lock"):
+        _adopt(work, table, task)
+
+
+def _adopt(work: Work, table: Path, task: str) -> None:
+    text = read_config(work.config)
     values = values_of(work)
-    text = work.config.read_text(encoding="utf-8")
     new: dict[str, Any] = {"metadata_path": f"./{table.as_posix()}"}
     if task != "image":
         wanted = values.get("split_by", "")
@@ -81,7 +86,9 @@ def adopt(work: Work, table: Path, task: str) -> None:
         new = {**new, "train_data_dir": f"./{table.parent.as_posix()}", **dict.fromkeys(_BROUGHT[2:])}
     if not remembered(work).get("brought"):
         remember(work, brought={key: values[key] for key in _BROUGHT if values.get(key)})
-    replace_text(work.config, changed(text, new))
+    after = changed(text, new)
+    replace_text(work.config, after)
+    note_changes(work, text, after)
 
 
 def restore(work: Work) -> None:
@@ -94,7 +101,11 @@ def restore(work: Work) -> None:
         values[key] = _mapping(value) if key == "columns" else (_listed(value) or None) if key == "sheet" else value
     if values.get("header_row"):
         values["header_row"] = int(values["header_row"])
-    replace_text(work.config, changed(work.config.read_text(encoding="utf-8"), values))
+    with locked(work.hidden / "config.lock"):
+        before = read_config(work.config)
+        after = changed(before, values)
+        replace_text(work.config, after)
+        note_changes(work, before, after)
     remember(work, brought={})
 
 

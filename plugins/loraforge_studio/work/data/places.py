@@ -17,6 +17,10 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".avif", ".tif", "
 """Files that are shown as pictures, or as a name where no small picture can be made of them."""
 
 
+_ONE = ("train_data_dir", "metadata_path", "waivers", "mask_dir", "word_list", "prior_data_dir", "encoding", "header_row", "split_by")
+"""Keys that have one value, of which anything else cannot be meant."""
+
+
 def remembered(work: Work) -> dict[str, Any]:
     """What the studio wrote down of a work: ``task``, ``example``, ``brought``."""
     try:
@@ -34,9 +38,10 @@ def remember(work: Work, **values: Any) -> None:
 def values_of(work: Work) -> dict[str, Any]:
     """The keys of its config; none while there is none."""
     try:
-        return read_values(work.config.read_text(encoding="utf-8"))
+        found = read_values(work.config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return {}
+    return {key: value for key, value in found.items() if value is not None and (key not in _ONE or isinstance(value, str))}
 
 
 def source_of(work: Work) -> Path:

@@ -175,13 +175,15 @@ async function opened(place, at) {
 /** More files for a work that has begun: read together with those that are there. */
 async function more(place, at, files) {
   const brought = await get(of(at.work, "brought"), {}, at.signal);
+  const own = brought.source.startsWith("uploads");
+  if (!own && !confirm(t("more_instead", { source: brought.source }))) return;
   if (brought.table && !confirm(t("more_confirm", { table: brought.table }))) return;
   const progress = progressOf(files.length);
   fill(place, progress.element);
   const failed = await bring(at.work, files, progress.tell, at.signal);
   if (failed.length) fill(place, problemList(failed.flatMap((one) => one.problems)));
   if (failed.length === files.length) return;
-  if (brought.source.startsWith("uploads")) await post(of(at.work, "anew"));
+  if (own) await post(of(at.work, "anew"));
   else await post(of(at.work, "begin"), { task: at.info.task });
   if (!failed.length) at.reload();
 }

@@ -252,7 +252,7 @@ class Settings {
         return;
       }
       try {
-        const found = await put(of(this.at.work, "text"), { text: text.value, anyway });
+        const found = await put(of(this.at.work, "text"), { text: text.value, anyway, before: this.at.info.config });
         told(found.command);
         await this.at.reload();
       } catch (error) {

@@ -26,6 +26,8 @@ export async function show(place, at) {
   const parts = [make("h1", {}, t("train"))];
   if (state.others.length) parts.push(make("div", { className: "card note" }, make("p", {}, t("others_train", { works: state.others.join(", ") }))));
   parts.push(running ? underWay(at, state) : beginning(at, state));
+  if (!running && sessionStorage.getItem(`draft:${at.work}`))
+    parts.splice(1, 0, make("div", { className: "card note" }, make("p", {}, t("unsaved_settings")), make("div", { className: "row" }, button(t("choose"), () => at.go("choose")))));
   const samples = samplesCard(at.work, state.run, at.signal);
   const watch = watching(at, state, samples);
   parts.push(watch.element, samples.element);
@@ -65,6 +67,12 @@ function beginning(at, state) {
     fill(made, outcome(at, state), act("resume", "start_resume_hint", true), act("fresh", "start_fresh_hint", false));
   }
   return made;
+}
+
+/** What it does at the moment; stages that nobody here knows are said without a name. */
+function staged({ stage, detail }) {
+  const named = t(`stage_${stage}`);
+  return named.startsWith("stage_") ? detail : `${named}: ${detail}`;
 }
 
 /** How the last training ended, in words. */
@@ -122,7 +130,7 @@ function watching(at, state, samples) {
         run.pace ? [t("pace"), t("pace_steps", { n: exact(1 / run.pace) })] : null,
         live && run.rate ? [t("rate"), run.rate.toExponential(1)] : null));
       const told = run.stages.at(-1);
-      stage.textContent = live && told ? `${told.stage}: ${told.detail}` : "";
+      stage.textContent = live && told ? staged(told) : "";
       fill(notes,
         run.memory ? make("p", { className: "doubt-text" }, t("memory_ran_out", { n: number(run.memory.rows) })) : null,
         run.stopped ? make("p", {}, t("stopped_early", { n: number(run.stopped.step), best: number(run.stopped.best) })) : null,

@@ -91,7 +91,7 @@ export default {
     gone_hint: "没有人看到它如何结束：电脑被关闭，或进程被终止。已保存的内容都在。",
     loading: "正在查看……",
     said: "命令的输出",
-    not_yet: "还不行",
+    not_yet: "还不能进行",
     go_begin: "请先在第一步中放入数据。",
     go_train: "请先训练：目前还没有可以评判或交付的内容。",
     next_step: "下一步：{step}",

@@ -231,7 +231,7 @@ export default named("judge", {
     draw_them: "用它们画同一幅画",
     drawn_in_training: "训练过程中的图片",
     before_training: "训练之前",
-    blind_title: "两个回答，不写名字",
+    blind_title: "两个回答，隐去来源",
     blind_why: "知道哪个回答来自新模型的人，评判时会不自觉地偏向它。这里的两个回答只标为 A 和 B，顺序逐题变化，在统计之前不向任何人显示。",
     blind_rules: "请评判事实，而不是文采。最好由没有看过署名比较的人来评判。",
     blind_no_words: "这次训练的结果不是文字回答，因此没有可供评判的表格。在“亲自试试”中可以并排看图片。",

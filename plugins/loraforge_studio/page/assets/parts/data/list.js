@@ -37,6 +37,7 @@ export function rowList(at, rows, image) {
     count.textContent = t("shown_of", { n: number(total()), all: number(rows.total) });
     if (!total()) {
       list = null;
+      fill(all);
       fill(place, make("p", { className: "card soft" }, t("nothing_here")));
       return;
     }

@@ -23,7 +23,9 @@ export function serving(place, at, found) {
       if (error.name !== "AbortError") timer = setTimeout(look, 5 * PAUSE);
     }
   };
-  const draw = (now) => {
+  const draw = (latest) => {
+    const others = latest && latest.job.about.run !== found.run;
+    const now = others && latest.job.state !== "running" ? null : latest;
     const state = now?.job.state ?? "none";
     const seen = `${now?.job.id} ${state} ${now?.address}`;
     if (state === "running") timer = setTimeout(look, now.address ? 5 * PAUSE : PAUSE);
@@ -31,7 +33,9 @@ export function serving(place, at, found) {
     shown = seen;
     if (now) told(now.job.command);
     const stop = () => button(t("stop"), () => post(of(at.work, "jobs", now.job.id, "stop")));
-    if (state === "running" && now.address) {
+    if (state === "running" && others) {
+      fill(body, make("p", {}, t("serves_other", { run: now.job.about.run })), make("div", { className: "row" }, stop()));
+    } else if (state === "running" && now.address) {
       fill(body, make("p", {}, t("serves")), make("div", { className: "row" },
         make("a", { className: "press primary", href: now.address, target: "_blank", rel: "noopener noreferrer" }, t("talk")), make("code", {}, now.address), make("span", { className: "grow" }), stop()),
       make("p", { className: "soft" }, t("serves_hint")));

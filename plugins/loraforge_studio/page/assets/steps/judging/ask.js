@@ -69,7 +69,12 @@ function answered(work, job) {
     const pictures = sides.every(([, answer]) => isPicture(String(answer)));
     return make("article", { className: "stack" }, make("h2", {}, row.prompt),
       pictures ? grid(work, job, sides) : answerCards(sides, row.ended));
-  }), make("p", { className: "soft" }, moment(job.started)));
+  }), make("p", { className: "soft" }, [moment(job.started), ...settings(job.about)].join(" · ")));
+}
+
+/** With which settings: `seed 2`, `0.8`. */
+function settings({ scales = [], options = {} }) {
+  return [...(scales.length === 1 ? [`${t("strength")} ${scales[0]}`] : []), ...Object.entries(options).map(([key, value]) => `${t(`option_${key}`)} ${value}`)];
 }
 
 function grid(work, job, sides) {
