@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..problems import Refused
 from ..studio import Studio
 from ..work.configs import changed, note_changes, read_config, read_values
 from ..work.folders import Work, locked, replace_text
+from ..work.jobs import Job
 
 say = speaker(__name__)
 
@@ -66,7 +68,7 @@ def router(studio: Studio) -> APIRouter:
             **shortly(studio, work),
             "config": text,
             "values": read_values(text or ""),
-            "jobs": [job.as_json() for job in studio.jobs.of(work)[:30]],
+            "jobs": [job.as_json() for job in _todays(studio, work)[:30]],
         }
 
     @made.put("/{name}/config")
@@ -142,6 +144,22 @@ def runs_of(work: Work) -> list[Path]:
     with contextlib.suppress(OSError):  # there is none yet, or one is just being taken away
         found = [(one.stat().st_mtime, Path(one.path)) for one in os.scandir(folder) if one.is_dir() and not one.name.startswith(".")]
     return [place for _, place in sorted(found, reverse=True)]
+
+
+def _todays(studio: Studio, work: Work) -> list[Job]:
+    """The jobs without those on a run that another one has taken the place of (``--fresh``): what they said is not true of it."""
+    began = {f"output/{run.name}": _began(run) for run in runs_of(work)}
+    return [job for job in studio.jobs.of(work) if job.kind == "train" or job.started >= began.get(str(job.about.get("run")), 0.0)]
+
+
+def _began(run: Path) -> float:
+    """When its training began, in seconds since 1970, as its manifest says; 0 where it does not."""
+    try:
+        with (run / "manifest.json").open("rb") as file:
+            told = re.search(rb'"started":\s*"([^"]{19,40})"', file.read(20_000))
+        return time.mktime(time.strptime(told[1][:19].decode("ascii"), "%Y-%m-%dT%H:%M:%S")) if told else 0.0
+    except (OSError, ValueError, OverflowError):
+        return 0.0
 
 
 def is_finished(run: Path) -> bool:

@@ -133,7 +133,12 @@ export async function openEditor(about) {
     dialog.remove();
     about.closed(index);
   });
-  at.signal.addEventListener("abort", () => dialog.remove(), { once: true });
+  // A reload asks first; a step that is left by going back saves what was typed.
+  addEventListener("beforeunload", (event) => dialog.open && now && Object.keys(values()).length && event.preventDefault(), { signal: at.signal });
+  at.signal.addEventListener("abort", () => {
+    if (dialog.open && now) save();
+    dialog.remove();
+  }, { once: true });
   document.body.append(dialog);
   await draw();
   dialog.showModal();
