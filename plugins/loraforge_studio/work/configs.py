@@ -208,7 +208,7 @@ def _with_lines(text: str, added: list[str], line_end: str) -> str:
 def _typed(node: yaml.Node) -> Any:
     """A value as a person would type it."""
     if isinstance(node, yaml.ScalarNode):
-        return None if node.style is None and node.value in ("", "~", "null", "Null", "NULL") else str(node.value)
+        return "" if node.style is None and node.value in ("~", "null", "Null", "NULL") else str(node.value)
     if isinstance(node, yaml.SequenceNode):
         return [_typed(one) for one in node.value]
     return {str(key.value): _typed(value) for key, value in node.value}
