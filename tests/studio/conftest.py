@@ -67,7 +67,7 @@ def studio(tmp_path):
     assert "Traceback" not in told, told
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would be in the way of other modules
 def browser():
     """Chromium, started once."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="the tests of the studio need playwright: pip install playwright")

@@ -13,7 +13,7 @@ def test_code_covers_packages_and_one_file_plugins_and_changes_with_one_byte(tmp
     file = tmp_path / "mine.py"
     file.write_text("x = 1\n", encoding="utf-8")
     one = provenance.code(PluginHost((file,), blocked=()))
-    assert set(one) == {"loraforge", "loraforge_text", "loraforge_image", "loraforge_serve", "mine.py"}
+    assert set(one) == {"loraforge", "loraforge_text", "loraforge_image", "loraforge_serve", "loraforge_studio", "mine.py"}
     file.write_text("x = 2\n", encoding="utf-8")
     two = provenance.code(PluginHost((file,), blocked=()))
     assert {name for name in one if one[name] != two[name]} == {"mine.py"}

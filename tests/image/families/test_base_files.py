@@ -61,7 +61,7 @@ def test_where_a_base_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     assert base_files.locate("tiny-sd") == MODEL and base_files.locate("here") == tmp_path / "here"
-    small = ["model_index.json", "*/*.json", "*processor/*", "tokenizer*/*"]
+    small = ["model_index.json", "*/*.json", "*processor/*", "tokenizer*/*", "README.md"]
     for name in ("org/name", "modelscope:name"):
         assert base_files.locate(name, "v2", ("x", "y")) == tmp_path
         name, revision, wanted, ignored = asked.pop()

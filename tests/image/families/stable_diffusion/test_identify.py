@@ -138,7 +138,7 @@ def test_the_configuration_of_a_single_file(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "fetch_base", lambda *given: asked.append(given) or TINY)
     assert config_folder(Path("f"), "sd15", "tiny-sd") == TINY and not asked
     assert config_folder(Path("f"), "sd15", str(TINY)) == TINY.absolute() and not asked
-    small = ("model_index.json", "*/*.json", "*processor/*", "tokenizer*/*")
+    small = ("model_index.json", "*/*.json", "*processor/*", "tokenizer*/*", "README.md")
     for named, source in (
         (None, "stable-diffusion-v1-5/stable-diffusion-v1-5"),
         ("org/name", "org/name"),
