@@ -67,7 +67,7 @@ def test_reload_a_killed_studio_a_killed_training_stop_and_resume(studio, visit,
     watched(page)
     assert label.startswith("Losses up to step") and "of 20,000" in label
     page.locator(".watch summary").click()
-    assert page.locator(".watch tbody tr").count() > 1
+    page.wait_for_selector(".watch tbody tr >> nth=1", state="attached")
     first = step(page)
     running.kill()  # the studio: the training goes on
     assert psutil.pid_exists(process_of(folder)["pid"])

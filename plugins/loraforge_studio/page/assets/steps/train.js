@@ -92,6 +92,7 @@ function outcome(at, state) {
   const own = metrics.held_out_loss ?? known?.held_out_loss;
   if (base !== undefined || own !== undefined) {
     made.push(figures([t("loss_base"), exact(base)], [t("loss_own"), exact(own)], metrics.seconds ? [t("took"), duration(metrics.seconds)] : null, known?.step ? [t("curve_step"), number(known.step)] : null));
+    made.push(make("p", { className: "soft" }, t("loss_means")));
   }
   const words = [...[result?.sentence ?? []].flat(), ...(result?.diagnosis ?? [])];
   if (words.length) made.push(make("div", { className: "stack words" }, make("h3", {}, t("in_words")), make("ul", { className: "problems plain-list" }, words.map((line) => make("li", {}, line)))));
