@@ -88,7 +88,7 @@ def visit(browser):
 
     def make(studio, at="", width=1280, height=800, url=None, **options):
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(90_000)
         page = context.new_page()
         page.expected, page.complaints = [], []
         page.on("pageerror", lambda error: page.complaints.append(str(error)))

@@ -17,7 +17,7 @@ def test_a_text_run_is_served_exported_and_verified_in_chinese(studio, visit, fi
     serve = page.locator("[data-part=serve]")
     serve.get_by_role("button", name="启动服务器").click()
     link = serve.get_by_role("link", name="打开它的页面")
-    link.wait_for(timeout=90_000)
+    link.wait_for(timeout=120_000)
     address = link.get_attribute("href")
     with urllib.request.urlopen(f"{address}/v1/models", timeout=20) as answer:
         assert {one["id"] for one in json.load(answer)["data"]} >= {"base", "contracts"}
@@ -32,7 +32,7 @@ def test_a_text_run_is_served_exported_and_verified_in_chinese(studio, visit, fi
     gguf = page.locator("[data-exporter=gguf]")
     assert "llama.cpp" in gguf.inner_text() and "适配器" in gguf.inner_text()
     gguf.get_by_role("button", name="写出").click()
-    page.wait_for_selector("[data-exporter=gguf]:has-text('已写出')", timeout=90_000)
+    page.wait_for_selector("[data-exporter=gguf]:has-text('已写出')", timeout=120_000)
     assert "llama" in gguf.locator(".copyable").inner_text()
     gguf.locator("summary").click()
     with page.expect_download() as got:
@@ -44,11 +44,11 @@ def test_a_text_run_is_served_exported_and_verified_in_chinese(studio, visit, fi
 
     verify = page.locator("[data-part=verify]")
     verify.get_by_role("button", name="验证").click()
-    verify.locator("[data-sound=true]").wait_for(timeout=60_000)
+    verify.locator("[data-sound=true]").wait_for(timeout=120_000)
     assert "没有任何改动" in verify.locator(".verdict").inner_text()
     flip(work / "output/contracts/adapter/adapter_model.safetensors")
     verify.get_by_role("button", name="验证").click()
-    verify.locator("[data-sound=false]").wait_for(timeout=60_000)
+    verify.locator("[data-sound=false]").wait_for(timeout=120_000)
     assert "被改动 – adapter/adapter_model.safetensors" in verify.locator(".problems").inner_text()
 
 
@@ -69,7 +69,7 @@ def test_pictures_are_installed_only_where_the_studio_may_write_and_the_card_is_
     assert not list((elsewhere / "models" / "Lora").iterdir())
     page.fill("#webui", str(webui))
     export.get_by_role("button", name="Write it").click()
-    page.wait_for_selector("[data-exporter=webui]:has-text('Installed:')", timeout=90_000)
+    page.wait_for_selector("[data-exporter=webui]:has-text('Installed:')", timeout=120_000)
     assert (webui / "models" / "Lora" / "neon.safetensors").is_file()
     assert "<lora:neon:0.8>" in export.locator(".copyable").inner_text()
 

@@ -58,7 +58,7 @@ def below(folder):
     return found
 
 
-def until(true, seconds=40):
+def until(true, seconds=90):
     """Waits for something to become true; its value."""
     end = time.monotonic() + seconds
     while not (value := true()):

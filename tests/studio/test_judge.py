@@ -31,14 +31,14 @@ def test_a_text_run_is_compared_asked_and_graded_blind(studio, visit, finished, 
     page.fill("#option-max-tokens", "8")
     page.get_by_role("button", name="Ask", exact=True).click()
     answers = page.locator("[data-answered] .who")
-    answers.nth(1).wait_for(timeout=90_000)
+    answers.nth(1).wait_for(timeout=120_000)
     assert answers.all_inner_texts() == ["base", "contracts"]
     assert page.locator("[data-answered] h2").inner_text() == f"--base {QUESTION}"
     assert QUESTION in (work / "commands.sh").read_text(encoding="utf-8")
 
     page.click("nav.tabs >> text=Judge blind")
     page.get_by_role("button", name="Prepare a sheet").click()
-    page.fill("#grader", "李 Anna", timeout=90_000)
+    page.fill("#grader", "李 Anna", timeout=120_000)
     page.get_by_role("button", name="Begin to judge").click()
     page.wait_for_selector(".blind")
     shown = page.locator(".blind").inner_text()
@@ -67,7 +67,7 @@ def test_a_text_run_is_compared_asked_and_graded_blind(studio, visit, finished, 
     page.set_input_files("#filled", tmp_path / "wang.xlsx")
     page.wait_for_selector("[data-sheet='uploads/review/wang.xlsx']:has-text('1 of')")
     page.get_by_role("button", name="Count them").click()
-    page.wait_for_selector("[data-part=grades]", timeout=60_000)
+    page.wait_for_selector("[data-part=grades]", timeout=120_000)
     key = json.loads((run / "review-keys.json").read_text(encoding="utf-8"))
     side = next(iter(key["sheets"].values()))["rows"][0]["a"]
     assert page.locator("[data-part=grades] dd:not(.soft)").nth(1).inner_text() == ("1 : 0" if side == "adapter" else "0 : 1")
@@ -88,7 +88,7 @@ def test_pictures_stand_in_a_grid_and_another_checkpoint_becomes_the_adapter_in_
     page.fill("#scales", "0.5，1")
     page.fill("#option-steps", "2")
     page.get_by_role("button", name="作画").click()
-    page.wait_for_selector(".grid-table", timeout=90_000)
+    page.wait_for_selector(".grid-table", timeout=120_000)
     assert page.locator(".grid-table thead th").all_inner_texts() == ["强度", "第 2 步", "第 4 步"]
     assert page.locator(".grid-table figcaption").all_inner_texts() == [
         f"第 {step} 步，强度 {scale}" for scale in ("0.5", "1") for step in (2, 4)
@@ -103,7 +103,7 @@ def test_pictures_stand_in_a_grid_and_another_checkpoint_becomes_the_adapter_in_
 
     page.click("nav.tabs >> text=检查点")
     page.locator("tr[data-step='2']").get_by_role("button", name="设为适配器").click()
-    page.wait_for_selector("tr[data-step='2']:has-text('当前适配器')", timeout=90_000)
+    page.wait_for_selector("tr[data-step='2']:has-text('当前适配器')", timeout=120_000)
     assert re.search(r"^loraforge promote output/neon 2$", (work / "commands.sh").read_text(encoding="utf-8"), re.MULTILINE)
 
 

@@ -51,8 +51,8 @@ def step(page):
 
 def watched(page):
     """Waits until the first step is shown."""
-    page.locator(".watch .figures dd", has_text=re.compile(r"^[1-9].* / 20,000")).wait_for(timeout=60_000)
-    page.locator(".plot canvas").wait_for(timeout=60_000)
+    page.locator(".watch .figures dd", has_text=re.compile(r"^[1-9].* / 20,000")).wait_for(timeout=120_000)
+    page.locator(".plot canvas").wait_for(timeout=120_000)
 
 
 def test_reload_a_killed_studio_a_killed_training_stop_and_resume(studio, visit, tmp_path):
@@ -78,16 +78,16 @@ def test_reload_a_killed_studio_a_killed_training_stop_and_resume(studio, visit,
     watched(page)
     assert step(page) >= first
     saved = folder / "output/rows/checkpoints"
-    page.get_by_text("Saved at step").wait_for(timeout=60_000)
+    page.get_by_text("Saved at step").wait_for(timeout=120_000)
     os.kill(process_of(folder)["pid"], signal.SIGKILL)  # as the system does where memory runs out
     page.locator("[data-ended=failed]").wait_for()
     assert "memory runs out" in page.locator("[data-ended=failed]").inner_text()
     assert any(saved.iterdir()) and page.locator("section[data-status=interrupted]").is_visible()
     page.get_by_role("button", name="Go on").click()
     page.locator(".job[data-state=running]").wait_for()
-    page.get_by_text("continued once").wait_for(timeout=60_000)
+    page.get_by_text("continued once").wait_for(timeout=120_000)
     page.get_by_role("button", name="Stop").click()
-    page.locator("[data-ended=stopped]").wait_for(timeout=60_000)
+    page.locator("[data-ended=stopped]").wait_for(timeout=120_000)
     assert "--resume" in page.locator("[data-ended=stopped]").inner_text() and page.get_by_role("button", name="Train anew").is_visible()
     typed = (folder / "commands.sh").read_text()
     assert "loraforge train text rows.yaml\n" in typed and "loraforge train text rows.yaml --resume\n" in typed
